@@ -1,0 +1,1 @@
+"""The building blocks: each module is a noun from the papers."""
