@@ -1,0 +1,107 @@
+"""Masks, masked softmax and mean, ragged <-> dense.
+
+Masks are boolean and True marks what is real. Axis letters: B batch, T target steps,
+S source steps, D features. Everything else in kzoo builds on these functions; they build on
+TensorFlow alone.
+"""
+
+import tensorflow as tf
+
+
+def to_dense(x, mask=None):
+    """Returns a sequence as a padded tensor and its mask, whatever it came as.
+
+    A RaggedTensor becomes its padded form with a mask made from its row lengths. A dense tensor
+    is returned as it is, with the mask that was given, or a mask of all True.
+
+    Args:
+        x: (B, S, ...) dense or ragged in axis 1.
+        mask: (B, S) bool, True = real, or None. Combined with the row lengths if `x` is ragged.
+
+    Returns:
+        dense: (B, S, ...), zeros in the padding. mask: (B, S) bool.
+    """
+    if isinstance(x, tf.RaggedTensor):
+        dense = x.to_tensor()
+        lengths = x.row_lengths()
+        real = tf.sequence_mask(lengths, tf.shape(dense)[1])
+        return dense, real if mask is None else real & _dense_mask(mask)
+    x = tf.convert_to_tensor(x)
+    if mask is None:
+        mask = tf.ones(tf.shape(x)[:2], tf.bool)
+    return x, _dense_mask(mask)
+
+
+def _dense_mask(mask):
+    if isinstance(mask, tf.RaggedTensor):
+        mask = mask.to_tensor(False)
+    return tf.cast(mask, tf.bool)
+
+
+def to_ragged(dense, mask):
+    """Returns the real steps of a padded tensor as a RaggedTensor, the inverse of `to_dense`.
+
+    Args:
+        dense: (B, S, ...).
+        mask: (B, S) bool, True = real.
+
+    Returns:
+        (B, None, ...) RaggedTensor: each row holds its real steps in order.
+    """
+    return tf.ragged.boolean_mask(dense, mask)
+
+
+def padding_mask(ids):
+    """Returns the mask of token ids: True where the id is not 0, the padding.
+
+    Args:
+        ids: (B, S) int.
+
+    Returns:
+        (B, S) bool.
+    """
+    return tf.not_equal(ids, 0)
+
+
+def causal_mask(length):
+    """Returns the (T, T) mask that lets step t look at steps 0 ... t only."""
+    steps = tf.range(length)
+    return steps[:, None] >= steps[None, :]
+
+
+def masked_softmax(scores, mask):
+    """softmax over the last axis among the allowed places; exactly 0 at all others.
+
+    A row in which nothing is allowed gets zeros, not NaN and not a uniform distribution.
+    Computed in float32 whatever the dtype, and returned in the dtype of `scores`.
+
+    Args:
+        scores: (..., S) float.
+        mask: bool, broadcastable to `scores`, True = allowed; or None for all.
+
+    Returns:
+        (..., S): rows sum to 1, or to 0 where nothing is allowed.
+    """
+    x = tf.cast(scores, tf.float32)
+    if mask is None:
+        return tf.cast(tf.nn.softmax(x), scores.dtype)
+    weights = tf.nn.softmax(tf.where(mask, x, x.dtype.min))
+    # exp underflows to exactly 0 beside an allowed place; a row without one is uniform here.
+    weights = tf.where(tf.reduce_any(mask, -1, keepdims=True), weights, 0.0)
+    return tf.cast(weights, scores.dtype)
+
+
+def masked_mean(x, mask):
+    """Mean over the real steps of axis 1; 0 for a row without any.
+
+    Args:
+        x: (B, S, D) float.
+        mask: (B, S) bool.
+
+    Returns:
+        (B, D).
+    """
+    # where, not a product: 0 * NaN in the padding would still be NaN.
+    kept = tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
+    count = tf.reduce_sum(tf.cast(mask, x.dtype), 1)[:, None]
+    return tf.math.divide_no_nan(tf.reduce_sum(kept, 1), count)
