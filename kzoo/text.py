@@ -1,0 +1,594 @@
+"""Tokenizers: strings <-> ids, in the TensorFlow graph. N texts, T tokens, V vocabulary.
+
+`SubwordTokenizer` (SentencePiece), `CharacterTokenizer` and `WordTokenizer` have one interface:
+
+    tokenizer = SubwordTokenizer.learn(texts, vocabulary_size=8_000)
+    ids = tokenizer.tokenize(["Two dogs run."])    # RaggedTensor (1, None) int32
+    tokenizer.detokenize(ids)                      # ["Two dogs run."]
+    tokenizer.tokens(ids)                          # [["▁Two", "▁dogs", "▁run", "."]]
+
+Ids 0..3 are padding, start, end and unknown; the others are sorted by falling frequency, which
+the log-uniform sampler of `tf.nn.sampled_softmax_loss` relies on. `tokenize` adds no start or end.
+
+All three first normalize a text: bytes that are not UTF-8 become U+FFFD (which is never in a
+learnt vocabulary, hence unknown), Unicode NFKC, control characters count as spaces, a run of spaces
+becomes one, none is left at either end, and, if asked, lower case. Detokenizing does not bring
+back what this takes away.
+
+To export a function that tokenizes, make the tokenizer an attribute of the `tf.Module`, or call
+`track(tokenizer)` on the `keras.export.ExportArchive`; both find its tables.
+"""
+
+import base64
+import binascii
+import collections
+import io
+import itertools
+
+import keras
+import keras_nlp
+import tensorflow as tf
+import tensorflow_text
+
+PADDING_ID = 0
+START_ID = 1
+END_ID = 2
+UNKNOWN_ID = 3
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # of ids 0..3; SentencePiece's names
+UNKNOWN_TEXT = "⁇"  # what `detokenize` writes for UNKNOWN_ID; SentencePiece's default
+
+_BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
+
+
+def normalize(texts, lowercase=False):
+    """Valid UTF-8, NFKC, single spaces, none at the ends; optionally lower case.
+
+    Args:
+        texts: (N,) or () string, any bytes.
+        lowercase: bool, map every letter to lower case (one to one: "ß" stays "ß").
+
+    Returns:
+        The same shape, string.
+
+    Example:
+        >>> normalize(["  ﬁve\\t Cats "], lowercase=True)
+        ["five cats"]
+    """
+    # normalize_utf8 raises on invalid UTF-8, so transcode first.
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    texts = tensorflow_text.normalize_utf8(texts, "NFKC")
+    texts = tf.strings.regex_replace(texts, r"[\p{Z}\p{Cc}]+", " ")
+    if lowercase:
+        texts = tf.strings.lower(texts, encoding="utf-8")
+    return tf.strings.strip(texts)
+
+
+_WORD_LETTER = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]"  # the joiners stand inside Persian, Hindi, ...
+_WORD = (
+    # letters and digits, joined by ' - . inside, and digits also by , and :
+    rf"{_WORD_LETTER}+(?:['’.\-]{_WORD_LETTER}+|[,:]\p{{N}}+)*"
+    # or one other sign, with its accents, skin tone and joined signs
+    r"|[^\p{Z}](?:[\p{M}\x{1F3FB}-\x{1F3FF}]|\x{200D}[^\p{Z}])*"
+)
+
+
+def split_words(texts):
+    """Splits normalized texts into words and signs.
+
+    A word keeps the apostrophes, hyphens and dots inside it (`don't`, `well-known`, `example.com`)
+    and a number its separators (`1,000.50`, `10:30`); every other sign stands alone. Writing
+    systems without spaces are not segmented: use subwords or characters for them.
+
+    Args:
+        texts: (N,) string, as `normalize` returns them.
+
+    Returns:
+        RaggedTensor (N, None) string.
+
+    Example:
+        >>> split_words(["Don't run, dogs!"])
+        [["Don't", "run", ",", "dogs", "!"]]
+    """
+    return tf.strings.split(tf.strings.regex_replace(texts, f"({_WORD})", r" \1 "))
+
+
+def join_words(words):
+    """Joins words and signs into texts, the usual way round: the inverse of `split_words`.
+
+    No space before `. , ; : ! ? % )` and the like, none after an opening bracket, none inside a
+    pair of double quotes, none around a slash. Where the original was spaced otherwise (`a / b`,
+    `5 : 3`, `'single'` quotes, an arrow `->`) this guess is not it.
+
+    Args:
+        words: RaggedTensor (N, None) string.
+
+    Returns:
+        (N,) string.
+
+    Example:
+        >>> join_words(tf.ragged.constant([["(", "Don't", "run", ")", "!"]]))
+        ["(Don't run)!"]
+    """
+    texts = tf.strings.reduce_join(words, separator=" ", axis=-1)
+    for pattern, rewrite in (
+        (r'" ([^"]*) "', r'"\1"'),
+        (r"„ ([^„“”]*) ([“”])", r"„\1\2"),  # German opens low and closes with “
+        (r"“ ([^“”]*) ”", r"“\1”"),
+        (r"([(\[{¿¡#]) ", r"\1"),
+        (r" ([.,;:!?%)\]}°。、])", r"\1"),
+        (r" / ", r"/"),
+        (r"([$£€]) (\p{N})", r"\1\2"),
+    ):
+        texts = tf.strings.regex_replace(texts, pattern, rewrite)
+    return texts
+
+
+# keras_nlp's base class is a Keras layer that leaves strings alone and needs neither the
+# sentencepiece package nor variables; its own SentencePieceTokenizer is no base for ours, since
+# eagerly it runs the Python package and keeps its proto outside get_config.
+class Tokenizer(keras_nlp.tokenizers.Tokenizer):
+    """What the three tokenizers share; calling the layer is `tokenize`.
+
+    A subclass gives `_encode(texts (N,)) -> ragged ids`, `_decode(ragged ids) -> texts`,
+    `_pieces(ids) -> strings`, all in graph, and `get_vocabulary()`.
+    """
+
+    def __init__(self, lowercase=False, name=None):
+        super().__init__(name=name, dtype="int32", trainable=False)
+        self.lowercase = bool(lowercase)
+        self.built = True  # there is nothing to build; a layer that holds an unbuilt one warns
+
+    def tokenize(self, texts):
+        """Texts to ids, without start and end.
+
+        Args:
+            texts: (N,) string, or () for one text.
+
+        Returns:
+            RaggedTensor (N, None) int32, or (T,) int32 for one text.
+
+        Raises:
+            ValueError: `texts` is neither a string nor a vector of strings.
+        """
+        texts = tf.convert_to_tensor(texts, dtype=tf.string)
+        if texts.shape.rank not in (0, 1):
+            raise ValueError(
+                "`texts` must be one string or a vector of strings of known rank, "
+                f"got shape {texts.shape}."
+            )
+        if texts.shape.rank == 0:
+            return self._encode(normalize(texts, self.lowercase)[tf.newaxis]).flat_values
+        return self._encode(normalize(texts, self.lowercase))  # (N, None)
+
+    def detokenize(self, ids):
+        """Ids to texts. Padding, start and end are dropped; an unknown id becomes "⁇".
+
+        Args:
+            ids: (N, T) integer, dense or ragged, or (T,) for one text.
+
+        Returns:
+            (N,) string, or () for one text.
+
+        Raises:
+            ValueError: `ids` is neither a vector nor a matrix.
+        """
+        ids = _to_ids(ids)
+        if ids.shape.rank not in (1, 2):
+            raise ValueError(
+                f"`ids` must be a vector or a matrix of known rank, got shape {ids.shape}."
+            )
+        if ids.shape.rank == 1:
+            return self.detokenize(ids[tf.newaxis])[0]
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.RaggedTensor.from_tensor(ids)
+        ids = ids.with_flat_values(self._unknown_if_outside(ids.flat_values))
+        ids = tf.ragged.boolean_mask(ids, ids >= UNKNOWN_ID)
+        return tf.strings.strip(self._decode(ids))
+
+    def tokens(self, ids):
+        """The piece of every id; "" for padding, "<s>", "</s>" and "<unk>" for ids 1 to 3.
+
+        Args:
+            ids: integer, dense or ragged, any shape.
+
+        Returns:
+            Strings of the same shape, dense or ragged as `ids`.
+        """
+        ids = _to_ids(ids)
+        if isinstance(ids, tf.RaggedTensor):
+            return ids.with_flat_values(self.tokens(ids.flat_values))
+        pieces = self._pieces(self._unknown_if_outside(ids))
+        return tf.where(ids == PADDING_ID, "", pieces)
+
+    def vocabulary_size(self):
+        """V: the number of ids, the four special ones included."""
+        raise NotImplementedError
+
+    def get_vocabulary(self):
+        """The V pieces, list of str, in the order of their ids."""
+        raise NotImplementedError
+
+    @property
+    def trackables(self):
+        """list: the TensorFlow resources (tables, models) that an export has to contain."""
+        raise NotImplementedError
+
+    def call(self, texts):
+        return self.tokenize(texts)
+
+    def compute_output_spec(self, texts):
+        return keras.KerasTensor((*texts.shape, None), dtype="int32", ragged=len(texts.shape) == 1)
+
+    def _unknown_if_outside(self, ids):
+        return tf.where((ids >= 0) & (ids < self.vocabulary_size()), ids, UNKNOWN_ID)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SubwordTokenizer(Tokenizer):
+    """Subwords that SentencePiece learns: byte-pair encoding or a unigram model.
+
+    Sennrich et al. (2016), https://arxiv.org/abs/1508.07909; Kudo (2018),
+    https://arxiv.org/abs/1804.10959. A space is part of the piece that follows it, as "▁".
+    Detokenizing restores the normalized text exactly, unless it holds an unknown character.
+
+    Args:
+        proto: bytes of a SentencePiece model whose ids 0..3 are `<pad>`, `<s>`, `</s>`, `<unk>`,
+            or their base64 text, as `get_config` writes it.
+        lowercase: bool, map texts to lower case first.
+
+    Example:
+        >>> tokenizer = SubwordTokenizer.learn(open("train.en"), vocabulary_size=8_000)
+        >>> tokenizer.detokenize(tokenizer.tokenize(["Two dogs run."]))
+        ["Two dogs run."]
+
+    Raises:
+        ValueError: `proto` is no SentencePiece model or numbers its special pieces otherwise.
+    """
+
+    def __init__(self, proto, lowercase=False, name=None):
+        super().__init__(lowercase=lowercase, name=name)
+        self.proto = _decoded_proto(proto)
+        try:
+            with tf.init_scope():  # also when built while a graph is traced
+                self._model = tensorflow_text.SentencepieceTokenizer(self.proto, out_type=tf.int32)
+                self._size = int(self._model.vocab_size())
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"`proto` must be a SentencePiece model, got {len(self.proto)} bytes beginning "
+                f"{self.proto[:20]!r}."
+            ) from error
+        specials = tuple(self.get_vocabulary()[: len(SPECIAL_TOKENS)])
+        if specials != SPECIAL_TOKENS:
+            raise ValueError(
+                f"The first pieces of `proto` must be {SPECIAL_TOKENS}, got {specials}. Train it "
+                "with pad_id=0, bos_id=1, eos_id=2, unk_id=3."
+            )
+
+    @classmethod
+    def learn(
+        cls,
+        texts,
+        vocabulary_size,
+        model="bpe",
+        lowercase=False,
+        character_coverage=0.9999,
+    ):
+        """Learns the pieces from texts. Needs the sentencepiece package; running does not.
+
+        The same texts in the same order give the same tokenizer. SentencePiece holds its own copy
+        of the texts while it learns; kzoo adds the count of each distinct word.
+
+        Args:
+            texts: iterable of str, read once; empty ones count for nothing.
+            vocabulary_size: int, V, special ids included. Texts that do not yield so many pieces
+                give a smaller vocabulary.
+            model: "bpe" or "unigram".
+            lowercase: bool, map texts to lower case, here and in `tokenize`.
+            character_coverage: float, the share of all characters that get a piece of their own;
+                the rarest become unknown.
+
+        Returns:
+            SubwordTokenizer.
+
+        Raises:
+            ValueError: no text, or `vocabulary_size` below the number of characters to cover.
+            ImportError: the sentencepiece package is missing.
+        """
+        if model not in ("bpe", "unigram"):
+            raise ValueError(f'`model` must be "bpe" or "unigram", got {model!r}.')
+        _check_size(vocabulary_size)
+        sentencepiece = _import_sentencepiece()
+        words = collections.Counter()
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_sentences(texts, lowercase, words),
+                model_writer=written,
+                model_type=model,
+                vocab_size=vocabulary_size,
+                hard_vocab_limit=False,
+                character_coverage=character_coverage,
+                max_sentence_length=1 << 30,  # bytes; longer ones would be skipped silently
+                num_threads=1,  # float sums in another order could give another vocabulary
+                minloglevel=2,  # errors only
+                pad_id=PADDING_ID,
+                bos_id=START_ID,
+                eos_id=END_ID,
+                unk_id=UNKNOWN_ID,
+            )
+        except RuntimeError as error:
+            _check_texts(words)
+            raise ValueError(
+                "`vocabulary_size` must hold the 4 special ids and every character that "
+                f"`character_coverage` asks for, got vocabulary_size={vocabulary_size}, "
+                f"character_coverage={character_coverage}. SentencePiece says: {error}"
+            ) from error
+        _check_texts(words)
+        return cls(_sorted_by_frequency(written.getvalue(), words), lowercase)
+
+    def vocabulary_size(self):
+        return self._size
+
+    def get_vocabulary(self):
+        with tf.init_scope():
+            pieces = self._model.id_to_string(tf.range(self._size))
+            return [piece.decode() for piece in pieces.numpy()]
+
+    @property
+    def trackables(self):
+        return [self._model]
+
+    def get_config(self):
+        return {
+            "proto": base64.b64encode(self.proto).decode("ascii"),
+            "lowercase": self.lowercase,
+            "name": self.name,
+        }
+
+    def _encode(self, texts):
+        return self._model.tokenize(texts)
+
+    def _decode(self, ids):
+        # SentencePiece writes " ⁇ " for unknown, beside the space that is there already.
+        return tf.strings.regex_replace(self._model.detokenize(ids), " +", " ")
+
+    def _pieces(self, ids):
+        return self._model.id_to_string(ids)
+
+
+class _TableTokenizer(Tokenizer):
+    """A tokenizer whose vocabulary is a list, looked up in two tables."""
+
+    def __init__(self, vocabulary, lowercase=False, name=None):
+        super().__init__(lowercase=lowercase, name=name)
+        # A tuple: Keras would wrap a list in one that it tracks element by element.
+        self._vocabulary = _checked_vocabulary(vocabulary)
+        learnt = self._vocabulary[len(SPECIAL_TOKENS) :]  # so the text "<s>" is never the start id
+        with tf.init_scope():  # also when built while a graph is traced
+            self._ids = tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(
+                    tf.constant(learnt), tf.range(len(SPECIAL_TOKENS), len(self._vocabulary))
+                ),
+                default_value=UNKNOWN_ID,
+            )
+            self._strings = tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(
+                    tf.range(len(self._vocabulary), dtype=tf.int64), tf.constant(self._vocabulary)
+                ),
+                default_value=SPECIAL_TOKENS[UNKNOWN_ID],
+            )
+
+    @classmethod
+    def learn(cls, texts, vocabulary_size, lowercase=False):
+        """Takes the most frequent pieces of texts; equally frequent ones in alphabetical order.
+
+        Args:
+            texts: iterable of str, read once, in batches.
+            vocabulary_size: int, V at most, special ids included; fewer if the texts hold fewer
+                different pieces.
+            lowercase: bool, map texts to lower case, here and in `tokenize`.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ValueError: no text, or `vocabulary_size` below 5.
+        """
+        _check_size(vocabulary_size)
+        counts = collections.Counter()
+        for batch in _batches(texts):
+            pieces = cls._split(normalize(tf.constant(batch, tf.string), lowercase))
+            counts.update(pieces.flat_values.numpy().tolist())
+        counts = {piece.decode(): count for piece, count in counts.items()}
+        counts = {piece: count for piece, count in counts.items() if "\ufffd" not in piece}
+        _check_texts(counts)
+        ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))
+        return cls([*SPECIAL_TOKENS, *ranked[: vocabulary_size - len(SPECIAL_TOKENS)]], lowercase)
+
+    def vocabulary_size(self):
+        return len(self._vocabulary)
+
+    def get_vocabulary(self):
+        return list(self._vocabulary)
+
+    @property
+    def trackables(self):
+        return [self._ids, self._strings]
+
+    def get_config(self):
+        return {
+            "vocabulary": self.get_vocabulary(),
+            "lowercase": self.lowercase,
+            "name": self.name,
+        }
+
+    def _encode(self, texts):
+        pieces = self._split(texts)
+        return pieces.with_flat_values(self._ids.lookup(pieces.flat_values))
+
+    def _decode(self, ids):
+        pieces = ids.with_flat_values(
+            tf.where(ids.flat_values == UNKNOWN_ID, UNKNOWN_TEXT, self._pieces(ids.flat_values))
+        )
+        return self._join(pieces)
+
+    def _pieces(self, ids):
+        return self._strings.lookup(tf.cast(ids, tf.int64))
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class CharacterTokenizer(_TableTokenizer):
+    """One id per Unicode character (code point), the space included.
+
+    Detokenizing restores the normalized text exactly, unless it holds an unknown character.
+
+    Args:
+        vocabulary: list of str: the four special tokens, then single characters.
+        lowercase: bool, map texts to lower case first.
+
+    Example:
+        >>> tokenizer = CharacterTokenizer.learn(["a cat"], vocabulary_size=100)
+        >>> tokenizer.get_vocabulary()
+        ["<pad>", "<s>", "</s>", "<unk>", "a", " ", "c", "t"]
+        >>> tokenizer.tokenize("cat")
+        [6, 4, 7]
+
+    Raises:
+        ValueError: `vocabulary` does not begin with the special tokens, or repeats one.
+    """
+
+    @staticmethod
+    def _split(texts):
+        return tf.strings.unicode_split(texts, "UTF-8")
+
+    @staticmethod
+    def _join(characters):
+        return tf.strings.reduce_join(characters, axis=-1)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class WordTokenizer(_TableTokenizer):
+    """One id per whole word or sign, as `split_words` takes texts apart.
+
+    Every word outside the vocabulary is unknown, and `detokenize` guesses the spaces around signs
+    as `join_words` does: a text comes back exactly only if all its words are known and it is
+    spaced as usual.
+
+    Args:
+        vocabulary: list of str: the four special tokens, then words and signs.
+        lowercase: bool, map texts to lower case first.
+
+    Example:
+        >>> tokenizer = WordTokenizer.learn(["Stop, dogs!"], vocabulary_size=100)
+        >>> tokenizer.detokenize(tokenizer.tokenize(["Stop, cats!"]))
+        ["Stop, ⁇!"]
+
+    Raises:
+        ValueError: `vocabulary` does not begin with the special tokens, or repeats one.
+    """
+
+    _split = staticmethod(split_words)
+    _join = staticmethod(join_words)
+
+
+def _to_ids(ids):
+    ids = tf.ragged.constant(ids) if _is_nested_unevenly(ids) else ids
+    ids = ids if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+    return tf.cast(ids, tf.int32)
+
+
+def _is_nested_unevenly(ids):
+    return (
+        isinstance(ids, list | tuple)
+        and all(isinstance(row, list | tuple) for row in ids)
+        and len({len(row) for row in ids}) > 1
+    )
+
+
+def _batches(texts):
+    if isinstance(texts, str | bytes):
+        raise ValueError(f"`texts` must be an iterable of strings, got one string: {texts!r}.")
+    iterator = iter(texts)
+    while batch := list(itertools.islice(iterator, _BATCH_TEXTS)):
+        yield batch
+
+
+def _sentences(texts, lowercase, words):
+    """Yields the normalized texts, and counts their words into `words` on the way."""
+    for batch in _batches(texts):
+        for text in normalize(tf.constant(batch, tf.string), lowercase).numpy():
+            # SentencePiece skips texts that hold its own mark for unknown; U+FFFD is no character.
+            text = text.decode().replace("▅", " ").replace("\ufffd", " ")
+            words.update(text.split())
+            yield text
+
+
+def _sorted_by_frequency(proto, words):
+    """Renumbers the pieces of a SentencePiece model by how often they occur.
+
+    SentencePiece numbers BPE pieces by merge and puts the single characters last, however
+    frequent. Which pieces a text is split into depends on their scores, not on their ids.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    tokenizer = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32)
+    counts = collections.Counter()
+    for batch in _batches(words):
+        ids = tokenizer.tokenize(tf.constant(batch, tf.string))
+        for word, row in zip(batch, ids.to_list(), strict=True):
+            for id_ in row:
+                counts[id_] += words[word]
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    pieces = [model.pieces[id_] for id_ in range(len(model.pieces))]
+    order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
+    ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
+    ranked = [type(piece).FromString(piece.SerializeToString()) for piece in ranked]
+    del model.pieces[:]
+    model.pieces.extend(ranked)
+    return model.SerializeToString(deterministic=True)
+
+
+def _decoded_proto(proto):
+    if isinstance(proto, bytes):
+        return proto
+    try:
+        return base64.b64decode(proto, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`proto` must be bytes or their base64 text, got {str(proto)[:40]!r}."
+        ) from error
+
+
+def _checked_vocabulary(vocabulary):
+    vocabulary = tuple(vocabulary)
+    if vocabulary[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS or len(vocabulary) == 4:
+        raise ValueError(
+            f"`vocabulary` must begin with {SPECIAL_TOKENS} and hold more, got {vocabulary[:5]}."
+        )
+    if len(set(vocabulary)) < len(vocabulary):
+        repeated = next(p for p, n in collections.Counter(vocabulary).items() if n > 1)
+        raise ValueError(f"`vocabulary` must hold every piece once, got {repeated!r} again.")
+    return vocabulary
+
+
+def _check_size(vocabulary_size):
+    if vocabulary_size <= len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"`vocabulary_size` must be above {len(SPECIAL_TOKENS)}, the number of special ids, "
+            f"got {vocabulary_size}."
+        )
+
+
+def _check_texts(counts):
+    if not counts:
+        raise ValueError("`texts` must hold at least one character, got none.")
+
+
+def _import_sentencepiece():
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ImportError(
+            "SubwordTokenizer.learn needs the sentencepiece package: pip install kzoo[recipes]"
+        ) from error
+    return sentencepiece
