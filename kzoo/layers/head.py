@@ -1,10 +1,65 @@
-"""Vocabulary projection: logits and the training loss on one (V, D) weight.
+"""Token embedding and vocabulary projection: ids -> features -> logits, on one (V, D) weight.
 
 Axis letters: B batch, T target steps, D features, V vocabulary.
 """
 
 import keras
 import tensorflow as tf
+
+from kzoo.layers import masking
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class TokenEmbedding(keras.layers.Layer):
+    """E[id], the row of each id in a table that VocabularyHead can share.
+
+    Args:
+        vocabulary_size: int, V.
+        units: int, D.
+        scale: bool, whether to multiply by sqrt(D), as Vaswani et al. (2017),
+            https://arxiv.org/abs/1706.03762, section 3.4, do where the table is shared.
+
+    Call arguments:
+        ids: (B, T) int, dense or ragged.
+
+    Returns:
+        (B, T, D), dense; padding ids get a row like all others and are masked later.
+
+    Raises:
+        ValueError: if a size is not positive.
+    """
+
+    def __init__(self, vocabulary_size, units, scale=False, **kwargs):
+        super().__init__(**kwargs)
+        if vocabulary_size < 1 or units < 1:
+            raise ValueError(
+                f"`vocabulary_size` and `units` must be at least 1, "
+                f"got vocabulary_size={vocabulary_size}, units={units}."
+            )
+        self.vocabulary_size = vocabulary_size
+        self.units = units
+        self.scale = scale
+
+    def build(self, ids_shape):
+        self.embeddings = self.add_weight(
+            shape=(self.vocabulary_size, self.units),
+            initializer=keras.initializers.RandomNormal(stddev=self.units**-0.5),
+            autocast=False,
+            name="embeddings",
+        )
+
+    def call(self, ids):
+        ids, _ = masking.to_dense(ids)
+        # Rows are cast after the lookup: casting the table would touch all V rows.
+        rows = tf.cast(tf.gather(self.embeddings.value, ids), self.compute_dtype)
+        return rows * tf.cast(self.units**0.5, rows.dtype) if self.scale else rows
+
+    def compute_output_shape(self, ids_shape):
+        return (*ids_shape, self.units)
+
+    def get_config(self):
+        config = {"vocabulary_size": self.vocabulary_size, "units": self.units}
+        return {**super().get_config(), **config, "scale": self.scale}
 
 
 @tf.custom_gradient

@@ -12,7 +12,8 @@ def to_dense(x, mask=None):
     """Returns a sequence as a padded tensor and its mask, whatever it came as.
 
     A RaggedTensor becomes its padded form with a mask made from its row lengths. A dense tensor
-    is returned as it is, with the mask that was given, or a mask of all True.
+    is returned as it is, with the mask that was given; without one, ids get their
+    `padding_mask` and features a mask of all True.
 
     Args:
         x: (B, S, ...) dense or ragged in axis 1.
@@ -28,7 +29,8 @@ def to_dense(x, mask=None):
         return dense, real if mask is None else real & _dense_mask(mask)
     x = tf.convert_to_tensor(x)
     if mask is None:
-        mask = tf.ones(tf.shape(x)[:2], tf.bool)
+        is_ids = x.dtype.is_integer and x.shape.rank == 2
+        mask = padding_mask(x) if is_ids else tf.ones(tf.shape(x)[:2], tf.bool)
     return x, _dense_mask(mask)
 
 
