@@ -65,8 +65,8 @@ def normalize(texts, lowercase=False):
 
 _WORD_LETTER = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]"  # the joiners stand inside Persian, Hindi, ...
 _WORD = (
-    # letters and digits, joined by ' - . inside, and digits also by , and :
-    rf"{_WORD_LETTER}+(?:['’.\-]{_WORD_LETTER}+|[,:]\p{{N}}+)*"
+    # letters and digits, joined by ' . & - inside, digits also by , and :, perhaps a last hyphen
+    rf"{_WORD_LETTER}+(?:['\x{{2019}}.&\-]{_WORD_LETTER}+|[,:]\p{{N}}+)*-?"
     # or one other sign, with its accents, skin tone and joined signs
     r"|[^\p{Z}](?:[\p{M}\x{1F3FB}-\x{1F3FF}]|\x{200D}[^\p{Z}])*"
 )
@@ -75,9 +75,9 @@ _WORD = (
 def split_words(texts):
     """Splits normalized texts into words and signs.
 
-    A word keeps the apostrophes, hyphens and dots inside it (`don't`, `well-known`, `example.com`)
-    and a number its separators (`1,000.50`, `10:30`); every other sign stands alone. Writing
-    systems without spaces are not segmented: use subwords or characters for them.
+    A word keeps what joins it (`don't`, `example.com`, `R&B`, `well-known`, `Kaffee-`) and a number
+    its separators (`1,000.50`, `10:30`); every other sign stands alone. Writing systems without
+    spaces are not segmented: use subwords or characters for them.
 
     Args:
         texts: (N,) string, as `normalize` returns them.
@@ -229,7 +229,8 @@ class SubwordTokenizer(Tokenizer):
 
     Sennrich et al. (2016), https://arxiv.org/abs/1508.07909; Kudo (2018),
     https://arxiv.org/abs/1804.10959. A space is part of the piece that follows it, as "▁".
-    Detokenizing restores the normalized text exactly, unless it holds an unknown character.
+    Detokenizing restores the normalized text, unless it holds an unknown character; SentencePiece
+    also drops invisible ones such as the zero-width space.
 
     Args:
         proto: bytes of a SentencePiece model whose ids 0..3 are `<pad>`, `<s>`, `</s>`, `<unk>`,
@@ -271,7 +272,7 @@ class SubwordTokenizer(Tokenizer):
         vocabulary_size,
         model="bpe",
         lowercase=False,
-        character_coverage=0.9999,
+        character_coverage=1.0,
     ):
         """Learns the pieces from texts. Needs the sentencepiece package; running does not.
 
@@ -284,8 +285,9 @@ class SubwordTokenizer(Tokenizer):
                 give a smaller vocabulary.
             model: "bpe" or "unigram".
             lowercase: bool, map texts to lower case, here and in `tokenize`.
-            character_coverage: float, the share of all characters that get a piece of their own;
-                the rarest become unknown.
+            character_coverage: float, the share of all characters that get a piece of their own.
+                1.0 leaves none of the texts' characters unknown; 0.9999 on 29,000 English
+                captions loses "6", "(" and ":". Take less for thousands of rare characters.
 
         Returns:
             SubwordTokenizer.
@@ -315,12 +317,13 @@ class SubwordTokenizer(Tokenizer):
                 bos_id=START_ID,
                 eos_id=END_ID,
                 unk_id=UNKNOWN_ID,
+                unk_surface=UNKNOWN_TEXT,  # the default has a space on either side
             )
         except RuntimeError as error:
             _check_texts(words)
             raise ValueError(
-                "`vocabulary_size` must hold the 4 special ids and every character that "
-                f"`character_coverage` asks for, got vocabulary_size={vocabulary_size}, "
+                "`vocabulary_size` must have room for the 4 special ids and every character that "
+                f"`character_coverage` keeps, got vocabulary_size={vocabulary_size}, "
                 f"character_coverage={character_coverage}. SentencePiece says: {error}"
             ) from error
         _check_texts(words)
@@ -349,8 +352,7 @@ class SubwordTokenizer(Tokenizer):
         return self._model.tokenize(texts)
 
     def _decode(self, ids):
-        # SentencePiece writes " ⁇ " for unknown, beside the space that is there already.
-        return tf.strings.regex_replace(self._model.detokenize(ids), " +", " ")
+        return self._model.detokenize(ids)
 
     def _pieces(self, ids):
         return self._model.id_to_string(ids)
