@@ -1,0 +1,616 @@
+"""Data: one function per source and file format; text pairs for translation.
+
+    named sources   homeassistant, libreoffice_help      downloaded once, kept in `cache_dir()`
+    files           moses, tsv, jsonl, tmx, po           plain or .gz, .xz, .bz2
+    front door      load_pairs -> Splits(train, valid, test)
+
+Every reader returns `Pairs` and follows the same rules: a line ends at "\\n" only; white space
+within a text becomes one space; a pair with an empty side or with bytes that are not UTF-8 is
+skipped and counted in `Pairs.skipped`, never silently; a file that breaks its own format is a
+`ValueError` with path and line. Pure Python: nothing here imports TensorFlow.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import zip_longest
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+
+HOMEASSISTANT_VERSION = "2026.11.0"  # pinned, so that a score belongs to one known text
+HOMEASSISTANT_SHA256 = "7ca5fbde9dea879ac7723949fc84347aac5182e6309c357b2e4973fd391b00f7"
+HELD_OUT_SHARE = 0.05  # of the pairs, for valid and again for test
+HELD_OUT_PAIRS = 3000  # at most: more makes scoring slow and hardly more certain
+OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+STDERR = 2
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what a broken archive raises
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Aligned texts: `source[i]` means `target[i]`; `len(pairs)` is their number.
+
+    `groups[i]` is what a split must not tear apart: the component or file of a named source, else
+    the source text itself. `skipped` counts what was left out, by reason.
+    """
+
+    source: list[str] = field(default_factory=list)
+    target: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
+        return f"{len(self):,} pairs" + (f" (skipped: {reasons})" if reasons else "")
+
+    def add(self, source: str, target: str, group: str | None = None) -> None:
+        """Appends one pair, or counts why not."""
+        source, target = _one_line(source), _one_line(target)
+        if not (_is_utf8(source) and _is_utf8(target)):
+            self.skipped["invalid UTF-8"] += 1
+        elif not source or not target:
+            self.skipped["empty side"] += 1
+        else:
+            self.source.append(source)
+            self.target.append(target)
+            self.groups.append(source if group is None else group)
+
+
+class Splits(NamedTuple):
+    """`test` is None when the caller gave `train` and `valid` but no `test`: score on `valid`."""
+
+    train: Pairs
+    valid: Pairs
+    test: Pairs | None
+
+
+def load_pairs(
+    data: str = "homeassistant",
+    *,
+    source_language: str,
+    target_language: str,
+    train: str | None = None,
+    valid: str | None = None,
+    test: str | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Reads train, valid and test pairs; prints to stderr how many came and were skipped.
+
+    Args:
+        data: "homeassistant", "libreoffice-help", or files as for `train`, which replaces it.
+        source_language, target_language: codes such as "en", "de"; they pick the files of a named
+            source, the endings of a Moses prefix, the keys of JSONL, the `xml:lang` of TMX.
+        train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
+            compressed), a Moses prefix ("corpus/train" = corpus/train.en and corpus/train.de,
+            also compressed), or two such files "a.en.gz,b.de.gz".
+        seed: picks the groups that `split` holds out.
+
+    Returns:
+        Splits. What was not given is split off by `split`, save that `train` with `valid` but
+        without `test` leaves `test` None. Files given for a split are used as they are: Multi30k
+        en-de has 29,000 pairs in train and 1,014 in valid, 0 skipped.
+    """
+    codes = source_language, target_language
+    if source_language == target_language:
+        raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
+    if train is None and data in NAMED_SOURCES:
+        whole = NAMED_SOURCES[data](*codes)
+    else:
+        name, place = ("data", data) if train is None else ("train", train)
+        whole = _read(name, place, *codes)
+    given = {
+        name: _read(name, place, *codes)
+        for name, place in (("valid", valid), ("test", test))
+        if place is not None
+    }
+    shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
+    if train is not None and valid is not None:
+        shares.pop("test", None)
+    splits = split(whole, **shares, seed=seed)._replace(**given) if shares else None
+    splits = splits or Splits(whole, given["valid"], given.get("test"))
+    for name, pairs in splits._asdict().items():
+        _say(f"{name}: {'not given' if pairs is None else pairs}")
+    return splits
+
+
+def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0) -> Splits:
+    """Holds out whole groups: shares of the pairs, but at most `HELD_OUT_PAIRS` (or one group).
+
+    The order is a hash of `seed` and group, so every machine agrees. A held-out pair whose source
+    text also occurs in train is dropped and counted.
+    """
+    sizes = Counter(pairs.groups)
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
+    home = {}
+    for name, share in (("test", test), ("valid", valid)):
+        missing = min(share * len(pairs), HELD_OUT_PAIRS)
+        while order and missing > 0:
+            group = order.pop()
+            home[group] = name
+            missing -= sizes[group]
+    parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
+    rows = list(zip(pairs.source, pairs.target, pairs.groups, strict=True))
+    trained = {source for source, _, group in rows if group not in home}
+    for source, target, group in rows:
+        name = home.get(group, "train")
+        if name != "train" and source in trained:
+            parts[name].skipped["source also in train"] += 1
+        else:
+            parts[name].add(source, target, group)
+    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
+        if share and not parts[name]:
+            raise ValueError(
+                f"Splitting must leave at least one pair in `{name}`, got none of {len(pairs):,} "
+                f"pairs in {len(sizes):,} groups; give `train`, `valid` and `test` yourself."
+            )
+    return Splits(**parts)
+
+
+# --- named sources -------------------------------------------------------------------------------
+
+
+def homeassistant(source_language: str, target_language: str) -> Pairs:
+    """User-interface texts of Home Assistant, 64 languages, Apache-2.0, grouped by component.
+
+    pip downloads the wheel (68 MB) and checks its SHA-256; it is never installed.
+    """
+    wheel = cache_dir() / f"homeassistant-{HOMEASSISTANT_VERSION}-py3-none-any.whl"
+    if not wheel.exists():
+        _say(f"Downloading homeassistant {HOMEASSISTANT_VERSION} (68 MB) to {wheel.parent}")
+        pin = f"homeassistant=={HOMEASSISTANT_VERSION} --hash=sha256:{HOMEASSISTANT_SHA256}\n"
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+        with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
+            Path(folder, "pin.txt").write_text(pin)
+            _run([*command, "--ignore-requires-python", "-r", "pin.txt"], folder)
+            os.replace(Path(folder, wheel.name), wheel)
+    return homeassistant_pairs(wheel, source_language, target_language)
+
+
+def homeassistant_pairs(wheel: str | Path, source_language: str, target_language: str) -> Pairs:
+    """Joins `components/*/translations/{language}.json` of a wheel on component and key path."""
+    _say(f"Reading {wheel}")
+    pattern = re.compile(r"homeassistant/components/([^/]+)/translations/([^/]+)\.json")
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            files = [found for found in map(pattern.fullmatch, sorted(archive.namelist())) if found]
+            codes = _resolve({file[2] for file in files}, source_language, target_language)
+            texts = {code: {} for code in codes}
+            for file in files:
+                if file[2] in texts:
+                    tree = json.loads(archive.read(file[0]))
+                    texts[file[2]].update(_leaves(tree, (file[1],)))
+    except (zipfile.BadZipFile, json.JSONDecodeError, *UNREADABLE) as error:
+        raise _unreadable(wheel, error) from error
+    return _join(*(texts[code] for code in codes), wheel)
+
+
+def libreoffice_help(source_language: str, target_language: str) -> Pairs:
+    """LibreOffice's help, Debian packages `libreoffice-help-*`, MPL-2.0, grouped by file.
+
+    "en" means "en-us". Needs `apt-get`, but neither root nor an installed package.
+    """
+    aliases = {"en": "en-us"}
+    codes = [aliases.get(code, code) for code in (source_language.lower(), target_language.lower())]
+    packages = []
+    for code in codes:
+        pattern = f"libreoffice-help-{code}_*.deb"
+        if not any(cache_dir().glob(pattern)):
+            _download_help(code, *codes)
+        packages.append(max(cache_dir().glob(pattern)))
+    return libreoffice_help_pairs(*packages)
+
+
+def libreoffice_help_pairs(source_package: str | Path, target_package: str | Path) -> Pairs:
+    """Joins the paragraphs of two .deb on (file, id)."""
+    source, target = _help_texts(source_package), _help_texts(target_package)
+    return _join(source, target, f"{source_package}, {target_package}", ratios=(0.35, 3.0))
+
+
+def _download_help(code: str, source_language: str, target_language: str) -> None:
+    if shutil.which("apt-get") is None:
+        raise RuntimeError(
+            'data="libreoffice-help" needs `apt-get` (Debian or Ubuntu), which is not on the PATH; '
+            'use data="homeassistant" or files of your own.'
+        )
+    folder, options = cache_dir(), []
+    search = ["apt-cache", "search", "--names-only", "^libreoffice-help-"]
+    if not (found := _run(search, folder, capture=True)):
+        _say("Fetching Debian's package lists, which this machine lacks")
+        for name in ("apt/lists/partial", "apt/cache/archives/partial"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        options = [f"-oDir::State::Lists={folder}/apt/lists", f"-oDir::Cache={folder}/apt/cache"]
+        _run(["apt-get", "update", *options], folder)
+        found = _run([*search, *options], folder, capture=True)
+    languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
+    _resolve(languages, source_language, target_language)
+    _say(f"Downloading libreoffice-help-{code} to {folder}")
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        _run(["apt-get", "download", f"libreoffice-help-{code}", *options], part)
+        (package,) = Path(part).glob("*.deb")
+        os.replace(package, folder / package.name)
+
+
+def _help_texts(package: str | Path) -> dict[tuple[str, str], str]:
+    """{(file, id): text} of the pages `text/**/*.html` in one package."""
+    texts = {}
+    try:
+        with tarfile.open(fileobj=_deb_data(package), mode="r:*") as archive:
+            for member in _progress(archive, f"Reading {package}, file"):
+                _, _, path = member.name.partition("/text/")
+                if path.endswith(".html"):
+                    parser = _HelpParser()
+                    parser.feed(archive.extractfile(member).read().decode())
+                    parser.close()
+                    for key, pieces in parser.paragraphs:
+                        texts.setdefault((path, key), "".join(pieces))
+    except (tarfile.TarError, *UNREADABLE, UnicodeDecodeError) as error:
+        raise _unreadable(package, error) from error
+    return texts
+
+
+def _deb_data(package: str | Path) -> BinaryIO:
+    """The member data.tar.* of a .deb, which is an `ar` archive: 60-byte headers, even offsets."""
+    with open(package, "rb") as file:
+        if file.read(8) == b"!<arch>\n":
+            while len(header := file.read(60)) == 60:
+                size = int(header[48:58])
+                if header.startswith(b"data.tar"):
+                    return io.BytesIO(file.read(size))
+                file.seek(size + size % 2, os.SEEK_CUR)
+    raise ValueError(f"{package}: expected a Debian package with a member data.tar.*")
+
+
+class _HelpParser(HTMLParser):
+    """Collects (id, pieces) of p and h1-h6 with an id; no code, nothing that only a Mac shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.paragraphs = []
+        self._tag = None  # tag of the paragraph that takes text now
+        self._mac_tag, self._mac_depth = None, 0  # the element to drop, and its nesting
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        classes = (attributes.get("class") or "").split()
+        if self._mac_depth:
+            self._mac_depth += tag == self._mac_tag
+        elif "MAC" in classes:
+            self._mac_tag, self._mac_depth = tag, 1
+        elif re.fullmatch("p|h[1-6]", tag) and attributes.get("id") and "code" not in classes:
+            self._tag = tag
+            self.paragraphs.append((attributes["id"], []))
+
+    def handle_endtag(self, tag):
+        if self._mac_depth:
+            self._mac_depth -= tag == self._mac_tag
+        elif tag == self._tag:
+            self._tag = None
+
+    def handle_data(self, data):
+        if self._tag and not self._mac_depth:
+            self.paragraphs[-1][1].append(data)
+
+
+def _leaves(node: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from _leaves(child, (*path, key))
+    else:
+        yield path, str(node)
+
+
+def _join(
+    source: dict, target: dict, place: object, ratios: tuple[float, float] = (0.0, math.inf)
+) -> Pairs:
+    """Pairs of the keys in both; key[0] is the group. Leaves out and counts what teaches nothing:
+    untranslated texts, repeated pairs, target / source lengths that no translation has."""
+    pairs, seen = Pairs(), set()
+    for key, text in source.items():
+        pair = _one_line(text), _one_line(target.get(key, ""))
+        if key not in target:
+            pairs.skipped["not in target"] += 1
+        elif not all(pair):
+            pairs.skipped["empty side"] += 1
+        elif pair[0] == pair[1]:
+            pairs.skipped["same text on both sides"] += 1
+        elif not ratios[0] <= len(pair[1]) / len(pair[0]) <= ratios[1]:
+            pairs.skipped["lengths too different"] += 1
+        elif pair in seen:
+            pairs.skipped["repeated"] += 1
+        else:
+            seen.add(pair)
+            pairs.add(*pair, group=key[0])
+    return _some(pairs, place)
+
+
+# --- file formats --------------------------------------------------------------------------------
+
+
+def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
+    """Two files, one text a line; line n of one means line n of the other."""
+    pairs, counts = Pairs(), [0, 0]
+    lines = zip_longest(_lines(source_path), _lines(target_path))
+    for source, target in _progress(lines, f"Reading {source_path}, {target_path}, line"):
+        counts[0] += source is not None
+        counts[1] += target is not None
+        pairs.add(source or "", target or "")
+    if counts[0] != counts[1]:
+        raise ValueError(
+            "A source and its target must have as many lines, "
+            f"got {source_path}: {counts[0]:,} lines, {target_path}: {counts[1]:,} lines."
+        )
+    return _some(pairs, f"{source_path}, {target_path}")
+
+
+def tsv(path: str | Path) -> Pairs:
+    """Two columns, or three where the last is a comment (Tatoeba and Anki exports)."""
+    pairs = Pairs()
+    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+        columns = line.split("\t") if line else ["", ""]
+        if len(columns) not in (2, 3):
+            raise ValueError(
+                f"{path}:{number}: expected 2 or 3 columns with tabs between them, "
+                f"got {len(columns)}: {line[:80]!r}"
+            )
+        pairs.add(*columns[:2])
+    return _some(pairs, path)
+
+
+def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
+    """An object a line: the two keys, also below "translation", or else "source" and "target"."""
+    pairs = Pairs()
+    choices = (source_key, target_key), ("source", "target")
+    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+        try:
+            row = json.loads(line or '{"source": "", "target": ""}')
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: expected a JSON object, got: {error}") from error
+        row = row if isinstance(row, dict) else {}
+        row = row["translation"] if isinstance(row.get("translation"), dict) else row
+        texts = next(([row[key] for key in keys] for keys in choices if {*keys} <= {*row}), [])
+        if not texts or not all(isinstance(text, str | None) for text in texts):
+            raise ValueError(
+                f"{path}:{number}: expected an object with texts for {source_key!r} and "
+                f"{target_key!r}, or for 'source' and 'target', got {line[:80]!r}"
+            )
+        pairs.add(*(text or "" for text in texts))
+    return _some(pairs, path)
+
+
+def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
+    """Translation memory. "en" also takes "en-US" and the reverse; an exact match goes first."""
+    pairs, languages = Pairs(), set()
+    try:
+        with _open(path) as file:
+            events = _progress(ElementTree.iterparse(file), f"Reading {path}, XML element")
+            for _, element in events:
+                if element.tag.rpartition("}")[2] != "tu":
+                    continue
+                texts = dict(map(_segment, reversed(element.findall("{*}tuv"))))  # first one wins
+                languages.update(texts)
+                found = [_match(texts, code) for code in (source_language, target_language)]
+                if None in found:
+                    pairs.skipped["language missing"] += 1
+                else:
+                    pairs.add(*(texts[code] for code in found))
+                element.clear()  # keeps memory flat
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}:{error.position[0]}: expected XML, got: {error}") from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    if languages:
+        _resolve(languages, source_language, target_language, place=path)
+    return _some(pairs, path)
+
+
+def po(path: str | Path) -> Pairs:
+    """Gettext catalogue: msgid -> msgstr; a plural entry gives two pairs, msgid -> msgstr[0] and
+    msgid_plural -> msgstr[1]. The header, fuzzy and obsolete entries are skipped and counted."""
+    pairs = Pairs()
+    for entry in _po_entries(path):
+        if "reason" in entry or not entry["msgid"]:
+            pairs.skipped[entry.get("reason", "header")] += 1
+        elif "msgid_plural" not in entry:
+            pairs.add(entry["msgid"], entry.get("msgstr", ""))
+        else:
+            pairs.add(entry["msgid"], entry.get("msgstr[0]", ""))
+            if "msgstr[1]" in entry:  # Japanese, for one, has a single form
+                pairs.add(entry["msgid_plural"], entry["msgstr[1]"])
+    return _some(pairs, path)
+
+
+def _po_entries(path: str | Path) -> Iterator[dict[str, str]]:
+    """{keyword: text} for each entry; "reason" says why an entry is to be skipped."""
+    form = re.compile(
+        r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"((?:[^"\\]|\\.)*)"'
+    )
+    entry, keyword = {}, None
+    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+        line = line.strip()
+        found = form.fullmatch(line)
+        opens = found and found[1] in ("msgctxt", "msgid")
+        if "msgid" in entry and (opens or not line or line.startswith("#")):
+            yield entry
+            entry, keyword = {}, None
+        if line.startswith("#~"):
+            if re.match(r"#~\s*msgid\s", line):
+                yield {"reason": "obsolete"}
+        elif line.startswith("#,") and re.search(r"\bfuzzy\b", line):
+            entry["reason"] = "fuzzy"
+        elif found and (found[1] or keyword):
+            keyword = found[1] or keyword
+            text = re.sub(r"\\(.)", lambda m: ESCAPES.get(m[1], m[1]), found[2])
+            entry[keyword] = text if found[1] else entry[keyword] + text
+        elif line and not line.startswith("#"):
+            raise ValueError(
+                f'{path}:{number}: expected msgid "..." or msgstr "...", got {line[:80]!r}'
+            )
+    if "msgid" in entry:
+        yield entry
+
+
+ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}  # of PO; any other character stands for itself
+
+
+def _segment(tuv: ElementTree.Element) -> tuple[str, str]:
+    """(language, text) of one TMX variant, without the native codes of its markup."""
+    language = tuv.get("{http://www.w3.org/XML/1998/namespace}lang") or tuv.get("lang") or ""
+    return language, "".join(_plain(tuv.find("{*}seg")))
+
+
+def _plain(element: ElementTree.Element | None) -> Iterator[str]:
+    if element is not None:
+        if element.tag.rpartition("}")[2] not in ("bpt", "ept", "ph", "it", "ut"):
+            yield element.text or ""
+        for child in element:
+            yield from _plain(child)
+            yield child.tail or ""
+
+
+def _match(languages: Iterable[str], code: str) -> str | None:
+    """The language that is `code`, else the first that only has a region more or less."""
+    wanted = code.lower().replace("_", "-")
+    names = {language.lower().replace("_", "-"): language for language in sorted(languages)}
+    near = (n for n in names if n.startswith(f"{wanted}-") or wanted.startswith(f"{n}-"))
+    return names.get(wanted if wanted in names else next(near, ""))
+
+
+def _resolve(
+    languages: Iterable[str], source_language: str, target_language: str, place: object = ""
+) -> list[str]:
+    """The two of `languages` that are meant."""
+    codes = {"source_language": source_language, "target_language": target_language}
+    for name, code in codes.items():
+        if _match(languages, code) is None:
+            at = f"{place}: " if place else ""
+            raise ValueError(f"{at}`{name}` must be one of {sorted(languages)}, got {code!r}.")
+    return [_match(languages, code) for code in codes.values()]
+
+
+NAMED_SOURCES = {"homeassistant": homeassistant, "libreoffice-help": libreoffice_help}
+
+
+def _read(name: str, place: str, source_language: str, target_language: str) -> Pairs:
+    """Reads the files that the argument `name` = `place` means."""
+    codes = source_language, target_language
+    paths = place.split(",")
+    if Path(place).is_file():
+        plain = Path(place).with_suffix("") if Path(place).suffix in OPENERS else Path(place)
+        match plain.suffix:
+            case ".tsv" | ".txt":
+                return tsv(place)
+            case ".jsonl":
+                return jsonl(place, *codes)
+            case ".tmx":
+                return tmx(place, *codes)
+            case ".po":
+                return po(place)
+        raise ValueError(
+            f"`{name}` must end in .tsv, .txt, .jsonl, .tmx or .po (also with .gz, .xz, .bz2), or "
+            f"be a Moses prefix or two Moses files A,B; got {place!r}."
+        )
+    if len(paths) == 1:
+        paths = [_moses_file(f"{place}.{code}") for code in codes]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing or len(paths) != 2:
+        raise ValueError(
+            f"`{name}` must be a file, a Moses prefix, two files A,B"
+            + (f" or one of {sorted(NAMED_SOURCES)}" if name == "data" else "")
+            + f", got {place!r}; no such file: {', '.join(missing)}"
+        )
+    return moses(*paths)
+
+
+def _moses_file(path: str) -> str:
+    """`path`, or what there is of it compressed."""
+    return next((path + end for end in ("", *OPENERS) if Path(path + end).is_file()), path)
+
+
+def cache_dir() -> Path:
+    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo; made if missing."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _open(path: str | Path) -> BinaryIO:
+    return OPENERS.get(Path(path).suffix, open)(path, "rb")
+
+
+def _lines(path: str | Path) -> Iterator[str]:
+    """Lines without their ending. Bytes that are not UTF-8 stay as surrogates for `Pairs.add`."""
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file):
+                line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[ \t\r\n]+", " ", text).strip()
+
+
+def _is_utf8(text: str) -> bool:
+    return re.search("[\ud800-\udfff]", text) is None
+
+
+def _some(pairs: Pairs, place: object) -> Pairs:
+    if not pairs:
+        raise ValueError(f"{place}: expected at least one pair, got {pairs}")
+    return pairs
+
+
+def _unreadable(path: str | Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: expected a readable file, got {type(error).__name__}: {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _run(command: list[str], folder: str | Path, capture: bool = False) -> str:
+    """Runs a package client; what it says goes to stderr, or is returned with `capture`."""
+    stdout = subprocess.PIPE if capture else STDERR
+    done = subprocess.run(command, cwd=folder, stdout=stdout, text=True)
+    if done.returncode:
+        raise RuntimeError(f"`{' '.join(command)}` failed with exit code {done.returncode}.")
+    return done.stdout or ""
+
+
+def _progress(items: Iterable[Item], label: str) -> Iterator[Item]:
+    """Counts on stderr while `items` pass; silent where nobody watches or it takes no time."""
+    shown = start = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        if number % 256 == 0 and sys.stderr.isatty() and time.monotonic() - shown > 0.2:
+            shown = time.monotonic()
+            print(f"\r{label} {number:,}", end="", file=sys.stderr, flush=True)
+        yield item
+    if shown > start:
+        print(f"\r{label} {number:,}", file=sys.stderr)
