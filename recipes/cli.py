@@ -1,0 +1,180 @@
+"""Command line: one flat frozen dataclass becomes the flags of a recipe, and a JSON file.
+
+    @dataclass(frozen=True)
+    class Config:
+        epochs: int = flag(10, "passes over the training pairs")
+
+    config = parse(Config, description=__doc__)      # --epochs 20; --help shows it all
+    save(config, "run/config.json");  load(Config, "run/config.json") == config
+
+A field's type decides what its flag takes: bool (`--name` / `--no-name`), int, float, str or
+`Literal` (choices); the last four with `| None` also take the word "none".
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import math
+import os
+import sys
+import types
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Config = TypeVar("Config")
+Scalar = str | int | float | bool | None
+
+
+def flag(default: Any, help: str) -> Any:
+    """A dataclass field with its default value and the text that `--help` shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def parse(
+    config_class: type[Config], argv: Sequence[str] | None = None, description: str | None = None
+) -> Config:
+    """Turns the command line into a config; a bad flag or value ends the program with a message.
+
+    Args:
+        config_class: flat frozen dataclass; a `ValueError` of its `__post_init__` is shown too.
+        argv: the words after the command; by default those of this process.
+        description: shown by `--help` as it stands: the recipe's docstring, with its examples.
+
+    Returns:
+        config_class. Flags are its field names; `--batch-tokens` means `--batch_tokens`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=_command(),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # an abbreviation would change its meaning with the next new flag
+    )
+    fields = _fields(config_class)
+    for field, (kind, choices, takes_none) in fields.items():
+        parser.add_argument(f"--{field.name}", **_argument(field, kind, choices, takes_none))
+    kinds = {field.name: kind for field, (kind, _, _) in fields.items()}
+    words = sys.argv[1:] if argv is None else argv
+    values, unknown = parser.parse_known_args([_underscored(word, kinds) for word in words])
+    if unknown:
+        parser.error(f"unknown argument {unknown[0]!r}; {_hint(unknown[0], kinds)}")
+    try:
+        return config_class(**vars(values))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def save(config: Any, path: str | Path) -> None:
+    """Writes the config as JSON, whole or not at all."""
+    part = Path(f"{path}.part")
+    part.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def load(config_class: type[Config], path: str | Path) -> Config:
+    """Reads what `save` wrote.
+
+    Raises:
+        ValueError: if the file is not JSON, or its names or types are not those of the fields.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: expected JSON, got: {error}") from error
+    fields = _fields(config_class)
+    names = [field.name for field in fields]
+    got = sorted(values) if isinstance(values, dict) else values
+    if got != sorted(names):
+        raise ValueError(f"{path}: expected an object with the keys {sorted(names)}, got {got!r}")
+    for field, (kind, choices, takes_none) in fields.items():
+        value = values[field.name]
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if value is None and takes_none:
+            continue
+        if not fits or (choices and value not in choices):
+            rule = _rule(kind, choices)
+            raise ValueError(f"{path}: `{field.name}` must be {rule}, got {value!r}.")
+    return config_class(**values)
+
+
+def _fields(config_class: type) -> dict[dataclasses.Field, tuple[type, tuple, bool]]:
+    """{field: (type, choices, takes None)} of every field that the constructor takes."""
+    hints = get_type_hints(config_class)
+    return {
+        field: _kind(field.name, hints[field.name])
+        for field in dataclasses.fields(config_class)
+        if field.init
+    }
+
+
+def _kind(name: str, hint: Any) -> tuple[type, tuple, bool]:
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    kinds = [option for option in options if option is not type(None)]
+    choices = get_args(kinds[0]) if get_origin(kinds[0]) is Literal else ()
+    kind = type(choices[0]) if choices else kinds[0]
+    takes_none = len(options) > len(kinds)
+    if len(kinds) != 1 or kind not in (int, float, str, bool) or (kind is bool and takes_none):
+        raise TypeError(
+            f"Field `{name}` must be bool, int, float, str or Literal; the last four may be "
+            f"joined with None; got {hint!r}."
+        )
+    return kind, choices, takes_none
+
+
+def _argument(field: dataclasses.Field, kind: type, choices: tuple, takes_none: bool) -> dict:
+    """The keyword arguments of `add_argument`."""
+    required = field.default is dataclasses.MISSING
+    shown = "none" if field.default is None else field.default
+    note = "(required)" if required else f"(default: {shown})" if shown != "" else ""
+    text = f"{field.metadata.get('help', '')} {note}".strip().replace("%", "%%")
+    common = {"required": required, "default": field.default, "help": text}
+    if kind is bool:
+        return common | {"action": argparse.BooleanOptionalAction}
+    metavar = "{" + ",".join(map(str, choices)) + "}" if choices else kind.__name__.upper()
+    return common | {"metavar": metavar, "type": _reader(kind, choices, takes_none)}
+
+
+def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Scalar]:
+    """A function from the word on the command line to the value."""
+
+    def read(word: str) -> Scalar:
+        if takes_none and word.lower() == "none":
+            return None
+        try:
+            value = kind(word)
+        except ValueError:
+            value = math.nan
+        if value != value or (choices and value not in choices):  # NaN is no number to train with
+            none = " or none" if takes_none else ""
+            raise argparse.ArgumentTypeError(f"must be {_rule(kind, choices)}{none}, got {word!r}")
+        return value
+
+    return read
+
+
+def _rule(kind: type, choices: tuple) -> str:
+    return f"one of {', '.join(map(str, choices))}" if choices else f"of type {kind.__name__}"
+
+
+def _underscored(word: str, kinds: dict[str, type]) -> str:
+    """`--batch-tokens=1` -> `--batch_tokens=1`; argparse writes a refusal `--no-name`."""
+    name, equals, value = word.partition("=")
+    plain = name.removeprefix("--").replace("-", "_")
+    if name.startswith("--") and plain in kinds:
+        return f"--{plain}{equals}{value}"
+    if name.startswith("--no") and kinds.get(plain.removeprefix("no_")) is bool:
+        return f"--no-{plain.removeprefix('no_')}{equals}{value}"
+    return word
+
+
+def _hint(word: str, names: Iterable[str]) -> str:
+    name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean --{near[0]}?" if near else "see --help"
+
+
+def _command() -> str | None:
+    """`python -m recipes.translation` where that is what the user typed; else argparse's guess."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else None

@@ -1,0 +1,171 @@
+"""Flags from a dataclass: what they take, what they refuse, and the JSON beside them."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal, Optional
+
+import pytest
+
+from recipes.cli import flag, load, parse, save
+
+
+@dataclass(frozen=True)
+class Config:
+    data: str = flag("homeassistant", "a named source or a path")
+    train: str | None = flag(None, "training pairs")
+    model: Literal["luong", "transformer"] = flag("luong", "a name in the zoo")
+    epochs: int = flag(3, "passes over the data")
+    minutes: Optional[float] = flag(None, "time budget")  # noqa: UP045 (the older spelling)
+    dropout: float = flag(0.1, "share of units, 10% is usual")
+    beam_size: int = flag(5, "hypotheses kept in the search")
+    tie_embeddings: bool = flag(True, "one matrix for embedding and head")
+    resume: bool = flag(False, "go on from the last checkpoint")
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"`epochs` must be at least 1, got {self.epochs}.")
+
+
+@dataclass(frozen=True)
+class Required:
+    output: str
+
+
+def test_no_flags_give_the_defaults():
+    assert parse(Config, []) == Config()
+
+
+def test_every_type_is_read_from_its_flag():
+    words = "--data=a.tsv --train corpus/train --model transformer --epochs 7 --minutes 2.5"
+    words += " --dropout 0 --no-tie_embeddings --resume"
+    assert parse(Config, words.split()) == Config(
+        data="a.tsv",
+        train="corpus/train",
+        model="transformer",
+        epochs=7,
+        minutes=2.5,
+        dropout=0.0,
+        tie_embeddings=False,
+        resume=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--beam-size", "2", "--no-tie-embeddings"],
+        ["--beam-size=2", "--no_tie_embeddings"],
+        ["--beam_size=2", "--no-tie_embeddings"],
+    ],
+)
+def test_dashes_and_underscores_in_a_flag_mean_the_same(words):
+    assert parse(Config, words) == Config(beam_size=2, tie_embeddings=False)
+
+
+def test_dashes_in_a_value_stay():
+    assert parse(Config, ["--data=my-corpus-a.tsv"]).data == "my-corpus-a.tsv"
+
+
+def test_the_word_none_stands_for_none_where_the_type_allows_it():
+    assert parse(Config, ["--minutes", "none", "--train", "None", "--data", "none"]) == Config(
+        minutes=None, train=None, data="none"
+    )
+
+
+def test_without_argv_the_words_of_the_process_are_read(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["recipe", "--epochs", "11"])
+    assert parse(Config).epochs == 11
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "many"], "argument --epochs: must be of type int, got 'many'"),
+        (["--epochs", "1.5"], "argument --epochs: must be of type int, got '1.5'"),
+        (["--dropout", "nan"], "argument --dropout: must be of type float, got 'nan'"),
+        (["--minutes", "soon"], "argument --minutes: must be of type float or none, got 'soon'"),
+        (["--model", "lstm"], "argument --model: must be one of luong, transformer, got 'lstm'"),
+        (["--beam-sise", "2"], "unknown argument '--beam-sise'; did you mean --beam_size?"),
+        (["--epoch", "2"], "unknown argument '--epoch'; did you mean --epochs?"),
+        (["--zzz"], "unknown argument '--zzz'; see --help"),
+        (["--resume=yes"], "argument --resume/--no-resume: ignored explicit argument 'yes'"),
+        (["--epochs", "0"], "`epochs` must be at least 1, got 0."),
+        (["--epochs"], "argument --epochs: expected one argument"),
+    ],
+)
+def test_a_bad_flag_ends_the_program_with_its_name_and_value(words, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse(Config, words)
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_field_without_default_is_a_required_flag(capsys):
+    assert parse(Required, ["--output", "here"]) == Required("here")
+    with pytest.raises(SystemExit):
+        parse(Required, [])
+    assert "the following arguments are required: --output" in capsys.readouterr().err
+
+
+def test_help_shows_the_description_as_it_stands_and_every_default(capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse(Config, ["--help"], description="Translates.\n\n    python -m recipes.translation\n")
+    text = capsys.readouterr().out
+    assert exit.value.code == 0
+    assert "Translates.\n\n    python -m recipes.translation\n" in text
+    words = " ".join(text.split())
+    assert "--model {luong,transformer} a name in the zoo (default: luong)" in words
+    assert "--minutes FLOAT time budget (default: none)" in words
+    assert "share of units, 10% is usual (default: 0.1)" in words
+    assert "--tie_embeddings, --no-tie_embeddings" in words
+
+
+@pytest.mark.parametrize("hint", [list[int], int | str, bool | None, bytes])
+def test_a_field_of_another_type_is_refused_by_name(hint):
+    made = dataclass(frozen=True)(type("Made", (), {"__annotations__": {"sizes": hint}}))
+    with pytest.raises(TypeError, match="Field `sizes` must be bool, int, float, str or Literal"):
+        parse(made, [])
+
+
+def test_a_saved_config_loads_as_itself(tmp_path):
+    config = Config(data="größe.tsv", minutes=2.5, tie_embeddings=False, model="transformer")
+    save(config, tmp_path / "config.json")
+    assert load(Config, tmp_path / "config.json") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_whole_number_in_the_file_is_fine_for_a_float(tmp_path):
+    save(replace(Config(), minutes=2), tmp_path / "config.json")
+    assert load(Config, tmp_path / "config.json").minutes == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": "7"}, "`epochs` must be of type int, got '7'"),
+        ({"epochs": True}, "`epochs` must be of type int, got True"),
+        ({"epochs": None}, "`epochs` must be of type int, got None"),
+        ({"model": "lstm"}, "`model` must be one of luong, transformer, got 'lstm'"),
+        ({"beam": 2}, "expected an object with the keys .*'beam_size'.* got .*'beam'"),
+    ],
+)
+def test_a_config_file_that_does_not_fit_is_refused_with_its_path(tmp_path, changes, message):
+    path = tmp_path / "config.json"
+    save(Config(), path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        load(Config, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n"epochs": ', "config.json:2: expected JSON, got: Expecting value"),
+        ("[7]", "config.json: expected an object with the keys .* got \\[7\\]"),
+    ],
+)
+def test_a_config_file_that_is_no_object_is_refused_with_its_path(tmp_path, text, message):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(Config, path)
