@@ -16,6 +16,7 @@ Axes: B batch, K beams, L = max_length, V vocabulary, S source steps, N rows of 
 before a step, C candidates per beam.
 """
 
+import functools
 import math
 import numbers
 from typing import NamedTuple
@@ -168,45 +169,13 @@ def beam_search(
     Raises:
         ValueError: an argument, or what `step` returns, breaks one of the rules above.
     """
-    _check_int("end_id", end_id, 0)
-    _check_int("beam_size", beam_size, 1)
-    _check_int("max_length", max_length, 1)
-    _check_int("min_length", min_length, 0)
-    if min_length >= max_length:
-        raise ValueError(
-            "`min_length` must be less than max_length, "
-            f"got min_length={min_length}, max_length={max_length}."
-        )
-    if not 0 <= length_penalty < math.inf:
-        raise ValueError(
-            "`length_penalty` must be finite and not negative, "
-            f"got length_penalty={length_penalty}."
-        )
-    start_ids = tf.convert_to_tensor(start_ids, tf.int32)
-    if start_ids.shape.rank != 1:
-        raise ValueError(f"`start_ids` must have shape (B,), got shape {start_ids.shape}.")
-    state = tf.nest.map_structure(tf.convert_to_tensor, state)
-    for tensor in tf.nest.flatten(state):
-        if tensor.shape.rank == 0 or not tensor.shape[:1].is_compatible_with(start_ids.shape):
-            raise ValueError(
-                "`state` must hold tensors with one row per start id, "
-                f"got shape {tensor.shape} for start_ids of shape {start_ids.shape}."
-            )
-
+    _check_options(end_id, beam_size, max_length, min_length, length_penalty)
+    start_ids, state = _checked_tensors(start_ids, state)
     sentences = tf.shape(start_ids)[0]
     slots = tf.range(max_length)
-
-    def extend(logits, log_probs, lengths, finished, position):
-        return beam_step(
-            logits,
-            log_probs,
-            lengths,
-            finished,
-            end_id=end_id,
-            beam_size=beam_size,
-            length_penalty=length_penalty,
-            end_allowed=position >= min_length,
-        )
+    extend = functools.partial(
+        beam_step, end_id=end_id, beam_size=beam_size, length_penalty=length_penalty
+    )
 
     def written(history, values, position):
         return tf.where(slots == position, values[:, :, None], history)
@@ -215,7 +184,8 @@ def beam_search(
         rows = tf.reshape(beams.ids, [-1])
         logits, row_weights, state = _call(step, rows, state, position, end_id)
         weights = weights.write(position, row_weights)
-        beams = extend(logits, beams.log_probs, beams.lengths, beams.finished, position)
+        before = beams.log_probs, beams.lengths, beams.finished
+        beams = extend(logits, *before, end_allowed=position >= min_length)
         if beam_size > 1:
             rows = tf.reshape(beams.parents + tf.range(sentences)[:, None] * beam_size, [-1])
             state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
@@ -240,7 +210,9 @@ def beam_search(
     position = tf.constant(0)
     logits, row_weights, state = _call(step, start_ids, state, position, end_id)
     none = tf.zeros([sentences, 1], tf.int32)
-    beams = extend(logits, tf.cast(none, tf.float32), none, none > 0, position)
+    beams = extend(
+        logits, tf.cast(none, tf.float32), none, none > 0, end_allowed=position >= min_length
+    )
     state = tf.nest.map_structure(lambda tensor: _repeat_rows(tensor, beam_size), state)
     history = tf.zeros([sentences, beam_size, max_length], tf.int32)
     row_weights = _repeat_rows(row_weights, beam_size)  # (B*K, S)
@@ -251,14 +223,10 @@ def beam_search(
         unfinished, same_shapes, (position + 1, beams, ids, history, weights, state)
     )
 
-    # `parents` holds, per slot, the beam in which the token was chosen: its row of weights.
     possible = beams.scores > -math.inf
     lengths = tf.where(possible, beams.lengths, 0)
     used = possible[:, :, None] & (slots <= lengths[:, :, None])  # (B, K, L), the end included
-    by_beam = [max_length, sentences, beam_size, tf.shape(row_weights)[1]]
-    weights = tf.reshape(weights.stack(), by_beam)  # 0 where the loop did not come
-    weights = tf.gather(weights, tf.transpose(parents, [2, 0, 1]), batch_dims=2)
-    weights = tf.transpose(weights, [1, 2, 0, 3])
+    weights = _by_ancestry(weights.stack(), parents)  # 0 where the loop did not come
     return SearchResult(
         ids=tf.where(used, ids, 0),
         scores=beams.scores,
@@ -291,6 +259,37 @@ def greedy_search(step, state, start_ids, *, end_id, max_length, min_length=0, l
     )
 
 
+def _check_options(end_id, beam_size, max_length, min_length, length_penalty):
+    _check_int("end_id", end_id, 0)
+    _check_int("beam_size", beam_size, 1)
+    _check_int("max_length", max_length, 1)
+    _check_int("min_length", min_length, 0)
+    if min_length >= max_length:
+        raise ValueError(
+            "`min_length` must be less than max_length, "
+            f"got min_length={min_length}, max_length={max_length}."
+        )
+    if not 0 <= length_penalty < math.inf:
+        raise ValueError(
+            "`length_penalty` must be finite and not negative, "
+            f"got length_penalty={length_penalty}."
+        )
+
+
+def _checked_tensors(start_ids, state):
+    start_ids = tf.convert_to_tensor(start_ids, tf.int32)
+    if start_ids.shape.rank != 1:
+        raise ValueError(f"`start_ids` must have shape (B,), got shape {start_ids.shape}.")
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    for tensor in tf.nest.flatten(state):
+        if tensor.shape.rank == 0 or not tensor.shape[:1].is_compatible_with(start_ids.shape):
+            raise ValueError(
+                "`state` must hold tensors with one row per start id, "
+                f"got shape {tensor.shape} for start_ids of shape {start_ids.shape}."
+            )
+    return start_ids, state
+
+
 def _check_int(name, value, least):
     if not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"`{name}` must be an integer of at least {least}, got {name}={value!r}.")
@@ -307,6 +306,7 @@ def _call(step, ids, state, position, end_id):
             f"`step` must return (logits, state) or (logits, weights, state), got {result!r}."
         )
     logits, *weights, new_state = result
+    logits = tf.convert_to_tensor(logits)
     if logits.shape.rank != 2 or logits.shape[1] is None:
         raise ValueError(
             f"`step` must return logits (N, V) with a static V, got shape {logits.shape}."
@@ -330,11 +330,23 @@ def _call(step, ids, state, position, end_id):
         new.set_shape(old.shape)  # a step may lose static shapes, the loop may not
     new_state = tf.nest.pack_sequence_as(state, new_state)
     weights = tf.cast(weights[0], tf.float32) if weights else tf.zeros([tf.shape(ids)[0], 0])
+    if weights.shape.rank != 2:
+        raise ValueError(f"`step` must return weights (N, S), got shape {weights.shape}.")
     return logits, weights, new_state
 
 
+def _by_ancestry(weights, parents):
+    """Weights of the beams at each step (L, B*K, S) -> of the final hypotheses (B, K, L, S).
+
+    `parents` (B, K, L): the beam in which each token of a hypothesis was chosen.
+    """
+    parents = tf.transpose(parents, [2, 0, 1])  # (L, B, K)
+    weights = tf.reshape(weights, tf.concat([tf.shape(parents), tf.shape(weights)[2:]], 0))
+    return tf.transpose(tf.gather(weights, parents, batch_dims=2), [1, 2, 0, 3])
+
+
 def _top_k(values, k):
-    """`tf.math.top_k` of (N, V), the same to the last tie, 2 to 4 times as fast for a large V.
+    """`tf.math.top_k` of (N, V), the same to the last tie, faster for a large V.
 
     The k largest values lie in the k blocks with the largest maxima, and a maximum is a vectorized
     pass where a selection is not. A V without a divisor that makes fair blocks goes the slow way.
