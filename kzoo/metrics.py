@@ -1,0 +1,143 @@
+"""Scores of texts against references, thin over sacrebleu: BLEU, chrF, exact match.
+
+    print(bleu(["The cat sat down."], ["The cat sat down."]))
+    # BLEU 100.00 (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0)
+
+Every score carries the signature that makes it comparable with another. Texts are passed as they
+are read by people: detokenized, with their spaces and capitals.
+"""
+
+import itertools
+from typing import NamedTuple
+
+
+class Score(NamedTuple):
+    """A value with what is needed to compute it again.
+
+    Args:
+        name: str, "BLEU", "chrF2", "chrF2++" or "exact match".
+        value: float, 0 to 100, more is better.
+        signature: str, the settings and the version of the program that counted.
+
+    Example:
+        >>> str(Score("BLEU", 35.1234, "nrefs:1|case:mixed"))
+        "BLEU 35.12 (nrefs:1|case:mixed)"
+    """
+
+    name: str
+    value: float
+    signature: str
+
+    def __str__(self):
+        return f"{self.name} {self.value:.2f} ({self.signature})"
+
+
+def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False):
+    """BLEU of a whole corpus: BP * exp(mean_n log p_n), n = 1..4, BP = min(1, exp(1 - r / h)).
+
+    Papineni et al. (2002), https://aclanthology.org/P02-1040; signatures: Post (2018),
+    https://arxiv.org/abs/1804.08771. p_n is the share of the hypotheses' n-grams that the
+    references hold, h and r the lengths of the hypotheses and the nearest references in tokens.
+    A p_n of 0 is smoothed exponentially.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str: several references for a hypothesis, not
+            necessarily equally many.
+        lowercase: bool, compare in lower case.
+        tokenize: str, sacrebleu's tokenizer: "13a" (its default), "intl", "char", "zh", "none".
+        force: bool, do not warn in the log that the hypotheses look tokenized.
+
+    Returns:
+        Score.
+
+    Raises:
+        ValueError: no texts, not as many references as hypotheses, or a hypothesis without one.
+        ImportError: the sacrebleu package is missing.
+    """
+    scorer = _import_sacrebleu().BLEU(lowercase=lowercase, tokenize=tokenize, force=force)
+    return _score("BLEU", scorer, hypotheses, references)
+
+
+def chrf(hypotheses, references, word_order=0):
+    """chrF2: the F-score, recall counted twice, of character n-grams, n = 1..6.
+
+    Popović (2015), https://aclanthology.org/W15-3049. Spaces do not count.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str.
+        word_order: int, also count word n-grams up to this n; 2 is chrF++.
+
+    Returns:
+        Score.
+
+    Raises:
+        ValueError: as `bleu`.
+        ImportError: the sacrebleu package is missing.
+    """
+    scorer = _import_sacrebleu().CHRF(word_order=word_order)
+    return _score("chrF2" + "+" * word_order, scorer, hypotheses, references)
+
+
+def exact_match(hypotheses, references):
+    """The share in percent of hypotheses that equal one of their references, as strings.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str.
+
+    Returns:
+        Score.
+
+    Raises:
+        ValueError: as `bleu`.
+
+    Example:
+        >>> exact_match(["a b", "c"], ["a b", ["d", "e"]]).value
+        50.0
+    """
+    rows = _rows(hypotheses, references)
+    right = sum(text in row for text, row in zip(hypotheses, rows, strict=True))
+    return Score("exact match", 100 * right / len(rows), f"nrefs:{_count(rows)}|case:mixed")
+
+
+def _score(name, scorer, hypotheses, references):
+    # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
+    streams = list(itertools.zip_longest(*_rows(hypotheses, references)))
+    result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])
+    return Score(name, float(result.score), str(scorer.get_signature()))
+
+
+def _rows(hypotheses, references):
+    for name, texts in (("hypotheses", hypotheses), ("references", references)):
+        if isinstance(texts, str):
+            raise ValueError(f"`{name}` must be a list of strings, got one string: {texts!r}.")
+    if not len(hypotheses) == len(references) > 0:
+        raise ValueError(
+            "`hypotheses` and `references` must be equally many and at least one, "
+            f"got {len(hypotheses)} hypotheses, {len(references)} references."
+        )
+    rows = [[row] if isinstance(row, str) else list(row) for row in references]
+    for index, row in enumerate(rows):
+        if not row:
+            raise ValueError(
+                "`references` must hold at least one text for every hypothesis, "
+                f"got none for number {index} of {len(rows)}."
+            )
+    return rows
+
+
+def _count(rows):
+    counts = {len(row) for row in rows}
+    return counts.pop() if len(counts) == 1 else "var"
+
+
+def _import_sacrebleu():
+    try:
+        from sacrebleu import metrics
+    except ImportError as error:
+        raise ImportError(
+            "This score needs the sacrebleu package: pip install kzoo[metrics]"
+        ) from error
+    return metrics
