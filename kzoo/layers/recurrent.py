@@ -1,0 +1,408 @@
+"""Recurrent networks: an LSTM or GRU encoder, and a decoder that attends.
+
+Axis letters: B batch, T target steps, S source steps, D features, U units, N rows of one decoding
+step (B, or B*K for K beams). The recurrences themselves are Keras's LSTM and GRU.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo.layers import masking
+
+_RNNS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+
+
+def _check_common(units, num_layers, cell, dropout):
+    if units < 1 or num_layers < 1:
+        raise ValueError(
+            f"`units` and `num_layers` must be at least 1, "
+            f"got units={units}, num_layers={num_layers}."
+        )
+    if cell not in _CELLS:
+        raise ValueError(f'`cell` must be "lstm" or "gru", got cell={cell!r}.')
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must lie in [0, 1), got dropout={dropout}.")
+
+
+def _build_embedding(embedding, shape):
+    """Builds the embedding, unless its other owner did; returns its number of features D."""
+    if not embedding.built:
+        embedding.build(shape)
+    dtype = "int32" if len(shape) == 2 else "float32"  # ids, or features
+    return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class RecurrentEncoder(keras.layers.Layer):
+    """A stack of LSTMs or GRUs over the source, with residual connections from layer 2 on:
+
+        x^1 = RNN^1(embedding(source)),    x^l = x^(l-1) + RNN^l(x^(l-1)),    memory = x^L
+
+    Bidirectional as in Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473, section 3.2:
+    each step holds both directions side by side. "backward" reads the source from its end, as
+    Sutskever et al. (2014), https://arxiv.org/abs/1409.3215, section 3.3, do; its memory stands in
+    source order all the same, so that step 0 has seen everything. Residuals as in Wu et al.
+    (2016), https://arxiv.org/abs/1609.08144, section 3.1.
+
+    Args:
+        embedding: layer that takes the source to (B, S, D), e.g. TokenEmbedding for ids or
+            keras.layers.Dense for features.
+        units: int, size U of each direction's state.
+        num_layers: int, L.
+        cell: "lstm" or "gru".
+        direction: "forward", "backward" or "bidirectional".
+        dropout: float in [0, 1), share of each layer's inputs dropped in training.
+
+    Call arguments:
+        source: (B, S) int ids or (B, S, F) float features, dense or ragged.
+        source_mask: (B, S) bool, True = real. For ids, 0 is padding in any case.
+        mask: the same, filled in by Keras when `source` is the only tensor argument and carries
+            a mask.
+
+    Returns:
+        memory: (B, S, U), or (B, S, 2U) if bidirectional; zeros in the padding.
+        memory_mask: (B, S) bool.
+        final_state: for each layer a tuple of (B, U) tensors: h and, for LSTM, c; forward
+            before backward. A row without any step has zeros.
+
+    Raises:
+        ValueError: if a size is not positive, `cell` or `direction` is unknown, or `dropout` is
+            outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        embedding,
+        units,
+        num_layers=1,
+        cell="lstm",
+        direction="bidirectional",
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_common(units, num_layers, cell, dropout)
+        if direction not in ("forward", "backward", "bidirectional"):
+            raise ValueError(
+                f'`direction` must be "forward", "backward" or "bidirectional", '
+                f"got direction={direction!r}."
+            )
+        self.embedding = embedding
+        self.units = units
+        self.num_layers = num_layers
+        self.cell = cell
+        self.direction = direction
+        self.dropout = dropout
+        self.rnns = [self._rnn() for _ in range(num_layers)]
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
+        self.supports_masking = True
+
+    def _rnn(self):
+        rnn = _RNNS[self.cell](
+            self.units,
+            return_sequences=True,
+            return_state=True,
+            go_backwards=self.direction == "backward",
+            dtype=self.dtype_policy,
+        )
+        if self.direction == "bidirectional":
+            return keras.layers.Bidirectional(rnn, dtype=self.dtype_policy)
+        return rnn
+
+    def build(self, source_shape):
+        size = _build_embedding(self.embedding, source_shape)
+        for rnn in self.rnns:
+            rnn.build((*source_shape[:2], size))
+            size = 2 * self.units if self.direction == "bidirectional" else self.units
+
+    def call(self, source, source_mask=None, mask=None, training=False):
+        source_mask = mask if source_mask is None else source_mask
+        source, source_mask = masking.to_dense(source, source_mask)
+        if source.dtype.is_integer:
+            source_mask &= masking.padding_mask(source)
+        else:  # a NaN in the padding would get into the gradient of the embedding
+            source = _blank(source, source_mask)
+        x = self.embedding(source)
+        final_state = []
+        for index, rnn in enumerate(self.rnns):
+            dropped = self.input_dropout(x, training=training)
+            y, *states = rnn(dropped, mask=source_mask, training=training)
+            if self.direction == "backward":
+                y = tf.reverse(y, [1])
+            x = x + y if index else y
+            final_state.append(tuple(states))
+        # A masked step repeats the state before it.
+        return _blank(x, source_mask), source_mask, tuple(final_state)
+
+    def compute_mask(self, source, previous_mask):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "cell": self.cell,
+            "direction": self.direction,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class AttentionDecoder(keras.layers.Layer):
+    """A stack of LSTM or GRU cells that reads the memory through an attention layer.
+
+    With attend="before" the previous state asks, and the context is an input of the cells:
+
+        context_t = attention(s_(t-1), memory),    s_t = RNN([e_t; context_t], s_(t-1)),
+        hidden_t = tanh(W [s_t; context_t; e_t] + b)
+
+    Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473, appendix A.2, with the tanh output
+    of Sennrich et al. (2017), https://arxiv.org/abs/1703.04357, in place of maxout. With
+    attend="after" the current state asks, and the answer is fed to the next step:
+
+        s_t = RNN([e_t; hidden_(t-1)], s_(t-1)),    context_t = attention(s_t, memory),
+        hidden_t = tanh(W [context_t; s_t] + b)
+
+    Luong et al. (2015), https://arxiv.org/abs/1508.04025, sections 3 and 3.3; hidden_(-1) = 0.
+    e_t is the embedding of ids_t, and s_t the output of the stack, whose layers have residual
+    connections from layer 2 on. Every layer starts from a bridge (Sennrich et al. 2017),
+
+        s_(-1) = tanh(W m + b),    m = the mean of the memory's real steps, or its first step.
+
+    With FixedContext as attention and summary="first", this is the decoder without attention.
+
+    Args:
+        embedding: layer that takes ids (B, T) to (B, T, D), e.g. TokenEmbedding.
+        units: int, size U of the states and of `hidden`.
+        attention: attention layer; of several heads the mean of the weights is returned.
+        num_layers: int, number of cells.
+        cell: "lstm" or "gru".
+        attend: "before" or "after" the cells are run.
+        input_feeding: bool, whether `hidden` is fed to the next step; attend="after" only.
+        summary: "mean" or "first", what the initial state is made from.
+        dropout: float in [0, 1), share of embedding features and of `hidden` dropped in training.
+
+    Call arguments:
+        ids: (B, T) int, dense or ragged, the target shifted right.
+        memory: (B, S, Dm) float, dense or ragged.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+
+    Returns:
+        hidden: (B, T, U), with the mask of `ids` if Keras knows one. weights: (B, T, S).
+
+    Raises:
+        ValueError: if a size is not positive, `cell`, `attend` or `summary` is unknown, `dropout`
+            is outside [0, 1), or attend="before" meets input_feeding=True.
+    """
+
+    def __init__(
+        self,
+        embedding,
+        units,
+        attention,
+        num_layers=1,
+        cell="lstm",
+        attend="after",
+        input_feeding=None,
+        summary="mean",
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_common(units, num_layers, cell, dropout)
+        if attend not in ("before", "after"):
+            raise ValueError(f'`attend` must be "before" or "after", got attend={attend!r}.')
+        if input_feeding and attend == "before":
+            raise ValueError(
+                '`input_feeding` goes with attend="after": attend="before" feeds the context. '
+                f"Got input_feeding={input_feeding}, attend={attend!r}."
+            )
+        if summary not in ("mean", "first"):
+            raise ValueError(f'`summary` must be "mean" or "first", got summary={summary!r}.')
+        self.embedding = embedding
+        self.units = units
+        self.attention = attention
+        self.num_layers = num_layers
+        self.cell = cell
+        self.attend = attend
+        self.input_feeding = attend == "after" if input_feeding is None else input_feeding
+        self.summary = summary
+        self.dropout = dropout
+        policy = self.dtype_policy
+        self.num_states = 2 if cell == "lstm" else 1
+        self.cells = [_CELLS[cell](units, dtype=policy) for _ in range(num_layers)]
+        self.bridges = [
+            keras.layers.Dense(units * self.num_states, activation="tanh", dtype=policy)
+            for _ in range(num_layers)
+        ]
+        self.readout = keras.layers.Dense(units, activation="tanh", dtype=policy)
+        self.embedding_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.hidden_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.supports_masking = True
+
+    def build(self, ids_shape, memory_shape):
+        embedding_size = _build_embedding(self.embedding, ids_shape)
+        query_shape = (memory_shape[0], None, self.units)
+        if not self.attention.built:
+            self.attention.build(query_shape, memory_shape)
+        dtype = self.attention.compute_dtype
+        context, _ = self.attention.compute_output_spec(
+            keras.KerasTensor(query_shape, dtype), keras.KerasTensor(memory_shape, dtype)
+        )
+        context_size = context.shape[-1]
+        if self.attend == "before":
+            fed_size, read_size = context_size, embedding_size + context_size + self.units
+        else:
+            fed_size = self.units if self.input_feeding else 0
+            read_size = context_size + self.units
+        size = embedding_size + fed_size
+        for cell, bridge in zip(self.cells, self.bridges, strict=True):
+            cell.build((None, size))
+            bridge.build((None, memory_shape[-1]))
+            size = self.units
+        self.readout.build((None, read_size))
+
+    def call(self, ids, memory, memory_mask=None, training=False):
+        ids, _ = masking.to_dense(ids)
+        prepared = self.prepare(memory, memory_mask)
+        length = tf.shape(ids)[1]
+        state = self.initial_state(prepared, length)
+        embedded = tf.cast(self.embedding(ids), self.compute_dtype)
+        embedded = self.embedding_dropout(embedded, training=training)
+        # A TensorArray hands out single steps without an O(T) gradient for each of them.
+        inputs = tf.TensorArray(self.compute_dtype, length)
+        inputs = inputs.unstack(tf.transpose(embedded, (1, 0, 2)))
+        rows = embedded.shape[0]
+
+        def one_step(t, hiddens, alignments, state):
+            x = tf.ensure_shape(inputs.read(t), (rows, embedded.shape[-1]))
+            hidden, weights, state = self._step(x, state, prepared)
+            return t + 1, hiddens.write(t, hidden), alignments.write(t, weights), state
+
+        outputs = tf.TensorArray(self.compute_dtype, length)
+        _, hiddens, alignments, _ = tf.while_loop(
+            lambda t, *_: t < length,
+            one_step,
+            (0, outputs, tf.TensorArray(self.compute_dtype, length), state),
+            maximum_iterations=length,
+        )
+        hidden = tf.transpose(hiddens.stack(), (1, 0, 2))
+        hidden = tf.ensure_shape(hidden, (rows, ids.shape[1], self.units))
+        weights = tf.transpose(alignments.stack(), (1, 0, 2))
+        weights = tf.ensure_shape(weights, (rows, ids.shape[1], prepared["memory_mask"].shape[1]))
+        return self.hidden_dropout(hidden, training=training), weights
+
+    def prepare(self, memory, memory_mask=None):
+        """Returns what every step reads: the memory, its mask, the projected keys; B rows."""
+        memory, memory_mask = masking.to_dense(memory, memory_mask)
+        memory = _blank(tf.cast(memory, self.compute_dtype), memory_mask)
+        keys = self.attention.project(memory)
+        return {"memory": memory, "memory_mask": memory_mask, "keys": keys}
+
+    def initial_state(self, prepared, max_length):
+        """Returns the state before step 0: the cells' states and what is fed to it; B rows.
+
+        Args:
+            prepared: from `prepare`.
+            max_length: int, taken for the contract; a recurrent state has no length.
+
+        Returns:
+            {"cells": for each layer a tuple of (B, U), "fed": (B, U), or (B, 0) if nothing is}.
+        """
+        memory, mask = prepared["memory"], prepared["memory_mask"]
+        if self.summary == "first":
+            memory, mask = memory[:, :1], mask[:, :1]
+        summary = masking.masked_mean(memory, mask)
+        cells = tuple(
+            tuple(tf.split(bridge(summary), self.num_states, axis=-1)) for bridge in self.bridges
+        )
+        fed = cells[0][0] if self.input_feeding else cells[0][0][:, :0]
+        return {"cells": cells, "fed": tf.zeros_like(fed)}
+
+    def step(self, ids, state, position, prepared):
+        """Decodes one step of N = B rows, or of N = B*K with the K beams of a row side by side.
+
+        Args:
+            ids: (N,) int.
+            state: from `initial_state` or from the step before, N rows.
+            position: int, taken for the contract; a recurrent state knows what came before.
+            prepared: from `prepare`, B rows.
+
+        Returns:
+            hidden: (N, U). weights: (N, S). state: for the next step.
+        """
+        embedded = tf.cast(self.embedding(ids[:, None])[:, 0], self.compute_dtype)
+        return self._step(embedded, state, prepared)
+
+    def _step(self, embedded, state, prepared):
+        if self.attend == "before":
+            # With residual connections the output of the stack is the sum of its layers' h.
+            previous = tf.add_n([states[0] for states in state["cells"]])
+            context, weights = self._attend(previous, prepared)
+            output, cells = self._run_cells([embedded, context], state["cells"])
+            hidden = self.readout(tf.concat([output, context, embedded], -1))
+        else:
+            output, cells = self._run_cells([embedded, state["fed"]], state["cells"])
+            context, weights = self._attend(output, prepared)
+            hidden = self.readout(tf.concat([context, output], -1))
+        fed = hidden if self.input_feeding else state["fed"]
+        new_state = {"cells": cells, "fed": fed}
+        tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_state, state)
+        return hidden, weights, new_state
+
+    def _run_cells(self, inputs, states):
+        x = tf.concat(inputs, -1)
+        new_states = []
+        for index, cell in enumerate(self.cells):
+            y, new = cell(x, list(states[index]))
+            x = x + y if index else y
+            new_states.append(tuple(new))
+        return x, tuple(new_states)
+
+    def _attend(self, query, prepared):
+        """Attends from N rows to B memories: context (N, Dm), weights (N, S)."""
+        mask = prepared["memory_mask"]
+        rows, steps = tf.shape(mask)[0], tf.shape(mask)[1]
+        beams = tf.shape(query)[0] // tf.maximum(rows, 1)
+        folded = tf.reshape(query, (rows, beams, self.units))
+        context, weights = self.attention(folded, prepared["memory"], mask, keys=prepared["keys"])
+        if weights.shape.rank == 4:  # (B, H, T, S)
+            weights = tf.reduce_mean(weights, 1)
+        context = tf.reshape(context, (rows * beams, context.shape[-1]))
+        weights = tf.reshape(weights, (rows * beams, steps))
+        return tf.cast(context, self.compute_dtype), tf.cast(weights, self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "units": self.units,
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "num_layers": self.num_layers,
+            "cell": self.cell,
+            "attend": self.attend,
+            "input_feeding": self.input_feeding,
+            "summary": self.summary,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        nested = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("embedding", "attention")
+        }
+        return cls(**{**config, **nested})
+
+
+def _blank(x, mask):
+    return tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
