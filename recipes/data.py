@@ -11,6 +11,7 @@ skipped and counted in `Pairs.skipped`, never silently; a file that breaks its o
 """
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import io
@@ -58,7 +59,7 @@ class Pairs:
     source: list[str] = field(default_factory=list)
     target: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -130,8 +131,8 @@ def load_pairs(
     shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
     if train is not None and valid is not None:
         shares.pop("test", None)
-    splits = split(whole, **shares, seed=seed)._replace(**given) if shares else None
-    splits = splits or Splits(whole, given["valid"], given.get("test"))
+    splits = split(whole, **shares, seed=seed) if shares else Splits(whole, Pairs(), None)
+    splits = splits._replace(**given)
     for name, pairs in splits._asdict().items():
         _say(f"{name}: {'not given' if pairs is None else pairs}")
     return splits
@@ -176,7 +177,8 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
 def homeassistant(source_language: str, target_language: str) -> Pairs:
     """User-interface texts of Home Assistant, 64 languages, Apache-2.0, grouped by component.
 
-    pip downloads the wheel (68 MB) and checks its SHA-256; it is never installed.
+    pip downloads the wheel (68 MB) and checks its SHA-256; it is never installed. Version
+    2026.11.0 has 36,164 pairs en-de and 29,829 en-fr.
     """
     wheel = cache_dir() / f"homeassistant-{HOMEASSISTANT_VERSION}-py3-none-any.whl"
     if not wheel.exists():
@@ -211,15 +213,16 @@ def homeassistant_pairs(wheel: str | Path, source_language: str, target_language
 def libreoffice_help(source_language: str, target_language: str) -> Pairs:
     """LibreOffice's help, Debian packages `libreoffice-help-*`, MPL-2.0, grouped by file.
 
-    "en" means "en-us". Needs `apt-get`, but neither root nor an installed package.
+    "en" means "en-us". Needs `apt-get`, but neither root nor an installed package. Version 7.4.7
+    has 35,186 pairs en-de and 33,440 en-fr.
     """
-    aliases = {"en": "en-us"}
-    codes = [aliases.get(code, code) for code in (source_language.lower(), target_language.lower())]
     packages = []
-    for code in codes:
+    codes = {"source_language": source_language, "target_language": target_language}
+    for name, code in codes.items():
+        code = {"en": "en-us"}.get(code.lower(), code.lower())
         pattern = f"libreoffice-help-{code}_*.deb"
         if not any(cache_dir().glob(pattern)):
-            _download_help(code, *codes)
+            _download_help(name, code)
         packages.append(max(cache_dir().glob(pattern)))
     return libreoffice_help_pairs(*packages)
 
@@ -230,23 +233,25 @@ def libreoffice_help_pairs(source_package: str | Path, target_package: str | Pat
     return _join(source, target, f"{source_package}, {target_package}", ratios=(0.35, 3.0))
 
 
-def _download_help(code: str, source_language: str, target_language: str) -> None:
+def _download_help(name: str, code: str) -> None:
     if shutil.which("apt-get") is None:
         raise RuntimeError(
             'data="libreoffice-help" needs `apt-get` (Debian or Ubuntu), which is not on the PATH; '
             'use data="homeassistant" or files of your own.'
         )
-    folder, options = cache_dir(), []
+    folder, options = cache_dir(), ["-oAPT::Sandbox::User=root"]  # _apt may not see our folder
     search = ["apt-cache", "search", "--names-only", "^libreoffice-help-"]
     if not (found := _run(search, folder, capture=True)):
         _say("Fetching Debian's package lists, which this machine lacks")
-        for name in ("apt/lists/partial", "apt/cache/archives/partial"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        options = [f"-oDir::State::Lists={folder}/apt/lists", f"-oDir::Cache={folder}/apt/cache"]
+        lists, cache = folder / "apt/lists", folder / "apt/cache"
+        Path(lists, "partial").mkdir(parents=True, exist_ok=True)
+        Path(cache, "archives/partial").mkdir(parents=True, exist_ok=True)
+        options += [f"-oDir::State::Lists={lists}", f"-oDir::Cache={cache}"]
         _run(["apt-get", "update", *options], folder)
         found = _run([*search, *options], folder, capture=True)
     languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
-    _resolve(languages, source_language, target_language)
+    if code not in languages:
+        raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
     _say(f"Downloading libreoffice-help-{code} to {folder}")
     with tempfile.TemporaryDirectory(dir=folder) as part:
         _run(["apt-get", "download", f"libreoffice-help-{code}", *options], part)
@@ -319,8 +324,8 @@ def _leaves(node: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     if isinstance(node, dict):
         for key, child in node.items():
             yield from _leaves(child, (*path, key))
-    else:
-        yield path, str(node)
+    elif isinstance(node, str):
+        yield path, node
 
 
 def _join(
@@ -353,8 +358,7 @@ def _join(
 def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
     """Two files, one text a line; line n of one means line n of the other."""
     pairs, counts = Pairs(), [0, 0]
-    lines = zip_longest(_lines(source_path), _lines(target_path))
-    for source, target in _progress(lines, f"Reading {source_path}, {target_path}, line"):
+    for source, target in zip_longest(_lines(source_path), _lines(target_path)):
         counts[0] += source is not None
         counts[1] += target is not None
         pairs.add(source or "", target or "")
@@ -369,7 +373,7 @@ def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
 def tsv(path: str | Path) -> Pairs:
     """Two columns, or three where the last is a comment (Tatoeba and Anki exports)."""
     pairs = Pairs()
-    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         columns = line.split("\t") if line else ["", ""]
         if len(columns) not in (2, 3):
             raise ValueError(
@@ -384,7 +388,7 @@ def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
     """An object a line: the two keys, also below "translation", or else "source" and "target"."""
     pairs = Pairs()
     choices = (source_key, target_key), ("source", "target")
-    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             row = json.loads(line or '{"source": "", "target": ""}')
         except ValueError as error:
@@ -423,7 +427,7 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if languages:
-        _resolve(languages, source_language, target_language, place=path)
+        _resolve(languages, source_language, target_language)
     return _some(pairs, path)
 
 
@@ -449,7 +453,7 @@ def _po_entries(path: str | Path) -> Iterator[dict[str, str]]:
         r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"((?:[^"\\]|\\.)*)"'
     )
     entry, keyword = {}, None
-    for number, line in enumerate(_progress(_lines(path), f"Reading {path}, line"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         line = line.strip()
         found = form.fullmatch(line)
         opens = found and found[1] in ("msgctxt", "msgid")
@@ -457,11 +461,12 @@ def _po_entries(path: str | Path) -> Iterator[dict[str, str]]:
             yield entry
             entry, keyword = {}, None
         if line.startswith("#~"):
+            entry = {}  # "fuzzy" may stand above an obsolete entry
             if re.match(r"#~\s*msgid\s", line):
                 yield {"reason": "obsolete"}
         elif line.startswith("#,") and re.search(r"\bfuzzy\b", line):
             entry["reason"] = "fuzzy"
-        elif found and (found[1] or keyword):
+        elif found and (opens or "msgid" in entry or (keyword == "msgctxt" and not found[1])):
             keyword = found[1] or keyword
             text = re.sub(r"\\(.)", lambda m: ESCAPES.get(m[1], m[1]), found[2])
             entry[keyword] = text if found[1] else entry[keyword] + text
@@ -499,15 +504,12 @@ def _match(languages: Iterable[str], code: str) -> str | None:
     return names.get(wanted if wanted in names else next(near, ""))
 
 
-def _resolve(
-    languages: Iterable[str], source_language: str, target_language: str, place: object = ""
-) -> list[str]:
+def _resolve(languages: set[str], source_language: str, target_language: str) -> list[str]:
     """The two of `languages` that are meant."""
     codes = {"source_language": source_language, "target_language": target_language}
     for name, code in codes.items():
         if _match(languages, code) is None:
-            at = f"{place}: " if place else ""
-            raise ValueError(f"{at}`{name}` must be one of {sorted(languages)}, got {code!r}.")
+            raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
     return [_match(languages, code) for code in codes.values()]
 
 
@@ -566,8 +568,11 @@ def _lines(path: str | Path) -> Iterator[str]:
     """Lines without their ending. Bytes that are not UTF-8 stay as surrogates for `Pairs.add`."""
     try:
         with _open(path) as file:
-            for number, line in enumerate(file):
-                line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+            for number, line in enumerate(_progress(file, f"Reading {path}, line")):
+                if number == 0:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                        raise ValueError(f"{path}:1: expected UTF-8, got UTF-16.")
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
