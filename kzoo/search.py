@@ -86,7 +86,7 @@ def beam_step(
         finished: (B, J) bool.
         end_id: int.
         beam_size: int, K; J is 1 for the first step and K later.
-        length_penalty: float.
+        length_penalty: float >= 0.
         end_allowed: bool or bool scalar tensor. A forbidden end is no candidate; the other
             tokens keep their probabilities.
 
@@ -97,14 +97,13 @@ def beam_step(
     logits = tf.cast(logits, tf.float32)
     normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # (B*J, 1)
 
-    # Within one hypothesis all tokens but the end make equally long candidates, so the K best of
-    # them are the K best logits. The end may rank differently and is always a candidate.
+    # Without the end, the K best tokens of a hypothesis are those with the K best logits, as all
+    # make it equally long. The end makes it shorter, which no length penalty favours, so it is
+    # among the first K + 1 logits or not wanted.
     values, ids = _top_k(logits, min(beam_size + 1, logits.shape[1]))
-    end = logits[:, end_id : end_id + 1]
-    end = tf.where(tf.reduce_any(ids == end_id, axis=1, keepdims=True), -math.inf, end)
-    missing = max(0, -(-beam_size // beams) - values.shape[1] - 1)  # K > J*C: a tiny vocabulary
-    values = tf.pad(tf.concat([values, end], 1), [[0, 0], [0, missing]], constant_values=-math.inf)
-    ids = tf.pad(ids, [[0, 0], [0, 1 + missing]], constant_values=end_id)  # (B*J, C)
+    missing = max(0, -(-beam_size // beams) - values.shape[1])  # K > J*V: a tiny vocabulary
+    values = tf.pad(values, [[0, 0], [0, missing]], constant_values=-math.inf)  # (B*J, C)
+    ids = tf.pad(ids, [[0, 0], [0, missing]])
 
     is_end = tf.equal(ids, end_id)
     impossible = (values == -math.inf) | (is_end & tf.logical_not(end_allowed))
