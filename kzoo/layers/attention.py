@@ -57,7 +57,7 @@ class BahdanauAttention(keras.layers.Layer):
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
-        without a valid key gets zeros. No mask is propagated.
+        without a valid key gets zeros. The context carries the query's mask.
 
     Raises:
         ValueError: if `units` is not positive or an input does not have three axes.
@@ -65,6 +65,7 @@ class BahdanauAttention(keras.layers.Layer):
 
     def __init__(self, units, normalize=False, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if units < 1:
             raise ValueError(f"`units` must be at least 1, got units={units}.")
         self.units = units
@@ -131,7 +132,7 @@ class LuongAttention(keras.layers.Layer):
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
-        without a valid key gets zeros. No mask is propagated.
+        without a valid key gets zeros. The context carries the query's mask.
 
     Raises:
         ValueError: for an unknown score, for `units` with another score than "concat", for sizes
@@ -140,6 +141,7 @@ class LuongAttention(keras.layers.Layer):
 
     def __init__(self, score="general", units=None, scale=False, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if score not in ("dot", "general", "concat"):
             raise ValueError(f'`score` must be "dot", "general" or "concat", got score={score!r}.')
         if units is not None and (score != "concat" or units < 1):
@@ -217,8 +219,12 @@ class FixedContext(keras.layers.Layer):
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S), 1 at step 0 and 0 elsewhere; zeros for a row
-        whose step 0 is padding. No mask is propagated.
+        whose step 0 is padding. The context carries the query's mask.
     """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
 
     def build(self, query_shape, memory_shape):
         pass
@@ -260,7 +266,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Returns:
         context: (B, T, Dq). weights: (B, H, T, S), before dropout; rows sum to 1, padding gets
-        exactly 0, a row without a valid key gets zeros. No mask is propagated.
+        exactly 0, a row without a valid key gets zeros. The context carries the query's mask.
 
     Raises:
         ValueError: if `num_heads` or `key_dim` is not positive, `dropout` is outside [0, 1), or
@@ -269,6 +275,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def __init__(self, num_heads, key_dim, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if num_heads < 1 or key_dim < 1:
             raise ValueError(
                 f"`num_heads` and `key_dim` must be at least 1, "

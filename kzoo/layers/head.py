@@ -62,46 +62,76 @@ class TokenEmbedding(keras.layers.Layer):
         return {**super().get_config(), **config, "scale": self.scale}
 
 
-@tf.custom_gradient
-def smoothed_cross_entropy(logits, labels, smoothing):
-    """Cross-entropy with label smoothing, one pass over the logits and one over their gradient.
+def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
+    """Cross-entropy of softmax(W h + b) with label smoothing, touching (N, V) as little as can be.
 
-        loss = -sum_v q(v) log softmax(z)_v,    q(label) = 1 - smoothing, q(0) = 0,
-                                                q(v) = smoothing / (V - 2) for all others
+        loss = -sum_v q(v) log softmax(z)_v,  z = W h + b,  q(label) = 1 - smoothing,  q(0) = 0,
+                                              q(v) = smoothing / (V - 2) for all other v
 
     Szegedy et al. (2016), https://arxiv.org/abs/1512.00567, section 7, with nothing for the
-    padding class 0, which never is an answer.
+    padding class 0, which never is an answer. The only arrays of N times V numbers are z and its
+    softmax p, in the dtype of `hidden`. The gradient is d loss / d z = p - q; what q adds to the
+    gradients of h, W and b is computed from the few rows it is about.
 
     Args:
-        logits: (N, V) float32.
+        hidden: (N, D) float.
+        weight: (V, D) of the same dtype.
+        bias: (V,) of the same dtype.
         labels: (N,) int; rows with label 0 are to be masked by the caller.
-        smoothing: float in [0, 1), a scalar tensor or number.
+        smoothing: float in [0, 1).
 
     Returns:
-        (N,) loss in nats.
+        (N,) float32, nats.
     """
-    loss, backprop = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
-        features=logits, labels=labels
-    )
-    size = tf.shape(logits)[1]
-    other = smoothing / tf.cast(size - 2, logits.dtype)
-    # From log-sum-exp(z) - z_y to log-sum-exp(z) - sum_v q(v) z_v, without a one-hot matrix.
-    label_logits = tf.gather(logits, labels, batch_dims=1)
-    rest = tf.reduce_sum(logits, 1) - label_logits - logits[:, 0]
-    loss += smoothing * label_logits - other * rest
+    size = weight.shape[0]
+    other = smoothing / max(size - 2, 1)  # q(v) of all v but the label and the padding
+    label = 1.0 - smoothing - other  # what the label has more than the others
 
-    def gradient(upstream):
-        # backprop is softmax(z) - onehot(y); d loss / d z = softmax(z) - q.
-        spread = backprop - other
-        rows = tf.range(tf.shape(labels, tf.int64)[0], dtype=tf.int64)
-        labelled = tf.stack([rows, tf.cast(labels, tf.int64)], 1)
-        padding = tf.stack([rows, tf.zeros_like(rows)], 1)
-        change = tf.fill([2 * tf.size(labels)], other)
-        change += tf.concat([tf.fill([tf.size(labels)], smoothing), tf.zeros_like(loss)], 0)
-        spread = tf.tensor_scatter_nd_add(spread, tf.concat([labelled, padding], 0), change)
-        return spread * upstream[:, None], None, None
+    @tf.custom_gradient
+    def cross_entropy(hidden, weight, bias):
+        logits = tf.nn.bias_add(tf.matmul(hidden, weight, transpose_b=True), bias)
+        p = tf.nn.softmax(logits)
+        # log-sum-exp z = z_y - log p_y, without a pass over z. p_y has the exponent range of
+        # float32, so only the reported value saturates, at 87 nats, and never the gradient.
+        label_logits, label_p = (
+            tf.cast(tf.gather(x, labels, batch_dims=1), tf.float32) for x in (logits, p)
+        )
+        log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, tf.float32.tiny))
+        h, label_rows, total_row, padding_row = (
+            tf.cast(x, tf.float32)
+            for x in (hidden, tf.gather(weight, labels), tf.reduce_sum(weight, 0), weight[0])
+        )
+        loss = log_normalizer - label * label_logits
+        if smoothing:
+            other_logits = tf.linalg.matvec(h, total_row - padding_row)
+            other_logits += tf.reduce_sum(tf.cast(bias[1:], tf.float32))
+            loss -= other * other_logits
 
-    return loss, gradient
+        def gradient(upstream):
+            scale = tf.cast(upstream[:, None], hidden.dtype)
+            expected = tf.cast(tf.matmul(p, weight), tf.float32)  # sum_v p(v) W_v
+            wanted = label * label_rows + other * (total_row - padding_row)  # sum_v q(v) W_v
+            hidden_gradient = upstream[:, None] * (expected - wanted)
+            scaled = hidden * scale
+            weight_gradient = tf.cast(tf.matmul(p, scaled, transpose_a=True), tf.float32)
+            bias_gradient = tf.cast(tf.matmul(p, scale, transpose_a=True)[:, 0], tf.float32)
+            at_label = tf.cast(labels[:, None], tf.int64)
+            f32_scaled = tf.cast(scaled, tf.float32)
+            weight_gradient = tf.tensor_scatter_nd_sub(weight_gradient, at_label, label * f32_scaled)
+            bias_gradient = tf.tensor_scatter_nd_sub(bias_gradient, at_label, label * upstream)
+            if smoothing:
+                rest = tf.cast(tf.range(size) > 0, tf.float32) * other
+                weight_gradient -= rest[:, None] * tf.reduce_sum(f32_scaled, 0)
+                bias_gradient -= rest * tf.reduce_sum(upstream)
+            return (
+                tf.cast(hidden_gradient, hidden.dtype),
+                tf.cast(weight_gradient, weight.dtype),
+                tf.cast(bias_gradient, bias.dtype),
+            )
+
+        return loss, gradient
+
+    return cross_entropy(hidden, weight, bias)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -191,10 +221,15 @@ class VocabularyHead(keras.layers.Layer):
         Returns:
             (N,) float32.
         """
-        logits = tf.cast(self(hidden), tf.float32)
-        if training and self.label_smoothing:
-            return smoothed_cross_entropy(logits, labels, self.label_smoothing)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if not training:
+            logits = tf.cast(self(hidden), tf.float32)
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        hidden = tf.cast(hidden, self.compute_dtype)
+        weight = tf.cast(self.weight, hidden.dtype)
+        bias = self.bias if self.use_bias else tf.zeros([self.vocabulary_size])
+        return vocabulary_cross_entropy(
+            hidden, weight, tf.cast(bias, hidden.dtype), labels, self.label_smoothing
+        )
 
     def get_config(self):
         return {

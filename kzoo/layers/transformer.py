@@ -36,6 +36,7 @@ class Residual(keras.layers.Layer):
 
     def __init__(self, dropout=0.0, norm_first=False, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.norm_first = norm_first
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -75,6 +76,7 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, hidden_units, activation="relu", **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if hidden_units < 1:
             raise ValueError(f"`hidden_units` must be at least 1, got hidden_units={hidden_units}.")
         self.hidden_units = hidden_units
@@ -130,12 +132,12 @@ class TransformerEncoderBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.num_heads = num_heads
         self.hidden_units = hidden_units
         self.dropout = dropout
         self.norm_first = norm_first
         self.activation = activation
-        self.supports_masking = True
         dtype = self.dtype_policy
         self.attention_frame = Residual(dropout, norm_first, dtype=dtype)
         self.feed_forward = FeedForward(hidden_units, activation, dtype=dtype)
@@ -193,6 +195,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.num_heads = num_heads
         self.hidden_units = hidden_units
         self.dropout = dropout
@@ -308,6 +311,7 @@ class TransformerEncoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         _init_stack(
             self, TransformerEncoderBlock, embedding, num_layers, num_heads, hidden_units,
             dropout, norm_first, activation, positions,
@@ -368,6 +372,7 @@ class TransformerDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         _init_stack(
             self, TransformerDecoderBlock, embedding, num_layers, num_heads, hidden_units,
             dropout, norm_first, activation, positions,

@@ -1,0 +1,141 @@
+"""Batches for `fit`: teacher-forcing pairs, sorted by length, cut by a token budget.
+
+Axis letters: B batch, T target steps, S source steps. A batch is
+`({"source": (B, S) ids, "target": (B, T) ids}, labels (B, T))`: the decoder reads the target
+shifted right by the start id and is to say the labels, which end with the end id. 0 is padding.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo.text import END_ID, START_ID
+
+
+class Corpus(NamedTuple):
+    """Tokenized pairs in memory, 4 bytes a token."""
+
+    source: tf.RaggedTensor  # (N, None) int32, without start and end
+    target: tf.RaggedTensor  # (N, None) int32
+
+
+def tokenize(tokenizer, texts, chunk=10_000):
+    """Tokenizes a list of texts, chunk by chunk; returns a RaggedTensor (N, None) int32."""
+    parts = [tokenizer.tokenize(texts[i : i + chunk]) for i in range(0, len(texts), chunk)]
+    return tf.concat(parts, 0) if parts else tf.RaggedTensor.from_row_lengths([], [])
+
+
+def teacher_forcing(source, target):
+    """Turns ragged ids into padded inputs and labels.
+
+    Args:
+        source: (B, None) ragged int, without start and end.
+        target: (B, None) ragged int, without start and end.
+
+    Returns:
+        `({"source": (B, S), "target": (B, T)}, labels (B, T))`, int32: the source and the labels
+        end with END_ID, the target begins with START_ID.
+    """
+    ones = tf.ones([source.nrows(), 1], source.dtype)
+    inputs = {
+        "source": tf.concat([source, END_ID * ones], 1).to_tensor(),
+        "target": tf.concat([START_ID * ones, target], 1).to_tensor(),
+    }
+    return inputs, tf.concat([target, END_ID * ones], 1).to_tensor()
+
+
+def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, rows_multiple=8):
+    """Groups examples of like length into batches within a token budget.
+
+    Examples are taken in pools in random order; each pool is sorted by target and source length
+    and cut so that rows times the longest sequence, end id included, stays within the budget. The
+    batches are then shuffled.
+
+    Args:
+        source_lengths, target_lengths: (N,) int, without start and end.
+        batch_tokens: int, most tokens of a batch on either side, padding included; a longer
+            example makes a batch of its own.
+        rng: numpy Generator, or None for the same batches each time, in order of length.
+        pool: int, examples that are sorted together.
+        rows_multiple: int; rows are a multiple of it where the budget allows, for regular shapes.
+
+    Returns:
+        A list of (B,) index arrays; each example is in exactly one.
+
+    Raises:
+        ValueError: if `batch_tokens` is not positive or the lengths differ in number.
+    """
+    source_lengths = np.asarray(source_lengths) + 1  # the end id
+    target_lengths = np.asarray(target_lengths) + 1
+    if batch_tokens < 1:
+        raise ValueError(f"`batch_tokens` must be at least 1, got batch_tokens={batch_tokens}.")
+    if len(source_lengths) != len(target_lengths):
+        raise ValueError(
+            f"`source` and `target` must have as many rows, "
+            f"got {len(source_lengths)} and {len(target_lengths)}."
+        )
+    order = np.arange(len(source_lengths)) if rng is None else rng.permutation(len(source_lengths))
+    batches = []
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        # lexsort keeps the random order among equals, so that batches differ between epochs.
+        part = part[np.lexsort((source_lengths[part], target_lengths[part]))]
+        longest = np.maximum(source_lengths[part], target_lengths[part])
+        first = 0
+        while first < len(part):
+            peak = np.maximum.accumulate(longest[first : first + batch_tokens])
+            fits = peak * np.arange(1, len(peak) + 1) <= batch_tokens
+            rows = max(1, len(fits) if fits.all() else int(np.argmin(fits)))
+            if rows > rows_multiple and first + rows < len(part):
+                rows -= rows % rows_multiple
+            batches.append(part[first : first + rows])
+            first += rows
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def padding_share(source_lengths, target_lengths, batches):
+    """Returns the share of padding among all tokens of the planned batches, in [0, 1]."""
+    real = padded = 0
+    for lengths in (np.asarray(source_lengths) + 1, np.asarray(target_lengths) + 1):
+        real += lengths.sum()
+        padded += sum(len(batch) * lengths[batch].max() for batch in batches)
+    return 1 - real / max(padded, 1)
+
+
+def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
+    """Makes the dataset of teacher-forcing batches for `fit`.
+
+    Each pass over a shuffled dataset has an order of its own. The dataset knows its number of
+    batches, so `fit` shows a proper progress bar.
+
+    Args:
+        corpus: `Corpus`.
+        batch_tokens, pool: as in `plan`.
+        seed: int to shuffle, None to keep one fixed order.
+
+    Returns:
+        tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
+    """
+    source_lengths = corpus.source.row_lengths().numpy()
+    target_lengths = corpus.target.row_lengths().numpy()
+    rng = None if seed is None else np.random.default_rng(seed)
+    fixed = plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+
+    def batches():
+        yield from (
+            fixed
+            if rng is None
+            else plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+        )
+
+    def gather(rows):
+        return teacher_forcing(tf.gather(corpus.source, rows), tf.gather(corpus.target, rows))
+
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=tf.TensorSpec([None], tf.int64)
+    )
+    dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(fixed)))

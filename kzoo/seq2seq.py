@@ -1,0 +1,171 @@
+"""Seq2Seq: encoder + decoder + head, one Keras model for all of kzoo.
+
+Axis letters: B batch, T target steps, S source steps, D features, V vocabulary, K beams,
+L longest output.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo import search
+from kzoo.layers import masking
+from kzoo.text import END_ID, START_ID
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Seq2Seq(keras.Model):
+    """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
+
+    Train it with plain `compile` and `fit`; the loss is built in:
+
+        model.compile(keras.optimizers.Adam(1e-3))
+        model.fit(batching.token_batches(corpus, batch_tokens=4096, seed=0), shuffle=False)
+        model.generate(source_ids, beam_size=4).ids
+
+    Args:
+        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
+        decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
+        head: VocabularyHead.
+        source_tokenizer: strings -> source ids, or None. `export.save` needs it.
+        target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
+
+    Call arguments:
+        inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that
+            begin with the start id; each dense or ragged.
+
+    Returns:
+        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D). `compute_loss` reads
+        "hidden"; in a graph, logits that nobody reads cost nothing.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        head,
+        source_tokenizer=None,
+        target_tokenizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.head = head
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.token_loss = keras.metrics.Mean(name="loss")
+
+    def build(self, inputs_shape):
+        # Nothing to do: the layers build themselves when they are called.
+        pass
+
+    def call(self, inputs, training=False):
+        memory, memory_mask, *_ = self.encoder(inputs["source"], training=training)
+        hidden, weights = self.decoder(
+            inputs["target"], memory, memory_mask=memory_mask, training=training
+        )
+        return {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+        """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
+
+        Raises:
+            ValueError: if a `loss` is given.
+        """
+        if loss is not None:
+            raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean cross-entropy in nats per real token: labels with id 0 do not count.
+
+        Args:
+            x: unused.
+            y: (B, T) int labels, dense or ragged.
+            y_pred: what `call` returned.
+            sample_weight: None, (B,) or (B, T), multiplies the loss and count of each token.
+            training: bool; smoothed labels in `fit`, plain cross-entropy in `evaluate`.
+
+        Returns:
+            Scalar float32.
+        """
+        labels, real = masking.to_dense(y)
+        hidden = y_pred["hidden"]
+        count = tf.cast(real & (labels != 0), tf.float32)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, tf.float32)
+            count *= weight[:, None] if weight.shape.rank == 1 else weight
+        rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
+        losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
+        losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
+        loss = tf.math.divide_no_nan(
+            tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
+        )
+        self.token_loss.update_state(loss, tf.reduce_sum(count))
+        if self.losses:
+            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
+        return loss
+
+    @property
+    def metrics(self):
+        """Keras's own "loss" weighs each batch by its rows; this one weighs it by its tokens."""
+        return [self.token_loss, *(m for m in super().metrics if m.name != "loss")]
+
+    def prepare(self, source):
+        """Encodes the source once for a search.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+
+        Returns:
+            What the decoder's steps read, B rows.
+        """
+        memory, memory_mask, *_ = self.encoder(source, training=False)
+        return self.decoder.prepare(memory, memory_mask)
+
+    def generate(
+        self, source, *, beam_size=4, max_length=128, min_length=0, length_penalty=0.6
+    ):
+        """Decodes with beam search; greedily with `beam_size=1`.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            beam_size: int, K.
+            max_length: int, L, most tokens of an output, the end token included.
+            min_length: int, fewest tokens before the end token.
+            length_penalty: float, exponent of the GNMT length penalty.
+
+        Returns:
+            `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
+            weights (B, K, L, S).
+        """
+        prepared = self.prepare(source)
+
+        def step(ids, state, position):
+            hidden, weights, state = self.decoder.step(ids, state, position, prepared)
+            return self.head(hidden), weights, state
+
+        rows = tf.shape(tf.nest.flatten(prepared)[0])[0]
+        return search.beam_search(
+            step,
+            self.decoder.initial_state(prepared, max_length),
+            tf.fill([rows], START_ID),
+            end_id=END_ID,
+            beam_size=beam_size,
+            max_length=max_length,
+            min_length=min_length,
+            length_penalty=length_penalty,
+        )
+
+    def get_config(self):
+        parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")
+        config = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts}
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+        return cls(**config)
