@@ -10,10 +10,8 @@
 Ids 0..3 are padding, start, end and unknown; the others are sorted by falling frequency, which
 the log-uniform sampler of `tf.nn.sampled_softmax_loss` relies on. `tokenize` adds no start or end.
 
-All three first normalize a text: bytes that are not UTF-8 become U+FFFD (which is never in a
-learnt vocabulary, hence unknown), Unicode NFKC, control characters count as spaces, a run of spaces
-becomes one, none is left at either end, and, if asked, lower case. Detokenizing does not bring
-back what this takes away.
+All three first `normalize` a text, and detokenizing does not bring back what that takes away. Bytes
+that are not UTF-8 become U+FFFD, which is never in a learnt vocabulary, hence unknown.
 
 To export a function that tokenizes, make the tokenizer an attribute of the `tf.Module`, or call
 `track(tokenizer)` on the `keras.export.ExportArchive`; both find its tables.
@@ -22,6 +20,7 @@ To export a function that tokenizes, make the tokenizer an attribute of the `tf.
 import base64
 import binascii
 import collections
+import hashlib
 import io
 import itertools
 
@@ -29,6 +28,7 @@ import keras
 import keras_nlp
 import tensorflow as tf
 import tensorflow_text
+from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
 PADDING_ID = 0
 START_ID = 1
@@ -37,15 +37,19 @@ UNKNOWN_ID = 3
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # of ids 0..3; SentencePiece's names
 UNKNOWN_TEXT = "⁇"  # what `detokenize` writes for UNKNOWN_ID; SentencePiece's default
 
+_INVISIBLE = r"[\x{AD}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]"
 _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
 
 
 def normalize(texts, lowercase=False):
     """Valid UTF-8, NFKC, single spaces, none at the ends; optionally lower case.
 
+    Control characters and line breaks count as spaces. Invisible characters that a word is the same
+    without are removed: soft hyphen, zero-width space, direction marks, byte-order mark.
+
     Args:
         texts: (N,) or () string, any bytes.
-        lowercase: bool, map every letter to lower case (one to one: "ß" stays "ß").
+        lowercase: bool, map to lower case as Unicode does ("ß" stays "ß").
 
     Returns:
         The same shape, string.
@@ -56,6 +60,7 @@ def normalize(texts, lowercase=False):
     """
     # normalize_utf8 raises on invalid UTF-8, so transcode first.
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    texts = tf.strings.regex_replace(texts, _INVISIBLE, "")
     texts = tensorflow_text.normalize_utf8(texts, "NFKC")
     texts = tf.strings.regex_replace(texts, r"[\p{Z}\p{Cc}]+", " ")
     if lowercase:
@@ -229,8 +234,7 @@ class SubwordTokenizer(Tokenizer):
 
     Sennrich et al. (2016), https://arxiv.org/abs/1508.07909; Kudo (2018),
     https://arxiv.org/abs/1804.10959. A space is part of the piece that follows it, as "▁".
-    Detokenizing restores the normalized text, unless it holds an unknown character; SentencePiece
-    also drops invisible ones such as the zero-width space.
+    Detokenizing restores the normalized text exactly, unless it holds an unknown character or "▁".
 
     Args:
         proto: bytes of a SentencePiece model whose ids 0..3 are `<pad>`, `<s>`, `</s>`, `<unk>`,
@@ -251,7 +255,7 @@ class SubwordTokenizer(Tokenizer):
         self.proto = _decoded_proto(proto)
         try:
             with tf.init_scope():  # also when built while a graph is traced
-                self._model = tensorflow_text.SentencepieceTokenizer(self.proto, out_type=tf.int32)
+                self._model = _sentencepiece(self.proto)
                 self._size = int(self._model.vocab_size())
         except tf.errors.OpError as error:
             raise ValueError(
@@ -310,6 +314,7 @@ class SubwordTokenizer(Tokenizer):
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
+                normalization_rule_name="nfkc",  # as `normalize`; the default drops U+FFFD
                 max_sentence_length=1 << 30,  # bytes; longer ones would be skipped silently
                 num_threads=1,  # float sums in another order could give another vocabulary
                 minloglevel=2,  # errors only
@@ -533,7 +538,7 @@ def _sorted_by_frequency(proto, words):
     """
     from sentencepiece import sentencepiece_model_pb2
 
-    tokenizer = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32)
+    tokenizer = _sentencepiece(proto)
     counts = collections.Counter()
     for batch in _batches(words):
         ids = tokenizer.tokenize(tf.constant(batch, tf.string))
@@ -548,6 +553,31 @@ def _sorted_by_frequency(proto, words):
     del model.pieces[:]
     model.pieces.extend(ranked)
     return model.SerializeToString(deterministic=True)
+
+
+class _NamedModel(tf.saved_model.experimental.TrackableResource):
+    """A SentencePiece model in memory under a name, so that it outlives the op that made it.
+
+    tensorflow_text's own belongs to its op, which `tf.random.set_seed`, and with it
+    `keras.utils.set_random_seed`, throws away: every tokenizer then fails with "Resource ... does
+    not exist". TensorFlow names its lookup tables for the same reason. The name is a hash of the
+    model, so equal tokenizers share it; it is never freed.
+    """
+
+    def __init__(self, proto):
+        super().__init__()
+        self._proto = proto
+        _ = self.resource_handle  # reading makes it
+
+    def _create_resource(self):
+        name = f"kzoo_{hashlib.sha256(self._proto).hexdigest()}"
+        return gen_sentencepiece_tokenizer.sentencepiece_op(model=self._proto, shared_name=name)
+
+
+def _sentencepiece(proto):
+    tokenizer = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32)
+    tokenizer._model_resource = _NamedModel(proto)
+    return tokenizer
 
 
 def _decoded_proto(proto):
