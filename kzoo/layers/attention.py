@@ -28,13 +28,8 @@ def _product(x, kernel, bias=None):
 
 
 def _blank(memory, memory_mask):
-    """Zeros in the padding: a weight of 0 alone would not keep NaN out."""
+    """Zeros in the padding: a weight of 0 would keep NaN out of neither result nor gradient."""
     return tf.where(memory_mask[:, :, None], memory, tf.zeros([], memory.dtype))
-
-
-def _read(weights, memory, memory_mask):
-    """context_t = sum_s weights_ts memory_s, (B, T, D)."""
-    return tf.matmul(weights, _blank(memory, memory_mask))
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -94,6 +89,7 @@ class BahdanauAttention(keras.layers.Layer):
         memory, memory_mask = masking.to_dense(memory, memory_mask)
         _check_rank("query", query)
         _check_rank("memory", memory)
+        memory = _blank(memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         v = tf.cast(self.score_vector, keys.dtype)
         if self.normalize:
@@ -102,7 +98,7 @@ class BahdanauAttention(keras.layers.Layer):
         compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, T, S, U)
         scores = tf.linalg.matvec(compared, v)  # (B, T, S)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
-        return _read(weights, memory, memory_mask), weights
+        return tf.matmul(weights, memory), weights
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "normalize": self.normalize}
@@ -186,6 +182,7 @@ class LuongAttention(keras.layers.Layer):
         memory, memory_mask = masking.to_dense(memory, memory_mask)
         _check_rank("query", query)
         _check_rank("memory", memory)
+        memory = _blank(memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         if self.score == "concat":
             queries = _product(query, self.query_kernel)
@@ -196,7 +193,7 @@ class LuongAttention(keras.layers.Layer):
         if self.scale:
             scores *= tf.cast(self.gain, scores.dtype)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
-        return _read(weights, memory, memory_mask), weights
+        return tf.matmul(weights, memory), weights
 
     def get_config(self):
         config = {"score": self.score, "units": self.units, "scale": self.scale}
@@ -236,10 +233,11 @@ class FixedContext(keras.layers.Layer):
     def call(self, query, memory, memory_mask=None, keys=None):
         query, _ = masking.to_dense(query)
         memory, memory_mask = masking.to_dense(memory, memory_mask)
+        memory = _blank(memory, memory_mask)
         first = tf.range(tf.shape(memory)[1])[None, :] == 0
         weights = tf.cast(first & memory_mask, memory.dtype)[:, None, :]  # (B, 1, S)
         weights = tf.repeat(weights, tf.shape(query)[1], axis=1)
-        return _read(weights, memory, memory_mask), weights
+        return tf.matmul(weights, memory), weights
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -308,9 +306,7 @@ class MultiHeadAttention(keras.layers.Layer):
         keys, values = tf.split(both, 2, axis=-1)
         return self._split_heads(keys), self._split_heads(values)
 
-    def call(
-        self, query, memory=None, memory_mask=None, keys=None, causal=False, training=False
-    ):
+    def call(self, query, memory=None, memory_mask=None, keys=None, causal=False, training=False):
         query, _ = masking.to_dense(query)
         _check_rank("query", query)
         if keys is None:

@@ -1,0 +1,341 @@
+"""Every attention against its equation in numpy, from the layer's own weights."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.layers.attention import (
+    BahdanauAttention,
+    FixedContext,
+    LuongAttention,
+    MultiHeadAttention,
+)
+
+B, T, S, DQ, DM, U = 2, 3, 5, 7, 11, 13
+H, KEY = 2, 3
+LENGTHS = [4, 2]
+MASK = np.arange(S) < np.array(LENGTHS)[:, None]
+
+LAYERS = {
+    "bahdanau": lambda: BahdanauAttention(U),
+    "bahdanau_normalized": lambda: BahdanauAttention(U, normalize=True),
+    "luong_dot": lambda: LuongAttention("dot"),
+    "luong_general": lambda: LuongAttention("general"),
+    "luong_general_scaled": lambda: LuongAttention("general", scale=True),
+    "luong_concat": lambda: LuongAttention("concat", units=U),
+    "fixed_context": lambda: FixedContext(),
+    "multi_head": lambda: MultiHeadAttention(H, KEY),
+}
+every_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def make(name):
+    """A layer with no weight at its initial value, a query and a memory."""
+    layer = LAYERS[name]()
+    query = random(B, T, DM if name == "luong_dot" else DQ)
+    memory = random(B, S, DM, seed=1)
+    layer.build(query.shape, memory.shape)
+    for index, variable in enumerate(layer.trainable_variables):
+        variable.assign(random(*variable.shape, seed=index + 2))
+    return layer, query, memory
+
+
+def values(layer):
+    return {variable.name: variable.numpy() for variable in layer.weights}
+
+
+def softmax(scores, mask=MASK[:, None, :]):
+    e = np.where(mask, np.exp(scores - scores.max(-1, keepdims=True)), 0)
+    return e / e.sum(-1, keepdims=True)
+
+
+def assert_attends_by(layer, query, memory, scores):
+    context, weights = layer(query, memory, MASK)
+    expected = softmax(scores)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(context, expected @ memory, atol=1e-5)
+
+
+def additive_scores(query, memory, w_query, w_memory, bias, v):
+    """v . tanh(W q + U k + b) for each pair, in loops."""
+    scores = np.zeros((B, T, S))
+    for b, t, s in np.ndindex(B, T, S):
+        scores[b, t, s] = v @ np.tanh(query[b, t] @ w_query + memory[b, s] @ w_memory + bias)
+    return scores
+
+
+def test_bahdanau_is_v_tanh_of_wq_plus_uk():
+    layer, query, memory = make("bahdanau")
+    w = values(layer)
+    scores = additive_scores(query, memory, w["W"], w["U"], w["b"], w["v"])
+    assert_attends_by(layer, query, memory, scores)
+
+
+def test_normalized_bahdanau_has_a_v_of_length_g():
+    layer, query, memory = make("bahdanau_normalized")
+    w = values(layer)
+    v = w["g"] * w["v"] / np.linalg.norm(w["v"])
+    scores = additive_scores(query, memory, w["W"], w["U"], w["b"], v)
+    assert_attends_by(layer, query, memory, scores)
+
+
+def test_the_gain_of_normalized_bahdanau_starts_at_the_inverse_root_of_units():
+    layer = BahdanauAttention(U, normalize=True)
+    layer.build((B, T, DQ), (B, S, DM))
+    np.testing.assert_allclose(layer.gain, U**-0.5, rtol=1e-6)
+
+
+def test_luong_dot_is_q_dot_k():
+    layer, query, memory = make("luong_dot")
+    assert_attends_by(layer, query, memory, np.einsum("btd,bsd->bts", query, memory))
+
+
+def test_luong_general_is_q_w_k():
+    layer, query, memory = make("luong_general")
+    scores = np.einsum("btq,mq,bsm->bts", query, values(layer)["W"], memory)
+    assert_attends_by(layer, query, memory, scores)
+
+
+def test_scaled_luong_has_a_learned_factor_that_starts_at_1():
+    fresh = LuongAttention("general", scale=True)
+    fresh.build((B, T, DQ), (B, S, DM))
+    assert fresh.gain.numpy() == 1
+    layer, query, memory = make("luong_general_scaled")
+    w = values(layer)
+    scores = w["g"] * np.einsum("btq,mq,bsm->bts", query, w["W"], memory)
+    assert_attends_by(layer, query, memory, scores)
+
+
+def test_luong_concat_is_v_tanh_of_w_on_query_and_key_side_by_side():
+    layer, query, memory = make("luong_concat")
+    w = values(layer)
+    kernel = np.concatenate([w["W_q"], w["W_k"]])
+    scores = np.zeros((B, T, S))
+    for b, t, s in np.ndindex(B, T, S):
+        scores[b, t, s] = w["v"] @ np.tanh(np.concatenate([query[b, t], memory[b, s]]) @ kernel)
+    assert_attends_by(layer, query, memory, scores)
+
+
+def test_luong_concat_is_as_wide_as_the_query_by_default():
+    layer = LuongAttention("concat")
+    layer.build((B, T, DQ), (B, S, DM))
+    assert layer.score_vector.shape == (DQ,)
+
+
+def test_a_fixed_context_is_the_first_step_of_the_memory():
+    layer, query, memory = make("fixed_context")
+    context, weights = layer(query, memory, MASK)
+    np.testing.assert_array_equal(context, np.stack([memory[:, 0]] * T, 1))
+    np.testing.assert_array_equal(weights, np.stack([[np.arange(S) == 0] * T] * B))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_multi_head_attention_is_scaled_dot_product_in_each_head(causal):
+    layer, query, memory = make("multi_head")
+    w = values(layer)
+    queries = (query @ w["W_q"] + w["b_q"]).reshape(B, T, H, KEY)
+    keys, vals = np.split(memory @ w["W_kv"] + w["b_kv"], 2, axis=-1)
+    keys, vals = keys.reshape(B, S, H, KEY), vals.reshape(B, S, H, KEY)
+    scores = np.einsum("bthd,bshd->bhts", queries, keys) / np.sqrt(KEY)
+    mask = MASK[:, None, None, :]
+    if causal:
+        mask = mask & np.tri(T, S, dtype=bool)
+    expected = softmax(scores, mask)
+    read = np.einsum("bhts,bshd->bthd", expected, vals).reshape(B, T, H * KEY)
+    context, weights = layer(query, memory, MASK, causal=causal)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(context, read @ w["W_o"] + w["b_o"], atol=1e-4)
+
+
+def test_multi_head_attention_takes_a_mask_for_each_query():
+    layer, query, memory = make("multi_head")
+    mask = np.random.default_rng(3).random((B, T, S)) < 0.5
+    mask[:, :, 0] = True
+    context, weights = layer(query, memory, mask)
+    assert (weights.numpy()[~np.broadcast_to(mask[:, None], (B, H, T, S))] == 0).all()
+    for t in range(T):
+        alone, _ = layer(query[:, t : t + 1], memory, mask[:, t])
+        np.testing.assert_allclose(context[:, t], alone[:, 0], atol=1e-5)
+
+
+def test_causal_self_attention_does_not_see_the_future():
+    layer = MultiHeadAttention(H, KEY)
+    x = random(B, S, DQ)
+    whole, _ = layer(x, x, causal=True)
+    for t in range(1, S):
+        past, _ = layer(x[:, :t], x[:, :t], causal=True)
+        np.testing.assert_allclose(past, whole[:, :t], atol=1e-5)
+
+
+def test_dropout_of_attention_weights_works_in_training_only():
+    layer = MultiHeadAttention(H, KEY, dropout=0.5)
+    query, memory = random(B, T, DQ), random(B, S, DM, seed=1)
+    calm, _ = layer(query, memory)
+    again, _ = layer(query, memory)
+    dropped, weights = layer(query, memory, training=True)
+    np.testing.assert_array_equal(calm, again)
+    assert np.abs(dropped - calm).max() > 1e-3
+    np.testing.assert_allclose(tf.reduce_sum(weights, -1), np.ones((B, H, T)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_multi_head_attention_equals_that_of_pytorch(causal):
+    torch = pytest.importorskip("torch")
+    size = H * KEY  # PyTorch joins the heads to the size of the query
+    layer = MultiHeadAttention(H, KEY)
+    query, memory = random(B, T, size), random(B, S, DM, seed=1)
+    layer.build(query.shape, memory.shape)
+    for index, variable in enumerate(layer.trainable_variables):
+        variable.assign(random(*variable.shape, seed=index + 2))
+    w = {name: torch.tensor(value) for name, value in values(layer).items()}
+    peer = torch.nn.MultiheadAttention(size, H, kdim=DM, vdim=DM, batch_first=True)
+    with torch.no_grad():
+        peer.q_proj_weight.copy_(w["W_q"].T)
+        peer.k_proj_weight.copy_(w["W_kv"][:, :size].T)
+        peer.v_proj_weight.copy_(w["W_kv"][:, size:].T)
+        peer.in_proj_bias.copy_(torch.cat([w["b_q"], w["b_kv"]]))
+        peer.out_proj.weight.copy_(w["W_o"].T)
+        peer.out_proj.bias.copy_(w["b_o"])
+        expected, expected_weights = peer(
+            *(torch.tensor(x) for x in (query, memory, memory)),
+            key_padding_mask=torch.tensor(~MASK),
+            attn_mask=torch.tensor(~np.tri(T, S, dtype=bool)) if causal else None,
+            average_attn_weights=False,
+        )
+    context, weights = layer(query, memory, MASK, causal=causal)
+    np.testing.assert_allclose(weights, expected_weights.numpy(), atol=1e-5)
+    np.testing.assert_allclose(context, expected.numpy(), atol=1e-5, rtol=1e-5)
+
+
+@every_layer
+def test_keys_made_ahead_change_nothing(name):
+    layer, query, memory = make(name)
+    context, weights = layer(query, memory, MASK)
+    ahead = layer(query, memory, MASK, keys=layer.project(memory))
+    np.testing.assert_allclose(ahead[0], context, atol=1e-6)
+    np.testing.assert_allclose(ahead[1], weights, atol=1e-6)
+
+
+def test_multi_head_attention_needs_no_memory_beside_its_keys():
+    layer, query, memory = make("multi_head")
+    context, _ = layer(query, memory, MASK)
+    alone, _ = layer(query, memory_mask=MASK, keys=layer.project(memory))
+    np.testing.assert_allclose(alone, context, atol=1e-6)
+
+
+@every_layer
+@pytest.mark.parametrize("garbage", [1e9, np.nan, np.inf])
+def test_what_stands_in_the_padding_changes_neither_result_nor_gradient(name, garbage):
+    layer, query, memory = make(name)
+
+    def run(memory):
+        with tf.GradientTape() as tape:
+            context, weights = layer(query, memory, MASK)
+            loss = tf.reduce_sum(context**2)
+        return [context, weights, *tape.gradient(loss, layer.trainable_variables)]
+
+    clean = run(memory)
+    dirty = run(np.where(MASK[:, :, None], memory, np.float32(garbage)))
+    for a, b in zip(clean, dirty, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@every_layer
+def test_more_padding_changes_nothing(name):
+    layer, query, memory = make(name)
+    more = 6
+    context, weights = layer(query, memory, MASK)
+    longer = np.pad(memory, ((0, 0), (0, more), (0, 0)), constant_values=9)
+    wide_context, wide_weights = layer(query, longer, np.pad(MASK, ((0, 0), (0, more))))
+    np.testing.assert_allclose(wide_context, context, atol=1e-6)
+    np.testing.assert_allclose(wide_weights[..., :S], weights, atol=1e-6)
+    np.testing.assert_array_equal(wide_weights[..., S:], np.zeros_like(wide_weights[..., S:]))
+
+
+@every_layer
+def test_a_row_without_keys_gets_weights_of_zero_and_nothing_is_read(name):
+    layer, query, memory = make(name)
+    mask = np.stack([MASK[0], np.zeros(S, bool)])
+    context, weights = layer(query, np.where(mask[:, :, None], memory, np.nan), mask)
+    np.testing.assert_array_equal(weights[1], np.zeros_like(weights[1]))
+    # What multi-head attention adds to a context of zeros is the bias of its output projection.
+    bias = values(layer).get("b_o", 0)
+    np.testing.assert_allclose(context[1] - bias, np.zeros_like(context[1]), atol=1e-6)
+    expected, _ = layer(query[:1], memory[:1], mask[:1])
+    np.testing.assert_allclose(context[0], expected[0], atol=1e-6)
+
+
+@every_layer
+def test_a_ragged_memory_equals_the_padded_one(name):
+    layer, query, memory = make(name)
+    ragged = tf.RaggedTensor.from_tensor(memory, LENGTHS)
+    context, weights = layer(query, ragged)
+    expected, expected_weights = layer(query, memory[:, : max(LENGTHS)], MASK[:, : max(LENGTHS)])
+    np.testing.assert_allclose(context, expected, atol=1e-6)
+    np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
+
+
+@every_layer
+def test_keras_fills_the_mask_in(name):
+    layer, query, memory = make(name)
+    masked = keras.layers.Masking(9.0)(np.where(MASK[:, :, None], memory, np.float32(9)))
+    _, weights = layer(query, masked)
+    _, expected = layer(query, memory, MASK)
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("message", "make_layer"),
+    [
+        ("`units` must be at least 1, got units=0.", lambda: BahdanauAttention(0)),
+        (
+            '`score` must be "dot", "general" or "concat", got score=\'cosine\'.',
+            lambda: LuongAttention("cosine"),
+        ),
+        (
+            '`units` must be at least 1 and goes with score="concat" only, '
+            "got units=3, score='dot'.",
+            lambda: LuongAttention("dot", units=3),
+        ),
+        (
+            '`units` must be at least 1 and goes with score="concat" only, '
+            "got units=0, score='concat'.",
+            lambda: LuongAttention("concat", units=0),
+        ),
+        (
+            '`query` and `memory` must have the same number of features for score="dot", '
+            "got 7 and 11.",
+            lambda: LuongAttention("dot")(random(B, T, DQ), random(B, S, DM)),
+        ),
+        (
+            "`num_heads` and `key_dim` must be at least 1, got num_heads=0, key_dim=3.",
+            lambda: MultiHeadAttention(0, KEY),
+        ),
+        (
+            "`num_heads` and `key_dim` must be at least 1, got num_heads=2, key_dim=0.",
+            lambda: MultiHeadAttention(H, 0),
+        ),
+        ("`dropout` must lie in [0, 1), got dropout=1.", lambda: MultiHeadAttention(H, KEY, 1)),
+    ],
+)
+def test_a_bad_argument_is_named_with_its_rule_and_value(message, make_layer):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_layer()
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"fixed_context"}))
+def test_an_input_without_three_axes_is_named_with_its_shape(name):
+    layer, query, memory = make(name)
+    message = "`query` must have 3 axes (batch, steps, features), got "
+    with pytest.raises(ValueError, match=re.escape(message + str(query[0].shape))):
+        layer(query[0], memory)
+    message = "`memory` must have 3 axes (batch, steps, features), got "
+    with pytest.raises(ValueError, match=re.escape(message + str(memory[0].shape))):
+        layer(query, memory[0])
