@@ -96,7 +96,7 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
         label_logits, label_p = (
             tf.cast(tf.gather(x, labels, batch_dims=1), tf.float32) for x in (logits, p)
         )
-        log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, tf.float32.tiny))
+        log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, 1.2e-38))
         h, label_rows, total_row, padding_row = (
             tf.cast(x, tf.float32)
             for x in (hidden, tf.gather(weight, labels), tf.reduce_sum(weight, 0), weight[0])
@@ -224,6 +224,8 @@ class VocabularyHead(keras.layers.Layer):
         if not training:
             logits = tf.cast(self(hidden), tf.float32)
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if not self.built:
+            self.build(hidden.shape)
         hidden = tf.cast(hidden, self.compute_dtype)
         weight = tf.cast(self.weight, hidden.dtype)
         bias = self.bias if self.use_bias else tf.zeros([self.vocabulary_size])
