@@ -126,9 +126,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
 
     def batches():
         yield from (
-            fixed
-            if rng is None
-            else plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+            fixed if rng is None else plan(source_lengths, target_lengths, batch_tokens, rng, pool)
         )
 
     def gather(rows):

@@ -123,9 +123,7 @@ class Seq2Seq(keras.Model):
         memory, memory_mask, *_ = self.encoder(source, training=False)
         return self.decoder.prepare(memory, memory_mask)
 
-    def generate(
-        self, source, *, beam_size=4, max_length=128, min_length=0, length_penalty=0.6
-    ):
+    def generate(self, source, *, beam_size=4, max_length=128, min_length=0, length_penalty=0.6):
         """Decodes with beam search; greedily with `beam_size=1`.
 
         Args:
@@ -156,6 +154,34 @@ class Seq2Seq(keras.Model):
             min_length=min_length,
             length_penalty=length_penalty,
         )
+
+    def text_generator(self, *, batch_size=64, **options):
+        """Returns a function from a list of source texts to the list of best target texts.
+
+        The function is compiled once and always uses the model's current weights.
+
+        Args:
+            batch_size: int, texts decoded at once; texts of like length go together.
+            **options: of `generate`.
+        """
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def best(texts):
+            ids = self.source_tokenizer.tokenize(texts)
+            ids = tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1)
+            result = self.generate(ids.to_tensor(), **options)
+            return self.target_tokenizer.detokenize(result.ids[:, 0])
+
+        def generate_texts(texts):
+            order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+            answers = {}
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                found = best(tf.constant([texts[i] for i in rows], tf.string)).numpy()
+                answers.update(zip(rows, (text.decode() for text in found), strict=True))
+            return [answers[i] for i in range(len(texts))]
+
+        return generate_texts
 
     def get_config(self):
         parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")

@@ -116,12 +116,12 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
             weight_gradient = tf.cast(tf.matmul(p, scaled, transpose_a=True), tf.float32)
             bias_gradient = tf.cast(tf.matmul(p, scale, transpose_a=True)[:, 0], tf.float32)
             at_label = tf.cast(labels[:, None], tf.int64)
-            f32_scaled = tf.cast(scaled, tf.float32)
-            weight_gradient = tf.tensor_scatter_nd_sub(weight_gradient, at_label, label * f32_scaled)
+            change = tf.cast(scaled, tf.float32)
+            weight_gradient = tf.tensor_scatter_nd_sub(weight_gradient, at_label, label * change)
             bias_gradient = tf.tensor_scatter_nd_sub(bias_gradient, at_label, label * upstream)
             if smoothing:
                 rest = tf.cast(tf.range(size) > 0, tf.float32) * other
-                weight_gradient -= rest[:, None] * tf.reduce_sum(f32_scaled, 0)
+                weight_gradient -= rest[:, None] * tf.reduce_sum(change, 0)
                 bias_gradient -= rest * tf.reduce_sum(upstream)
             return (
                 tf.cast(hidden_gradient, hidden.dtype),

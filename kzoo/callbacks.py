@@ -1,0 +1,142 @@
+"""Keras callbacks that a training run on a budget needs, all of them safe to resume."""
+
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+
+class TimeBudget(keras.callbacks.Callback):
+    """Ends `fit` after some minutes, at the end of a batch; the epoch is closed as usual.
+
+    Args:
+        minutes: float.
+        spent: float, minutes of the budget that earlier, interrupted runs have used.
+    """
+
+    def __init__(self, minutes, spent=0.0):
+        super().__init__()
+        self.minutes = minutes
+        self.spent = spent
+
+    def on_train_begin(self, logs=None):
+        self.deadline = time.monotonic() + 60 * (self.minutes - self.spent)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() > self.deadline:
+            self.model.stop_training = True
+
+
+class ValidationScore(keras.callbacks.Callback):
+    """Adds a score to the logs at the end of epochs; callbacks after it can monitor it.
+
+    Args:
+        name: str, key in the logs, such as "val_bleu".
+        function: called without arguments, returns a float.
+        every: int, epochs from one measurement to the next.
+    """
+
+    def __init__(self, name, function, every=1):
+        super().__init__()
+        self.name = name
+        self.function = function
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every == 0 or self.model.stop_training:
+            logs[self.name] = self.function()
+
+
+class Journal(keras.callbacks.Callback):
+    """Appends each epoch's logs and minutes as one JSON line, so that a resumed run goes on in it.
+
+    Args:
+        path: file; what it holds already is kept.
+
+    Attributes:
+        minutes: float, spent by the runs before.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+        self.minutes = max((line["minutes"] for line in self._lines()), default=0.0)
+
+    def _lines(self):
+        if not self.path.exists():
+            return []
+        lines = []
+        for line in self.path.read_text(encoding="utf-8").split("\n"):
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue  # a killed process may leave half a line; that epoch is run again
+        return lines
+
+    def history(self):
+        """Returns {name: a value for each epoch, None where there is none}."""
+        epochs = {line["epoch"]: line for line in self._lines()}  # a repeated epoch: the last
+        names = dict.fromkeys(name for line in epochs.values() for name in line)
+        return {
+            name: [epochs.get(epoch, {}).get(name) for epoch in range(1, max(epochs) + 1)]
+            for name in names
+            if name not in ("epoch", "minutes")
+        }
+
+    def best(self, name, mode=max):
+        """Returns the best value of a name so far, or None."""
+        values = [line[name] for line in self._lines() if line.get(name) is not None]
+        return mode(values) if values else None
+
+    def on_train_begin(self, logs=None):
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        minutes = self.minutes + (time.monotonic() - self.start) / 60
+        line = {"epoch": epoch + 1, "minutes": round(minutes, 3)}
+        line |= {name: float(value) for name, value in logs.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(line))
+
+
+class LastWeights(keras.callbacks.Callback):
+    """Keeps the weights of the last epochs on disk, to be averaged after training.
+
+    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 6.1, averages the last
+    checkpoints.
+
+    Args:
+        folder: where to keep them, 4 bytes a parameter and epoch.
+        count: int, how many epochs.
+    """
+
+    def __init__(self, folder, count):
+        super().__init__()
+        self.folder = Path(folder)
+        self.count = count
+
+    def paths(self):
+        """Returns the files there are, oldest first."""
+        return sorted(self.folder.glob("epoch-*.npz"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"epoch-{epoch + 1:06d}.npz"
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez(file, *self.model.get_weights())
+        part.replace(path)
+        for old in self.paths()[: -self.count]:
+            old.unlink()
+
+    def average(self):
+        """Returns the mean of the kept weights, in the order of `model.set_weights`."""
+        mean = None
+        paths = self.paths()
+        for path in paths:
+            with np.load(path) as file:
+                arrays = [file[name] for name in file.files]
+            mean = arrays if mean is None else [a + b for a, b in zip(mean, arrays, strict=True)]
+        return [array / len(paths) for array in mean]

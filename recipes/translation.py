@@ -1,0 +1,327 @@
+"""Translation: from parallel texts to a SavedModel that takes strings and returns strings.
+
+    python -m recipes.translation                                     English to German, UI texts
+    python -m recipes.translation --target_language fr --minutes 30
+    python -m recipes.translation --data libreoffice-help --model transformer_small
+    python -m recipes.translation --train corpus/train --valid corpus/dev --test corpus/test
+    python -m recipes.translation --data my_pairs.tsv --source_language en --target_language cs
+
+A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
+the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
+learning_curve.png and attention maps. Interrupted, it goes on with --resume.
+"""
+
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kzoo
+from kzoo import batching, callbacks, export, metrics, optimizers, plots, text, zoo
+from recipes import cli, data
+from recipes.cli import flag
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the recipe; `--help` shows them."""
+
+    data: str = flag("homeassistant", "homeassistant, libreoffice-help, or a file or Moses prefix")
+    source_language: str = flag("en", "code of the language to translate from")
+    target_language: str = flag("de", "code of the language to translate into")
+    train: str | None = flag(None, "training pairs: a file, a Moses prefix or two files, a,b")
+    valid: str | None = flag(None, "validation pairs; else split off")
+    test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
+    model: Literal[
+        "rnn_fixed",
+        "rnn_bahdanau",
+        "rnn_luong",
+        "transformer_tiny",
+        "transformer_small",
+        "transformer_base",
+    ] = flag("transformer_tiny", "architecture, see kzoo.zoo")
+    tokenizer: Literal["subwords", "characters", "words"] = flag(
+        "subwords", "subwords share one vocabulary between both languages"
+    )
+    vocabulary_size: int = flag(8000, "most entries of a vocabulary")
+    dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    epochs: int = flag(100, "most passes over the training pairs")
+    minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
+    batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
+    learning_rate: float | None = flag(
+        None, "peak of the schedule; none takes 0.005 x sqrt(128 / units) or, for RNNs, 0.001"
+    )
+    warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
+    validation_pairs: int = flag(200, "validation BLEU is measured on this many pairs")
+    patience: int = flag(10, "epochs without a better validation BLEU before it stops")
+    average: int = flag(5, "the last checkpoints whose average competes with the best one")
+    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    max_length: int = flag(128, "most tokens of a source or target; longer pairs are left out")
+    seed: int = flag(0, "of weights, dropout, order and split")
+    output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
+    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    @property
+    def folder(self) -> Path:
+        pair = f"translation-{self.source_language}-{self.target_language}"
+        return Path(self.output or f"saved_models/{pair}")
+
+
+def main(config: Config) -> dict[str, float]:
+    """Loads, builds, fits, scores, exports; returns the test scores."""
+    keras.utils.set_random_seed(config.seed)
+    splits = data.load_pairs(
+        config.data,
+        source_language=config.source_language,
+        target_language=config.target_language,
+        train=config.train,
+        valid=config.valid,
+        test=config.test,
+    )
+    run = open_run(config)
+    source_tokenizer, target_tokenizer = learn_tokenizers(splits.train, config)
+    model = build(source_tokenizer, target_tokenizer, config)
+    history = fit(model, splits, run, config)
+    path, scores = export_and_score(model, splits, history, config)
+    show_answers(path, (splits.test or splits.valid).source[:5])
+    shutil.rmtree(run)
+    print(f"\nDone. {path} is a SavedModel; `python -m kzoo {path} 'a text'` asks it.")
+    return scores
+
+
+def open_run(config: Config) -> Path:
+    """Makes the folder of the run's checkpoints, or finds it again with --resume."""
+    run = config.folder / "training"
+    saved = run / "config.json"
+    if run.exists() and not config.resume:
+        raise ValueError(
+            f"`output` {config.folder} holds an interrupted run: go on with it by --resume, "
+            f"or remove {run}."
+        )
+    if saved.exists():
+        may_change = {"epochs", "minutes", "patience", "output", "resume"}
+        before = dataclasses.asdict(cli.load(Config, saved))
+        changed = {
+            name: (before[name], value)
+            for name, value in dataclasses.asdict(config).items()
+            if name not in may_change and before[name] != value
+        }
+        if changed:
+            raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
+    run.mkdir(parents=True, exist_ok=True)
+    cli.save(config, saved)
+    return run
+
+
+def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:
+    """Subwords: one joint vocabulary. Characters and words: one for each language."""
+    if config.tokenizer == "subwords":
+        both = text.SubwordTokenizer.learn(train.source + train.target, config.vocabulary_size)
+        return both, both
+    tokenizer = text.WordTokenizer if config.tokenizer == "words" else text.CharacterTokenizer
+    return (
+        tokenizer.learn(train.source, config.vocabulary_size),
+        tokenizer.learn(train.target, config.vocabulary_size),
+    )
+
+
+def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
+    """Builds and compiles the model in the precision asked for."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(cli.precision(config.precision))
+    options = {} if config.dropout is None else {"dropout": config.dropout}
+    model = getattr(zoo, config.model)(source_tokenizer, target_tokenizer, **options)
+    keras.config.set_dtype_policy(policy)
+    rate = config.learning_rate
+    if rate is None:
+        rate = 1e-3 if config.model.startswith("rnn") else 5e-3 * (128 / model.head.units) ** 0.5
+    schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
+    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, clipnorm=1.0))
+    return model
+
+
+def tokenize(model, pairs: data.Pairs, max_length: int, name: str) -> batching.Corpus:
+    """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens."""
+    source = batching.tokenize(model.source_tokenizer, pairs.source)
+    target = batching.tokenize(model.target_tokenizer, pairs.target)
+    fits = tf.maximum(source.row_lengths(), target.row_lengths()) < max_length
+    corpus = batching.Corpus(
+        tf.ragged.boolean_mask(source, fits), tf.ragged.boolean_mask(target, fits)
+    )
+    tokens = int(corpus.target.row_lengths().numpy().sum())
+    left_out = len(pairs) - int(corpus.source.nrows())
+    print(f"{name}: {tokens:,} target tokens; {left_out:,} pairs over {max_length} tokens left out")
+    return corpus
+
+
+def fit(model, splits: data.Splits, run: Path, config: Config) -> dict[str, list]:
+    """Trains within the budget, leaves the best weights in the model, returns the history."""
+    train = tokenize(model, splits.train, config.max_length, "train")
+    valid = tokenize(model, splits.valid, config.max_length, "valid")
+    batches = batching.token_batches(train, config.batch_tokens, seed=config.seed)
+    steps = int(batches.cardinality())
+    lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
+    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(config.seed))
+    print(f"{steps:,} batches, {batching.padding_share(*lengths, planned):.1%} of them padding")
+
+    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
+    model.optimizer.build(model.trainable_variables)
+    print(f"{config.model}: {model.count_params():,} parameters")
+
+    generate = model.text_generator(beam_size=1, max_length=config.max_length)
+    source, target = (
+        side[: config.validation_pairs] for side in (splits.valid.source, splits.valid.target)
+    )
+
+    def validation_bleu():
+        return metrics.bleu(generate(source), target, force=True).value
+
+    journal = callbacks.Journal(run / "journal.jsonl")
+    last = callbacks.LastWeights(run / "last", config.average)
+    best_path = run / "best.weights.h5"
+    try:
+        model.fit(
+            batches,
+            validation_data=batching.token_batches(valid, config.batch_tokens),
+            epochs=config.epochs,
+            shuffle=False,  # the dataset shuffles itself
+            callbacks=[
+                callbacks.TimeBudget(config.minutes, spent=journal.minutes),
+                callbacks.ValidationScore("val_bleu", validation_bleu),
+                journal,
+                last,
+                keras.callbacks.ModelCheckpoint(
+                    best_path,
+                    monitor="val_bleu",
+                    mode="max",
+                    save_best_only=True,
+                    save_weights_only=True,
+                    initial_value_threshold=journal.best("val_bleu"),
+                ),
+                keras.callbacks.EarlyStopping(
+                    "val_bleu",
+                    mode="max",
+                    patience=config.patience,
+                    baseline=journal.best("val_bleu"),
+                ),
+                keras.callbacks.BackupAndRestore(
+                    run / "backup",
+                    save_freq="epoch" if steps < 1000 else 500,
+                    delete_checkpoint=False,
+                ),
+            ],
+        )
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command with --resume goes on from the last checkpoint.")
+        raise
+    best = journal.best("val_bleu")
+    if last.paths():
+        model.set_weights(last.average())
+        average = validation_bleu()
+        print(f"validation BLEU: best epoch {best:.2f}, average of the last {average:.2f}")
+        if best is not None and average < best:
+            model.load_weights(best_path)
+    return journal.history()
+
+
+def export_and_score(model, splits: data.Splits, history: dict, config: Config):
+    """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
+    path = export.next_version(config.folder)
+    export.save(
+        model,
+        path,
+        beam_size=config.beam_size,
+        length_penalty=config.length_penalty,
+        max_length=config.max_length,
+        max_source_length=config.max_length,
+    )
+    served = kzoo.load(path)
+    name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    start = time.monotonic()
+    answers = translate(served, pairs.source)
+    seconds = time.monotonic() - start
+    scores = [
+        metrics.bleu(answers, pairs.target),
+        metrics.bleu(answers, pairs.target, lowercase=True),
+        metrics.chrf(answers, pairs.target),
+    ]
+    for score in scores:
+        print(f"{name}: {score}")
+
+    plots.learning_curve(history, path / "learning_curve.png")
+    for number, (source, target) in enumerate(zip(pairs.source, pairs.target, strict=True)):
+        if number == 3:
+            break
+        drawn = served.align(source)
+        plots.attention_map(
+            drawn.alignment, drawn.source_tokens, drawn.target_tokens,
+            path / f"attention-{number + 1}.png", title=f"reference: {target}",
+        )  # fmt: skip
+    figures = {f"{name} {score.name}": score.value for score in scores[::2]}
+    export.write_card(
+        path,
+        card={
+            "title": f"Translation {config.source_language} to {config.target_language}",
+            "architecture": f"{config.model}, {model.count_params():,} parameters",
+            "data": f"{config.train or config.data}: {splits.train} for training",
+            "scores": [f"{name}, {len(pairs):,} pairs: {score}" for score in scores],
+            "decoding": f"beam size {config.beam_size}, length penalty {config.length_penalty}, "
+            f"{len(pairs) / seconds:.1f} sentences a second",
+            "command": "python -m recipes.translation " + " ".join(cli.changed(config)),
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{os.cpu_count()} x {platform.machine()}, TensorFlow {tf.__version__}",
+        },
+        metrics={
+            "scores": [score._asdict() | {"data": name} for score in scores],
+            "history": history,
+            "config": dataclasses.asdict(config),
+        },
+    )
+    return path, figures
+
+
+def translate(served, texts: list[str], chunk: int = 64) -> list[str]:
+    """Answers of the SavedModel, under a progress bar; texts of like length go together."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    progress = keras.utils.Progbar(len(texts), unit_name="sentence")
+    answers = {}
+    for start in range(0, len(order), chunk):
+        rows = order[start : start + chunk]
+        answers.update(zip(rows, served([texts[i] for i in rows]), strict=True))
+        progress.update(len(answers))
+    return [answers[i] for i in range(len(texts))]
+
+
+FRESH_PROCESS = """
+import sys, tensorflow as tf, tensorflow_text
+model = tf.saved_model.load(sys.argv[1])
+answer = model.signatures["serving_default"](text=tf.constant(sys.argv[2:]))
+for source, text, score in zip(sys.argv[2:], answer["text"].numpy(), answer["score"].numpy()):
+    print(f"{source}\\n    -> {text.decode()}   (score {score:.2f})")
+"""
+
+
+def show_answers(path: Path, texts: list[str]) -> None:
+    """Translates in a new process that knows TensorFlow and nothing of kzoo."""
+    print("\nA fresh process with tensorflow and tensorflow_text only answers:", flush=True)
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", FRESH_PROCESS, str(path), *texts]
+    subprocess.run(command, check=True, env=quiet, cwd=path, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)
