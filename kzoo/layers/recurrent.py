@@ -33,6 +33,14 @@ def _build_embedding(embedding, shape):
     return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
 
 
+def _serialize(layer):
+    """The config of a layer, marked so that all its owners share it again in a loaded model.
+
+    Keras marks what it meets twice, but it copies configs and so loses the mark of the first.
+    """
+    return {**keras.saving.serialize_keras_object(layer), "shared_object_id": id(layer)}
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class RecurrentEncoder(keras.layers.Layer):
     """A stack of LSTMs or GRUs over the source, with residual connections from layer 2 on:
@@ -142,7 +150,7 @@ class RecurrentEncoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "embedding": _serialize(self.embedding),
             "units": self.units,
             "num_layers": self.num_layers,
             "cell": self.cell,
@@ -384,9 +392,9 @@ class AttentionDecoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "embedding": _serialize(self.embedding),
             "units": self.units,
-            "attention": keras.saving.serialize_keras_object(self.attention),
+            "attention": _serialize(self.attention),
             "num_layers": self.num_layers,
             "cell": self.cell,
             "attend": self.attend,
