@@ -17,6 +17,7 @@ import difflib
 import json
 import math
 import os
+import platform
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -101,6 +102,16 @@ def precision(name: str) -> str:
     except OSError:
         flags = ""
     return "mixed_bfloat16" if "amx_bf16" in flags else "float32"
+
+
+def machine() -> str:
+    """What the numbers of a run were measured on: cores and CPU model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n")
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
 
 
 def save(config: Any, path: str | Path) -> None:

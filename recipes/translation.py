@@ -13,7 +13,6 @@ learning_curve.png and attention maps. Interrupted, it goes on with --resume.
 
 import dataclasses
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,8 @@ import kzoo
 from kzoo import batching, callbacks, export, metrics, optimizers, plots, text, zoo
 from recipes import cli, data
 from recipes.cli import flag
+
+LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def main(config: Config) -> dict[str, float]:
     run = open_run(config)
     source_tokenizer, target_tokenizer = learn_tokenizers(splits.train, config)
     model = build(source_tokenizer, target_tokenizer, config)
-    history = fit(model, splits, run, config)
-    path, scores = export_and_score(model, splits, history, config)
+    fit(model, splits, run, config)
+    path, scores = export_and_score(model, splits, run, config)
     show_answers(path, (splits.test or splits.valid).source[:5])
     shutil.rmtree(run)
     print(f"\nDone. {path} is a SavedModel; `python -m kzoo {path} 'a text'` asks it.")
@@ -150,7 +151,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     if rate is None:
         rate = 1e-3 if config.model.startswith("rnn") else 5e-3 * (128 / model.head.units) ** 0.5
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
-    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, clipnorm=1.0))
+    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
 
@@ -168,8 +169,8 @@ def tokenize(model, pairs: data.Pairs, max_length: int, name: str) -> batching.C
     return corpus
 
 
-def fit(model, splits: data.Splits, run: Path, config: Config) -> dict[str, list]:
-    """Trains within the budget, leaves the best weights in the model, returns the history."""
+def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
+    """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
     batches = batching.token_batches(train, config.batch_tokens, seed=config.seed)
@@ -235,62 +236,56 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> dict[str, list
         print(f"validation BLEU: best epoch {best:.2f}, average of the last {average:.2f}")
         if best is not None and average < best:
             model.load_weights(best_path)
-    return journal.history()
 
 
-def export_and_score(model, splits: data.Splits, history: dict, config: Config):
+def export_and_score(model, splits: data.Splits, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
-    path = export.next_version(config.folder)
-    export.save(
+    journal = callbacks.Journal(run / "journal.jsonl")
+    name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    figures = {}
+
+    def evaluate(served):
+        start = time.monotonic()
+        answers = translate(served, pairs.source)
+        seconds = time.monotonic() - start
+        scores = {
+            f"{name} BLEU": metrics.bleu(answers, pairs.target),
+            f"{name} BLEU, lower case": metrics.bleu(answers, pairs.target, lowercase=True),
+            f"{name} chrF": metrics.chrf(answers, pairs.target),
+        }
+        for score in scores.values():
+            print(f"{name}: {score}")
+        figures.update({label: score.value for label, score in scores.items()})
+        return scores | {"sentences a second": round(len(answers) / seconds, 1)}
+
+    path = export.save(
         model,
-        path,
+        export.next_version(config.folder),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,
         max_source_length=config.max_length,
+        card={
+            "name": f"Translation {config.source_language} to {config.target_language}",
+            "data": f"{config.train or config.data}; training: {splits.train}",
+            "scored on": f"{name}: {pairs}",
+            "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
+            "command": "python -m recipes.translation " + " ".join(cli.changed(config)),
+            "time": f"{journal.minutes:.1f} minutes of training",
+            "machine": cli.machine(),
+        },
+        evaluate=evaluate,
     )
     served = kzoo.load(path)
-    name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    start = time.monotonic()
-    answers = translate(served, pairs.source)
-    seconds = time.monotonic() - start
-    scores = [
-        metrics.bleu(answers, pairs.target),
-        metrics.bleu(answers, pairs.target, lowercase=True),
-        metrics.chrf(answers, pairs.target),
-    ]
-    for score in scores:
-        print(f"{name}: {score}")
-
-    plots.learning_curve(history, path / "learning_curve.png")
+    plots.learning_curve(journal.history(), path / "learning_curve.png")
     for number, (source, target) in enumerate(zip(pairs.source, pairs.target, strict=True)):
         if number == 3:
             break
         drawn = served.align(source)
         plots.attention_map(
-            drawn.alignment, drawn.source_tokens, drawn.target_tokens,
+            drawn.weights, drawn.source_tokens, drawn.target_tokens,
             path / f"attention-{number + 1}.png", title=f"reference: {target}",
         )  # fmt: skip
-    figures = {f"{name} {score.name}": score.value for score in scores[::2]}
-    export.write_card(
-        path,
-        card={
-            "title": f"Translation {config.source_language} to {config.target_language}",
-            "architecture": f"{config.model}, {model.count_params():,} parameters",
-            "data": f"{config.train or config.data}: {splits.train} for training",
-            "scores": [f"{name}, {len(pairs):,} pairs: {score}" for score in scores],
-            "decoding": f"beam size {config.beam_size}, length penalty {config.length_penalty}, "
-            f"{len(pairs) / seconds:.1f} sentences a second",
-            "command": "python -m recipes.translation " + " ".join(cli.changed(config)),
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{os.cpu_count()} x {platform.machine()}, TensorFlow {tf.__version__}",
-        },
-        metrics={
-            "scores": [score._asdict() | {"data": name} for score in scores],
-            "history": history,
-            "config": dataclasses.asdict(config),
-        },
-    )
     return path, figures
 
 
