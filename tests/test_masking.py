@@ -18,12 +18,24 @@ def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def test_a_dense_tensor_stays_as_it_is_and_is_all_real():
+def test_a_dense_tensor_of_features_stays_as_it_is_and_is_all_real():
     x = random(B, S, D)
     dense, mask = masking.to_dense(x)
     np.testing.assert_array_equal(dense, x)
     np.testing.assert_array_equal(mask, np.ones((B, S), bool))
     assert mask.dtype == tf.bool
+
+
+def test_dense_ids_are_real_where_they_are_not_0():
+    ids = np.array([[3, 4, 0], [5, 0, 0]])
+    dense, mask = masking.to_dense(ids)
+    np.testing.assert_array_equal(dense, ids)
+    np.testing.assert_array_equal(mask, ids != 0)
+
+
+def test_a_given_mask_says_more_about_ids_than_their_zeros():
+    _, mask = masking.to_dense(np.array([[3, 0, 4]]), [[True, True, False]])
+    np.testing.assert_array_equal(mask, [[True, True, False]])
 
 
 def test_a_dense_tensor_keeps_its_mask_whatever_its_type():

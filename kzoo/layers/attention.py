@@ -239,6 +239,10 @@ class FixedContext(keras.layers.Layer):
         weights = tf.repeat(weights, tf.shape(query)[1], axis=1)
         return tf.matmul(weights, memory), weights
 
+    def get_config(self):
+        # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class MultiHeadAttention(keras.layers.Layer):

@@ -57,6 +57,10 @@ class SinusoidalPositions(keras.layers.Layer):
         encoding = sinusoidal(start + tf.range(tf.shape(x)[1]), x.shape[-1])
         return x + tf.cast(encoding, x.dtype)
 
+    def get_config(self):
+        # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class LearnedPositions(keras.layers.Layer):

@@ -64,7 +64,7 @@ class RecurrentEncoder(keras.layers.Layer):
 
     Call arguments:
         source: (B, S) int ids or (B, S, F) float features, dense or ragged.
-        source_mask: (B, S) bool, True = real. For ids, 0 is padding in any case.
+        source_mask: (B, S) bool; None means `source != 0` for ids and all True for features.
         mask: the same, filled in by Keras when `source` is the only tensor argument and carries
             a mask.
 
@@ -128,9 +128,8 @@ class RecurrentEncoder(keras.layers.Layer):
     def call(self, source, source_mask=None, mask=None, training=False):
         source_mask = mask if source_mask is None else source_mask
         source, source_mask = masking.to_dense(source, source_mask)
-        if source.dtype.is_integer:
-            source_mask &= masking.padding_mask(source)
-        else:  # a NaN in the padding would get into the gradient of the embedding
+        if source.dtype.is_floating:
+            # A NaN in the padding would get into the gradient of the embedding.
             source = _blank(source, source_mask)
         x = self.embedding(source)
         final_state = []

@@ -1,0 +1,342 @@
+"""What every public layer can do, one table for all of them.
+
+Config round trip, `.keras` file, SavedModel, a gradient for every weight, symbolic shape = eager
+shape, mixed precision, ragged = padded, and nothing changed by padding.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.layers.attention import (
+    BahdanauAttention,
+    FixedContext,
+    LuongAttention,
+    MultiHeadAttention,
+)
+from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
+from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.transformer import (
+    FeedForward,
+    Residual,
+    TransformerDecoder,
+    TransformerDecoderBlock,
+    TransformerEncoder,
+    TransformerEncoderBlock,
+)
+
+B, T, S, D, M, U, V = 2, 3, 5, 6, 7, 11, 13
+LENGTHS = [5, 3]
+MASK = np.arange(S) < np.array(LENGTHS)[:, None]
+
+# The arguments of a layer: name -> steps and features; no features means ids.
+QUERY, MEMORY = {"query": (T, D)}, {"memory": (S, M)}
+ATTEND = QUERY | MEMORY
+DECODE = {"ids": (T, None)} | MEMORY
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer, what it is called with, and which of that has padding."""
+
+    make: Callable
+    arguments: dict
+    padded: str  # name of the argument with padding
+    mask: str | None = None  # name of the argument that says where; None: nothing to mask
+    aligned: bool = False  # whether outputs have the steps of `padded`: only real ones count
+    ragged: bool = True
+
+
+def embed():
+    return TokenEmbedding(V, D)
+
+
+CASES = {
+    "BahdanauAttention": Case(lambda: BahdanauAttention(U), ATTEND, "memory", "memory_mask"),
+    "BahdanauAttention normalized": Case(
+        lambda: BahdanauAttention(U, normalize=True), ATTEND, "memory", "memory_mask"
+    ),
+    "LuongAttention dot": Case(
+        lambda: LuongAttention("dot"),
+        {"query": (T, M), "memory": (S, M)},
+        "memory",
+        "memory_mask",
+    ),
+    "LuongAttention general": Case(
+        lambda: LuongAttention("general", scale=True), ATTEND, "memory", "memory_mask"
+    ),
+    "LuongAttention concat": Case(
+        lambda: LuongAttention("concat", units=U), ATTEND, "memory", "memory_mask"
+    ),
+    "FixedContext": Case(FixedContext, ATTEND, "memory", "memory_mask"),
+    "MultiHeadAttention": Case(
+        lambda: MultiHeadAttention(2, 5, dropout=0.1), ATTEND, "memory", "memory_mask"
+    ),
+    "SinusoidalPositions": Case(SinusoidalPositions, {"x": (S, M)}, "x", aligned=True),
+    "LearnedPositions": Case(lambda: LearnedPositions(S), {"x": (S, M)}, "x", aligned=True),
+    "TokenEmbedding": Case(
+        lambda: TokenEmbedding(V, D, scale=True), {"ids": (S, None)}, "ids", aligned=True
+    ),
+    "VocabularyHead": Case(
+        lambda: VocabularyHead(V, M), {"hidden": (S, M)}, "hidden", aligned=True, ragged=False
+    ),
+    "VocabularyHead tied": Case(
+        lambda: VocabularyHead(V, D, tied=embed()),
+        {"hidden": (S, D)},
+        "hidden",
+        aligned=True,
+        ragged=False,
+    ),
+    "RecurrentEncoder of ids": Case(
+        lambda: RecurrentEncoder(embed(), U, num_layers=2, dropout=0.1),
+        {"source": (S, None)},
+        "source",
+        "source_mask",
+    ),
+    "RecurrentEncoder of features": Case(
+        lambda: RecurrentEncoder(keras.layers.Dense(D), U, cell="gru", direction="backward"),
+        {"source": (S, M)},
+        "source",
+        "source_mask",
+    ),
+    "AttentionDecoder before": Case(
+        lambda: AttentionDecoder(
+            embed(), U, BahdanauAttention(5), num_layers=2, cell="gru", attend="before", dropout=0.1
+        ),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
+    "AttentionDecoder after": Case(
+        lambda: AttentionDecoder(embed(), U, LuongAttention()), DECODE, "memory", "memory_mask"
+    ),
+    "AttentionDecoder without attention": Case(
+        lambda: AttentionDecoder(embed(), U, FixedContext(), attend="before", summary="first"),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
+    "Residual": Case(
+        lambda: Residual(0.1), {"x": (S, D), "y": (S, D)}, "y", aligned=True, ragged=False
+    ),
+    "FeedForward": Case(lambda: FeedForward(U), {"x": (S, D)}, "x", aligned=True, ragged=False),
+    "TransformerEncoderBlock": Case(
+        lambda: TransformerEncoderBlock(2, U, dropout=0.1), {"x": (S, D)}, "x", "mask", aligned=True
+    ),
+    "TransformerDecoderBlock": Case(
+        lambda: TransformerDecoderBlock(2, U, norm_first=True),
+        {"x": (T, D)} | MEMORY,
+        "memory",
+        "memory_mask",
+    ),
+    "TransformerEncoder": Case(
+        lambda: TransformerEncoder(embed(), 2, 2, U, dropout=0.1, norm_first=True),
+        {"source": (S, None)},
+        "source",
+        "source_mask",
+        aligned=True,
+    ),
+    "TransformerDecoder": Case(
+        lambda: TransformerDecoder(embed(), 2, 2, U), DECODE, "memory", "memory_mask"
+    ),
+}
+every_layer = pytest.mark.parametrize("name", CASES)
+
+
+def inputs_of(case, seed=0):
+    """Random arguments with zeros in the padding, and the mask if the layer takes one."""
+    random = np.random.default_rng(seed)
+    values = {}
+    for name, (steps, features) in case.arguments.items():
+        if features is None:
+            values[name] = random.integers(1, V, (B, steps)).astype("int32")
+        else:
+            values[name] = random.normal(size=(B, steps, features)).astype("float32")
+    values[case.padded] = blank(values[case.padded], 0)
+    if case.mask:
+        values[case.mask] = MASK
+    return values
+
+
+def blank(x, padding):
+    mask = MASK if x.ndim == 2 else MASK[:, :, None]
+    return np.where(mask, x, padding).astype(x.dtype)
+
+
+def call(layer, values, **kwargs):
+    return tf.nest.flatten(layer(**values, **kwargs))
+
+
+def floats(outputs):
+    return [tf.cast(x, tf.float32).numpy() for x in outputs]
+
+
+def real_steps(case, outputs):
+    """Outputs without the steps that are padding, where a layer leaves those as they fall."""
+    return [x[MASK] if case.aligned and x.shape[:2] == (B, S) else x for x in floats(outputs)]
+
+
+def assert_equal(actual, expected, atol=1e-5):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def symbolic_inputs(values):
+    return {
+        name: keras.Input((None, *x.shape[2:]), dtype=x.dtype.name, name=name)
+        for name, x in values.items()
+    }
+
+
+def functional_model(layer, values):
+    inputs = symbolic_inputs(values)
+    outputs = tf.nest.flatten(layer(**inputs))
+    return keras.Model(inputs, {f"output_{i}": x for i, x in enumerate(outputs)})
+
+
+def stripped(config):
+    """A config without the names that Keras counts up and the marks of shared layers."""
+    if isinstance(config, dict):
+        return {k: stripped(v) for k, v in config.items() if k != "shared_object_id"}
+    return config
+
+
+@every_layer
+def test_a_layer_comes_back_from_its_config(name):
+    layer, values = CASES[name].make(), inputs_of(CASES[name])
+    copy = type(layer).from_config(layer.get_config())
+    assert stripped(copy.get_config()) == stripped(layer.get_config())
+    through_keras = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(layer)
+    )
+    assert stripped(through_keras.get_config()) == stripped(layer.get_config())
+    call(layer, values)
+    call(copy, values)
+    shapes = [variable.shape for variable in layer.weights]
+    assert [variable.shape for variable in copy.weights] == shapes
+    copy.set_weights(layer.get_weights())
+    assert_equal(floats(call(copy, values)), floats(call(layer, values)))
+
+
+@every_layer
+def test_a_layer_given_a_dtype_policy_can_be_saved(name):
+    layer = CASES[name].make()
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    arguments = {**layer.get_config(), "dtype": policy}
+    copy = type(layer).from_config(arguments)
+    config = keras.saving.serialize_keras_object(copy)["config"]
+    assert config["dtype"] == keras.saving.serialize_keras_object(policy)
+
+
+@every_layer
+def test_a_functional_model_survives_a_file_and_a_saved_model(name, tmp_path):
+    layer, values = CASES[name].make(), inputs_of(CASES[name])
+    model = functional_model(layer, values)
+    expected = {key: np.array(x) for key, x in model(values).items()}
+    assert_equal(floats(expected.values()), floats(call(layer, values)))
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_equal(floats(loaded(values).values()), floats(expected.values()))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    specs = {
+        key: tf.TensorSpec((None, None, *x.shape[2:]), x.dtype, name=key)
+        for key, x in values.items()
+    }
+    archive.add_endpoint("serve", model, [specs])
+    archive.write_out(str(tmp_path / "saved_model"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved_model"))
+    answer = served.serve({key: tf.constant(x) for key, x in values.items()})
+    for key in expected:
+        np.testing.assert_allclose(floats([answer[key]])[0], floats([expected[key]])[0], atol=1e-5)
+
+
+@every_layer
+def test_every_weight_gets_a_gradient(name):
+    layer, values = CASES[name].make(), inputs_of(CASES[name])
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            outputs = call(layer, values, training=True) if layer.weights else call(layer, values)
+            # Fourth powers: the squares of normalised outputs have a constant sum.
+            loss = tf.add_n([tf.reduce_sum(x**4) for x in outputs if x.dtype.is_floating])
+        return tape.gradient(loss, [variable.value for variable in layer.trainable_variables])
+
+    call(layer, values)
+    found = gradients()
+    for variable, gradient in zip(layer.trainable_variables, found, strict=True):
+        assert gradient is not None, variable.path
+        gradient = tf.convert_to_tensor(gradient)
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+
+
+@every_layer
+def test_symbolic_and_eager_shapes_agree(name):
+    layer, values = CASES[name].make(), inputs_of(CASES[name])
+    symbolic = tf.nest.flatten(layer(**symbolic_inputs(values)))
+    eager = call(layer, values)
+    sizes = {B, T, S}  # None in the symbolic shape
+    for x, y in zip(symbolic, eager, strict=True):
+        assert len(x.shape) == len(y.shape)
+        assert x.dtype == y.dtype.name
+        for unknown, known in zip(x.shape, y.shape, strict=True):
+            assert unknown == known or (unknown is None and known in sizes)
+
+
+@every_layer
+def test_mixed_bfloat16_gives_bfloat16_close_to_float32(name):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    expected = call(layer, values)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = case.make()
+        outputs = call(half, values)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(layer.get_weights())
+    outputs = call(half, values)
+    for x, y in zip(outputs, expected, strict=True):
+        assert x.dtype == (tf.bfloat16 if y.dtype.is_floating else y.dtype)
+    assert all(variable.dtype == "float32" for variable in half.trainable_variables)
+    assert_equal(floats(outputs), floats(expected), atol=0.1)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.ragged])
+def test_ragged_equals_padded(name):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    expected = call(layer, values)
+    ragged = {key: x for key, x in values.items() if key != case.mask}
+    ragged[case.padded] = tf.RaggedTensor.from_tensor(values[case.padded], LENGTHS)
+    assert_equal(real_steps(case, call(layer, ragged)), real_steps(case, expected))
+
+
+@every_layer
+def test_garbage_in_the_padding_changes_nothing(name):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    expected = call(layer, values)
+    garbage = V - 1 if values[case.padded].ndim == 2 else np.nan
+    dirty = values | {case.padded: blank(values[case.padded], garbage)}
+    assert_equal(real_steps(case, call(layer, dirty)), real_steps(case, expected))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.mask])
+def test_rows_that_are_all_padding_give_finite_numbers(name):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    expected = call(layer, values)
+    values[case.mask] = np.stack([MASK[0], np.zeros(S, bool)])
+    for x, y in zip(floats(call(layer, values)), floats(expected), strict=True):
+        assert np.isfinite(x).all()
+        np.testing.assert_allclose(x[0], y[0], atol=1e-5)
