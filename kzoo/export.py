@@ -37,6 +37,7 @@ def save(
     card=None,
     metrics=None,
     examples=(),
+    evaluate=None,
 ):
     """Writes a model with its tokenizers and its search as a SavedModel.
 
@@ -67,6 +68,8 @@ def save(
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
         examples: source texts; the card shows what the written SavedModel answers.
+        evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
+            very thing that is served, on record before the folder gets its name.
 
     Returns:
         pathlib.Path, the folder written.
@@ -87,9 +90,10 @@ def save(
         "length_penalty": length_penalty,
         "max_source_length": max_source_length,
     }
-    metrics = {name: _plain(value) for name, value in (metrics or {}).items()}
     with _written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
+        measured = evaluate(ServedModel(folder)) if evaluate else {}
+        metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
         (folder / "metrics.json").write_text(
             json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
