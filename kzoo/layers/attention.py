@@ -32,6 +32,15 @@ def _blank(memory, memory_mask):
     return tf.where(memory_mask[:, :, None], memory, tf.zeros([], memory.dtype))
 
 
+def _scores(compared, v):
+    """v . x for every x of `compared`: (B, T, S, U) -> (B, T, S).
+
+    tensordot makes it one 2-D product. matvec would broadcast v over the batch, where oneDNN in
+    TensorFlow 2.21 writes beyond its memory: wrong numbers or a segmentation fault, by shape.
+    """
+    return tf.tensordot(compared, v, 1)
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class BahdanauAttention(keras.layers.Layer):
     """Additive attention: score(q, k) = v . tanh(W q + U k + b).
@@ -96,7 +105,7 @@ class BahdanauAttention(keras.layers.Layer):
             v *= tf.cast(self.gain, v.dtype) / tf.norm(v)
         queries = _product(query, self.query_kernel) + tf.cast(self.bias, query.dtype)
         compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, T, S, U)
-        scores = tf.linalg.matvec(compared, v)  # (B, T, S)
+        scores = _scores(compared, v)  # (B, T, S)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
         return tf.matmul(weights, memory), weights
 
@@ -187,7 +196,7 @@ class LuongAttention(keras.layers.Layer):
         if self.score == "concat":
             queries = _product(query, self.query_kernel)
             compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, T, S, U)
-            scores = tf.linalg.matvec(compared, tf.cast(self.score_vector, keys.dtype))
+            scores = _scores(compared, tf.cast(self.score_vector, keys.dtype))
         else:
             scores = tf.matmul(query, keys, transpose_b=True)  # (B, T, S)
         if self.scale:
