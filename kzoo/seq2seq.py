@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import search
-from kzoo.layers import masking
+from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID
 
 
@@ -75,6 +75,11 @@ class Seq2Seq(keras.Model):
         if loss is not None:
             raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
@@ -185,7 +190,7 @@ class Seq2Seq(keras.Model):
 
     def get_config(self):
         parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")
-        config = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parts}
+        config = {name: sharing.serialize(getattr(self, name)) for name in parts}
         return {**super().get_config(), **config}
 
     @classmethod

@@ -8,7 +8,7 @@ the cache.
 import keras
 import tensorflow as tf
 
-from kzoo.layers import masking
+from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
 from kzoo.layers.positions import SinusoidalPositions
 
@@ -153,6 +153,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
 
     def call(self, x, mask=None, training=False):
         x, mask = masking.to_dense(x, mask)
+        x = _blank(x, mask)
         y = self.attention_frame.enter(x)
         y, _ = self.attention(y, y, memory_mask=mask)
         x = self.attention_frame(x, y, training=training)
@@ -293,9 +294,14 @@ class TransformerEncoder(keras.layers.Layer):
     Call arguments:
         source: (B, S) int ids or (B, S, F) float, dense or ragged.
         source_mask: (B, S) bool; None means `source != 0` for ids and all True for features.
+        mask: the same, filled in by Keras when `source` is the only tensor argument and carries
+            a mask.
 
     Returns:
         memory: (B, S, D). memory_mask: (B, S).
+
+    Raises:
+        ValueError: if `num_layers` is not positive or D is not a multiple of `num_heads`.
     """
 
     def __init__(
@@ -322,8 +328,10 @@ class TransformerEncoder(keras.layers.Layer):
         for block in self.blocks:
             block.build(shape)
 
-    def call(self, source, source_mask=None, training=False):
-        source, mask = masking.to_dense(source, source_mask)
+    def call(self, source, source_mask=None, mask=None, training=False):
+        source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
+        if source.dtype.is_floating:
+            source = _blank(source, mask)
         x = self.positions(self.embedding(source))
         x = self.input_dropout(x, training=training)
         for block in self.blocks:
@@ -357,6 +365,9 @@ class TransformerDecoder(keras.layers.Layer):
 
     Returns:
         hidden: (B, T, D). weights: (B, T, S).
+
+    Raises:
+        ValueError: if `num_layers` is not positive or D is not a multiple of `num_heads`.
     """
 
     def __init__(
@@ -395,6 +406,7 @@ class TransformerDecoder(keras.layers.Layer):
     def prepare(self, memory, memory_mask=None):
         """Returns what all steps read: the memory's mask and each block's keys and values."""
         memory, memory_mask = masking.to_dense(memory, memory_mask)
+        memory = _blank(memory, memory_mask)
         return {"mask": memory_mask, "keys": [block.project(memory) for block in self.blocks]}
 
     def initial_state(self, prepared, max_length):
@@ -433,6 +445,11 @@ class TransformerDecoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**_stack_from_config(config))
+
+
+def _blank(x, mask):
+    """Zeros in the padding: NaN times a weight or gradient of 0 would still be NaN."""
+    return tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
 
 
 def _key_dim(units, num_heads):
@@ -485,10 +502,10 @@ def _build_input(stack, source_shape):
 
 def _stack_config(stack):
     return {
-        "embedding": keras.saving.serialize_keras_object(stack.embedding),
+        "embedding": sharing.serialize(stack.embedding),
         "num_layers": stack.num_layers,
         **_block_config(stack),
-        "positions": keras.saving.serialize_keras_object(stack.positions),
+        "positions": sharing.serialize(stack.positions),
     }
 
 
