@@ -22,8 +22,8 @@ class Corpus(NamedTuple):
 
 def tokenize(tokenizer, texts, chunk=10_000):
     """Tokenizes a list of texts, chunk by chunk; returns a RaggedTensor (N, None) int32."""
-    parts = [tokenizer.tokenize(texts[i : i + chunk]) for i in range(0, len(texts), chunk)]
-    return tf.concat(parts, 0) if parts else tf.RaggedTensor.from_row_lengths([], [])
+    starts = range(0, max(len(texts), 1), chunk)  # one empty chunk has the dtype of all others
+    return tf.concat([tokenizer.tokenize(texts[i : i + chunk]) for i in starts], 0)
 
 
 def teacher_forcing(source, target):
@@ -48,9 +48,9 @@ def teacher_forcing(source, target):
 def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, rows_multiple=8):
     """Groups examples of like length into batches within a token budget.
 
-    Examples are taken in pools in random order; each pool is sorted by target and source length
-    and cut so that rows times the longest sequence, end id included, stays within the budget. The
-    batches are then shuffled.
+    Examples are dealt into pools, always the same, so that each epoch has as many batches. A pool
+    is sorted by target and source length, equal ones at random, and cut so that rows times the
+    longest sequence, end id included, stay within the budget. The batches are then shuffled.
 
     Args:
         source_lengths, target_lengths: (N,) int, without start and end.
@@ -75,10 +75,14 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
             f"`source` and `target` must have as many rows, "
             f"got {len(source_lengths)} and {len(target_lengths)}."
         )
-    order = np.arange(len(source_lengths)) if rng is None else rng.permutation(len(source_lengths))
+    order = np.arange(len(source_lengths))
+    if len(order) > pool:
+        order = np.random.default_rng(0).permutation(order)
     batches = []
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
+        if rng is not None:
+            part = rng.permutation(part)
         # lexsort keeps the random order among equals, so that batches differ between epochs.
         part = part[np.lexsort((source_lengths[part], target_lengths[part]))]
         longest = np.maximum(source_lengths[part], target_lengths[part])
@@ -102,7 +106,7 @@ def padding_share(source_lengths, target_lengths, batches):
     for lengths in (np.asarray(source_lengths) + 1, np.asarray(target_lengths) + 1):
         real += lengths.sum()
         padded += sum(len(batch) * lengths[batch].max() for batch in batches)
-    return 1 - real / max(padded, 1)
+    return float(1 - real / padded) if padded else 0.0
 
 
 def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
