@@ -109,11 +109,16 @@ class LastWeights(keras.callbacks.Callback):
 
     Args:
         folder: where to keep them, 4 bytes a parameter and epoch.
-        count: int, how many epochs.
+        count: int, how many epochs; 0 keeps nothing.
+
+    Raises:
+        ValueError: if `count` is negative.
     """
 
     def __init__(self, folder, count):
         super().__init__()
+        if count < 0:
+            raise ValueError(f"`count` must not be negative, got count={count}.")
         self.folder = Path(folder)
         self.count = count
 
@@ -128,13 +133,20 @@ class LastWeights(keras.callbacks.Callback):
         with part.open("wb") as file:
             np.savez(file, *self.model.get_weights())
         part.replace(path)
-        for old in self.paths()[: -self.count]:
+        paths = self.paths()
+        for old in paths[: max(len(paths) - self.count, 0)]:
             old.unlink()
 
     def average(self):
-        """Returns the mean of the kept weights, in the order of `model.set_weights`."""
+        """Returns the mean of the kept weights, in the order of `model.set_weights`.
+
+        Raises:
+            ValueError: if there are none.
+        """
         mean = None
         paths = self.paths()
+        if not paths:
+            raise ValueError(f"`folder` holds no weights of an epoch, got {self.folder}.")
         for path in paths:
             with np.load(path) as file:
                 arrays = [file[name] for name in file.files]
