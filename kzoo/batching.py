@@ -49,8 +49,9 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
     """Groups examples of like length into batches within a token budget.
 
     Examples are dealt into pools, always the same, so that each epoch has as many batches. A pool
-    is sorted by target and source length, equal ones at random, and cut so that rows times the
-    longest sequence, end id included, stay within the budget. The batches are then shuffled.
+    is sorted by the length of the longer side, which the budget is about, then of the target, equal
+    ones at random, and cut so that rows times the longest sequence, end id included, stay within
+    the budget. The batches are then shuffled.
 
     Args:
         source_lengths, target_lengths: (N,) int, without start and end.
@@ -84,12 +85,13 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
         if rng is not None:
             part = rng.permutation(part)
         # lexsort keeps the random order among equals, so that batches differ between epochs.
-        part = part[np.lexsort((source_lengths[part], target_lengths[part]))]
         longest = np.maximum(source_lengths[part], target_lengths[part])
+        order_in_part = np.lexsort((target_lengths[part], longest))
+        part, longest = part[order_in_part], longest[order_in_part]
         first = 0
         while first < len(part):
-            peak = np.maximum.accumulate(longest[first : first + batch_tokens])
-            fits = peak * np.arange(1, len(peak) + 1) <= batch_tokens
+            widths = longest[first : first + batch_tokens]  # the batch's, if it ends here
+            fits = widths * np.arange(1, len(widths) + 1) <= batch_tokens
             rows = max(1, len(fits) if fits.all() else int(np.argmin(fits)))
             if rows > rows_multiple and first + rows < len(part):
                 rows -= rows % rows_multiple

@@ -1,0 +1,166 @@
+"""Batches: every example once, within the budget, with little padding."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kzoo import batching
+from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
+
+lengths = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60).map(
+    lambda pairs: tuple(np.array(pairs, int).reshape(-1, 2).T)
+)
+
+
+def corpus(source, target):
+    return batching.Corpus(
+        tf.ragged.constant(source, dtype=tf.int32, ragged_rank=1),
+        tf.ragged.constant(target, dtype=tf.int32, ragged_rank=1),
+    )
+
+
+def random_corpus(count, seed=0):
+    """Example i begins with the id 10 + i on both sides, so that it can be told."""
+    rng = np.random.default_rng(seed)
+    rows = [[10 + i, *rng.integers(4, 10, rng.integers(0, 9))] for i in range(count)]
+    return corpus(rows, [row[::-1] if len(row) == 1 else row[:2] for row in rows])
+
+
+def epoch(dataset):
+    return [tuple(inputs["source"].numpy()[:, 0]) for inputs, _ in dataset]
+
+
+@given(lengths, st.integers(1, 100), st.integers(1, 9), st.none() | st.integers(0, 3))
+@settings(deadline=None, max_examples=200)
+def test_every_example_is_in_one_batch_and_only_a_lone_one_exceeds_the_budget(
+    sizes, batch_tokens, rows_multiple, seed
+):
+    source, target = sizes
+    rng = None if seed is None else np.random.default_rng(seed)
+    batches = batching.plan(source, target, batch_tokens, rng, pool=17, rows_multiple=rows_multiple)
+    assert sorted(np.concatenate([[], *batches])) == list(range(len(source)))
+    for batch in batches:
+        longest = 1 + max(source[batch].max(), target[batch].max())
+        assert len(batch) == 1 or len(batch) * longest <= batch_tokens
+
+
+@given(lengths, st.integers(1, 100))
+@settings(deadline=None, max_examples=50)
+def test_every_order_has_as_many_batches(sizes, batch_tokens):
+    numbers = {
+        len(batching.plan(*sizes, batch_tokens, np.random.default_rng(seed), pool=17))
+        for seed in range(5)
+    }
+    assert len(numbers) == 1
+
+
+def test_a_pool_is_sorted_by_the_longer_side_then_the_target_and_cut_by_the_budget():
+    #                          0  1  2  3  4  5
+    source, target = np.array([[1, 6, 2, 3, 1, 9], [1, 3, 2, 1, 3, 4]])
+    batches = batching.plan(source, target, batch_tokens=8, rows_multiple=1)
+    # With the end id, the longer sides are 2, 7, 3, 4, 4, 10: two rows of 3 or 4 fill 8 tokens.
+    assert [batch.tolist() for batch in batches] == [[0, 2], [3, 4], [1], [5]]
+
+
+def test_rows_are_a_multiple_where_the_budget_allows():
+    sizes = np.full(23, 4)  # 5 tokens with the end id: 11 rows in a budget of 57
+    batches = batching.plan(sizes, sizes, batch_tokens=57, rows_multiple=8)
+    assert [len(batch) for batch in batches] == [8, 8, 7]
+    batches = batching.plan(sizes, sizes, batch_tokens=37, rows_multiple=8)  # 7 rows: no room for 8
+    assert [len(batch) for batch in batches] == [7, 7, 7, 2]
+
+
+def test_an_example_longer_than_the_budget_stands_alone():
+    batches = batching.plan([2, 50, 2], [2, 2, 2], batch_tokens=7)
+    assert [batch.tolist() for batch in batches] == [[0, 2], [1]]
+
+
+def test_the_padding_share_counts_both_sides_with_the_end():
+    # Sides of 2 and 4 tokens, then 6 and 3, ends included: 15 of 2 * 6 + 2 * 4 are real.
+    share = batching.padding_share([1, 5], [3, 2], [np.array([0, 1])])
+    np.testing.assert_allclose(share, 1 - 15 / 20)
+    assert batching.padding_share([1, 5], [3, 2], [np.array([0]), np.array([1])]) == 0
+
+
+def test_less_than_a_tenth_of_realistic_batches_is_padding():
+    rng = np.random.default_rng(0)
+    source = np.exp(rng.normal(2.7, 0.6, 5000)).astype(int) + 1
+    target = np.maximum(source * rng.normal(1.05, 0.15, 5000), 1).astype(int)
+    batches = batching.plan(source, target, 4096, rng)
+    assert batching.padding_share(source, target, batches) < 0.1
+    unsorted = np.array_split(rng.permutation(5000), len(batches))
+    assert batching.padding_share(source, target, unsorted) > 0.5
+
+
+def test_teacher_forcing_shifts_the_target_by_the_start_and_ends_the_labels():
+    rows = corpus([[4, 5, 6], []], [[7, 8], [9]])
+    inputs, labels = batching.teacher_forcing(rows.source, rows.target)
+    assert inputs["source"].numpy().tolist() == [[4, 5, 6, 2], [2, 0, 0, 0]]
+    assert inputs["target"].numpy().tolist() == [[1, 7, 8], [1, 9, 0]]
+    assert labels.numpy().tolist() == [[7, 8, 2], [9, 2, 0]]
+    assert {x.dtype for x in (*inputs.values(), labels)} == {tf.int32}
+
+
+def test_epochs_differ_and_the_seed_brings_them_back():
+    pairs = random_corpus(53)
+    dataset = batching.token_batches(pairs, batch_tokens=31, seed=5)
+    first, second = epoch(dataset), epoch(dataset)
+    assert first != second
+    assert sorted(sum(first, ())) == sorted(sum(second, ())) == list(range(10, 63))
+    again = batching.token_batches(pairs, batch_tokens=31, seed=5)
+    assert [epoch(again), epoch(again)] == [first, second]
+    assert epoch(batching.token_batches(pairs, batch_tokens=31, seed=7)) != first
+
+
+def test_without_a_seed_the_order_is_fixed_and_by_length():
+    dataset = batching.token_batches(random_corpus(53), batch_tokens=31)
+    assert epoch(dataset) == epoch(dataset)
+    widths = [inputs["source"].shape[1] for inputs, _ in dataset]
+    assert widths == sorted(widths)
+
+
+def test_the_dataset_knows_its_number_of_batches_in_every_epoch_and_with_several_pools():
+    dataset = batching.token_batches(random_corpus(97), batch_tokens=31, seed=0, pool=13)
+    for _ in range(3):
+        assert len(epoch(dataset)) == int(dataset.cardinality())
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [CharacterTokenizer, WordTokenizer, SubwordTokenizer],
+    ids=lambda each: each.__name__,
+)
+def test_no_texts_give_no_ids_and_no_batches(tokenizer):
+    if tokenizer is SubwordTokenizer:
+        pytest.importorskip("sentencepiece")
+    learnt = tokenizer.learn(["two dogs run"], vocabulary_size=20)
+    empty = batching.tokenize(learnt, [])
+    assert (empty.dtype, empty.nrows()) == (tf.int32, 0)
+    dataset = batching.token_batches(batching.Corpus(empty, empty), batch_tokens=31)
+    assert int(dataset.cardinality()) == 0
+    assert list(dataset) == []
+    assert batching.plan([], [], 31) == []
+    assert batching.padding_share([], [], []) == 0
+
+
+def test_tokenizing_in_chunks_changes_nothing():
+    texts = ["a cat", "", "two dogs", "cats", "a"]
+    tokenizer = CharacterTokenizer.learn(texts, vocabulary_size=30)
+    expected = tokenizer.tokenize(texts).to_list()
+    assert batching.tokenize(tokenizer, texts, chunk=2).to_list() == expected
+
+
+def test_a_budget_without_tokens_is_refused():
+    message = "`batch_tokens` must be at least 1, got batch_tokens=0."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        batching.plan([3], [5], batch_tokens=0)
+
+
+def test_sides_with_different_numbers_of_rows_are_refused():
+    message = "`source` and `target` must have as many rows, got 2 and 1."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        batching.token_batches(corpus([[5], [7]], [[11]]), batch_tokens=31)
