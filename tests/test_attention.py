@@ -86,6 +86,17 @@ def test_normalized_bahdanau_has_a_v_of_length_g():
     assert_attends_by(layer, query, memory, scores)
 
 
+@pytest.mark.parametrize("make_layer", [BahdanauAttention, lambda u: LuongAttention("concat", u)])
+def test_one_query_with_four_memories_does_not_crash_in_onednn(make_layer):
+    # (4, 1, 6, 16) times a vector: TensorFlow 2.21 writes beyond its memory in a broadcast product.
+    layer, query, memory = make_layer(16), random(4, 1, DQ), random(4, 6, DM)
+    context, weights = layer(query, memory)
+    for row in range(4):
+        alone, alone_weights = layer(query[row : row + 1], memory[row : row + 1])
+        np.testing.assert_allclose(context[row], alone[0], atol=1e-5)
+        np.testing.assert_allclose(weights[row], alone_weights[0], atol=1e-5)
+
+
 def test_the_gain_of_normalized_bahdanau_starts_at_the_inverse_root_of_units():
     layer = BahdanauAttention(U, normalize=True)
     layer.build((B, T, DQ), (B, S, DM))

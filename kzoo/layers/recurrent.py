@@ -7,7 +7,7 @@ step (B, or B*K for K beams). The recurrences themselves are Keras's LSTM and GR
 import keras
 import tensorflow as tf
 
-from kzoo.layers import masking
+from kzoo.layers import masking, sharing
 
 _RNNS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 _CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
@@ -31,14 +31,6 @@ def _build_embedding(embedding, shape):
         embedding.build(shape)
     dtype = "int32" if len(shape) == 2 else "float32"  # ids, or features
     return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
-
-
-def _serialize(layer):
-    """The config of a layer, marked so that all its owners share it again in a loaded model.
-
-    Keras marks what it meets twice, but it copies configs and so loses the mark of the first.
-    """
-    return {**keras.saving.serialize_keras_object(layer), "shared_object_id": id(layer)}
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -149,7 +141,7 @@ class RecurrentEncoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "embedding": _serialize(self.embedding),
+            "embedding": sharing.serialize(self.embedding),
             "units": self.units,
             "num_layers": self.num_layers,
             "cell": self.cell,
@@ -391,9 +383,9 @@ class AttentionDecoder(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "embedding": _serialize(self.embedding),
+            "embedding": sharing.serialize(self.embedding),
             "units": self.units,
-            "attention": _serialize(self.attention),
+            "attention": sharing.serialize(self.attention),
             "num_layers": self.num_layers,
             "cell": self.cell,
             "attend": self.attend,
