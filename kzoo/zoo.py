@@ -42,7 +42,7 @@ def rnn_fixed(
     source, target = _embeddings(source_tokenizer, target_tokenizer, units)
     encoder = RecurrentEncoder(source, units, num_layers, direction="backward", dropout=dropout)
     decoder = AttentionDecoder(
-        target, units, FixedContext(), num_layers, summary="first", dropout=dropout
+        target, units, FixedContext(), num_layers, attend="before", summary="first", dropout=dropout
     )
     head = VocabularyHead(target.vocabulary_size, units, label_smoothing=label_smoothing)
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
