@@ -49,9 +49,9 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
     """Groups examples of like length into batches within a token budget.
 
     Examples are dealt into pools, always the same, so that each epoch has as many batches. A pool
-    is sorted by the length of the longer side, which the budget is about, then of the target, equal
-    ones at random, and cut so that rows times the longest sequence, end id included, stay within
-    the budget. The batches are then shuffled.
+    is sorted by the length of the longer side, which the budget is about, then by what the other
+    lacks, equal ones at random, and cut so that rows times the longest sequence, end id included,
+    stay within the budget. The batches are then shuffled.
 
     Args:
         source_lengths, target_lengths: (N,) int, without start and end.
@@ -86,8 +86,10 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
             part = rng.permutation(part)
         # lexsort keeps the random order among equals, so that batches differ between epochs.
         longest = np.maximum(source_lengths[part], target_lengths[part])
-        order_in_part = np.lexsort((target_lengths[part], longest))
-        part, longest = part[order_in_part], longest[order_in_part]
+        surplus = source_lengths[part] - target_lengths[part]
+        # Back and forth between long sources and long targets, so that neighbours are alike.
+        by_length = np.lexsort((np.where(longest % 2, surplus, -surplus), longest))
+        part, longest = part[by_length], longest[by_length]
         first = 0
         while first < len(part):
             widths = longest[first : first + batch_tokens]  # the batch's, if it ends here

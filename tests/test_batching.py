@@ -58,7 +58,7 @@ def test_every_order_has_as_many_batches(sizes, batch_tokens):
     assert len(numbers) == 1
 
 
-def test_a_pool_is_sorted_by_the_longer_side_then_the_target_and_cut_by_the_budget():
+def test_a_pool_is_sorted_by_the_longer_side_then_the_other_and_cut_by_the_budget():
     #                          0  1  2  3  4  5
     source, target = np.array([[1, 6, 2, 3, 1, 9], [1, 3, 2, 1, 3, 4]])
     batches = batching.plan(source, target, batch_tokens=8, rows_multiple=1)
