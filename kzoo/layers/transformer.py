@@ -491,10 +491,12 @@ def _init_stack(
 
 
 def _build_input(stack, source_shape):
+    # Another owner, or Keras while it loads a model, may have built these two.
     if not stack.embedding.built:
         stack.embedding.build(source_shape)
     shape = stack.embedding.compute_output_shape(source_shape)
-    stack.positions.build(shape)
+    if not stack.positions.built:
+        stack.positions.build(shape)
     if stack.norm_first:
         stack.norm.build(shape)
     return shape
