@@ -40,7 +40,7 @@ class Config:
     batch_tokens: int = flag(1024, "tokens of a batch on either side, padding included")
     epochs: int = flag(20, "most passes over the training strings")
     minutes: float = flag(1.0, "time budget for training; it also ends when 99.5 % come out right")
-    learning_rate: float | None = flag(None, "peak of the schedule; none: 0.005 or, RNNs, 0.01")
+    learning_rate: float = flag(5e-3, "peak of the schedule")
     warmup_steps: int = flag(200, "steps to the peak, then decay with 1 / sqrt(step)")
     beam_size: int = flag(2, "hypotheses that beam search keeps")
     seed: int = flag(0, "of strings, weights and order")
@@ -58,21 +58,29 @@ def main(config: Config) -> float:
     )
     model = build(text.CharacterTokenizer.learn(train, vocabulary_size=64), config)
     fit(model, train, valid, config)
-    folder = Path(config.output or f"saved_models/reverse-{config.model}")
+
+    def evaluate(served):
+        return {"exact match": metrics.exact_match(served(test), reverse(test))}
+
     path = export.save(
         model,
-        export.next_version(folder),
+        export.next_version(Path(config.output or f"saved_models/reverse-{config.model}")),
         beam_size=config.beam_size,
         max_length=config.longest + 5,
-        card={"name": "Reverse", "data": "random letters", "machine": cli.machine()},
-        evaluate=lambda served: {"test exact match": metrics.exact_match(served(test), reverse(test))},
+        card={
+            "name": "Reverse",
+            "data": f"{len(train):,} random strings of at most {config.longest} letters",
+            "command": "python -m recipes.reverse " + " ".join(cli.changed(config)),
+            "machine": cli.machine(),
+        },
+        evaluate=evaluate,
         examples=test[:3],
     )
     answers = kzoo.load(path)(test)
     score = metrics.exact_match(answers, reverse(test))
     for source, answer in zip(test[:5], answers, strict=False):
         print(f"{source} -> {answer}")
-    print(f"{path}: {score}")
+    print(f"{path}: {score} on {len(test)} strings never seen")
     return score.value
 
 
@@ -104,10 +112,7 @@ def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
     is_rnn = config.model.startswith("rnn")
     options = {"units": 64} if is_rnn else {"label_smoothing": 0.0}
     model = getattr(zoo, config.model)(tokenizer, tokenizer, dropout=0.0, **options)
-    rate = config.learning_rate
-    if rate is None:
-        rate = 1e-2 if is_rnn else 5e-3 * (128 / model.head.units) ** 0.5
-    schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
+    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
     model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, global_clipnorm=1.0))
     return model
 
