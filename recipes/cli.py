@@ -73,7 +73,7 @@ def run(main: Callable[[Any], Any], config_class: type, description: str) -> Non
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:  # bad input, no network, disk full
         if os.environ.get("KZOO_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(KZOO_TRACEBACK=1 shows where it was raised.)")
