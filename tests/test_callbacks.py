@@ -1,0 +1,251 @@
+"""Callbacks: budgets, scores, the journal, the last weights, and a run that is killed."""
+
+import json
+import re
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo import callbacks
+
+X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
+
+
+def make_model(rate=0.001):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), loss="mse")
+    return model
+
+
+def fit(model, *used, epochs=3, **kwargs):
+    return model.fit(X, Y, batch_size=3, epochs=epochs, verbose=0, callbacks=[*used], **kwargs)
+
+
+class AfterEpoch(keras.callbacks.Callback):
+    """Calls a function with the number of each finished epoch."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.function(epoch)
+
+
+# TimeBudget
+
+
+def test_a_spent_budget_ends_training_after_one_batch_and_closes_the_epoch():
+    model = make_model()
+    history = fit(model, callbacks.TimeBudget(5.0, spent=5.0), validation_data=(X, Y))
+    assert int(model.optimizer.iterations) == 1
+    assert [len(values) for values in history.history.values()] == [1, 1]  # loss, val_loss
+
+
+def test_a_budget_ends_training_when_its_time_is_up():
+    budget = callbacks.TimeBudget(minutes=60.0)
+
+    def exhaust(epoch):
+        if epoch == 1:
+            budget.deadline = time.monotonic() - 1
+
+    history = fit(make_model(), budget, AfterEpoch(exhaust), epochs=5)
+    assert history.epoch == [0, 1, 2]
+
+
+# ValidationScore
+
+
+def test_a_score_can_be_monitored_by_the_callbacks_after_it(tmp_path):
+    scores = iter([5.0, 7.0, 6.0, 3.0, 11.0])
+    model, kept = make_model(), []
+    history = fit(
+        model,
+        callbacks.ValidationScore("val_score", lambda: next(scores)),
+        AfterEpoch(lambda epoch: kept.append(model.get_weights())),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.weights.h5",
+            monitor="val_score",
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+        ),
+        keras.callbacks.EarlyStopping("val_score", mode="max", patience=2),
+        epochs=5,
+    )
+    assert history.history["val_score"] == [5.0, 7.0, 6.0, 3.0]
+    model.load_weights(tmp_path / "best.weights.h5")
+    np.testing.assert_array_equal(model.get_weights()[0], kept[1][0])
+
+
+def test_a_score_is_measured_every_so_often_and_at_the_end():
+    measured = []
+
+    def measure():
+        measured.append(len(measured))
+        return 1.0
+
+    model = make_model()
+
+    def stop(epoch):
+        model.stop_training = epoch == 4
+
+    score = callbacks.ValidationScore("val_score", measure, every=2)
+    fit(model, AfterEpoch(stop), score, epochs=7)
+    assert len(measured) == 3  # after epochs 2, 4 and 5
+
+
+# Journal
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def test_a_journal_holds_a_line_for_each_epoch(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    history = fit(make_model(), callbacks.Journal(path), validation_data=(X, Y)).history
+    lines = lines_of(path)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert callbacks.Journal(path).history() == history
+    minutes = [line["minutes"] for line in lines]
+    assert minutes == sorted(minutes)
+
+
+def test_a_journal_goes_on_where_it_stopped_even_in_half_a_line(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(
+        '\n{"epoch": 1, "minutes": 1.5, "loss": 3.0}'
+        '\n{"epoch": 2, "minutes": 2.5, "loss": 2.0, "val_bleu": 7.0}'
+        '\n{"epoch": 3, "minutes": 3.5, "lo'
+    )
+    journal = callbacks.Journal(path)
+    assert journal.minutes == 2.5
+    loss = fit(make_model(), journal, epochs=4, initial_epoch=2).history["loss"]
+    resumed = callbacks.Journal(path)
+    assert resumed.minutes >= 2.5
+    assert resumed.history() == {
+        "loss": [3.0, 2.0, *loss],
+        "val_bleu": [None, 7.0, None, None],
+    }
+
+
+def test_of_an_epoch_run_twice_the_later_line_counts(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(
+        '{"epoch": 1, "minutes": 1, "loss": 5.0}\n{"epoch": 3, "minutes": 2, "loss": 3.0}\n'
+        '{"epoch": 3, "minutes": 4, "loss": 2.0}'
+    )
+    assert callbacks.Journal(path).history() == {"loss": [5.0, None, 2.0]}
+
+
+def test_the_best_value_is_the_highest_or_the_lowest(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text(
+        '{"epoch": 1, "minutes": 1, "val_bleu": 5.0}\n{"epoch": 2, "minutes": 2}\n'
+        '{"epoch": 3, "minutes": 3, "val_bleu": 3.0}'
+    )
+    journal = callbacks.Journal(path)
+    assert journal.best("val_bleu") == 5.0
+    assert journal.best("val_bleu", mode=min) == 3.0
+    assert journal.best("val_chrf") is None
+
+
+def test_a_new_journal_is_empty(tmp_path):
+    journal = callbacks.Journal(tmp_path / "journal.jsonl")
+    assert (journal.minutes, journal.history(), journal.best("loss")) == (0.0, {}, None)
+
+
+# LastWeights
+
+
+def test_the_last_weights_are_kept_and_averaged(tmp_path):
+    model, kept = make_model(), []
+    last = callbacks.LastWeights(tmp_path / "last", count=3)
+    fit(model, AfterEpoch(lambda epoch: kept.append(model.get_weights())), last, epochs=5)
+    assert [path.name for path in last.paths()] == [f"epoch-{epoch:06d}.npz" for epoch in (3, 4, 5)]
+    for mean, *values in zip(last.average(), *kept[2:], strict=True):
+        np.testing.assert_allclose(mean, np.mean(values, 0), rtol=1e-6)
+    model.set_weights(last.average())
+
+
+def test_a_count_of_zero_keeps_no_weights(tmp_path):
+    last = callbacks.LastWeights(tmp_path, count=0)
+    fit(make_model(), last)
+    assert last.paths() == []
+
+
+def test_no_weights_have_no_average(tmp_path):
+    message = f"`folder` holds no weights of an epoch, got {tmp_path}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        callbacks.LastWeights(tmp_path, count=2).average()
+
+
+def test_a_negative_count_is_refused(tmp_path):
+    message = "`count` must not be negative, got count=-1."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        callbacks.LastWeights(tmp_path, count=-1)
+
+
+# A run that is killed
+
+
+def run(folder, epochs, killed_in=None):
+    """What recipes.translation wires up, on a small model; may die in an epoch (from 0)."""
+    keras.utils.set_random_seed(3)
+    model = make_model()
+    model.optimizer.build(model.trainable_variables)
+    journal = callbacks.Journal(folder / "journal.jsonl")
+    last = callbacks.LastWeights(folder / "last", 2)
+
+    class Killer(keras.callbacks.Callback):
+        """Dies in the middle of an epoch."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == killed_in:
+                raise KeyboardInterrupt
+
+    backup = keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False)
+    score = callbacks.ValidationScore("val_score", lambda: float(model.optimizer.iterations))
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(3)
+    model.fit(
+        data,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[callbacks.TimeBudget(9.0, spent=journal.minutes), score, journal, last, backup,
+                   Killer()],
+    )  # fmt: skip
+    return model, callbacks.Journal(folder / "journal.jsonl"), last
+
+
+def test_a_killed_run_goes_on_from_the_epoch_before_and_ends_as_if_nothing_had_been(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    model, journal, last = run(whole, epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, epochs=5, killed_in=3)
+    assert len(lines_of(killed / "journal.jsonl")) == 3
+    resumed, resumed_journal, resumed_last = run(killed, epochs=5)
+    assert [line["epoch"] for line in lines_of(killed / "journal.jsonl")] == [1, 2, 3, 4, 5]
+    assert resumed_journal.history()["val_score"] == [2.0, 4.0, 6.0, 8.0, 10.0]
+    losses = [each.history()["loss"] for each in (resumed_journal, journal)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for a, b in zip(model.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    for a, b in zip(last.average(), resumed_last.average(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_finished_run_that_is_resumed_trains_no_more(tmp_path):
+    run(tmp_path, epochs=2)
+    model, _, _ = run(tmp_path, epochs=2)
+    assert int(model.optimizer.iterations) == 4
+    assert len(lines_of(tmp_path / "journal.jsonl")) == 2

@@ -1,0 +1,385 @@
+"""Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.layers.attention import BahdanauAttention
+from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.optimizers import InverseSquareRoot
+from kzoo.seq2seq import Seq2Seq
+from kzoo.text import END_ID, START_ID, CharacterTokenizer
+
+B, K, T, S, D, U, V = 3, 2, 4, 5, 6, 7, 11
+SOURCE = np.array([[3, 4, 5, 6, 2], [7, 8, 2, 0, 0], [9, 10, 3, 2, 0]])
+TARGET = np.array([[1, 4, 5, 0], [1, 7, 0, 0], [1, 8, 9, 10]])
+LABELS = np.array([[4, 5, 2, 0], [7, 2, 0, 0], [8, 9, 10, 2]])
+INPUTS = {"source": SOURCE, "target": TARGET}
+TOKENS = [3, 2, 4]  # real labels of each row
+TEXTS = ["face", "a cab", "bad", "", "dead decade", "ebb"]
+
+
+def make_transformer(label_smoothing=0.0, tokenizer=None):
+    size = tokenizer.vocabulary_size() if tokenizer else V
+    embedding = TokenEmbedding(size, D, scale=True)
+    head = VocabularyHead(size, D, embedding, use_bias=False, label_smoothing=label_smoothing)
+    encoder = TransformerEncoder(embedding, 1, 2, U)
+    decoder = TransformerDecoder(embedding, 1, 2, U)
+    return Seq2Seq(encoder, decoder, head, tokenizer, tokenizer)
+
+
+def make_rnn(label_smoothing=0.0, tokenizer=None):
+    size = tokenizer.vocabulary_size() if tokenizer else V
+    embedding = TokenEmbedding(size, D)
+    encoder = RecurrentEncoder(embedding, U, cell="gru")
+    decoder = AttentionDecoder(embedding, D, BahdanauAttention(5), cell="gru")
+    head = VocabularyHead(size, D, label_smoothing=label_smoothing)
+    return Seq2Seq(encoder, decoder, head, tokenizer, tokenizer)
+
+
+MAKERS = {"transformer": make_transformer, "rnn": make_rnn}
+either_model = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def built(model, seed=0):
+    """The model with weights large enough for sharp, different answers."""
+    model(INPUTS)
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.7 * rng.normal(size=variable.shape).astype("float32"))
+    return model
+
+
+def cross_entropies(model, smoothing=0.0):
+    """(B, T) in numpy from the logits."""
+    logits = np.array(model(INPUTS)["logits"], "float64")
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    wanted = np.full((B, T, V), smoothing / (V - 2))
+    wanted[:, :, 0] = 0
+    np.put_along_axis(wanted, LABELS[:, :, None], 1 - smoothing, -1)
+    return -(wanted * log_p).sum(-1)
+
+
+def loss_of(model, labels=LABELS, **kwargs):
+    return float(model.compute_loss(y=labels, y_pred=model(INPUTS), **kwargs))
+
+
+def ragged(x, lengths=None):
+    return tf.RaggedTensor.from_tensor(x, lengths, padding=None if lengths else 0)
+
+
+def assert_close(actual, expected, rtol=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=1e-5)
+
+
+# Loss
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_loss_is_the_mean_cross_entropy_of_the_real_tokens(training):
+    model = built(make_transformer())
+    expected = cross_entropies(model)[LABELS != 0].mean()
+    assert_close(loss_of(model, training=training), expected)
+
+
+def test_labels_are_smoothed_in_training_only():
+    model = built(make_transformer(label_smoothing=0.3))
+    smoothed = cross_entropies(model, smoothing=0.3)[LABELS != 0].mean()
+    plain = cross_entropies(model)[LABELS != 0].mean()
+    assert abs(smoothed - plain) > 0.01
+    assert_close(loss_of(model, training=True), smoothed)
+    assert_close(loss_of(model, training=False), plain)
+
+
+def test_the_loss_ignores_what_the_model_says_where_labels_are_padding():
+    model = built(make_transformer())
+    outputs = model(INPUTS)
+    hidden = tf.where((LABELS != 0)[:, :, None], outputs["hidden"], np.nan)
+    loss = model.compute_loss(y=LABELS, y_pred={**outputs, "hidden": hidden})
+    assert_close(loss, loss_of(model))
+
+
+def test_ragged_labels_have_the_loss_of_padded_ones():
+    model = built(make_transformer())
+    assert_close(loss_of(model, ragged(LABELS, TOKENS)), loss_of(model))
+
+
+def test_sample_weights_weigh_rows_or_tokens():
+    model, real = built(make_transformer()), LABELS != 0
+    losses = cross_entropies(model)
+    rows = np.array([0.5, 2.0, 3.0], "float32")
+    weight = rows[:, None] * real
+    assert_close(loss_of(model, sample_weight=rows), (losses * weight).sum() / weight.sum())
+    tokens = np.random.default_rng(0).uniform(0, 2, (B, T)).astype("float32")
+    weight = tokens * real
+    assert_close(loss_of(model, sample_weight=tokens), (losses * weight).sum() / weight.sum())
+
+
+def test_a_batch_without_a_real_token_has_a_loss_of_zero():
+    assert loss_of(built(make_transformer()), np.zeros_like(LABELS)) == 0
+
+
+def test_a_regularizer_is_minimised_but_not_reported():
+    dense = keras.layers.Dense(D, kernel_regularizer=keras.regularizers.L2(0.5))
+    model = make_transformer()
+    model.encoder = TransformerEncoder(dense, 1, 2, U)
+    features = np.random.default_rng(0).normal(size=(B, S, 3)).astype("float32")
+    outputs = model({"source": features, "target": TARGET})
+    model.token_loss.reset_state()
+    loss = float(model.compute_loss(y=LABELS, y_pred=outputs))
+    reported = float(model.token_loss.result())
+    assert_close(loss - reported, 0.5 * np.square(dense.kernel).sum())
+
+
+# Fit and evaluate
+
+
+def batches_of(*rows):
+    """A dataset of batches of the given rows, each batch cut to its own length."""
+
+    def batch(index):
+        keep = max(TOKENS[i] for i in index)
+        inputs = {"source": SOURCE[index], "target": TARGET[index, :keep]}
+        return inputs, LABELS[index, :keep]
+
+    def batches():
+        yield from map(batch, rows)
+
+    ids = tf.TensorSpec((None, None), tf.int64)
+    signature = ({"source": ids, "target": ids}, ids)
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))
+
+
+def test_evaluate_is_the_mean_per_token_however_the_rows_are_batched():
+    model = built(make_transformer(label_smoothing=0.3))
+    expected = cross_entropies(model)[LABELS != 0].mean()
+    model.compile("sgd")
+    assert_close(model.evaluate(batches_of([0, 2], [1]), verbose=0), expected)
+    unequal = [cross_entropies(model)[rows][LABELS[rows] != 0].mean() for rows in ([0, 2], [1])]
+    assert abs(np.mean(unequal) - expected) > 0.01  # the mean of the batches is another
+    weights = np.array([0.5, 2.0, 3.0], "float32")
+    weight = weights[:, None] * (LABELS != 0)
+    found = model.evaluate(INPUTS, LABELS, sample_weight=weights, batch_size=2, verbose=0)
+    assert_close(found, (cross_entropies(model) * weight).sum() / weight.sum())
+
+
+@either_model
+def test_fit_lowers_the_loss(make):
+    model = make()
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(INPUTS, LABELS, epochs=12, verbose=0).history["loss"]
+    assert history[-1] < 0.7 * history[0]
+    assert model.jit_compile is False
+
+
+@either_model
+def test_ragged_batches_train_and_evaluate_as_padded_ones_do(make):
+    def data(padded):
+        pieces = (SOURCE, TARGET, LABELS)
+        if not padded:
+            pieces = (ragged(SOURCE), ragged(TARGET, TOKENS), ragged(LABELS, TOKENS))
+        source, target, labels = pieces
+        return tf.data.Dataset.from_tensors(({"source": source, "target": target}, labels))
+
+    losses = []
+    for padded in (True, False):
+        keras.utils.set_random_seed(5)
+        model = make()
+        model.compile(keras.optimizers.SGD(0.1))
+        history = model.fit(data(padded), epochs=2, verbose=0, shuffle=False).history["loss"]
+        losses.append([*history, model.evaluate(data(padded), verbose=0)])
+    assert_close(losses[1], losses[0])
+
+
+def test_fit_takes_ragged_tensors_themselves():
+    model = built(make_transformer())
+    model.compile(keras.optimizers.SGD(0.0))
+    inputs = {"source": ragged(SOURCE), "target": ragged(TARGET, TOKENS)}
+    labels = ragged(LABELS, TOKENS)
+    history = model.fit(inputs, labels, batch_size=B, verbose=0).history["loss"]
+    assert_close(history[0], loss_of(model))
+    assert_close(model.evaluate(inputs, labels, batch_size=2, verbose=0), loss_of(model))
+
+
+def test_a_loss_given_to_compile_is_refused():
+    message = "`loss` must be None: Seq2Seq has its own, got loss='mse'."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_transformer().compile("sgd", loss="mse")
+
+
+# Files
+
+
+@either_model
+def test_a_file_gives_back_logits_answers_and_optimizer(make, tmp_path):
+    model = make(tokenizer=CharacterTokenizer.learn(TEXTS, vocabulary_size=V))
+    model.compile(keras.optimizers.Adam(InverseSquareRoot(0.01, 7)))
+    model.fit(INPUTS, LABELS, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded(INPUTS)["logits"], model(INPUTS)["logits"])
+    assert loaded.encoder.embedding is loaded.decoder.embedding
+    assert loaded.source_tokenizer is loaded.target_tokenizer
+    assert len(loaded.weights) == len(model.weights)
+    assert loaded.count_params() == model.count_params()
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert int(loaded.optimizer.iterations) == 2
+    losses = [each.fit(INPUTS, LABELS, verbose=0).history["loss"] for each in (model, loaded)]
+    assert_close(*losses)
+
+
+def test_a_tied_embedding_is_one_weight_before_and_after_loading(tmp_path):
+    model = built(make_transformer())
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        assert each.head.weight is each.encoder.embedding.embeddings
+        assert each.head.weight is each.decoder.embedding.embeddings
+        assert [tuple(w.shape) for w in each.weights].count((V, D)) == 1
+
+
+def test_weights_alone_can_be_saved_and_loaded(tmp_path):
+    model, other = built(make_transformer()), built(make_transformer(), seed=1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_close(other(INPUTS)["logits"], model(INPUTS)["logits"])
+
+
+# Generate
+
+
+def greedy(model, source, max_length):
+    """One row, one token at a time, through the whole model."""
+    ids = [START_ID]
+    while len(ids) <= max_length:
+        outputs = model({"source": source[None], "target": np.array([ids])})
+        ids.append(int(np.argmax(outputs["logits"][0, -1])))
+        if ids[-1] == END_ID:
+            break
+    return ids[1:]
+
+
+def real_ids(row):
+    return [int(i) for i in row if i != 0]
+
+
+@either_model
+def test_one_beam_is_the_greedy_search_of_the_whole_model(make):
+    model = built(make(), seed=3)
+    # Id 0 never is an answer of a trained model; here it could be.
+    model.head.call = without_padding(model.head.call)
+    result = model.generate(SOURCE, beam_size=1, max_length=5, length_penalty=0.0)
+    for row, source in enumerate(SOURCE):
+        assert real_ids(result.ids[row, 0]) == greedy(model, source[source != 0], 5)
+
+
+def without_padding(call):
+    def masked(hidden):
+        logits = call(hidden)
+        return tf.where(tf.range(V) == 0, logits.dtype.min, logits)
+
+    return masked
+
+
+@either_model
+def test_a_log_probability_is_that_of_the_whole_model(make):
+    model = built(make())
+    result = model.generate(SOURCE, beam_size=K, max_length=T, length_penalty=0.0)
+    for k in range(K):
+        ids = np.array(result.ids[:, k])
+        target = np.concatenate([np.full((B, 1), START_ID), ids[:, :-1]], 1)
+        logits = model({"source": SOURCE, "target": target})["logits"]
+        log_p = np.take_along_axis(np.array(tf.nn.log_softmax(logits)), ids[:, :, None], -1)
+        generated = np.arange(T) < np.array(result.lengths)[:, k, None] + 1
+        assert_close((log_p[:, :, 0] * generated).sum(1), result.log_probs[:, k], rtol=1e-4)
+
+
+@either_model
+def test_neighbours_and_padding_change_no_answer(make):
+    model = built(make())
+    options = {"beam_size": 3, "max_length": 7}
+    together = model.generate(SOURCE, **options)
+    wider = model.generate(np.pad(SOURCE, ((0, 0), (0, 4))), **options)
+    from_ragged = model.generate(ragged(SOURCE), **options)
+    for other in (wider, from_ragged):
+        np.testing.assert_array_equal(other.ids, together.ids)
+        assert_close(other.scores, together.scores)
+        assert_close(other.weights[..., :S], together.weights)
+    for row, source in enumerate(SOURCE):
+        alone = model.generate(source[source != 0][None], **options)
+        np.testing.assert_array_equal(alone.ids[0], together.ids[row])
+        assert_close(alone.scores[0], together.scores[row])
+
+
+@either_model
+def test_an_empty_source_gives_an_answer_without_nan_and_no_neighbour_another(make):
+    model = built(make())
+    source = np.array([[0, 0, 0, 0, 0], SOURCE[0]])
+    outputs = model({"source": source, "target": TARGET[:2]})
+    assert all(np.isfinite(x).all() for x in outputs.values())
+    result = model.generate(source, beam_size=K, max_length=T)
+    assert np.isfinite(result.scores).all()
+    assert np.isfinite(result.weights).all()
+    np.testing.assert_array_equal(result.weights[0], np.zeros((K, T, 5)))
+    expected = model.generate(SOURCE[:1], beam_size=K, max_length=T)
+    np.testing.assert_array_equal(result.ids[1], expected.ids[0])
+
+
+@either_model
+def test_no_sources_give_no_answers(make):
+    result = built(make()).generate(np.zeros((0, S), int), beam_size=K, max_length=T)
+    assert result.ids.shape == (0, K, T)
+
+
+@either_model
+def test_a_model_in_mixed_bfloat16_trains_and_generates(make):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(keras.optimizers.Adam(0.01))
+    losses = model.fit(INPUTS, LABELS, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert model(INPUTS)["logits"].dtype == tf.bfloat16
+    assert {w.dtype for w in model.trainable_weights} == {"float32"}
+    result = model.generate(SOURCE, beam_size=K, max_length=T)
+    assert result.scores.dtype == tf.float32
+    assert np.isfinite(result.scores).all()
+
+
+# Texts
+
+
+@pytest.fixture(scope="module")
+def text_model():
+    model = make_rnn(tokenizer=CharacterTokenizer.learn(TEXTS, vocabulary_size=V))
+    return built(model)
+
+
+def test_texts_keep_their_order_and_are_what_generate_gives(text_model):
+    tokenizer = text_model.source_tokenizer
+    answers = text_model.text_generator(batch_size=4, beam_size=K, max_length=7)(TEXTS)
+    assert len(set(answers)) > 1  # else their order could not be seen
+    for text, answer in zip(TEXTS, answers, strict=True):
+        ids = np.append(tokenizer.tokenize(text), END_ID)[None]
+        best = text_model.generate(ids, beam_size=K, max_length=7).ids[0, 0]
+        assert tokenizer.detokenize(best).numpy().decode() == answer
+
+
+def test_a_text_generator_uses_the_weights_of_the_moment(text_model):
+    generate = text_model.text_generator(beam_size=1, max_length=7)
+    before, weights = generate(TEXTS), text_model.get_weights()
+    built(text_model, seed=3)
+    assert generate(TEXTS) != before
+    text_model.set_weights(weights)
+    assert generate(TEXTS) == before
+
+
+def test_no_texts_have_no_answers(text_model):
+    assert text_model.text_generator()([]) == []

@@ -1,0 +1,143 @@
+"""The named architectures: all train, decode and count as many weights as they should."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo import batching, zoo
+from kzoo.text import SPECIAL_TOKENS, CharacterTokenizer
+
+TEXTS = ["cab", "a bad face", "dead", "beef"]
+TARGETS = ["bac", "ecaf dab a", "daed", "feeb"]
+K, L = 2, 4
+SHAPES = {  # layers of each side, units, hidden units
+    "transformer_tiny": (4, 128, 256),
+    "transformer_small": (4, 256, 1024),
+    "transformer_base": (6, 512, 2048),
+}
+every_model = pytest.mark.parametrize("name", zoo.__all__)
+
+
+class Size:
+    """A tokenizer that has a vocabulary size and nothing else."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def vocabulary_size(self):
+        return self.size
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CharacterTokenizer.learn(TEXTS, vocabulary_size=11)
+
+
+def make(name, *tokenizers, **options):
+    options |= {"units": 13} if name.startswith("rnn") else {}
+    return getattr(zoo, name)(*tokenizers, **options)
+
+
+def teacher_forcing(tokenizer):
+    return batching.teacher_forcing(tokenizer.tokenize(TEXTS), tokenizer.tokenize(TARGETS))
+
+
+@every_model
+def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenizer):
+    model = make(name, tokenizer, tokenizer, dropout=0.0)
+    inputs, labels = teacher_forcing(tokenizer)
+    model.compile(keras.optimizers.SGD(0.02))  # as Adam it would keep 3 copies of the largest
+    assert np.isfinite(model.fit(inputs, labels, batch_size=4, verbose=0).history["loss"]).all()
+
+    rows = tf.constant([0, 3])
+    source, target = (tf.gather(inputs[side], rows)[:, :5] for side in ("source", "target"))
+    outputs = model({"source": source, "target": target})
+    prepared = model.prepare(source)
+    state = model.decoder.initial_state(prepared, max_length=target.shape[1])
+    for t in range(target.shape[1]):
+        hidden, weights, state = model.decoder.step(target[:, t], state, t, prepared)
+        np.testing.assert_allclose(hidden, outputs["hidden"][:, t], atol=1e-4)
+        np.testing.assert_allclose(weights, outputs["weights"][:, t], atol=1e-4)
+
+    result = model.generate(source, beam_size=K, max_length=L)
+    assert result.ids.shape == (2, K, L)
+    assert np.isfinite(result.scores).all()
+    assert (result.scores[:, 0] >= result.scores[:, 1]).numpy().all()
+    answers = tokenizer.detokenize(result.ids[:, 0]).numpy()
+    assert all(isinstance(answer.decode(), str) for answer in answers)
+
+
+def test_all_models_lose_their_loss_with_a_few_steps_of_the_same_batch(tokenizer):
+    for name in ("rnn_luong", "transformer_tiny"):
+        model = make(name, tokenizer, tokenizer, dropout=0.0)
+        inputs, labels = teacher_forcing(tokenizer)
+        model.compile(keras.optimizers.Adam(0.003))
+        losses = model.fit(inputs, labels, batch_size=4, epochs=12, verbose=0).history["loss"]
+        assert losses[-1] < 0.8 * losses[0], name
+
+
+def transformer_parameters(num_layers, units, hidden_units, *vocabulary_sizes):
+    attention = 4 * (units * units + units)  # W_q, W_k, W_v, W_o, each with its bias
+    feed_forward = units * hidden_units + hidden_units + hidden_units * units + units
+    norm = 2 * units
+    encoder_block = attention + feed_forward + 2 * norm
+    decoder_block = 2 * attention + feed_forward + 3 * norm
+    return num_layers * (encoder_block + decoder_block) + units * sum(vocabulary_sizes)
+
+
+def built(model):
+    """The model built on ids of any batch and length, without a calculation."""
+    ids = keras.Input((None,), dtype="int32")
+    model({"source": ids, "target": ids})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary_size", "expected"),
+    [("transformer_tiny", 9_700, 2_566_656), ("transformer_small", 101, None),
+     ("transformer_base", 103, None)],
+)  # fmt: skip
+def test_a_transformer_has_the_parameters_of_its_paper(name, vocabulary_size, expected):
+    size = Size(vocabulary_size)
+    counted = built(make(name, size, size)).count_params()
+    assert counted == transformer_parameters(*SHAPES[name], vocabulary_size)
+    assert counted == expected or expected is None
+
+
+def test_transformer_base_is_the_65_million_of_the_paper_with_its_37000_pieces():
+    count = transformer_parameters(*SHAPES["transformer_base"], 37_000)
+    assert count == 63_082_496  # the paper rounds to 65 million
+
+
+def embeddings(model):
+    weights = (model.encoder.embedding.embeddings, model.decoder.embedding.embeddings)
+    return {id(weight): tuple(weight.shape) for weight in weights}
+
+
+@pytest.mark.parametrize("name", ["rnn_fixed", "rnn_bahdanau", "rnn_luong", "transformer_tiny"])
+def test_one_tokenizer_makes_one_embedding_and_two_make_two(name):
+    source, target = Size(17), Size(19)
+    units = 128 if name == "transformer_tiny" else 13
+    shared = built(make(name, target, target))
+    assert list(embeddings(shared).values()) == [(19, units)]
+    separate = built(make(name, source, target))
+    assert list(embeddings(separate).values()) == [(17, units), (19, units)]
+    assert separate.count_params() == shared.count_params() + 17 * units
+    is_tied = separate.head.weight is separate.decoder.embedding.embeddings
+    assert is_tied == (name == "transformer_tiny")
+
+
+@every_model
+def test_a_model_has_the_paper_in_its_docstring_and_takes_what_all_take(name):
+    function = getattr(zoo, name)
+    assert function.__doc__
+    parameters = list(inspect.signature(function).parameters)
+    assert parameters[:2] == ["source_tokenizer", "target_tokenizer"]
+    assert {"dropout", "label_smoothing"} <= set(parameters)
+
+
+def test_the_special_ids_are_the_same_in_every_vocabulary(tokenizer):
+    assert tuple(tokenizer.get_vocabulary()[:4]) == SPECIAL_TOKENS
