@@ -70,15 +70,6 @@ def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenize
     assert all(isinstance(answer.decode(), str) for answer in answers)
 
 
-def test_all_models_lose_their_loss_with_a_few_steps_of_the_same_batch(tokenizer):
-    for name in ("rnn_luong", "transformer_tiny"):
-        model = make(name, tokenizer, tokenizer, dropout=0.0)
-        inputs, labels = teacher_forcing(tokenizer)
-        model.compile(keras.optimizers.Adam(0.003))
-        losses = model.fit(inputs, labels, batch_size=4, epochs=12, verbose=0).history["loss"]
-        assert losses[-1] < 0.8 * losses[0], name
-
-
 def transformer_parameters(num_layers, units, hidden_units, *vocabulary_sizes):
     attention = 4 * (units * units + units)  # W_q, W_k, W_v, W_o, each with its bias
     feed_forward = units * hidden_units + hidden_units + hidden_units * units + units
@@ -100,16 +91,11 @@ def built(model):
     [("transformer_tiny", 9_700, 2_566_656), ("transformer_small", 101, None),
      ("transformer_base", 103, None)],
 )  # fmt: skip
-def test_a_transformer_has_the_parameters_of_its_paper(name, vocabulary_size, expected):
+def test_a_transformer_has_as_many_parameters_as_its_equations(name, vocabulary_size, expected):
     size = Size(vocabulary_size)
     counted = built(make(name, size, size)).count_params()
     assert counted == transformer_parameters(*SHAPES[name], vocabulary_size)
     assert counted == expected or expected is None
-
-
-def test_transformer_base_is_the_65_million_of_the_paper_with_its_37000_pieces():
-    count = transformer_parameters(*SHAPES["transformer_base"], 37_000)
-    assert count == 63_082_496  # the paper rounds to 65 million
 
 
 def embeddings(model):
@@ -131,7 +117,7 @@ def test_one_tokenizer_makes_one_embedding_and_two_make_two(name):
 
 
 @every_model
-def test_a_model_has_the_paper_in_its_docstring_and_takes_what_all_take(name):
+def test_a_model_is_documented_and_takes_what_all_take(name):
     function = getattr(zoo, name)
     assert function.__doc__
     parameters = list(inspect.signature(function).parameters)
