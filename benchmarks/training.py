@@ -9,9 +9,10 @@ A training step is forward pass, loss, backward pass and Adam, on one batch of f
     tiny    4 + 4 layers, D  128, hidden  256, 4 heads, V 10,000, dropout 0.3, batch 256 x 16 tokens
     base    6 + 6 layers, D  512, hidden 2048, 8 heads, V 32,000, dropout 0.1, batch  64 x 32 tokens
 
-    kzoo       zoo.transformer_tiny / transformer_base under `fit`, exactly as it comes.
+    kzoo       zoo.transformer_tiny / transformer_base under `fit`, as they come, with FusedAdam.
     keras_nlp  keras_nlp.layers.TransformerEncoder / TransformerDecoder, SinePositionEncoding and
-               a tied ReversibleEmbedding under `fit`; a trial decides `jit_compile`.
+               a tied ReversibleEmbedding under `fit`, with Keras's Adam; a trial decides
+               `jit_compile`.
     torch      torch.nn.Transformer, the embedding tied, fused Adam, torch.autocast for bfloat16.
 
 All three are post-norm, have the same number of parameters, take the padding mask of the source
@@ -115,8 +116,8 @@ def batches(size, count=8):
 
 
 def kzoo_peer(name, size, precision, threads, jit):
-    keras = _keras(precision, threads)
-    from kzoo import zoo
+    _keras(precision, threads)
+    from kzoo import FusedAdam, zoo
 
     class Vocabulary:
         """All that an untrained model asks of its tokenizer."""
@@ -126,7 +127,7 @@ def kzoo_peer(name, size, precision, threads, jit):
 
     vocabulary = Vocabulary()  # one for both sides: all embeddings are tied
     model = getattr(zoo, f"transformer_{name}")(vocabulary, vocabulary, dropout=size.dropout)
-    model.compile(keras.optimizers.Adam(LEARNING_RATE))
+    model.compile(FusedAdam(LEARNING_RATE))
     return _fit(model, size), lambda: {"parameters": model.count_params()}
 
 

@@ -17,7 +17,7 @@ from kzoo.layers.transformer import (
     TransformerEncoder,
     TransformerEncoderBlock,
 )
-from kzoo.optimizers import InverseSquareRoot
+from kzoo.optimizers import FusedAdam, InverseSquareRoot
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
@@ -27,6 +27,7 @@ __all__ = [
     "BahdanauAttention",
     "CharacterTokenizer",
     "FixedContext",
+    "FusedAdam",
     "InverseSquareRoot",
     "LearnedPositions",
     "LuongAttention",

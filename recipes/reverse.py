@@ -113,7 +113,7 @@ def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
     options = {"units": 64} if is_rnn else {"label_smoothing": 0.0}
     model = getattr(zoo, config.model)(tokenizer, tokenizer, dropout=0.0, **options)
     schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, global_clipnorm=1.0))
+    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))
     return model
 
 

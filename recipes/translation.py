@@ -151,7 +151,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     if rate is None:
         rate = 1e-3 if config.model.startswith("rnn") else 5e-3 * (128 / model.head.units) ** 0.5
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
-    model.compile(keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
 

@@ -5,8 +5,9 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kzoo.optimizers import InverseSquareRoot
+from kzoo.optimizers import FusedAdam, InverseSquareRoot
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,33 @@ def test_a_peak_or_warm_up_that_is_not_positive_is_refused(peak, warmup_steps):
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         InverseSquareRoot(peak, warmup_steps)
+
+
+def trained(optimizer, steps=4):
+    """A variable after some steps on gradients that are the same for every optimizer."""
+    variable = keras.Variable(np.linspace(-1, 1, 15, dtype="float32").reshape(3, 5))
+    optimizer.build([variable])
+    rng = np.random.default_rng(2)
+    for _ in range(steps):
+        optimizer.apply([tf.constant(rng.normal(size=(3, 5)), tf.float32)], [variable])
+    return variable.numpy()
+
+
+def test_fused_adam_takes_the_steps_of_adam():
+    options = {"beta_2": 0.98, "epsilon": 1e-6, "global_clipnorm": 1.0}
+    ours = trained(FusedAdam(InverseSquareRoot(0.1, 3), **options))
+    keras_own = trained(keras.optimizers.Adam(InverseSquareRoot(0.1, 3), **options))
+    np.testing.assert_allclose(ours, keras_own, atol=1e-6)
+    assert np.abs(ours - trained(FusedAdam(0.01), steps=0)).max() > 0.1
+
+
+def test_fused_adam_with_amsgrad_is_keras_own():
+    ours = trained(FusedAdam(0.1, amsgrad=True))
+    np.testing.assert_array_equal(ours, trained(keras.optimizers.Adam(0.1, amsgrad=True)))
+
+
+def test_fused_adam_comes_back_from_its_config():
+    config = keras.saving.serialize_keras_object(FusedAdam(0.1, beta_1=0.7))
+    again = keras.saving.deserialize_keras_object(config)
+    assert isinstance(again, FusedAdam)
+    assert again.beta_1 == 0.7
