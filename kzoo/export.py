@@ -11,6 +11,7 @@ Axis letters: N texts, K beams, L longest output, S source tokens, T target toke
 
 import contextlib
 import datetime
+import functools
 import json
 import shutil
 import uuid
@@ -24,6 +25,9 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 
 from kzoo.search import SearchResult
 from kzoo.text import END_ID
+
+_TEXT = tf.TensorSpec([None], tf.string, name="text")
+_STATED = ("data", "licence", "command", "time", "machine")  # a card without them says so
 
 
 def save(
@@ -167,13 +171,18 @@ class ServedModel:
         ["Ein Hund rennt.", "Eine Katze schläft."]
 
     Raises:
-        ValueError: the SavedModel lacks one of the signatures.
+        ValueError: the SavedModel cannot be loaded or lacks one of the signatures.
     """
 
     def __init__(self, path, batch_size=32):
         self.path = Path(path)
         self.batch_size = batch_size
-        self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
+        try:
+            self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
+        except (OSError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"`path` must be a whole SavedModel, but {str(path)!r} cannot be loaded: {error}"
+            ) from error
         missing = {"serving_default", "n_best", "align"} - set(self._model.signatures)
         if missing:
             raise ValueError(
@@ -229,7 +238,7 @@ class ServedModel:
 def _as_bytes(texts):
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str | bytes) for t in texts):
         raise ValueError(f"`texts` must be a str or a list of str, got {texts!r}.")
-    # A lone surrogate, as in a file name that is not UTF-8, becomes bytes that are not UTF-8.
+    # A lone surrogate becomes bytes that are not UTF-8, and so unknown characters.
     return [t.encode("utf-8", "surrogatepass") if isinstance(t, str) else t for t in texts]
 
 
@@ -243,10 +252,9 @@ def _write_saved_model(model, folder, **options):
     archive = keras.export.ExportArchive()
     archive.track(model.source_tokenizer)
     archive.track(model.target_tokenizer)
-    text = tf.TensorSpec([None], tf.string, name="text")
     with _float32(model):
         for name, function in _signatures(model, **options).items():
-            archive.add_endpoint(name, function, input_signature=[text])
+            archive.add_endpoint(name, function, input_signature=[_TEXT])
         archive.write_out(str(folder), verbose=False)  # traces the functions
 
 
@@ -254,6 +262,7 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
     """The functions to export, by name."""
     tokenizer = model.target_tokenizer
 
+    @functools.partial(tf.function, input_signature=[_TEXT], autograph=False)  # traced once for all
     def search(text):
         """Texts (N,) -> source ids (N, S) with end, SearchResult."""
         rows = tf.shape(text)[0]
@@ -395,8 +404,6 @@ def _model_card(path, model, options, card, metrics, examples, answers):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-_STATED = ("data", "licence", "command", "time", "machine")  # a card without them says so
-
 _USAGE = """\
     python -m kzoo {path} "text"
 
@@ -405,7 +412,7 @@ In Python with `kzoo.load`, or without kzoo:
     import tensorflow as tf
     import tensorflow_text  # registers the ops
 
-    model = tf.saved_model.load({path!r})
+    model = tf.saved_model.load("{path}")
     model.signatures["serving_default"](text=tf.constant(["text"]))
 
 Signatures, each with the input `text` string [N]: `serving_default` (text, score), `n_best` (text,

@@ -1,0 +1,113 @@
+"""Answers texts with an exported model, one answer a line.
+
+python -m kzoo saved_models/en-de "A dog runs." "A cat sleeps."
+python -m kzoo saved_models/en-de sentences.txt > answers.txt
+echo "A dog runs." | python -m kzoo saved_models/en-de
+python -m kzoo saved_models/en-de --n_best "A dog runs."
+python -m kzoo saved_models/en-de --align "A dog runs."
+"""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+
+from kzoo import export
+
+_CHUNK = 1024  # lines that are read before they are answered
+_SHOWN = 3  # source tokens that --align prints for a target token
+
+
+def main(arguments=None):
+    """Runs the command line.
+
+    Args:
+        arguments: list of str; by default those of this process.
+
+    Raises:
+        SystemExit: with code 2 and a message if there is nothing to load or a file is missing.
+    """
+    parser = _parser()
+    args = parser.parse_intermixed_args(arguments)
+    try:
+        texts = _texts(args.texts)
+        model = export.load(args.path)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    chunk = 1 if sys.stdin.isatty() and "-" in (args.texts or ["-"]) else _CHUNK
+    while lines := list(itertools.islice(texts, chunk)):
+        for answer in _answers(model, lines, args):
+            print(answer, flush=chunk == 1)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m kzoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="folder of a SavedModel, or of its versions 1, 2, ..."
+    )
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="*",
+        help="a text; a .txt file, for its lines; or - for the lines of the standard input, "
+        "which is the default",
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--n_best",
+        action="store_true",
+        help="print all hypotheses of the search, best first, each after its score; "
+        "an empty line follows",
+    )
+    shown.add_argument(
+        "--align",
+        action="store_true",
+        help="print under each answer its tokens, each with the source tokens it looked at most; "
+        "an empty line follows",
+    )
+    return parser
+
+
+def _texts(arguments):
+    """Returns an iterator over the texts: str, or bytes that need not be UTF-8."""
+    parts = []
+    for argument in arguments or ["-"]:
+        if argument == "-":
+            parts.append(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+        elif argument.endswith(".txt") and len(argument.split()) == 1:
+            parts.append(Path(argument).read_bytes().splitlines())
+        else:
+            parts.append([argument])
+    return itertools.chain.from_iterable(parts)
+
+
+def _answers(model, texts, args):
+    """Yields what to print, per text or hypothesis."""
+    if args.n_best:
+        for pairs in model.n_best(texts):
+            yield "\n".join(f"{score:.4f}\t{text}" for text, score in pairs) + "\n"
+    elif args.align:
+        for alignment in model.align(texts):
+            yield _table(alignment)
+    else:
+        yield from model(texts)
+
+
+def _table(alignment):
+    """The answer, and under it a line for each of its tokens."""
+    width = max(map(len, alignment.target_tokens), default=0)
+    lines = [alignment.text]
+    for token, weights in zip(alignment.target_tokens, alignment.weights, strict=True):
+        best = (-weights).argsort(kind="stable")[:_SHOWN]
+        seen = [f"{alignment.source_tokens[s]} {weights[s]:.0%}" for s in best]
+        lines.append(f"  {token:<{width}}  {'  '.join(seen)}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

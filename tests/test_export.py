@@ -1,0 +1,496 @@
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorflow.core.protobuf import saved_model_pb2
+
+import kzoo
+from kzoo import export, metrics, text
+from kzoo.__main__ import main
+from kzoo.layers.attention import LuongAttention
+from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.seq2seq import Seq2Seq
+
+TEXTS = [
+    "Two young men are outside.",
+    "A little girl climbing into a wooden playhouse.",
+    "Several men in hard hats are operating a giant pulley system.",
+]
+ODD_TEXTS = ["", " \t\n", "😀", "é" * 10_000, "a dog " * 2_000, b"\xff\xfe A \x00 girl", "<s>"]
+BEAMS, LONGEST = 3, 11
+OPTIONS = {"beam_size": BEAMS, "max_length": LONGEST, "max_source_length": 13}
+SIGNATURES = {
+    "serving_default": {"text": tf.string, "score": tf.float32},
+    "n_best": {"text": tf.string, "score": tf.float32, "log_prob": tf.float32},
+    "align": {
+        "text": tf.string,
+        "source_tokens": tf.string,
+        "target_tokens": tf.string,
+        "alignment": tf.float32,
+    },
+}
+
+
+def transformer():
+    keras.utils.set_random_seed(6)
+    tokenizer = text.SubwordTokenizer.learn(TEXTS, 71)
+    embedding = TokenEmbedding(tokenizer.vocabulary_size(), 16, scale=True)
+    encoder = TransformerEncoder(embedding, 2, 2, 23, dropout=0.1)
+    decoder = TransformerDecoder(embedding, 2, 2, 23, dropout=0.1)
+    head = VocabularyHead(tokenizer.vocabulary_size(), 16, embedding, use_bias=False)
+    return built(Seq2Seq(encoder, decoder, head, tokenizer, tokenizer))
+
+
+def rnn():
+    keras.utils.set_random_seed(6)
+    source, target = text.WordTokenizer.learn(TEXTS, 71), text.CharacterTokenizer.learn(TEXTS, 71)
+    encoder = RecurrentEncoder(TokenEmbedding(source.vocabulary_size(), 7), 5, dropout=0.1)
+    embedding = TokenEmbedding(target.vocabulary_size(), 7)
+    decoder = AttentionDecoder(embedding, 11, LuongAttention("concat"), cell="gru", dropout=0.1)
+    head = VocabularyHead(target.vocabulary_size(), 11)
+    return built(Seq2Seq(encoder, decoder, head, source, target))
+
+
+def built(model):
+    """Random weights, large enough that every source has an answer of its own."""
+    model({"source": tf.constant([[4, 5, 2]]), "target": tf.constant([[1, 5]])})
+    for weight in model.weights:
+        if weight.shape.rank == 2:
+            weight.assign(3 * weight)
+    return model
+
+
+@pytest.fixture(scope="session")
+def models():
+    return {"transformer": transformer(), "rnn": rnn()}
+
+
+@pytest.fixture(scope="session")
+def paths(models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved_models")
+    return {
+        name: export.save(model, export.next_version(folder / name), **OPTIONS)
+        for name, model in models.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def served(paths):
+    """Both models in one process, one tokenizer of each kind among them."""
+    return {name: export.load(path) for name, path in paths.items()}
+
+
+each_family = pytest.mark.parametrize("name", ["transformer", "rnn"])
+
+
+def saved_model(path):
+    return saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+
+
+def python(code, *arguments):
+    """Runs code in a fresh process, which cannot import kzoo."""
+    command = [sys.executable, "-I", "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# What is in the folder.
+
+
+@each_family
+def test_signatures_have_exactly_the_promised_names(paths, name):
+    signatures = dict(saved_model(paths[name]).meta_graphs[0].signature_def)
+    signatures.pop("__saved_model_init_op")
+    assert signatures.keys() == SIGNATURES.keys()
+    for signature, outputs in SIGNATURES.items():
+        (argument, info), *others = signatures[signature].inputs.items()
+        assert (argument, tf.as_dtype(info.dtype), others) == ("text", tf.string, [])
+        assert tf.TensorShape(info.tensor_shape).as_list() == [None]
+        found = {k: tf.as_dtype(v.dtype) for k, v in signatures[signature].outputs.items()}
+        assert found == outputs
+
+
+@each_family
+def test_no_op_needs_xla_or_python(paths, name):
+    graph = saved_model(paths[name]).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    ops = {node.op for node in nodes}
+    assert "While" in ops and "MatMul" in ops
+    assert not [op for op in ops if op.startswith("Xla") or "PyFunc" in op or "Dataset" in op]
+
+
+@each_family
+def test_weights_are_stored_once_and_without_the_optimizer(paths, models, name):
+    stored = tf.train.list_variables(str(paths[name] / "variables" / "variables"))
+    shapes = [shape for key, shape in stored if key != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    assert sorted(shapes) == sorted(list(weight.shape) for weight in models[name].weights)
+
+
+# The same answers whoever loads it.
+
+LOADERS = """
+import json, os, sys
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+import tensorflow as tf
+import tensorflow_text
+
+def plain(outputs):
+    return {k: [t.decode() for t in v] if v.dtype == object else v.tolist()
+            for k, v in outputs.items()}
+
+texts, answers = json.loads(sys.argv[1]), []
+for path in sys.argv[2:]:
+    model = tf.saved_model.load(path)
+    outputs = model.signatures["serving_default"](text=tf.constant(texts))
+    v2 = plain({k: v.numpy() for k, v in outputs.items()})
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
+        signature = graph.signature_def["serving_default"]
+        outputs = {k: v.name for k, v in signature.outputs.items()}
+        v1 = plain(session.run(outputs, {signature.inputs["text"].name: texts}))
+    answers.append([v2, v1])
+assert not {"kzoo", "keras_nlp", "keras_hub"} & set(sys.modules)
+print(json.dumps(answers))
+"""
+
+
+def test_a_fresh_process_and_a_session_answer_as_the_model_does(paths, served):
+    texts = [*TEXTS, ""]
+    for name, loaded in zip(
+        paths, python(LOADERS, json.dumps(texts), *paths.values()), strict=True
+    ):
+        best = [pairs[0] for pairs in served[name].n_best(texts)]
+        for outputs in loaded:
+            assert outputs["text"] == [answer for answer, _ in best]
+            np.testing.assert_allclose(outputs["score"], [score for _, score in best], rtol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def c_client(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    program = tmp_path_factory.mktemp("c_client") / "c_client"
+    source, library = Path(__file__).with_name("c_client.c"), tf.sysconfig.get_lib()
+    subprocess.run(
+        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program),
+         f"-I{tf.sysconfig.get_include()}", f"-L{library}", f"-Wl,-rpath,{library}",
+         "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"],
+        check=True,
+    )  # fmt: skip
+    return program
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the wheel's libraries are .so")
+@each_family
+def test_a_c_program_gets_the_same_answers(c_client, paths, served, name):
+    ops = Path(tensorflow_text.__file__).parent / "python" / "ops"
+    libraries = [ops / "_normalize_ops.so", ops / "_sentencepiece_tokenizer.so"]
+    signature = saved_model(paths[name]).meta_graphs[0].signature_def["serving_default"]
+    tensors = [signature.inputs["text"].name, signature.outputs["text"].name]
+    texts = [*TEXTS, "", "😀"]
+    command = [c_client, paths[name], *tensors, *libraries, "--", *texts]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(f"{answer}\n" for answer in served[name](texts))
+
+
+@each_family
+def test_the_graph_computes_what_generate_and_detokenize_do(models, served, name):
+    model, answers = models[name], served[name].n_best(TEXTS)
+    for source, pairs in zip(TEXTS, answers, strict=True):
+        ids = model.source_tokenizer.tokenize([source])[:, :13]
+        ids = tf.concat([ids, [[text.END_ID]]], 1)
+        found = model.generate(ids, beam_size=BEAMS, max_length=LONGEST, length_penalty=0.6)
+        expected = model.target_tokenizer.detokenize(found.ids[0]).numpy()
+        assert [answer for answer, _ in pairs] == [answer.decode() for answer in expected]
+        scores = [score for _, score in pairs]
+        np.testing.assert_allclose(scores, found.scores[0], rtol=1e-5)
+    assert len({pairs[0][0] for pairs in answers}) == len(TEXTS)  # or this would show nothing
+
+
+@each_family
+def test_neighbours_in_the_batch_change_nothing(served, name):
+    together = served[name].n_best([*TEXTS, *ODD_TEXTS])
+    for source, pairs in zip([*TEXTS, *ODD_TEXTS], together, strict=True):
+        alone = served[name].n_best(source)
+        assert [answer for answer, _ in alone] == [answer for answer, _ in pairs]
+        np.testing.assert_allclose([s for _, s in alone], [s for _, s in pairs], rtol=1e-4)
+
+
+def test_a_model_trained_in_bfloat16_answers_in_float32(models, served, tmp_path):
+    for name, build in {"transformer": transformer, "rnn": rnn}.items():
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            model = build()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        for weight, value in zip(model.weights, models[name].get_weights(), strict=True):
+            weight.assign(value)
+        before = [layer.compute_dtype for layer in model._flatten_layers()]
+        assert "bfloat16" in before
+        path = export.save(model, tmp_path / name, **OPTIONS)
+        assert [layer.compute_dtype for layer in model._flatten_layers()] == before
+        assert export.load(path).n_best(TEXTS) == served[name].n_best(TEXTS)
+
+
+# Whatever comes in.
+
+
+@each_family
+def test_an_empty_text_has_the_empty_text_as_its_only_answer(served, name):
+    outputs = served[name]._model.signatures["n_best"](text=tf.constant(["", " \u200b\n"]))
+    assert outputs["text"].numpy().tolist() == [[b""] * BEAMS] * 2
+    for output in ("score", "log_prob"):
+        assert outputs[output].numpy().tolist() == [[0.0] + [-np.inf] * (BEAMS - 1)] * 2
+    assert served[name](["", " "]) == ["", ""]
+    assert served[name].n_best("") == [("", 0.0)]
+    empty, other = served[name].align(["", TEXTS[0]])
+    assert (empty.text, empty.source_tokens, empty.target_tokens) == ("", ["</s>"], [])
+    assert empty.weights.shape == (0, 1) and other.weights.any()
+
+
+@each_family
+def test_odd_texts_get_an_answer_in_utf_8(served, name):
+    answers = served[name](ODD_TEXTS)
+    assert answers[:2] == ["", ""]
+    assert all(isinstance(answer, str) for answer in answers)
+    assert served[name]("a girl \ud800") == served[name]("a girl \udfff")  # lone surrogates
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text() | st.binary(), min_size=2, max_size=2))
+def test_any_text_or_bytes_get_an_answer(served, texts):
+    assert len([answer.encode() for answer in served["rnn"](texts)]) == 2
+
+
+@each_family
+def test_a_batch_without_texts_gets_no_answers(served, name):
+    for signature in SIGNATURES:
+        outputs = served[name]._model.signatures[signature](text=tf.constant([], tf.string))
+        assert all(tensor.shape[0] == 0 for tensor in outputs.values())
+    assert served[name]([]) == []
+
+
+def test_a_long_source_is_cut(served):
+    words = [*text.split_words(TEXTS[:2]).flat_values.numpy().astype(str)]
+    assert len(words) == 15
+    whole, cut, shorter = (" ".join(words[:count]) for count in (15, 13, 12))
+    assert served["rnn"].n_best(whole) == served["rnn"].n_best(cut)
+    assert served["rnn"].n_best(whole) != served["rnn"].n_best(shorter)
+    assert served["rnn"].align(whole).source_tokens == [*words[:13], "</s>"]
+
+
+@each_family
+def test_alignment_rows_sum_to_one_and_its_tokens_make_the_answer(models, served, name):
+    for source, found in zip(TEXTS, served[name].align(TEXTS), strict=True):
+        assert found.text == served[name](source)
+        assert found.source_tokens[-1] == "</s>" and len(found.source_tokens) <= 14
+        assert found.weights.shape == (len(found.target_tokens), len(found.source_tokens))
+        np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
+        vocabulary = models[name].target_tokenizer.get_vocabulary()
+        ids = [vocabulary.index(token) if token else 0 for token in found.target_tokens]
+        assert models[name].target_tokenizer.detokenize(ids).numpy().decode() == found.text
+
+
+def test_alignment_is_as_long_as_the_longest_of_the_batch(served):
+    outputs = served["rnn"]._model.signatures["align"](text=tf.constant([TEXTS[0], "girl"]))
+    rows, steps, sources = outputs["alignment"].shape
+    assert (rows, sources) == (2, 7)  # Two young men are outside . </s>
+    assert outputs["source_tokens"].numpy()[1].tolist() == [b"girl", b"</s>"] + 5 * [b""]
+    assert outputs["target_tokens"].shape == (2, steps) and steps <= LONGEST
+    assert not outputs["alignment"].numpy()[1, :, 2:].any()
+
+
+# Writing.
+
+
+def test_an_interrupted_save_leaves_nothing(models, tmp_path):
+    seen = []
+
+    def interrupt(served):
+        seen.append(served(TEXTS[0]))
+        seen.extend(path.name for path in tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export.save(models["rnn"], tmp_path / "1", evaluate=interrupt, **OPTIONS)
+    answer, folder = seen
+    assert answer and folder.startswith(".1.")  # it was written, and not under its name
+    assert not list(tmp_path.iterdir())
+
+
+def test_save_refuses_what_it_cannot_export(models, tmp_path):
+    model = models["rnn"]
+    (tmp_path / "1").mkdir()
+    with pytest.raises(FileExistsError, match=r"`path` must not exist yet, got '.*1'"):
+        export.save(model, tmp_path / "1")
+    with pytest.raises(ValueError, match=r"`max_source_length` must be at least 1, got .*=0"):
+        export.save(model, tmp_path / "2", max_source_length=0)
+    with pytest.raises(ValueError, match="`beam_size` must be an integer of at least 1"):
+        export.save(model, tmp_path / "2", beam_size=0)
+    parts = model.encoder, model.decoder, model.head
+    with pytest.raises(ValueError, match="`model` must have a source_tokenizer"):
+        export.save(Seq2Seq(*parts), tmp_path / "2")
+    unbuilt = Seq2Seq(*parts[:2], VocabularyHead(11, 7), *2 * [model.target_tokenizer])
+    with pytest.raises(ValueError, match="`model` must be built, but its head has no weights"):
+        export.save(unbuilt, tmp_path / "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_next_version_is_above_the_highest(tmp_path):
+    folder = tmp_path / "en-de"
+    assert export.next_version(folder) == folder / "1"
+    for name in ("2", "10", "9a", ".11.abc.tmp", "¹²"):
+        (folder / name).mkdir(parents=True)
+    assert export.next_version(str(folder)) == folder / "11"
+
+
+def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_path):
+    path = export.save(
+        models["rnn"],
+        tmp_path / "en-de" / "1",
+        card={"description": "A test.", "data": "three | texts", "epochs": 7},
+        metrics={"valid loss": 1.5},
+        examples=TEXTS[:2],
+        evaluate=lambda served: {"test BLEU": metrics.Score("BLEU", 12.345, "nrefs:1")},
+        **OPTIONS,
+    )
+    assert json.loads((path / "metrics.json").read_text("utf-8")) == {
+        "valid loss": 1.5,
+        "test BLEU": {"name": "BLEU", "value": 12.345, "signature": "nrefs:1"},
+    }
+    card = (path / "model_card.md").read_text("utf-8")
+    assert card.startswith("# en-de\n\nA test.\n\n")
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|")]
+    assert ["data", r"three \| texts"] in rows and ["licence", "not stated"] in rows
+    assert ["epochs", "7"] in rows
+    assert ["parameters", f"{models['rnn'].count_params():,}"] in rows
+    assert ["test BLEU (BLEU)", "12.35", "nrefs:1"] in rows
+    answer = export.load(path)(TEXTS[1])
+    assert f"| {TEXTS[1]} | {' '.join(answer.replace('|', chr(92) + '|').split())} |" in card
+
+
+# Loading in Python.
+
+
+def test_load_takes_the_highest_version_of_a_folder(paths, served, tmp_path):
+    (tmp_path / "2").mkdir()
+    (tmp_path / "10").symlink_to(paths["rnn"])
+    assert kzoo.load(tmp_path).path == tmp_path / "10"
+    assert kzoo.load(str(tmp_path / "10"))(TEXTS[0]) == served["rnn"](TEXTS[0])
+
+
+def test_load_says_why_it_cannot(paths, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'.*nowhere' does not exist"):
+        export.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"holds no saved_model\.pb"):
+        export.load(tmp_path)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="no signature align, n_best, serving_default"):
+        export.load(tmp_path / "other")
+    shutil.copytree(paths["rnn"], tmp_path / "half")
+    (tmp_path / "half" / "variables" / "variables.index").unlink()
+    with pytest.raises(ValueError, match=r"`path` must be a whole SavedModel, but '.*half' cannot"):
+        export.load(tmp_path / "half")
+
+
+def test_one_text_gives_one_answer_and_a_list_a_list_in_its_order(paths, served):
+    model = export.ServedModel(paths["rnn"], batch_size=2)
+    texts = [TEXTS[2], "", TEXTS[0], TEXTS[1], TEXTS[0]]
+    assert model(texts) == [served["rnn"](source) for source in texts]
+    answers = [answer for answer, _ in model.n_best(TEXTS[0])]
+    assert [answer for answer, _ in model.n_best(texts)[2]] == answers
+    assert isinstance(model.align(TEXTS[0]), export.Alignment)
+    for wrong in (3, [3], {"a": "b"}, None):
+        with pytest.raises(ValueError, match="`texts` must be a str or a list of str, got "):
+            model(wrong)
+
+
+# The command line.
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    def feed(data):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return feed
+
+
+def test_the_command_answers_texts_files_and_standard_input(
+    paths, served, tmp_path, capsys, standard_input
+):
+    file = tmp_path / "texts.txt"
+    file.write_bytes(TEXTS[0].encode() + b"\r\n\nA \xff girl\n")
+    standard_input(TEXTS[1].encode() + b"\n")
+    main([str(paths["rnn"].parent), TEXTS[2], str(file), "-"])
+    expected = served["rnn"]([TEXTS[2], TEXTS[0], "", b"A \xff girl", TEXTS[1]])
+    assert capsys.readouterr().out.splitlines() == expected
+
+    standard_input(b"")
+    main([str(paths["rnn"])])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_prints_hypotheses_and_alignments(paths, served, capsys):
+    main([str(paths["rnn"]), "--n_best", TEXTS[0], ""])
+    pairs = served["rnn"].n_best(TEXTS[0])
+    lines = [f"{score:.4f}\t{answer}" for answer, score in pairs]
+    assert capsys.readouterr().out.splitlines() == [*lines, "", "0.0000\t", ""]
+
+    main([str(paths["rnn"]), TEXTS[0], "--align"])
+    answer, first, *_ = capsys.readouterr().out.splitlines()
+    found = served["rnn"].align(TEXTS[0])
+    most = found.weights[0].argmax()
+    assert answer == found.text
+    assert first.split()[1:3] == [found.source_tokens[most], f"{found.weights[0].max():.0%}"]
+
+
+def test_the_command_ends_with_a_message_and_code_2(paths, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in [
+        (["nowhere", "a text"], "'nowhere' does not exist"),
+        ([str(tmp_path), "a text"], "holds no saved_model.pb"),
+        ([str(paths["rnn"]), "missing.txt"], "missing.txt"),
+        ([str(paths["rnn"]), "--n_best", "--align", "a text"], "not allowed with"),
+        ([], "PATH"),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_help_shows_commands_to_copy(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert 'python -m kzoo saved_models/en-de "A dog runs."' in capsys.readouterr().out
+
+
+def test_python_m_kzoo_runs(paths, served):
+    done = subprocess.run(
+        [sys.executable, "-m", "kzoo", str(paths["transformer"]), TEXTS[0]],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == served["transformer"](TEXTS[0]) + "\n"
