@@ -12,7 +12,7 @@ from kzoo.text import SPECIAL_TOKENS, CharacterTokenizer
 
 TEXTS = ["cab", "a bad face", "dead", "beef"]
 TARGETS = ["bac", "ecaf dab a", "daed", "feeb"]
-K, L = 2, 4
+K, L = 2, 3
 SHAPES = {  # layers of each side, units, hidden units
     "transformer_tiny": (4, 128, 256),
     "transformer_small": (4, 256, 1024),
@@ -53,7 +53,7 @@ def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenize
     assert np.isfinite(model.fit(inputs, labels, batch_size=4, verbose=0).history["loss"]).all()
 
     rows = tf.constant([0, 3])
-    source, target = (tf.gather(inputs[side], rows)[:, :5] for side in ("source", "target"))
+    source, target = tf.gather(inputs["source"], rows), tf.gather(inputs["target"], rows)[:, :L]
     outputs = model({"source": source, "target": target})
     prepared = model.prepare(source)
     state = model.decoder.initial_state(prepared, max_length=target.shape[1])
