@@ -30,23 +30,20 @@ class TimeBudget(keras.callbacks.Callback):
 
 
 class ValidationScore(keras.callbacks.Callback):
-    """Adds a score to the logs at the end of epochs; callbacks after it can monitor it.
+    """Adds a score to the logs at the end of each epoch; callbacks after it can monitor it.
 
     Args:
         name: str, key in the logs, such as "val_bleu".
         function: called without arguments, returns a float.
-        every: int, epochs from one measurement to the next.
     """
 
-    def __init__(self, name, function, every=1):
+    def __init__(self, name, function):
         super().__init__()
         self.name = name
         self.function = function
-        self.every = every
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or self.model.stop_training:
-            logs[self.name] = self.function()
+        logs[self.name] = self.function()
 
 
 class Journal(keras.callbacks.Callback):

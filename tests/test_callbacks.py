@@ -81,23 +81,6 @@ def test_a_score_can_be_monitored_by_the_callbacks_after_it(tmp_path):
     np.testing.assert_array_equal(model.get_weights()[0], kept[1][0])
 
 
-def test_a_score_is_measured_every_so_often_and_at_the_end():
-    measured = []
-
-    def measure():
-        measured.append(len(measured))
-        return 1.0
-
-    model = make_model()
-
-    def stop(epoch):
-        model.stop_training = epoch == 4
-
-    score = callbacks.ValidationScore("val_score", measure, every=2)
-    fit(model, AfterEpoch(stop), score, epochs=7)
-    assert len(measured) == 3  # after epochs 2, 4 and 5
-
-
 # Journal
 
 

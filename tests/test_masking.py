@@ -155,3 +155,13 @@ def test_masked_mean_of_a_long_row_is_right_in_bfloat16():
     mean = masking.masked_mean(x, tf.ones((1, steps), tf.bool))
     assert mean.dtype == tf.bfloat16
     np.testing.assert_allclose(tf.cast(mean, tf.float32), np.ones((1, D)), rtol=0.01)
+
+
+def test_blank_keeps_nan_in_the_padding_out_of_result_and_gradient():
+    x = tf.constant(np.where(MASK[:, :, None], np.ones((*MASK.shape, 2)), np.nan), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        blanked = masking.blank(x, MASK)
+        total = tf.reduce_sum(blanked**2)
+    np.testing.assert_array_equal(blanked, np.repeat(MASK[:, :, None], 2, axis=2))
+    np.testing.assert_array_equal(tape.gradient(total, x), 2.0 * blanked)

@@ -27,11 +27,6 @@ def _product(x, kernel, bias=None):
     return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
 
 
-def _blank(memory, memory_mask):
-    """Zeros in the padding: a weight of 0 would keep NaN out of neither result nor gradient."""
-    return tf.where(memory_mask[:, :, None], memory, tf.zeros([], memory.dtype))
-
-
 def _scores(compared, v):
     """v . x for every x of `compared`: (B, T, S, U) -> (B, T, S).
 
@@ -98,7 +93,7 @@ class BahdanauAttention(keras.layers.Layer):
         memory, memory_mask = masking.to_dense(memory, memory_mask)
         _check_rank("query", query)
         _check_rank("memory", memory)
-        memory = _blank(memory, memory_mask)
+        memory = masking.blank(memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         v = tf.cast(self.score_vector, keys.dtype)
         if self.normalize:
@@ -191,7 +186,7 @@ class LuongAttention(keras.layers.Layer):
         memory, memory_mask = masking.to_dense(memory, memory_mask)
         _check_rank("query", query)
         _check_rank("memory", memory)
-        memory = _blank(memory, memory_mask)
+        memory = masking.blank(memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         if self.score == "concat":
             queries = _product(query, self.query_kernel)
@@ -242,7 +237,7 @@ class FixedContext(keras.layers.Layer):
     def call(self, query, memory, memory_mask=None, keys=None):
         query, _ = masking.to_dense(query)
         memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = _blank(memory, memory_mask)
+        memory = masking.blank(memory, memory_mask)
         first = tf.range(tf.shape(memory)[1])[None, :] == 0
         weights = tf.cast(first & memory_mask, memory.dtype)[:, None, :]  # (B, 1, S)
         weights = tf.repeat(weights, tf.shape(query)[1], axis=1)
@@ -326,7 +321,7 @@ class MultiHeadAttention(keras.layers.Layer):
             memory, memory_mask = masking.to_dense(memory, memory_mask)
             _check_rank("memory", memory)
             if memory_mask.shape.rank == 2:
-                memory = _blank(memory, memory_mask)
+                memory = masking.blank(memory, memory_mask)
             keys = self.project(memory)
         key_heads, value_heads = keys
         query_heads = self._split_heads(_product(query, self.query_kernel, self.query_bias))

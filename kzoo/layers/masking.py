@@ -93,6 +93,19 @@ def masked_softmax(scores, mask):
     return tf.cast(weights, scores.dtype)
 
 
+def blank(x, mask):
+    """Puts zeros into the padding: a weight or gradient of 0 times NaN would still be NaN.
+
+    Args:
+        x: (B, S, D) float.
+        mask: (B, S) bool, True = real.
+
+    Returns:
+        (B, S, D).
+    """
+    return tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
+
+
 def masked_mean(x, mask):
     """Mean over the real steps of axis 1; 0 for a row without any.
 
@@ -103,7 +116,5 @@ def masked_mean(x, mask):
     Returns:
         (B, D).
     """
-    # where, not a product: 0 * NaN in the padding would still be NaN.
-    kept = tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
     count = tf.reduce_sum(tf.cast(mask, x.dtype), 1)[:, None]
-    return tf.math.divide_no_nan(tf.reduce_sum(kept, 1), count)
+    return tf.math.divide_no_nan(tf.reduce_sum(blank(x, mask), 1), count)

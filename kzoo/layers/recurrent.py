@@ -122,7 +122,7 @@ class RecurrentEncoder(keras.layers.Layer):
         source, source_mask = masking.to_dense(source, source_mask)
         if source.dtype.is_floating:
             # A NaN in the padding would get into the gradient of the embedding.
-            source = _blank(source, source_mask)
+            source = masking.blank(source, source_mask)
         x = self.embedding(source)
         final_state = []
         for index, rnn in enumerate(self.rnns):
@@ -133,7 +133,7 @@ class RecurrentEncoder(keras.layers.Layer):
             x = x + y if index else y
             final_state.append(tuple(states))
         # A masked step repeats the state before it.
-        return _blank(x, source_mask), source_mask, tuple(final_state)
+        return masking.blank(x, source_mask), source_mask, tuple(final_state)
 
     def compute_mask(self, source, previous_mask):
         return None
@@ -303,7 +303,7 @@ class AttentionDecoder(keras.layers.Layer):
     def prepare(self, memory, memory_mask=None):
         """Returns what every step reads: the memory, its mask, the projected keys; B rows."""
         memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = _blank(tf.cast(memory, self.compute_dtype), memory_mask)
+        memory = masking.blank(tf.cast(memory, self.compute_dtype), memory_mask)
         keys = self.attention.project(memory)
         return {"memory": memory, "memory_mask": memory_mask, "keys": keys}
 
@@ -401,7 +401,3 @@ class AttentionDecoder(keras.layers.Layer):
             for name in ("embedding", "attention")
         }
         return cls(**{**config, **nested})
-
-
-def _blank(x, mask):
-    return tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))

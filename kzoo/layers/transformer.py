@@ -153,7 +153,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
 
     def call(self, x, mask=None, training=False):
         x, mask = masking.to_dense(x, mask)
-        x = _blank(x, mask)
+        x = masking.blank(x, mask)
         y = self.attention_frame.enter(x)
         y, _ = self.attention(y, y, memory_mask=mask)
         x = self.attention_frame(x, y, training=training)
@@ -331,7 +331,7 @@ class TransformerEncoder(keras.layers.Layer):
     def call(self, source, source_mask=None, mask=None, training=False):
         source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
         if source.dtype.is_floating:
-            source = _blank(source, mask)
+            source = masking.blank(source, mask)
         x = self.positions(self.embedding(source))
         x = self.input_dropout(x, training=training)
         for block in self.blocks:
@@ -406,7 +406,7 @@ class TransformerDecoder(keras.layers.Layer):
     def prepare(self, memory, memory_mask=None):
         """Returns what all steps read: the memory's mask and each block's keys and values."""
         memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = _blank(memory, memory_mask)
+        memory = masking.blank(memory, memory_mask)
         return {"mask": memory_mask, "keys": [block.project(memory) for block in self.blocks]}
 
     def initial_state(self, prepared, max_length):
@@ -445,11 +445,6 @@ class TransformerDecoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**_stack_from_config(config))
-
-
-def _blank(x, mask):
-    """Zeros in the padding: NaN times a weight or gradient of 0 would still be NaN."""
-    return tf.where(mask[:, :, None], x, tf.zeros([], x.dtype))
 
 
 def _key_dim(units, num_heads):
