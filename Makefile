@@ -1,39 +1,34 @@
-# `make demo` and `make test` set up everything they need in .venv; nothing else is installed.
+# `make demo` and `make test` set up everything they need in $(VENV); nothing else is installed.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test check clean
+.DELETE_ON_ERROR:
 
-demo: .venv/demo  ## train a translation model on real data, score, export and use it
-	$(BIN)/python -m recipes.translation --minutes 6 --output saved_models/demo-en-de
+demo: $(VENV)/recipes  ## train a translation model on real data, score, export and use it
+	$(BIN)/python -m recipes.translation --output saved_models/demo-en-de --minutes 6 \
+		--batch_tokens 2048 --warmup_steps 400 --resume
 
-test: .venv/test  ## the whole test suite
+test: $(VENV)/test  ## the whole test suite; the PyTorch references are skipped
 	$(BIN)/python -m pytest
 
-check: .venv/dev  ## what CI runs: lint, format, tests
+check: $(VENV)/dev  ## what CI runs: lint, format, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+$(BIN)/pip:
+	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), sys.version'
+	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/demo: .venv/bin/python setup.cfg
-	@echo "Installing kzoo into .venv ..."
-	$(BIN)/python -m pip install --quiet --editable '.[recipes,metrics,plots]'
-	@touch $@
-
-.venv/test: .venv/bin/python setup.cfg
-	@echo "Installing kzoo with its test tools into .venv ..."
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@touch $@
-
-.venv/dev: .venv/bin/python setup.cfg
-	@echo "Installing kzoo with its test tools, ruff and PyTorch (reference tests) into .venv ..."
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+# One stamp for each extra of setup.cfg.
+$(VENV)/recipes $(VENV)/test $(VENV)/dev: $(VENV)/%: $(BIN)/pip setup.cfg
+	@echo "Installing kzoo[$*] into $(VENV): about 700 MB with TensorFlow"
+	$(BIN)/python -m pip install --progress-bar on --quiet --editable '.[$*]'
 	@touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf $(VENV) build *.egg-info

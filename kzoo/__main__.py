@@ -9,6 +9,7 @@ python -m kzoo saved_models/en-de --align "A dog runs."
 
 import argparse
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -110,4 +111,9 @@ def _table(alignment):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

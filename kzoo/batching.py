@@ -26,6 +26,26 @@ def tokenize(tokenizer, texts, chunk=10_000):
     return tf.concat([tokenizer.tokenize(texts[i : i + chunk]) for i in starts], 0)
 
 
+def map_by_length(function, texts, batch_size):
+    """Applies a function to batches of texts of like length: less padding than in their order.
+
+    Args:
+        function: from a list of at most `batch_size` texts to as many answers.
+        texts: list of N texts.
+        batch_size: int.
+
+    Returns:
+        list of N answers, in the order of `texts`.
+    """
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    answers = [None] * len(texts)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        for i, answer in zip(rows, function([texts[i] for i in rows]), strict=True):
+            answers[i] = answer
+    return answers
+
+
 def teacher_forcing(source, target):
     """Turns ragged ids into padded inputs and labels.
 

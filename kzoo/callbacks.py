@@ -82,10 +82,10 @@ class Journal(keras.callbacks.Callback):
             if name not in ("epoch", "minutes")
         }
 
-    def best(self, name, mode=max):
-        """Returns the best value of a name so far, or None."""
+    def best(self, name):
+        """Returns the highest value of a name so far, or None."""
         values = [line[name] for line in self._lines() if line.get(name) is not None]
-        return mode(values) if values else None
+        return max(values, default=None)
 
     def on_train_begin(self, logs=None):
         self.start = time.monotonic()
@@ -96,6 +96,32 @@ class Journal(keras.callbacks.Callback):
         line |= {name: float(value) for name, value in logs.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line))
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Saves the weights of the epoch with the highest value of a metric, whole or not at all.
+
+    Unlike `keras.callbacks.ModelCheckpoint`, a process killed while it writes leaves the file of
+    the best epoch before.
+
+    Args:
+        path: file name that ends with ".weights.h5".
+        monitor: str, key in the logs; more is better.
+        best: float, the value to beat, if there is one from a run before.
+    """
+
+    def __init__(self, path, monitor, best=None):
+        super().__init__()
+        self.path = Path(path)
+        self.monitor = monitor
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.best is None or logs[self.monitor] > self.best:
+            part = self.path.with_name(f"part.{self.path.name}")
+            self.model.save_weights(part, overwrite=True)
+            part.replace(self.path)
+            self.best = logs[self.monitor]
 
 
 class LastWeights(keras.callbacks.Callback):

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
+from kzoo import batching
 from kzoo.search import SearchResult
 from kzoo.text import END_ID
 
@@ -224,14 +225,16 @@ class ServedModel:
         is_one = isinstance(texts, str | bytes)
         texts = _as_bytes([texts] if is_one else texts)
         run = self._model.signatures[signature]
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        answers = [None] * len(texts)
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            outputs = run(text=tf.constant([texts[i] for i in batch], tf.string))
+
+        def answers_to(batch):
+            outputs = run(text=tf.constant(batch, tf.string))
             outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
-            for row, i in enumerate(batch):
-                answers[i] = answer({name: values[row] for name, values in outputs.items()})
+            return [
+                answer({name: values[row] for name, values in outputs.items()})
+                for row in range(len(batch))
+            ]
+
+        answers = batching.map_by_length(answers_to, texts, self.batch_size)
         return answers[0] if is_one else answers
 
 
@@ -268,12 +271,11 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         rows = tf.shape(text)[0]
         # A batch without rows has one during the search: not every layer can do with 0.
         text = tf.concat([text, tf.fill([tf.maximum(1 - rows, 0)], "")], 0)
-        ids = model.source_tokenizer.tokenize(text)[:, :max_source_length]
-        source = tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+        source = model.source_ids(text, max_source_length)
         found = model.generate(
             source, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty
         )
-        found = _silenced(found, ids.row_lengths() == 0)
+        found = _silenced(found, source[:, 0] == END_ID)
         return source[:rows], SearchResult(*(tensor[:rows] for tensor in found))
 
     def serving_default(text):

@@ -7,7 +7,7 @@ L longest output.
 import keras
 import tensorflow as tf
 
-from kzoo import search
+from kzoo import batching, search
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID
 
@@ -160,33 +160,39 @@ class Seq2Seq(keras.Model):
             length_penalty=length_penalty,
         )
 
-    def text_generator(self, *, batch_size=64, **options):
+    def source_ids(self, texts, max_source_length):
+        """Tokenizes source texts in graph: at most so many tokens, then the end id.
+
+        Args:
+            texts: (N,) string.
+            max_source_length: int, most tokens, the end not counted; the rest is cut off.
+
+        Returns:
+            (N, S) int32, padded.
+        """
+        ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
+        return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+
+    def text_generator(self, *, batch_size=64, max_source_length=256, **options):
         """Returns a function from a list of source texts to the list of best target texts.
 
         The function is compiled once and always uses the model's current weights.
 
         Args:
             batch_size: int, texts decoded at once; texts of like length go together.
+            max_source_length: int, most tokens of a source; the rest is cut off.
             **options: of `generate`.
         """
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def best(texts):
-            ids = self.source_tokenizer.tokenize(texts)
-            ids = tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1)
-            result = self.generate(ids.to_tensor(), **options)
+            result = self.generate(self.source_ids(texts, max_source_length), **options)
             return self.target_tokenizer.detokenize(result.ids[:, 0])
 
-        def generate_texts(texts):
-            order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-            answers = {}
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                found = best(tf.constant([texts[i] for i in rows], tf.string)).numpy()
-                answers.update(zip(rows, (text.decode() for text in found), strict=True))
-            return [answers[i] for i in range(len(texts))]
+        def answer(texts):
+            return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
 
-        return generate_texts
+        return lambda texts: batching.map_by_length(answer, texts, batch_size)
 
     def get_config(self):
         parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")

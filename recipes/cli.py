@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError)  # bad input, disk full, no network
 Scalar = str | int | float | bool | None
 
 
@@ -73,20 +75,31 @@ def run(main: Callable[[Any], Any], config_class: type, description: str) -> Non
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, RuntimeError, OSError) as error:  # bad input, no network, disk full
+    except EXPECTED as error:
         if os.environ.get("KZOO_TRACEBACK"):
             raise
         sys.exit(f"error: {error}\n(KZOO_TRACEBACK=1 shows where it was raised.)")
 
 
 def changed(config: Any) -> list[str]:
-    """The words that make this config from the defaults, as typed after the command."""
+    """The words that make this config from the defaults, quoted as a shell wants them."""
     words = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if value != field.default:
-            words += [f"--{field.name}", "none" if value is None else str(value)]
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{field.name}" if value else f"--no-{field.name}")
+        else:
+            words += [f"--{field.name}", "none" if value is None else shlex.quote(str(value))]
     return words
+
+
+def check(config: Any, name: str, least: float) -> None:
+    """Raises a ValueError if a number of the config is too small."""
+    value = getattr(config, name)
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
 
 
 def precision(name: str) -> str:

@@ -12,7 +12,9 @@ learning_curve.png and attention maps. Interrupted, it goes on with --resume.
 """
 
 import dataclasses
-import os
+import functools
+import hashlib
+import math
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,10 @@ from kzoo import batching, callbacks, export, metrics, optimizers, plots, text, 
 from recipes import cli, data
 from recipes.cli import flag
 
+MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
+EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+# What sacrebleu takes for languages without spaces; "13a", its default, for all others.
+BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
 LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
 
 
@@ -56,11 +62,11 @@ class Config:
     )
     vocabulary_size: int = flag(8000, "most entries of a vocabulary")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
-    epochs: int = flag(100, "most passes over the training pairs")
+    epochs: int = flag(100, "most passes over the training pairs, or of 1,000 batches of them")
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
     learning_rate: float | None = flag(
-        None, "peak of the schedule; none takes 0.005 x sqrt(128 / units) or, for RNNs, 0.001"
+        None, "peak of the schedule; none takes 1 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
     )
     warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
@@ -75,6 +81,24 @@ class Config:
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
     resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    def __post_init__(self):
+        for name in ("vocabulary_size", "epochs", "batch_tokens", "warmup_steps", "max_length"):
+            cli.check(self, name, least=1)
+        for name in ("validation_pairs", "patience", "beam_size"):
+            cli.check(self, name, least=1)
+        for name in ("minutes", "average", "length_penalty"):
+            cli.check(self, name, least=0)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise ValueError(
+                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
+            )
+
+    @property
+    def bleu_tokenizer(self) -> str:
+        return BLEU_TOKENIZERS.get(self.target_language.replace("_", "-").split("-")[0], "13a")
 
     @property
     def folder(self) -> Path:
@@ -92,44 +116,53 @@ def main(config: Config) -> dict[str, float]:
         train=config.train,
         valid=config.valid,
         test=config.test,
+        seed=config.seed,
     )
-    run = open_run(config)
+    run = open_run(config, splits)
     source_tokenizer, target_tokenizer = learn_tokenizers(splits.train, config)
     model = build(source_tokenizer, target_tokenizer, config)
     fit(model, splits, run, config)
     path, scores = export_and_score(model, splits, run, config)
-    show_answers(path, (splits.test or splits.valid).source[:5])
+    texts = (splits.test or splits.valid).source
+    show_answers(path, texts[:: math.ceil(len(texts) / 5)])
     shutil.rmtree(run)
-    print(f"\nDone. {path} is a SavedModel; `python -m kzoo {path} 'a text'` asks it.")
+    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} 'a text'")
     return scores
 
 
-def open_run(config: Config) -> Path:
+def open_run(config: Config, splits: data.Splits) -> Path:
     """Makes the folder of the run's checkpoints, or finds it again with --resume."""
     run = config.folder / "training"
-    saved = run / "config.json"
-    if run.exists() and not config.resume:
+    digest = hashlib.sha256(repr((splits.train, splits.valid)).encode()).hexdigest()
+    if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
+        if config.resume:
+            print(f"Nothing to resume in {config.folder}: starting.")
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True)
+        (run / "data.sha256").write_text(digest, encoding="utf-8")
+        cli.save(config, run / "config.json")
+        return run
+    if not config.resume:
         raise ValueError(
             f"`output` {config.folder} holds an interrupted run: go on with it by --resume, "
             f"or remove {run}."
         )
-    if saved.exists():
-        may_change = {"epochs", "minutes", "patience", "output", "resume"}
-        before = dataclasses.asdict(cli.load(Config, saved))
-        changed = {
-            name: (before[name], value)
-            for name, value in dataclasses.asdict(config).items()
-            if name not in may_change and before[name] != value
-        }
-        if changed:
-            raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
-    run.mkdir(parents=True, exist_ok=True)
-    cli.save(config, saved)
+    before = dataclasses.asdict(cli.load(Config, run / "config.json"))
+    changed = {
+        name: (before[name], value)
+        for name, value in dataclasses.asdict(config).items()
+        if name not in MAY_CHANGE and before[name] != value
+    }
+    if changed:
+        raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
+    if (run / "data.sha256").read_text(encoding="utf-8") != digest:
+        raise ValueError("`resume` needs the data of the run before, but the pairs have changed.")
     return run
 
 
 def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:
     """Subwords: one joint vocabulary. Characters and words: one for each language."""
+    print(f"Learning a vocabulary of {config.tokenizer} from {2 * len(train):,} texts", flush=True)
     if config.tokenizer == "subwords":
         both = text.SubwordTokenizer.learn(train.source + train.target, config.vocabulary_size)
         return both, both
@@ -149,7 +182,11 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     keras.config.set_dtype_policy(policy)
     rate = config.learning_rate
     if rate is None:
-        rate = 1e-3 if config.model.startswith("rnn") else 5e-3 * (128 / model.head.units) ** 0.5
+        rate = (
+            1e-3
+            if config.model.startswith("rnn")
+            else (model.head.units * config.warmup_steps) ** -0.5
+        )
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
     model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
@@ -166,6 +203,10 @@ def tokenize(model, pairs: data.Pairs, max_length: int, name: str) -> batching.C
     tokens = int(corpus.target.row_lengths().numpy().sum())
     left_out = len(pairs) - int(corpus.source.nrows())
     print(f"{name}: {tokens:,} target tokens; {left_out:,} pairs over {max_length} tokens left out")
+    if left_out == len(pairs):
+        raise ValueError(
+            f"`max_length` must leave at least one pair in {name}, got max_length={max_length}."
+        )
     return corpus
 
 
@@ -183,59 +224,70 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     model.optimizer.build(model.trainable_variables)
     print(f"{config.model}: {model.count_params():,} parameters")
 
-    generate = model.text_generator(beam_size=1, max_length=config.max_length)
+    generate = model.text_generator(
+        beam_size=1, max_length=config.max_length, max_source_length=config.max_length
+    )
+    # Evenly spaced, since the pairs of a component or file stand together.
+    count = min(config.validation_pairs, len(splits.valid))
+    rows = np.linspace(0, len(splits.valid) - 1, count).astype(int)
     source, target = (
-        side[: config.validation_pairs] for side in (splits.valid.source, splits.valid.target)
+        [side[i] for i in rows] for side in (splits.valid.source, splits.valid.target)
     )
 
     def validation_bleu():
-        return metrics.bleu(generate(source), target, force=True).value
+        answers = generate(source)
+        return metrics.bleu(answers, target, tokenize=config.bleu_tokenizer, force=True).value
 
+    best_path = run / "best.weights.h5"
     journal = callbacks.Journal(run / "journal.jsonl")
     last = callbacks.LastWeights(run / "last", config.average)
-    best_path = run / "best.weights.h5"
-    try:
-        model.fit(
-            batches,
-            validation_data=batching.token_batches(valid, config.batch_tokens),
-            epochs=config.epochs,
-            shuffle=False,  # the dataset shuffles itself
-            callbacks=[
-                callbacks.TimeBudget(config.minutes, spent=journal.minutes),
-                callbacks.ValidationScore("val_bleu", validation_bleu),
-                journal,
-                last,
-                keras.callbacks.ModelCheckpoint(
-                    best_path,
-                    monitor="val_bleu",
-                    mode="max",
-                    save_best_only=True,
-                    save_weights_only=True,
-                    initial_value_threshold=journal.best("val_bleu"),
-                ),
-                keras.callbacks.EarlyStopping(
-                    "val_bleu",
-                    mode="max",
-                    patience=config.patience,
-                    baseline=journal.best("val_bleu"),
-                ),
-                keras.callbacks.BackupAndRestore(
-                    run / "backup",
-                    save_freq="epoch" if steps < 1000 else 500,
-                    delete_checkpoint=False,
-                ),
-            ],
-        )
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on from the last checkpoint.")
-        raise
-    best = journal.best("val_bleu")
-    if last.paths():
-        model.set_weights(last.average())
-        average = validation_bleu()
-        print(f"validation BLEU: best epoch {best:.2f}, average of the last {average:.2f}")
-        if best is not None and average < best:
-            model.load_weights(best_path)
+    fitted = run / "fitted"
+    if not fitted.exists():
+        epoch_steps = min(steps, EPOCH_BATCHES)
+        try:
+            model.fit(
+                batches.repeat(),
+                steps_per_epoch=epoch_steps,
+                validation_data=batching.token_batches(valid, config.batch_tokens),
+                epochs=config.epochs,
+                shuffle=False,  # the dataset shuffles itself
+                callbacks=[
+                    callbacks.TimeBudget(config.minutes, spent=journal.minutes),
+                    keras.callbacks.TerminateOnNaN(),
+                    callbacks.ValidationScore("val_bleu", validation_bleu),
+                    callbacks.BestWeights(best_path, "val_bleu", journal.best("val_bleu")),
+                    last,
+                    journal,
+                    keras.callbacks.EarlyStopping(
+                        "val_bleu",
+                        mode="max",
+                        patience=config.patience,
+                        baseline=journal.best("val_bleu"),
+                        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+                    ),
+                    keras.callbacks.BackupAndRestore(
+                        run / "backup", delete_checkpoint=False, double_checkpoint=True
+                    ),
+                ],
+            )
+        except KeyboardInterrupt:
+            print("\nInterrupted. The same command with --resume goes on from the last epoch.")
+            raise
+        fitted.touch()
+    keep_the_better(model, best_path, last, validation_bleu)
+
+
+def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) -> None:
+    """Leaves the weights of the best epoch in the model, or the last epochs' average if better."""
+    model.load_weights(best_path)
+    if not last.paths():
+        return
+    best, weights = score(), model.get_weights()
+    model.set_weights(last.average())
+    average = score()
+    print(f"validation BLEU: best epoch {best:.2f}, average of the last epochs {average:.2f}")
+    if average < best:
+        model.set_weights(weights)
 
 
 def export_and_score(model, splits: data.Splits, run: Path, config: Config):
@@ -243,19 +295,21 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
     journal = callbacks.Journal(run / "journal.jsonl")
     name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
     figures = {}
+    bleu = functools.partial(metrics.bleu, tokenize=config.bleu_tokenizer)
 
     def evaluate(served):
         start = time.monotonic()
         answers = translate(served, pairs.source)
         seconds = time.monotonic() - start
         scores = {
-            f"{name} BLEU": metrics.bleu(answers, pairs.target),
-            f"{name} BLEU, lower case": metrics.bleu(answers, pairs.target, lowercase=True),
+            f"{name} BLEU": bleu(answers, pairs.target),
+            f"{name} BLEU, lower case": bleu(answers, pairs.target, lowercase=True),
             f"{name} chrF": metrics.chrf(answers, pairs.target),
         }
         for score in scores.values():
             print(f"{name}: {score}")
         figures.update({label: score.value for label, score in scores.items()})
+        draw(served, journal.history(), pairs)
         return scores | {"sentences a second": round(len(answers) / seconds, 1)}
 
     path = export.save(
@@ -276,29 +330,34 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         },
         evaluate=evaluate,
     )
-    served = kzoo.load(path)
-    plots.learning_curve(journal.history(), path / "learning_curve.png")
-    for number, (source, target) in enumerate(zip(pairs.source, pairs.target, strict=True)):
-        if number == 3:
-            break
-        drawn = served.align(source)
-        plots.attention_map(
-            drawn.weights, drawn.source_tokens, drawn.target_tokens,
-            path / f"attention-{number + 1}.png", title=f"reference: {target}",
-        )  # fmt: skip
     return path, figures
 
 
-def translate(served, texts: list[str], chunk: int = 64) -> list[str]:
-    """Answers of the SavedModel, under a progress bar; texts of like length go together."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+def draw(served, history: dict, pairs: data.Pairs) -> None:
+    """Writes the learning curve and three attention maps beside the model."""
+    plots.learning_curve(history, served.path / "learning_curve.png")
+    worth_a_look = [
+        row for row, source in enumerate(pairs.source) if 5 <= len(source.split()) <= 20
+    ]
+    for number, row in enumerate((worth_a_look or range(len(pairs)))[:3]):
+        drawn = served.align(pairs.source[row])
+        plots.attention_map(
+            drawn.weights,
+            drawn.source_tokens,
+            drawn.target_tokens,
+            served.path / f"attention-{number + 1}.png",
+            title=f"reference: {pairs.target[row]}",
+        )
+
+
+def translate(served, texts: list[str], chunk: int = 256) -> list[str]:
+    """Answers of the SavedModel, under a progress bar."""
     progress = keras.utils.Progbar(len(texts), unit_name="sentence")
-    answers = {}
-    for start in range(0, len(order), chunk):
-        rows = order[start : start + chunk]
-        answers.update(zip(rows, served([texts[i] for i in rows]), strict=True))
+    answers = []
+    for start in range(0, len(texts), chunk):
+        answers += served(texts[start : start + chunk])
         progress.update(len(answers))
-    return [answers[i] for i in range(len(texts))]
+    return answers
 
 
 FRESH_PROCESS = """
@@ -312,10 +371,13 @@ for source, text, score in zip(sys.argv[2:], answer["text"].numpy(), answer["sco
 
 def show_answers(path: Path, texts: list[str]) -> None:
     """Translates in a new process that knows TensorFlow and nothing of kzoo."""
-    print("\nA fresh process with tensorflow and tensorflow_text only answers:", flush=True)
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", FRESH_PROCESS, str(path), *texts]
-    subprocess.run(command, check=True, env=quiet, cwd=path, stderr=subprocess.DEVNULL)
+    print("\nA fresh process that imports only tensorflow and tensorflow_text answers:", flush=True)
+    command = [sys.executable, "-c", FRESH_PROCESS, str(path.resolve()), *texts]
+    # From the model's folder, so that not even this checkout can be imported.
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{path} cannot be loaded in a fresh process:\n{done.stderr}")
+    print(done.stdout)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import json
+import shlex
 
 import pytest
 
 import kzoo
+from kzoo import callbacks
 from recipes import cli, reverse, translation
 
 WORDS = {
@@ -28,47 +30,53 @@ def write_pairs(path, repeats=1):
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return translation.Config(
         data=write_pairs(tmp_path / "pairs.tsv"),
-        model="transformer_tiny",
         tokenizer="words",
         dropout=0.0,
         batch_tokens=256,
-        epochs=1,
+        epochs=3,
         validation_pairs=11,
         warmup_steps=20,
         beam_size=2,
         max_length=16,
-        output=str(tmp_path / "out"),
+        output="out",  # relative, as people type it
     )
 
 
 @pytest.mark.slow
-def test_a_translation_run_leaves_a_scored_model_and_an_interrupted_one_goes_on(
+def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     config, tmp_path, monkeypatch, capfd
 ):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+    backup = tmp_path / "out/training/backup/latest.weights.h5"
 
+    def interrupt_in_epoch_2(self, batch, logs=None):
+        if backup.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        translation.main(dataclasses.replace(config, vocabulary_size=4))  # blocks nothing
     with monkeypatch.context() as patch:
-        patch.setattr(translation, "export_and_score", interrupted)
+        patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
         with pytest.raises(KeyboardInterrupt):
             translation.main(config)
+    assert "The same command with --resume goes on" in capfd.readouterr().out
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
         translation.main(config)
-    resumed = dataclasses.replace(config, epochs=3, resume=True)
+    resumed = dataclasses.replace(config, resume=True)
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         translation.main(dataclasses.replace(resumed, seed=7))
 
     figures = translation.main(resumed)
     printed = capfd.readouterr().out
-    assert "Epoch 1/3" not in printed.split("Epoch 2/3")[-1]
-    assert "A fresh process with tensorflow and tensorflow_text only answers" in printed
+    assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
+    assert "Epoch 2/3" in printed
+    assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
     assert "->" in printed
-    folder = tmp_path / "out"
-    assert [path.name for path in folder.iterdir()] == ["1"]
-    written = {path.name for path in (folder / "1").iterdir()}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    written = {path.name for path in (tmp_path / "out/1").iterdir()}
     assert {
         "saved_model.pb",
         "model_card.md",
@@ -76,12 +84,12 @@ def test_a_translation_run_leaves_a_scored_model_and_an_interrupted_one_goes_on(
         "learning_curve.png",
         "attention-1.png",
     } <= written
-    saved = json.loads((folder / "1" / "metrics.json").read_text(encoding="utf-8"))
+    saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
     assert set(figures) <= set(saved)
-    card = (folder / "1" / "model_card.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
     assert "nrefs:1" in card
-    assert "python -m recipes.translation" in card
-    assert isinstance(kzoo.load(folder)("two red cats"), str)
+    assert "python -m recipes.translation --data" in card
+    assert isinstance(kzoo.load("out")("two red cats"), str)
 
 
 @pytest.mark.slow
@@ -96,6 +104,32 @@ def test_an_rnn_learns_to_reverse_strings(tmp_path):
 def test_reverse_asks_for_no_more_strings_than_there_are():
     with pytest.raises(ValueError, match="`longest` must allow 20,700 different strings"):
         reverse.make_strings(reverse.Config(longest=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"warmup_steps": 0}, "`warmup_steps` must be at least 1, got warmup_steps=0"),
+        ({"average": -1}, "`average` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
+    with pytest.raises(ValueError, match=message):
+        translation.Config(**values)
+
+
+def test_bleu_splits_languages_without_spaces_into_characters():
+    assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
+    assert translation.Config(target_language="ja").bleu_tokenizer == "char"
+    assert translation.Config(target_language="de").bleu_tokenizer == "13a"
+
+
+def test_the_changed_flags_of_a_config_make_it_again():
+    config = translation.Config(data="my pairs.tsv", resume=True, dropout=0.5, minutes=2.0)
+    words = shlex.split(" ".join(cli.changed(config)))
+    assert cli.parse(translation.Config, words) == config
 
 
 @pytest.mark.parametrize(
