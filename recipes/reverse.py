@@ -59,8 +59,15 @@ def main(config: Config) -> float:
     model = build(text.CharacterTokenizer.learn(train, vocabulary_size=64), config)
     fit(model, train, valid, config)
 
+    scores = []
+
     def evaluate(served):
-        return {"exact match": metrics.exact_match(served(test), reverse(test))}
+        answers = served(test)
+        scores.append(metrics.exact_match(answers, reverse(test)))
+        for source, answer in zip(test[:5], answers, strict=False):
+            print(f"{source} -> {answer}")
+        print(f"{scores[0]} on {len(test)} strings never seen")
+        return {"exact match": scores[0]}
 
     path = export.save(
         model,
@@ -76,12 +83,8 @@ def main(config: Config) -> float:
         evaluate=evaluate,
         examples=test[:3],
     )
-    answers = kzoo.load(path)(test)
-    score = metrics.exact_match(answers, reverse(test))
-    for source, answer in zip(test[:5], answers, strict=False):
-        print(f"{source} -> {answer}")
-    print(f"{path}: {score} on {len(test)} strings never seen")
-    return score.value
+    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} abc")
+    return scores[0].value
 
 
 def make_strings(config: Config) -> list[str]:

@@ -155,7 +155,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
         x, mask = masking.to_dense(x, mask)
         x = masking.blank(x, mask)
         y = self.attention_frame.enter(x)
-        y, _ = self.attention(y, y, memory_mask=mask)
+        y, _ = self.attention(y, memory_mask=mask, keys=self.attention.project(y))
         x = self.attention_frame(x, y, training=training)
         y = self.feed_forward(self.feed_forward_frame.enter(x))
         return self.feed_forward_frame(x, y, training=training)
@@ -228,7 +228,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         if keys is None:
             memory, memory_mask = masking.to_dense(memory, memory_mask)
         y = self.self_frame.enter(x)
-        y, _ = self.self_attention(y, y, causal=True)
+        y, _ = self.self_attention(y, keys=self.self_attention.project(y), causal=True)
         x = self.self_frame(x, y, training=training)
         y, weights = self.cross_attention(
             self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
@@ -396,11 +396,11 @@ class TransformerDecoder(keras.layers.Layer):
 
     def call(self, ids, memory, memory_mask=None, training=False):
         ids, _ = masking.to_dense(ids)
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
+        prepared = self.prepare(memory, memory_mask)
         x = self.positions(self.embedding(ids))
         x = self.input_dropout(x, training=training)
-        for block in self.blocks:
-            x, weights = block(x, memory, memory_mask=memory_mask, training=training)
+        for block, keys in zip(self.blocks, prepared["keys"], strict=True):
+            x, weights = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
         return (self.norm(x) if self.norm_first else x), tf.reduce_mean(weights, 1)
 
     def prepare(self, memory, memory_mask=None):
