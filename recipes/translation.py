@@ -66,7 +66,7 @@ class Config:
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
     learning_rate: float | None = flag(
-        None, "peak of the schedule; none takes 1 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
+        None, "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
     )
     warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
@@ -185,7 +185,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
         rate = (
             1e-3
             if config.model.startswith("rnn")
-            else (model.head.units * config.warmup_steps) ** -0.5
+            else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
         )
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
     model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
