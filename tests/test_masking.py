@@ -97,6 +97,7 @@ def test_only_id_0_is_padding():
 
 def test_a_step_sees_itself_and_the_past():
     np.testing.assert_array_equal(masking.causal_mask(5), np.tri(5, dtype=bool))
+    np.testing.assert_array_equal(masking.causal_mask(3, 7), np.tri(3, 7, dtype=bool))
 
 
 def test_masked_softmax_is_the_softmax_of_the_allowed_places():

@@ -268,7 +268,7 @@ class MultiHeadAttention(keras.layers.Layer):
         memory: (B, S, Dm) float, dense or ragged; None if `keys` are given.
         memory_mask: (B, S) bool, or (B, T, S) to differ by query; True = real. Keras fills it in.
         keys: the pair from `project(memory)`, if it was called before.
-        causal: bool, whether step t sees memory steps 0 ... t only; then S = T.
+        causal: bool, whether step t sees memory steps 0 ... t only.
 
     Returns:
         context: (B, T, Dq). weights: (B, H, T, S), before dropout; rows sum to 1, padding gets
@@ -332,7 +332,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if mask is not None:
             mask = mask[:, None, None, :] if mask.shape.rank == 2 else mask[:, None, :, :]
         if causal:
-            past = masking.causal_mask(tf.shape(query)[1])
+            past = masking.causal_mask(tf.shape(query)[1], tf.shape(key_heads)[2])
             mask = past if mask is None else mask & past
         weights = masking.masked_softmax(scores, mask)
         read = tf.matmul(self.weights_dropout(weights, training=training), value_heads)

@@ -65,10 +65,18 @@ def padding_mask(ids):
     return tf.not_equal(ids, 0)
 
 
-def causal_mask(length):
-    """Returns the (T, T) mask that lets step t look at steps 0 ... t only."""
-    steps = tf.range(length)
-    return steps[:, None] >= steps[None, :]
+def causal_mask(length, memory_length=None):
+    """Returns the mask that lets step t look at steps 0 ... t of the memory only.
+
+    Args:
+        length: int, T.
+        memory_length: int, S; None means T.
+
+    Returns:
+        (T, S) bool.
+    """
+    memory_steps = tf.range(length if memory_length is None else memory_length)
+    return tf.range(length)[:, None] >= memory_steps[None, :]
 
 
 def masked_softmax(scores, mask):
