@@ -424,7 +424,8 @@ score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignm
 def _score_rows(metrics):
     for name, value in metrics.items():
         if isinstance(value, dict) and {"name", "value", "signature"} <= value.keys():
-            yield f"{name} ({value['name']})", f"{value['value']:.2f}", value["signature"]
+            kind = "" if value["name"].lower() in name.lower() else f" ({value['name']})"
+            yield f"{name}{kind}", f"{value['value']:.2f}", value["signature"]
         else:
             yield name, value, ""
 

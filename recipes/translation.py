@@ -304,7 +304,7 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         scores = {
             f"{name} BLEU": bleu(answers, pairs.target),
             f"{name} BLEU, lower case": bleu(answers, pairs.target, lowercase=True),
-            f"{name} chrF": metrics.chrf(answers, pairs.target),
+            f"{name} chrF2": metrics.chrf(answers, pairs.target),
         }
         for score in scores.values():
             print(f"{name}: {score}")
