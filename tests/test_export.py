@@ -380,7 +380,7 @@ def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_pa
     assert ["data", r"three \| texts"] in rows and ["licence", "not stated"] in rows
     assert ["epochs", "7"] in rows
     assert ["parameters", f"{models['rnn'].count_params():,}"] in rows
-    assert ["test BLEU (BLEU)", "12.35", "nrefs:1"] in rows
+    assert ["test BLEU", "12.35", "nrefs:1"] in rows
     answer = export.load(path)(TEXTS[1])
     assert f"| {TEXTS[1]} | {' '.join(answer.replace('|', chr(92) + '|').split())} |" in card
 
