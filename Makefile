@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/recipes  ## train a translation model on real data, score, export and use it
 	$(BIN)/python -m recipes.translation --output saved_models/demo-en-de --minutes 6 \
 		--vocabulary_size 4000 --dropout 0.1 \
-		--batch_tokens 2048 --warmup_steps 300 --learning_rate 0.001 --resume
+		--batch_tokens 2048 --warmup_steps 300 --learning_rate 0.002 --average 2 --resume
 
 test: $(VENV)/test  ## the whole test suite; the PyTorch references are skipped
 	$(BIN)/python -m pytest

@@ -113,7 +113,7 @@ def reverse(strings: list[str]) -> list[str]:
 def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model; both sides share the letters."""
     is_rnn = config.model.startswith("rnn")
-    options = {"units": 64} if is_rnn else {"label_smoothing": 0.0}
+    options = {"units": 64} if is_rnn else {"label_smoothing": 0.0, "norm_first": True}
     model = getattr(zoo, config.model)(tokenizer, tokenizer, dropout=0.0, **options)
     schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
     model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))

@@ -62,6 +62,10 @@ class Config:
     )
     vocabulary_size: int = flag(8000, "most entries of a vocabulary")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    norm_first: bool = flag(
+        True,
+        "transformers: pre-norm, faster and steadier on short runs; --no-norm_first: post-norm",
+    )
     epochs: int = flag(100, "most passes over the training pairs, or of 1,000 batches of them")
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
@@ -177,16 +181,14 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(cli.precision(config.precision))
-    options = {} if config.dropout is None else {"dropout": config.dropout}
+    is_rnn = config.model.startswith("rnn")
+    options = {} if is_rnn else {"norm_first": config.norm_first}
+    options |= {} if config.dropout is None else {"dropout": config.dropout}
     model = getattr(zoo, config.model)(source_tokenizer, target_tokenizer, **options)
     keras.config.set_dtype_policy(policy)
     rate = config.learning_rate
     if rate is None:
-        rate = (
-            1e-3
-            if config.model.startswith("rnn")
-            else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
-        )
+        rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
     model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
