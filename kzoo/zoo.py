@@ -87,7 +87,12 @@ def rnn_luong(
 
 
 def transformer_tiny(
-    source_tokenizer, target_tokenizer, dropout=0.3, label_smoothing=0.1, norm_first=False
+    source_tokenizer,
+    target_tokenizer,
+    num_layers=4,
+    dropout=0.3,
+    label_smoothing=0.1,
+    norm_first=False,
 ):
     """4 + 4 layers of 128 units, 4 heads, 256 hidden units, all embeddings tied.
 
@@ -96,6 +101,7 @@ def transformer_tiny(
 
     Args:
         source_tokenizer, target_tokenizer: of `text`; one object for a joint vocabulary.
+        num_layers: int, of the encoder and of the decoder.
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
         norm_first: bool, pre-norm, which learns faster at first and bears higher rates; the
@@ -105,26 +111,36 @@ def transformer_tiny(
         Seq2Seq.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, 4, 128, 4, 256, dropout, label_smoothing,
+        source_tokenizer, target_tokenizer, num_layers, 128, 4, 256, dropout, label_smoothing,
         norm_first,
     )  # fmt: skip
 
 
 def transformer_small(
-    source_tokenizer, target_tokenizer, dropout=0.2, label_smoothing=0.1, norm_first=False
+    source_tokenizer,
+    target_tokenizer,
+    num_layers=4,
+    dropout=0.2,
+    label_smoothing=0.1,
+    norm_first=False,
 ):
     """4 + 4 layers of 256 units, 4 heads, 1,024 hidden units, all embeddings tied.
 
     Args and Returns: as in `transformer_tiny`.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, 4, 256, 4, 1024, dropout, label_smoothing,
+        source_tokenizer, target_tokenizer, num_layers, 256, 4, 1024, dropout, label_smoothing,
         norm_first,
     )  # fmt: skip
 
 
 def transformer_base(
-    source_tokenizer, target_tokenizer, dropout=0.1, label_smoothing=0.1, norm_first=False
+    source_tokenizer,
+    target_tokenizer,
+    num_layers=6,
+    dropout=0.1,
+    label_smoothing=0.1,
+    norm_first=False,
 ):
     """6 + 6 layers of 512 units, 8 heads, 2,048 hidden units, all embeddings tied.
 
@@ -133,7 +149,7 @@ def transformer_base(
     Args and Returns: as in `transformer_tiny`.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, 6, 512, 8, 2048, dropout, label_smoothing,
+        source_tokenizer, target_tokenizer, num_layers, 512, 8, 2048, dropout, label_smoothing,
         norm_first,
     )  # fmt: skip
 
