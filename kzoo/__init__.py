@@ -5,7 +5,10 @@ from kzoo.export import load
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
+    LocalAttention,
+    LocationAwareAttention,
     LuongAttention,
+    MonotonicAttention,
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
@@ -30,7 +33,10 @@ __all__ = [
     "FusedAdam",
     "InverseSquareRoot",
     "LearnedPositions",
+    "LocalAttention",
+    "LocationAwareAttention",
     "LuongAttention",
+    "MonotonicAttention",
     "MultiHeadAttention",
     "RecurrentEncoder",
     "SearchResult",

@@ -10,7 +10,10 @@ import tensorflow as tf
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
+    LocalAttention,
+    LocationAwareAttention,
     LuongAttention,
+    MonotonicAttention,
     MultiHeadAttention,
 )
 
@@ -26,6 +29,13 @@ LAYERS = {
     "luong_general": lambda: LuongAttention("general"),
     "luong_general_scaled": lambda: LuongAttention("general", scale=True),
     "luong_concat": lambda: LuongAttention("concat", units=U),
+    "local_predictive": lambda: LocalAttention(2),
+    "local_predictive_concat": lambda: LocalAttention(1, score="concat", units=U),
+    "local_monotonic": lambda: LocalAttention(1, "monotonic", scale=True),
+    "monotonic_parallel": lambda: MonotonicAttention(U),
+    "monotonic_recursive": lambda: MonotonicAttention(U, "recursive"),
+    "monotonic_hard": lambda: MonotonicAttention(U, "hard"),
+    "location_aware": lambda: LocationAwareAttention(U, filters=2, width=3),
     "fixed_context": lambda: FixedContext(),
     "multi_head": lambda: MultiHeadAttention(H, KEY),
 }
@@ -140,6 +150,171 @@ def test_luong_concat_is_as_wide_as_the_query_by_default():
     assert layer.score_vector.shape == (DQ,)
 
 
+def luong_scores(layer, query, memory):
+    return np.einsum("btq,mq,bsm->bts", query, values(layer)["W"], memory)
+
+
+def test_local_m_is_luong_within_the_window_around_the_target_step():
+    layer, query, memory = make("local_monotonic")
+    scores = values(layer)["g"] * luong_scores(layer, query, memory)
+    context, weights = layer(query, memory, MASK)
+    for b, t in np.ndindex(B, T):
+        inside = [s for s in range(LENGTHS[b]) if t - 1 <= s <= t + 1]
+        expected = np.zeros(S)
+        e = np.exp(scores[b, t, inside])
+        expected[inside] = e / e.sum()
+        np.testing.assert_allclose(weights[b, t], expected, atol=1e-5)
+        np.testing.assert_allclose(context[b, t], expected @ memory[b], atol=1e-5)
+
+
+def test_local_p_is_luong_times_a_gaussian_around_the_predicted_place():
+    layer, query, memory = make("local_predictive")
+    window = 2
+    w = values(layer)
+    scores = luong_scores(layer, query, memory)
+    context, weights = layer(query, memory, MASK)
+    for b, t in np.ndindex(B, T):
+        share = w["v_p"][:, 0] @ np.tanh(query[b, t] @ w["W_p"])
+        centre = LENGTHS[b] / (1 + np.exp(-share))
+        inside = [s for s in range(LENGTHS[b]) if abs(s - centre) <= window]
+        e = np.exp(scores[b, t, inside])
+        expected = np.zeros(S)
+        distance = np.array(inside) - centre
+        expected[inside] = e / e.sum() * np.exp(-(distance**2) / (2 * (window / 2) ** 2))
+        np.testing.assert_allclose(weights[b, t], expected, atol=1e-5)
+        np.testing.assert_allclose(context[b, t], expected @ memory[b], atol=1e-5)
+
+
+def test_a_window_of_local_m_behind_the_last_step_is_empty():
+    layer = LocalAttention(1, "monotonic", score="dot")
+    mask = np.array([[True, True, False, True, False]])
+    context, weights = layer(random(1, 7, DM), random(1, S, DM), mask)
+    np.testing.assert_array_equal(
+        weights.numpy()[0] > 0,
+        [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+        + [[0] * S] * 2,
+    )
+    np.testing.assert_array_equal(context[0, 5:], np.zeros((2, DM)))
+
+
+def test_positions_of_local_attention_are_exact_in_bfloat16():
+    layer = LocalAttention(1, "monotonic", score="dot", dtype="mixed_bfloat16")
+    _, weights = layer(tf.zeros((1, 400, 2)), tf.zeros((1, 400, 2)))
+    inside = np.abs(np.arange(400)[:, None] - np.arange(400)) <= 1
+    np.testing.assert_array_equal(tf.cast(weights, tf.float32)[0] > 0, inside)
+
+
+def walk(stop):
+    """Raffel et al. (2017), section 2.2: the chance to stop at each step, by enumeration."""
+    weights, before = np.zeros_like(stop), np.eye(stop.shape[1])[0]
+    for t, p in enumerate(stop):
+        for origin, j in np.ndindex(len(p), len(p)):
+            if j >= origin:
+                weights[t, j] += before[origin] * np.prod(1 - p[origin:j]) * p[j]
+        before = weights[t]
+    return weights
+
+
+def monotonic_scores(layer, query, memory):
+    w = values(layer)
+    v = w["g"] * w["v"] / np.linalg.norm(w["v"])
+    return additive_scores(query, memory, w["W"], w["U"], w["b"], v) + w["r"]
+
+
+@pytest.mark.parametrize("name", ["monotonic_parallel", "monotonic_recursive", "monotonic_hard"])
+def test_monotonic_attention_stops_where_a_walk_to_the_right_does(name):
+    layer, query, memory = make(name)
+    scores = monotonic_scores(layer, query, memory)
+    stop = (scores > 0).astype(float) if name == "monotonic_hard" else 1 / (1 + np.exp(-scores))
+    stop[~np.broadcast_to(MASK[:, None], stop.shape)] = 0
+    expected = np.stack([walk(row) for row in stop])
+    context, weights = layer(query, memory, MASK)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(context, expected @ memory, atol=1e-5)
+    assert expected.max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["monotonic_parallel", "monotonic_recursive"])
+def test_monotonic_attention_is_stable_where_the_formula_of_the_paper_divides_zero_by_zero(name):
+    layer = LAYERS[name]()
+    query, memory = random(1, 31, DQ), random(1, 61, DM)
+    layer.build(query.shape, memory.shape)
+    layer.gain.assign(300.0)  # p is 0 or 1 to the last digit of float32
+    layer.score_vector.assign(random(U))
+    stop = 1 / (1 + np.exp(-monotonic_scores_of(layer, query, memory).astype(float)))
+    with tf.GradientTape() as tape:
+        context, weights = layer(query, memory)
+        loss = tf.reduce_sum(context)
+    np.testing.assert_allclose(weights[0], walk(stop[0]), atol=1e-5)
+    for gradient in tape.gradient(loss, layer.trainable_variables):
+        assert np.isfinite(gradient).all()
+
+
+def monotonic_scores_of(layer, query, memory):
+    w = values(layer)
+    v = w["g"] * w["v"] / np.linalg.norm(w["v"])
+    compared = (query @ w["W"])[:, :, None] + (memory @ w["U"])[:, None] + w["b"]
+    return np.tanh(compared) @ v + w["r"]
+
+
+def test_noise_on_monotonic_scores_comes_in_training_only():
+    layer = MonotonicAttention(U, sigmoid_noise=2.0, score_bias=0.0)
+    query, memory = random(B, T, DQ), random(B, S, DM)
+    _, weights = layer(query, memory, MASK)
+    _, again = layer(query, memory, MASK)
+    np.testing.assert_array_equal(weights, again)
+    _, noisy = layer(query, memory, MASK, training=True)
+    _, other = layer(query, memory, MASK, training=True)
+    assert np.abs(noisy - weights).max() > 0.01
+    assert np.abs(noisy - other).max() > 0.01
+
+
+def test_location_aware_attention_convolves_the_weights_of_the_step_before():
+    layer, query, memory = make("location_aware")
+    w = values(layer)
+    context, weights = layer(query, memory, MASK)
+    before = np.zeros((B, S))
+    for t in range(T):
+        padded = np.pad(before, ((0, 0), (1, 1)))
+        location = np.stack([padded[:, s : s + 3] @ w["F"][:, 0] for s in range(S)], 1)
+        scores = np.zeros((B, 1, S))
+        for b, s in np.ndindex(B, S):
+            x = query[b, t] @ w["W"] + memory[b, s] @ w["U"] + location[b, s] @ w["V"] + w["b"]
+            scores[b, 0, s] = w["v"] @ np.tanh(x)
+        before = softmax(scores)[:, 0]
+        np.testing.assert_allclose(weights[:, t], before, atol=1e-5)
+        np.testing.assert_allclose(
+            context[:, t], np.einsum("bs,bsm->bm", before, memory), atol=1e-5
+        )
+
+
+@every_layer
+def test_stepwise_equals_the_whole(name):
+    layer, query, memory = make(name)
+    context, weights = layer(query, memory, MASK)
+    memory = np.where(MASK[:, :, None], memory, 0)
+    keys, state = layer.project(memory), layer.initial_state(tf.constant(MASK))
+    state = tf.nest.map_structure(lambda x: x[:, None], state)  # one beam
+    for t in range(T):
+        now, now_weights, state = layer.step(query[:, t : t + 1], memory, MASK, keys, state)
+        np.testing.assert_allclose(now[:, 0], context[:, t], atol=1e-5)
+        np.testing.assert_allclose(now_weights[..., 0, :], weights[..., t, :], atol=1e-5)
+
+
+@every_layer
+@pytest.mark.parametrize(("steps", "places"), [(0, S), (T, 0), (0, 0), (1, 1)])
+def test_no_step_and_one_step_are_lengths_too(name, steps, places):
+    layer, query, memory = make(name)
+    context, weights = layer(query[:, :steps], memory[:, :places], MASK[:, :places])
+    assert context.shape[:2] == (B, steps)
+    assert weights.shape[0] == B
+    assert weights.shape[-2:] == (steps, places)
+    assert np.isfinite(context).all()
+    compiled = tf.function(layer, reduce_retracing=True)
+    again, _ = compiled(query[:, :steps], memory[:, :places], MASK[:, :places])
+    np.testing.assert_allclose(again, context, atol=1e-6)
+
+
 def test_a_fixed_context_is_the_first_step_of_the_memory():
     layer, query, memory = make("fixed_context")
     context, weights = layer(query, memory, MASK)
@@ -250,7 +425,8 @@ def test_what_stands_in_the_padding_changes_neither_result_nor_gradient(name, ga
         with tf.GradientTape() as tape:
             context, weights = layer(query, memory, MASK)
             loss = tf.reduce_sum(context**2)
-        return [context, weights, *tape.gradient(loss, layer.trainable_variables)]
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        return [context, weights, *(g for g in gradients if g is not None)]
 
     clean = run(memory)
     dirty = run(np.where(MASK[:, :, None], memory, np.float32(garbage)))
@@ -325,6 +501,24 @@ def test_keras_fills_the_mask_in(name):
             "got 7 and 11.",
             lambda: LuongAttention("dot")(random(B, T, DQ), random(B, S, DM)),
         ),
+        ("`units` must be at least 1, got units=-1.", lambda: MonotonicAttention(-1)),
+        (
+            '`mode` must be "parallel", "recursive" or "hard", got mode=\'soft\'.',
+            lambda: MonotonicAttention(U, "soft"),
+        ),
+        (
+            "`sigmoid_noise` must not be negative, got sigmoid_noise=-1.",
+            lambda: MonotonicAttention(U, sigmoid_noise=-1),
+        ),
+        (
+            "`filters` and `width` must be at least 1, got filters=0, width=3.",
+            lambda: LocationAwareAttention(U, 0, 3),
+        ),
+        ("`window` must be at least 1, got window=0.", lambda: LocalAttention(0)),
+        (
+            '`alignment` must be "predictive" or "monotonic", got alignment=\'diagonal\'.',
+            lambda: LocalAttention(2, "diagonal"),
+        ),
         (
             "`num_heads` and `key_dim` must be at least 1, got num_heads=0, key_dim=3.",
             lambda: MultiHeadAttention(0, KEY),
@@ -341,7 +535,7 @@ def test_a_bad_argument_is_named_with_its_rule_and_value(message, make_layer):
         make_layer()
 
 
-@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"fixed_context"}))
+@pytest.mark.parametrize("name", LAYERS)
 def test_an_input_without_three_axes_is_named_with_its_shape(name):
     layer, query, memory = make(name)
     message = "`query` must have 3 axes (batch, steps, features), got "

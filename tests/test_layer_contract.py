@@ -15,7 +15,10 @@ import tensorflow as tf
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
+    LocalAttention,
+    LocationAwareAttention,
     LuongAttention,
+    MonotonicAttention,
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
@@ -73,6 +76,21 @@ CASES = {
     "LuongAttention concat": Case(
         lambda: LuongAttention("concat", units=U), ATTEND, "memory", "memory_mask"
     ),
+    "LocalAttention predictive": Case(
+        lambda: LocalAttention(2, scale=True), ATTEND, "memory", "memory_mask"
+    ),
+    "LocalAttention monotonic": Case(
+        lambda: LocalAttention(2, "monotonic", "concat", units=U), ATTEND, "memory", "memory_mask"
+    ),
+    "MonotonicAttention parallel": Case(
+        lambda: MonotonicAttention(U, score_bias=0.0), ATTEND, "memory", "memory_mask"
+    ),
+    "MonotonicAttention recursive": Case(
+        lambda: MonotonicAttention(U, "recursive", score_bias=0.0), ATTEND, "memory", "memory_mask"
+    ),
+    "LocationAwareAttention": Case(
+        lambda: LocationAwareAttention(U, filters=2, width=3), ATTEND, "memory", "memory_mask"
+    ),
     "FixedContext": Case(FixedContext, ATTEND, "memory", "memory_mask"),
     "MultiHeadAttention": Case(
         lambda: MultiHeadAttention(2, 5, dropout=0.1), ATTEND, "memory", "memory_mask"
@@ -114,6 +132,18 @@ CASES = {
     ),
     "AttentionDecoder after": Case(
         lambda: AttentionDecoder(embed(), U, LuongAttention()), DECODE, "memory", "memory_mask"
+    ),
+    "AttentionDecoder with location-aware attention": Case(
+        lambda: AttentionDecoder(embed(), U, LocationAwareAttention(5, filters=2, width=3)),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
+    "AttentionDecoder with monotonic attention": Case(
+        lambda: AttentionDecoder(embed(), U, MonotonicAttention(5, score_bias=0.0)),
+        DECODE,
+        "memory",
+        "memory_mask",
     ),
     "AttentionDecoder without attention": Case(
         lambda: AttentionDecoder(embed(), U, FixedContext(), attend="before", summary="first"),

@@ -10,7 +10,10 @@ import tensorflow as tf
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
+    LocalAttention,
+    LocationAwareAttention,
     LuongAttention,
+    MonotonicAttention,
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding
@@ -27,6 +30,10 @@ ATTENTIONS = {
     "luong_general": lambda: LuongAttention("general"),
     "luong_concat": lambda: LuongAttention("concat", units=5),
     "multi_head": lambda: MultiHeadAttention(2, 3),
+    "local_p": lambda: LocalAttention(2),
+    "local_m": lambda: LocalAttention(1, "monotonic"),
+    "monotonic": lambda: MonotonicAttention(5, score_bias=0.0),
+    "location_aware": lambda: LocationAwareAttention(5, filters=2, width=3),
     "fixed_context": lambda: FixedContext(),
 }
 every_direction = pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])

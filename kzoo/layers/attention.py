@@ -1,8 +1,9 @@
-"""Attention: Bahdanau, Luong, multi-head, and none at all (a fixed context).
+"""Attention: Bahdanau, Luong, local, monotonic, location-aware, multi-head, and none at all.
 
-Axis letters: B batch, T target steps, S source steps, D features, U units, H heads. Every layer is
-called as `layer(query, memory, memory_mask) -> (context, weights)`. What depends on the memory
-alone is computed once with `keys = layer.project(memory)` and given back as `keys=`.
+Axis letters: B batch, T target steps, S source steps, D features, U units, H heads, K beams. Every
+layer is called as `layer(query, memory, memory_mask) -> (context, weights)`. What depends on the
+memory alone is computed once with `keys = layer.project(memory)` and given back as `keys=`. A
+decoder runs any of them one step at a time with `initial_state` and `step`.
 """
 
 import keras
@@ -14,6 +15,15 @@ from kzoo.layers import masking
 def _check_rank(name, x):
     if x.shape.rank != 3:
         raise ValueError(f"`{name}` must have 3 axes (batch, steps, features), got {x.shape}.")
+
+
+def _dense(query, memory, memory_mask):
+    """Returns query, memory with zeros in the padding, and mask, all dense and checked."""
+    query, _ = masking.to_dense(query)
+    memory, memory_mask = masking.to_dense(memory, memory_mask)
+    _check_rank("query", query)
+    _check_rank("memory", memory)
+    return query, masking.blank(memory, memory_mask), memory_mask
 
 
 def _product(x, kernel, bias=None):
@@ -36,33 +46,43 @@ def _scores(compared, v):
     return tf.tensordot(compared, v, 1)
 
 
-@keras.saving.register_keras_serializable("kzoo")
-class BahdanauAttention(keras.layers.Layer):
-    """Additive attention: score(q, k) = v . tanh(W q + U k + b).
+class Attention(keras.layers.Layer):
+    """What a decoder that goes step by step needs of every attention layer.
 
-    Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473, appendix A.1.2. With `normalize`, v is
-    replaced by g v / |v| (weight normalisation, Salimans & Kingma 2016,
-    https://arxiv.org/abs/1602.07868), where the scalar g starts at sqrt(1 / units).
-
-    Args:
-        units: int, size U of the space where query and memory are compared.
-        normalize: bool, whether v is weight-normalised.
-
-    Call arguments:
-        query: (B, T, Dq) float, dense or ragged.
-        memory: (B, S, Dm) float, dense or ragged; both keys and values.
-        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
-        keys: (B, S, U) from `project(memory)`, if it was called before.
-
-    Returns:
-        context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
-        without a valid key gets zeros. The context carries the query's mask.
-
-    Raises:
-        ValueError: if `units` is not positive or an input does not have three axes.
+    This is the whole of it for a layer that answers each query by itself. One whose answer
+    depends on the step before overrides both methods.
     """
 
-    def __init__(self, units, normalize=False, **kwargs):
+    def initial_state(self, memory_mask):
+        """Returns the state before step 0: nested tensors with B rows, or () for none.
+
+        Args:
+            memory_mask: (B, S) bool.
+        """
+        return ()
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """Answers the next query of each of K beams.
+
+        Args:
+            query: (B, K, Dq) float.
+            memory: (B, S, Dm) float, dense.
+            memory_mask: (B, S) bool.
+            keys: from `project(memory)`.
+            state: what `initial_state` or the step before returned, as (B, K, ...).
+            training: bool; of use to a layer with noise or dropout.
+
+        Returns:
+            context: (B, K, Dm). weights: (B, K, S) or (B, H, K, S). state: for the next step.
+        """
+        context, weights = self(query, memory, memory_mask=memory_mask, keys=keys)
+        return context, weights, state
+
+
+class _AdditiveAttention(Attention):
+    """score(q, k) = v . tanh(W q + U k + b), and the weights it takes."""
+
+    def __init__(self, units, normalize, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
         if units < 1:
@@ -88,19 +108,60 @@ class BahdanauAttention(keras.layers.Layer):
         memory, _ = masking.to_dense(memory)
         return _product(tf.cast(memory, self.compute_dtype), self.memory_kernel)
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, _ = masking.to_dense(query)
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
-        _check_rank("query", query)
-        _check_rank("memory", memory)
-        memory = masking.blank(memory, memory_mask)
-        keys = self.project(memory) if keys is None else keys
+    def _project_query(self, query):
+        query = tf.cast(query, self.compute_dtype)
+        return _product(query, self.query_kernel, self.bias)  # (B, T, U)
+
+    def _score(self, queries, keys, more=0.0):
+        """v . tanh(queries + keys + more): (B, T, U), (B, S, U), (B, T, S, U) -> (B, T, S)."""
         v = tf.cast(self.score_vector, keys.dtype)
         if self.normalize:
             v *= tf.cast(self.gain, v.dtype) / tf.norm(v)
-        queries = _product(query, self.query_kernel) + tf.cast(self.bias, query.dtype)
-        compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, T, S, U)
-        scores = _scores(compared, v)  # (B, T, S)
+        compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :] + more)
+        return _scores(compared, v)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class BahdanauAttention(_AdditiveAttention):
+    """Additive attention: score(q, k) = v . tanh(W q + U k + b).
+
+    Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473, appendix A.1.2. With `normalize`, v is
+    replaced by g v / |v| (weight normalisation, Salimans & Kingma 2016,
+    https://arxiv.org/abs/1602.07868), where the scalar g starts at sqrt(1 / units).
+
+    Args:
+        units: int, size U of the space where query and memory are compared.
+        normalize: bool, whether v is weight-normalised.
+
+    Call arguments:
+        query: (B, T, Dq) float, dense or ragged.
+        memory: (B, S, Dm) float, dense or ragged; both keys and values.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: (B, S, U) from `project(memory)`, if it was called before.
+
+    Returns:
+        context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
+        without a valid key gets zeros. The context carries the query's mask.
+
+    Raises:
+        ValueError: if `units` is not positive or an input does not have three axes.
+
+    Example:
+
+    >>> attention = kzoo.BahdanauAttention(units=4)
+    >>> memory = tf.ragged.constant([[[1.0, 2.0]] * 3, [[3.0, 4.0]]], ragged_rank=1)
+    >>> context, weights = attention(tf.ones((2, 5, 6)), memory)
+    >>> context.shape, weights[1, 0].numpy()
+    (TensorShape([2, 5, 2]), array([1., 0., 0.], dtype=float32))
+    """
+
+    def __init__(self, units, normalize=False, **kwargs):
+        super().__init__(units, normalize, **kwargs)
+
+    def call(self, query, memory, memory_mask=None, keys=None):
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
+        keys = self.project(memory) if keys is None else keys
+        scores = self._score(self._project_query(query), keys)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
         return tf.matmul(weights, memory), weights
 
@@ -109,37 +170,247 @@ class BahdanauAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class LuongAttention(keras.layers.Layer):
-    """Multiplicative attention, global. The score is one of
+class MonotonicAttention(_AdditiveAttention):
+    """Attention that moves over the memory from left to right and never back.
 
-        dot:      score(q, k) = q . k
-        general:  score(q, k) = q . W k
-        concat:   score(q, k) = v . tanh(W [q; k])
+    At each target step the model walks on from where it stopped; at memory step j it stops with
+    the probability p_j, and what it reads is where it stops:
 
-    Luong et al. (2015), https://arxiv.org/abs/1508.04025, section 3.1. With `scale`, the score is
-    multiplied by a learned scalar g that starts at 1.
+        p_tj = sigmoid(g v / |v| . tanh(W q_t + U k_j + b) + r)
+        weights_tj = p_tj c_tj,    c_tj = (1 - p_t,j-1) c_t,j-1 + weights_t-1,j
+
+    where c_tj is the probability to get to j, and weights_-1 = (1, 0, 0, ...). Raffel et al.
+    (2017), https://arxiv.org/abs/1704.00784, equations 8, 9 and 16. Train with "parallel" (or its
+    sequential twin "recursive", equal to it) and some `sigmoid_noise`, which drives p to 0 and 1;
+    then decode with "hard", where p is 1 if it is over one half and 0 otherwise. Set
+    `layer.mode = "hard"` before the first trace; the weights are the same.
 
     Args:
-        score: "dot", "general" or "concat".
-        units: int, size U of the hidden layer of "concat"; None means the size of the query.
-        scale: bool, whether the score has a learned factor.
+        units: int, size U of the space where query and memory are compared.
+        mode: "parallel" computes c in log2(S) vectorised steps, "recursive" in S steps, "hard"
+            makes every decision with probability 0 or 1 and has no gradient for the scores.
+        sigmoid_noise: float, standard deviation of the noise on the scores in training.
+        score_bias: float, where r starts. The walk makes about 1 + exp(-r) steps at first.
 
     Call arguments:
-        query: (B, T, Dq) float, dense or ragged; "dot" needs Dq = Dm.
+        query: (B, T, Dq) float, dense or ragged.
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
-        keys: from `project(memory)`, if it was called before.
+        keys: (B, S, U) from `project(memory)`, if it was called before.
+
+    Returns:
+        context: (B, T, Dm). weights: (B, T, S); rows sum to at most 1, the rest is the
+        probability to walk past the end, and padding gets exactly 0. The context carries the
+        query's mask.
+
+    Raises:
+        ValueError: if `units` is not positive, `mode` is unknown, `sigmoid_noise` is negative, or
+            an input does not have three axes.
+
+    Example:
+
+    >>> attention = kzoo.MonotonicAttention(units=4, score_bias=0.0)
+    >>> context, weights = attention(tf.zeros((1, 2, 3)), tf.zeros((1, 4, 5)))
+    >>> weights[0].numpy()  # p = 1/2 everywhere
+    array([[0.5   , 0.25  , 0.125 , 0.0625],
+           [0.25  , 0.25  , 0.1875, 0.125 ]], dtype=float32)
+    """
+
+    def __init__(self, units, mode="parallel", sigmoid_noise=0.0, score_bias=-4.0, **kwargs):
+        super().__init__(units, normalize=True, **kwargs)
+        if mode not in ("parallel", "recursive", "hard"):
+            raise ValueError(
+                f'`mode` must be "parallel", "recursive" or "hard", got mode={mode!r}.'
+            )
+        if sigmoid_noise < 0:
+            raise ValueError(
+                f"`sigmoid_noise` must not be negative, got sigmoid_noise={sigmoid_noise}."
+            )
+        self.mode = mode
+        self.sigmoid_noise = sigmoid_noise
+        self.score_bias = score_bias
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, query_shape, memory_shape):
+        super().build(query_shape, memory_shape)
+        bias = keras.initializers.Constant(self.score_bias)
+        self.offset = self.add_weight(shape=(), initializer=bias, name="r")
+
+    def call(self, query, memory, memory_mask=None, keys=None, training=False):
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
+        stop = self._stop(query, memory, memory_mask, keys, training)  # (B, T, S)
+        weights = tf.scan(
+            lambda before, now: self._walk(now, before),
+            tf.transpose(stop, (1, 0, 2)),
+            self.initial_state(memory_mask),
+        )
+        weights = tf.cast(tf.transpose(weights, (1, 0, 2)), memory.dtype)
+        return tf.matmul(weights, memory), weights
+
+    def initial_state(self, memory_mask):
+        """Returns (B, S) float32: all the weight on memory step 0."""
+        first = tf.range(tf.shape(memory_mask)[1])[None, :] == 0
+        return tf.cast(first & tf.ones_like(memory_mask), tf.float32)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`; the state is (B, K, S), the weights of the step before."""
+        state = self._walk(self._stop(query, memory, memory_mask, keys, training), state)
+        weights = tf.cast(state, memory.dtype)
+        return tf.matmul(weights, memory), weights, state
+
+    def _stop(self, query, memory, memory_mask, keys, training):
+        """p: (B, T, S) float32, 0 in the padding."""
+        keys = self.project(memory) if keys is None else keys
+        scores = tf.cast(self._score(self._project_query(query), keys), tf.float32)
+        scores += tf.cast(self.offset, tf.float32)
+        if training and self.sigmoid_noise:
+            noise = keras.random.normal(tf.shape(scores), seed=self.seed_generator)
+            scores += self.sigmoid_noise * noise
+        stop = tf.cast(scores > 0, tf.float32) if self.mode == "hard" else tf.sigmoid(scores)
+        return tf.where(memory_mask[:, None, :], stop, 0.0)
+
+    def _walk(self, stop, before):
+        """p c, where c_j = (1 - p_j-1) c_j-1 + before_j. All of one shape (..., S)."""
+        go_on = _shift(1.0 - stop, 1)
+        if self.mode == "recursive":
+            return stop * _recurrence_step_by_step(go_on, before)
+        return stop * _recurrence(go_on, before)
+
+    def get_config(self):
+        config = {
+            "units": self.units,
+            "mode": self.mode,
+            "sigmoid_noise": self.sigmoid_noise,
+            "score_bias": self.score_bias,
+        }
+        return {**super().get_config(), **config}
+
+
+def _shift(x, steps):
+    """x_(j - steps) at place j of the last axis, and 0 before."""
+    steps = tf.minimum(steps, tf.shape(x)[-1])
+    shifted = tf.concat([tf.zeros_like(x[..., :steps]), x[..., : tf.shape(x)[-1] - steps]], -1)
+    return tf.ensure_shape(shifted, x.shape)
+
+
+def _recurrence(a, b):
+    """c_j = a_j c_j-1 + b_j over the last axis, in log2(S) steps.
+
+    Each step doubles the span that c_j has summed up: c_j = b_j + a_j b_j-1 + a_j a_j-1 b_j-2 ...
+    The quotient of cumulative products in the paper is the same, but for p near 1 it divides 0
+    by 0.
+    """
+
+    def double(span, a, c):
+        return 2 * span, a * _shift(a, span), c + a * _shift(c, span)
+
+    length = tf.shape(b)[-1]
+    return tf.while_loop(lambda span, *_: span < length, double, (tf.constant(1), a, b))[2]
+
+
+def _recurrence_step_by_step(a, b):
+    """c_j = a_j c_j-1 + b_j over the last axis, as it is written."""
+    last_first = [tf.rank(b) - 1, *range(b.shape.rank - 1)]
+    pairs = (tf.transpose(a, last_first), tf.transpose(b, last_first))  # (S, ...)
+    zero = tf.zeros_like(tf.reduce_sum(b, -1))
+    c = tf.scan(lambda c, pair: pair[0] * c + pair[1], pairs, zero)
+    return tf.transpose(c, [*range(1, b.shape.rank), 0])
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LocationAwareAttention(_AdditiveAttention):
+    """Additive attention that knows where it looked at the step before:
+
+        f_t = F * weights_t-1                      (convolution over the memory steps, zero-padded)
+        score_tj = v . tanh(W q_t + U k_j + V f_tj + b),    weights_t = softmax(score_t)
+
+    Chorowski et al. (2015), https://arxiv.org/abs/1506.07503, equations 8 and 9. Before the first
+    step it looked nowhere: weights_-1 = 0.
+
+    Args:
+        units: int, size U of the space where query, memory and location are compared.
+        filters: int, number of features of f.
+        width: int, memory steps that one filter spans.
+
+    Call arguments:
+        query: (B, T, Dq) float, dense or ragged.
+        memory: (B, S, Dm) float, dense or ragged; both keys and values.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: (B, S, U) from `project(memory)`, if it was called before.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
         without a valid key gets zeros. The context carries the query's mask.
 
     Raises:
-        ValueError: for an unknown score, for `units` with another score than "concat", for sizes
-            that "dot" cannot compare, for inputs without three axes.
+        ValueError: if a size is not positive or an input does not have three axes.
+
+    Example:
+
+    >>> attention = kzoo.LocationAwareAttention(units=4, filters=2, width=5)
+    >>> context, weights = attention(tf.ones((2, 3, 6)), tf.ones((2, 7, 5)))
+    >>> context.shape, weights.shape
+    (TensorShape([2, 3, 5]), TensorShape([2, 3, 7]))
     """
 
-    def __init__(self, score="general", units=None, scale=False, **kwargs):
+    def __init__(self, units, filters, width, **kwargs):
+        super().__init__(units, normalize=False, **kwargs)
+        if filters < 1 or width < 1:
+            raise ValueError(
+                f"`filters` and `width` must be at least 1, got filters={filters}, width={width}."
+            )
+        self.filters = filters
+        self.width = width
+
+    def build(self, query_shape, memory_shape):
+        super().build(query_shape, memory_shape)
+        self.location_filters = self.add_weight(shape=(self.width, 1, self.filters), name="F")
+        self.location_kernel = self.add_weight(shape=(self.filters, self.units), name="V")
+
+    def call(self, query, memory, memory_mask=None, keys=None):
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
+        keys = self.project(memory) if keys is None else keys
+        queries = tf.transpose(self._project_query(query), (1, 0, 2))  # (T, B, U)
+        weights = tf.scan(
+            lambda before, now: self._weigh(now[:, None, :], keys, memory_mask, before[:, None, :])[
+                :, 0
+            ],
+            queries,
+            self.initial_state(memory_mask),
+        )
+        weights = tf.cast(tf.transpose(weights, (1, 0, 2)), memory.dtype)
+        return tf.matmul(weights, memory), weights
+
+    def initial_state(self, memory_mask):
+        """Returns (B, S) float32 zeros: it has looked nowhere."""
+        return tf.zeros(tf.shape(memory_mask), tf.float32)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`; the state is (B, K, S), the weights of the step before."""
+        state = self._weigh(self._project_query(query), keys, memory_mask, state)
+        weights = tf.cast(state, memory.dtype)
+        return tf.matmul(weights, memory), weights, state
+
+    def _weigh(self, queries, keys, memory_mask, before):
+        """(B, K, U) projected queries, (B, K, S) weights before -> (B, K, S) float32."""
+        steps = tf.shape(before)[-1]
+        rows = tf.reshape(tf.cast(before, keys.dtype), (-1, steps, 1))
+        filters = tf.cast(self.location_filters, keys.dtype)
+        location = tf.nn.conv1d(rows, filters, 1, "SAME")  # (B K, S, filters)
+        location = _product(location, self.location_kernel)
+        shape = tf.concat([tf.shape(before), [self.units]], 0)
+        scores = self._score(queries, keys, tf.reshape(location, shape))
+        return masking.masked_softmax(tf.cast(scores, tf.float32), memory_mask[:, None, :])
+
+    def get_config(self):
+        config = {"units": self.units, "filters": self.filters, "width": self.width}
+        return {**super().get_config(), **config}
+
+
+class _MultiplicativeAttention(Attention):
+    """Luong's three scores, and the weights they take."""
+
+    def __init__(self, score, units, scale, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
         if score not in ("dot", "general", "concat"):
@@ -181,23 +452,17 @@ class LuongAttention(keras.layers.Layer):
         memory = tf.cast(memory, self.compute_dtype)
         return memory if self.score == "dot" else _product(memory, self.memory_kernel)
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, _ = masking.to_dense(query)
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
-        _check_rank("query", query)
-        _check_rank("memory", memory)
-        memory = masking.blank(memory, memory_mask)
-        keys = self.project(memory) if keys is None else keys
+    def _score(self, query, keys):
+        """(B, T, Dq), keys -> (B, T, S)."""
         if self.score == "concat":
             queries = _product(query, self.query_kernel)
             compared = tf.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # (B, T, S, U)
             scores = _scores(compared, tf.cast(self.score_vector, keys.dtype))
         else:
-            scores = tf.matmul(query, keys, transpose_b=True)  # (B, T, S)
+            scores = tf.matmul(query, keys, transpose_b=True)
         if self.scale:
             scores *= tf.cast(self.gain, scores.dtype)
-        weights = masking.masked_softmax(scores, memory_mask[:, None, :])
-        return tf.matmul(weights, memory), weights
+        return scores
 
     def get_config(self):
         config = {"score": self.score, "units": self.units, "scale": self.scale}
@@ -205,7 +470,163 @@ class LuongAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class FixedContext(keras.layers.Layer):
+class LuongAttention(_MultiplicativeAttention):
+    """Multiplicative attention, global. The score is one of
+
+        dot:      score(q, k) = q . k
+        general:  score(q, k) = q . W k
+        concat:   score(q, k) = v . tanh(W [q; k])
+
+    Luong et al. (2015), https://arxiv.org/abs/1508.04025, section 3.1. With `scale`, the score is
+    multiplied by a learned scalar g that starts at 1.
+
+    Args:
+        score: "dot", "general" or "concat".
+        units: int, size U of the hidden layer of "concat"; None means the size of the query.
+        scale: bool, whether the score has a learned factor.
+
+    Call arguments:
+        query: (B, T, Dq) float, dense or ragged; "dot" needs Dq = Dm.
+        memory: (B, S, Dm) float, dense or ragged; both keys and values.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: from `project(memory)`, if it was called before.
+
+    Returns:
+        context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
+        without a valid key gets zeros. The context carries the query's mask.
+
+    Raises:
+        ValueError: for an unknown score, for `units` with another score than "concat", for sizes
+            that "dot" cannot compare, for inputs without three axes.
+
+    Example:
+
+    >>> attention = kzoo.LuongAttention("general", scale=True)
+    >>> mask = tf.constant([[True, True, False]])
+    >>> context, weights = attention(tf.ones((1, 4, 5)), tf.ones((1, 3, 2)), memory_mask=mask)
+    >>> weights[0, 0].numpy()
+    array([0.5, 0.5, 0. ], dtype=float32)
+    """
+
+    def __init__(self, score="general", units=None, scale=False, **kwargs):
+        super().__init__(score, units, scale, **kwargs)
+
+    def call(self, query, memory, memory_mask=None, keys=None):
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
+        keys = self.project(memory) if keys is None else keys
+        weights = masking.masked_softmax(self._score(query, keys), memory_mask[:, None, :])
+        return tf.matmul(weights, memory), weights
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LocalAttention(_MultiplicativeAttention):
+    """Multiplicative attention to a window of the memory around a place p_t:
+
+        align_tj = softmax(score(q_t, k_j)) over the real steps j with |j - p_t| <= D
+        monotonic (local-m):   p_t = t,    weights = align
+        predictive (local-p):  p_t = S sigmoid(v_p . tanh(W_p q_t)),
+                               weights_tj = align_tj exp(-(j - p_t)^2 / (2 (D / 2)^2))
+
+    Luong et al. (2015), https://arxiv.org/abs/1508.04025, section 3.2, equations 7 to 10. S is
+    the row's own length, without its padding. As in the paper, the part of a window beyond the
+    ends is ignored; a window of "monotonic" that lies wholly behind the last real step is empty.
+
+    Args:
+        window: int, D, memory steps on either side of p_t.
+        alignment: "predictive" or "monotonic".
+        score, units, scale: as in LuongAttention.
+
+    Call arguments:
+        query: (B, T, Dq) float, dense or ragged; "dot" needs Dq = Dm.
+        memory: (B, S, Dm) float, dense or ragged; both keys and values.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: from `project(memory)`, if it was called before.
+
+    Returns:
+        context: (B, T, Dm). weights: (B, T, S); rows of "monotonic" sum to 1, those of
+        "predictive" to less, outside the window and in the padding they are exactly 0, and a row
+        without a real step in its window has zeros. The context carries the query's mask.
+
+    Raises:
+        ValueError: if `window` is not positive, `alignment` is unknown, or as in LuongAttention.
+
+    Example:
+
+    >>> attention = kzoo.LocalAttention(window=1, alignment="monotonic", score="dot")
+    >>> context, weights = attention(tf.zeros((1, 3, 2)), tf.zeros((1, 4, 2)))
+    >>> weights[0].numpy().round(2)
+    array([[0.5 , 0.5 , 0.  , 0.  ],
+           [0.33, 0.33, 0.33, 0.  ],
+           [0.  , 0.33, 0.33, 0.33]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        window=10,
+        alignment="predictive",
+        score="general",
+        units=None,
+        scale=False,
+        **kwargs,
+    ):
+        super().__init__(score, units, scale, **kwargs)
+        if window < 1:
+            raise ValueError(f"`window` must be at least 1, got window={window}.")
+        if alignment not in ("predictive", "monotonic"):
+            raise ValueError(
+                f'`alignment` must be "predictive" or "monotonic", got alignment={alignment!r}.'
+            )
+        self.window = window
+        self.alignment = alignment
+
+    def build(self, query_shape, memory_shape):
+        super().build(query_shape, memory_shape)
+        size = query_shape[-1]
+        if self.alignment == "predictive":
+            self.place_kernel = self.add_weight(shape=(size, size), name="W_p")
+            self.place_vector = self.add_weight(
+                shape=(size, 1), initializer="glorot_uniform", name="v_p"
+            )
+
+    def call(self, query, memory, memory_mask=None, keys=None):
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
+        keys = self.project(memory) if keys is None else keys
+        return self._attend(query, memory, memory_mask, keys, tf.range(tf.shape(query)[1])[None, :])
+
+    def initial_state(self, memory_mask):
+        """Returns (B,) int32 zeros: the number of the target step."""
+        return tf.zeros(tf.shape(memory_mask)[:1], tf.int32)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`; the state is (B, K), the number of the target step."""
+        query = tf.cast(query, self.compute_dtype)
+        context, weights = self._attend(query, memory, memory_mask, keys, state)
+        return context, weights, state + 1
+
+    def _attend(self, query, memory, memory_mask, keys, target_steps):
+        places = tf.range(tf.shape(memory)[1])
+        # Positions stay in float32: bfloat16 cannot tell step 257 from 256.
+        if self.alignment == "monotonic":
+            centre = tf.cast(target_steps, tf.float32)[:, :, None]  # (B or 1, T, 1)
+        else:
+            lengths = tf.reduce_max(tf.where(memory_mask, places + 1, 0), 1)  # 0 for no steps
+            lengths = tf.cast(tf.maximum(lengths, 0), tf.float32)[:, None, None]
+            share = _product(tf.tanh(_product(query, self.place_kernel)), self.place_vector)
+            centre = lengths * tf.sigmoid(tf.cast(share, tf.float32))  # (B, T, 1)
+        distance = tf.cast(places, tf.float32) - centre  # (B or 1, T, S)
+        inside = memory_mask[:, None, :] & (tf.abs(distance) <= self.window)
+        weights = masking.masked_softmax(self._score(query, keys), inside)
+        if self.alignment == "predictive":
+            gaussian = tf.exp(-2.0 * tf.square(distance / self.window))
+            weights *= tf.cast(gaussian, weights.dtype)
+        return tf.matmul(weights, memory), weights
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window, "alignment": self.alignment}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class FixedContext(Attention):
     """No attention: the context is the memory's first step, whatever the query.
 
     Over an encoder that reads the source backwards, the first step is its final state: the fixed
@@ -221,6 +642,12 @@ class FixedContext(keras.layers.Layer):
     Returns:
         context: (B, T, Dm). weights: (B, T, S), 1 at step 0 and 0 elsewhere; zeros for a row
         whose step 0 is padding. The context carries the query's mask.
+
+    Example:
+
+    >>> context, weights = kzoo.FixedContext()(tf.ones((1, 2, 3)), tf.constant([[[4.0], [5.0]]]))
+    >>> context.numpy().ravel()
+    array([4., 4.], dtype=float32)
     """
 
     def __init__(self, **kwargs):
@@ -235,9 +662,7 @@ class FixedContext(keras.layers.Layer):
         return masking.to_dense(memory)[0]
 
     def call(self, query, memory, memory_mask=None, keys=None):
-        query, _ = masking.to_dense(query)
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = masking.blank(memory, memory_mask)
+        query, memory, memory_mask = _dense(query, memory, memory_mask)
         first = tf.range(tf.shape(memory)[1])[None, :] == 0
         weights = tf.cast(first & memory_mask, memory.dtype)[:, None, :]  # (B, 1, S)
         weights = tf.repeat(weights, tf.shape(query)[1], axis=1)
@@ -249,7 +674,7 @@ class FixedContext(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Attention):
     """Scaled dot-product attention in H heads, joined by an output projection:
 
         head_h = softmax(q_h k_h^T / sqrt(key_dim)) v_h,    context = [head_1; ...; head_H] W_o

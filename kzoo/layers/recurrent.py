@@ -284,7 +284,7 @@ class AttentionDecoder(keras.layers.Layer):
 
         def one_step(t, hiddens, alignments, state):
             x = tf.ensure_shape(inputs.read(t), (rows, embedded.shape[-1]))
-            hidden, weights, state = self._step(x, state, prepared)
+            hidden, weights, state = self._step(x, state, prepared, training)
             return t + 1, hiddens.write(t, hidden), alignments.write(t, weights), state
 
         outputs = tf.TensorArray(self.compute_dtype, length)
@@ -315,7 +315,8 @@ class AttentionDecoder(keras.layers.Layer):
             max_length: int, taken for the contract; a recurrent state has no length.
 
         Returns:
-            {"cells": for each layer a tuple of (B, U), "fed": (B, U), or (B, 0) if nothing is}.
+            {"cells": for each layer a tuple of (B, U), "fed": (B, U), or (B, 0) if nothing is,
+            "attention": the attention's own state}.
         """
         memory, mask = prepared["memory"], prepared["memory_mask"]
         if self.summary == "first":
@@ -325,7 +326,8 @@ class AttentionDecoder(keras.layers.Layer):
             tuple(tf.split(bridge(summary), self.num_states, axis=-1)) for bridge in self.bridges
         )
         fed = cells[0][0] if self.input_feeding else cells[0][0][:, :0]
-        return {"cells": cells, "fed": tf.zeros_like(fed)}
+        attention = self.attention.initial_state(prepared["memory_mask"])
+        return {"cells": cells, "fed": tf.zeros_like(fed), "attention": attention}
 
     def step(self, ids, state, position, prepared):
         """Decodes one step of N = B rows, or of N = B*K with the K beams of a row side by side.
@@ -340,21 +342,25 @@ class AttentionDecoder(keras.layers.Layer):
             hidden: (N, U). weights: (N, S). state: for the next step.
         """
         embedded = tf.cast(self.embedding(ids[:, None])[:, 0], self.compute_dtype)
-        return self._step(embedded, state, prepared)
+        return self._step(embedded, state, prepared, training=False)
 
-    def _step(self, embedded, state, prepared):
+    def _step(self, embedded, state, prepared, training):
         if self.attend == "before":
             # With residual connections the output of the stack is the sum of its layers' h.
             previous = tf.add_n([states[0] for states in state["cells"]])
-            context, weights = self._attend(previous, prepared)
+            context, weights, attention = self._attend(
+                previous, state["attention"], prepared, training
+            )
             output, cells = self._run_cells([embedded, context], state["cells"])
             hidden = self.readout(tf.concat([output, context, embedded], -1))
         else:
             output, cells = self._run_cells([embedded, state["fed"]], state["cells"])
-            context, weights = self._attend(output, prepared)
+            context, weights, attention = self._attend(
+                output, state["attention"], prepared, training
+            )
             hidden = self.readout(tf.concat([context, output], -1))
         fed = hidden if self.input_feeding else state["fed"]
-        new_state = {"cells": cells, "fed": fed}
+        new_state = {"cells": cells, "fed": fed, "attention": attention}
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_state, state)
         return hidden, weights, new_state
 
@@ -367,18 +373,33 @@ class AttentionDecoder(keras.layers.Layer):
             new_states.append(tuple(new))
         return x, tuple(new_states)
 
-    def _attend(self, query, prepared):
-        """Attends from N rows to B memories: context (N, Dm), weights (N, S)."""
+    def _attend(self, query, state, prepared, training):
+        """Attends from N rows to B memories: context (N, Dm), weights (N, S), new state."""
         mask = prepared["memory_mask"]
         rows, steps = tf.shape(mask)[0], tf.shape(mask)[1]
         beams = tf.shape(query)[0] // tf.maximum(rows, 1)
-        folded = tf.reshape(query, (rows, beams, self.units))
-        context, weights = self.attention(folded, prepared["memory"], mask, keys=prepared["keys"])
-        if weights.shape.rank == 4:  # (B, H, T, S)
+
+        def fold(x):
+            return tf.reshape(x, tf.concat([[rows, beams], tf.shape(x)[1:]], 0))
+
+        def unfold(x):
+            return tf.reshape(x, tf.concat([[rows * beams], tf.shape(x)[2:]], 0))
+
+        context, weights, state = self.attention.step(
+            tf.ensure_shape(fold(query), (None, None, self.units)),
+            prepared["memory"],
+            mask,
+            prepared["keys"],
+            tf.nest.map_structure(fold, state),
+            training=training,
+        )
+        if weights.shape.rank == 4:  # (B, H, K, S)
             weights = tf.reduce_mean(weights, 1)
         context = tf.reshape(context, (rows * beams, context.shape[-1]))
         weights = tf.reshape(weights, (rows * beams, steps))
-        return tf.cast(context, self.compute_dtype), tf.cast(weights, self.compute_dtype)
+        context = tf.cast(context, self.compute_dtype)
+        weights = tf.cast(weights, self.compute_dtype)
+        return context, weights, tf.nest.map_structure(unfold, state)
 
     def get_config(self):
         return {
