@@ -444,3 +444,67 @@ def test_an_embedding_shared_by_encoder_and_decoder_is_one_in_a_loaded_model(tmp
 def test_a_bad_argument_is_named_with_its_rule_and_value(message, make_layer):
     with pytest.raises(ValueError, match=re.escape(message)):
         make_layer()
+
+
+# The numbers of tfa.seq2seq
+
+
+TFA = {  # means that its attention_wrapper_test.py asserts: output, last h, c and output, weights
+    "bahdanau": (-0.003204414, 0.40868404, 0.89017969, 0.041453815, 0.125),
+    "bahdanau_normalized": (-0.008089137, 0.49166861, 1.01068615, 0.042427111, 0.125),
+    "luong": (-0.06124732, 0.52021580, 1.0964939, -0.0318060, 0.125),
+    "monotonic": (0.007140680, 0.47012400, 1.0249618, 0.068432882, 0.07909643),
+}
+TFA_ATTENTIONS = {
+    "bahdanau": lambda: BahdanauAttention(3),
+    "bahdanau_normalized": lambda: BahdanauAttention(3, normalize=True),
+    "luong": lambda: LuongAttention("general"),
+    "monotonic": lambda: MonotonicAttention(3, score_bias=0.0),
+}
+
+
+def tfa_data():
+    """The random numbers of its set-up, in its order: inputs, memory, mask, attention layer."""
+    numbers = np.random.RandomState(87654321)
+    numbers.randn(64, 10, 256)
+    numbers.randint(1, high=10, size=64)
+    numbers.randn(64, 12, 128)
+    numbers.randint(12, size=64)
+    inputs = numbers.randn(5, 4, 7).astype("float32")
+    memory = numbers.randn(5, 8, 10).astype("float32")
+    mask = np.arange(8) < np.array([3, 2, 3, 1, 1])[:, None]
+    tf.random.set_seed(87654321)
+    limit = np.sqrt(6 / (19 + 6))  # Glorot
+    return inputs, memory, mask, tf.random.uniform((19, 6), -limit, limit, seed=1337).numpy()
+
+
+@pytest.mark.parametrize("name", TFA)
+def test_a_decoder_gives_the_numbers_that_tfa_seq2seq_published(name):
+    inputs, memory, mask, layer = tfa_data()
+    attention = TFA_ATTENTIONS[name]()
+    decoder = AttentionDecoder(TokenEmbedding(20, 7), 9, attention)
+    ids = np.arange(20).reshape(5, 4)
+    decoder.build(ids.shape, memory.shape)
+    decoder.embedding.set_weights([inputs.reshape(20, 7)])
+    for variable in attention.weights:
+        if variable.name in ("W", "U", "v"):
+            variable.assign(np.ones(variable.shape))
+    decoder.bridges[0].kernel.assign(np.zeros((10, 18)))  # its cells start from zeros
+    # Its output, six wide, has no tanh. A thousandth of it is as good as linear, and the cell
+    # reads it a thousand times as loud.
+    tiny = 1e-3
+    readout = np.zeros((19, 9))
+    readout[:, :6] = tiny * np.concatenate([layer[9:], layer[:9]])  # [context; output] here
+    decoder.readout.kernel.assign(readout)
+    kernel = np.ones((16, 36))
+    kernel[7:] = 1 / tiny
+    decoder.cells[0].kernel.assign(kernel)
+    decoder.cells[0].recurrent_kernel.assign(np.ones((9, 36)))
+
+    prepared = decoder.prepare(memory, mask)
+    state = decoder.initial_state(prepared, 3)
+    hidden, weights, state = decode_stepwise(decoder, ids[:, :3], prepared, state)
+    output = hidden.numpy()[..., :6] / tiny
+    h, c = state["cells"][0]
+    means = [np.mean(x) for x in (output, h, c, output[:, -1], weights)]
+    np.testing.assert_allclose(means, TFA[name], atol=1e-5)
