@@ -20,6 +20,7 @@ from kzoo.layers.transformer import (
     TransformerEncoder,
     TransformerEncoderBlock,
 )
+from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
 from kzoo.optimizers import FusedAdam, InverseSquareRoot
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
@@ -41,6 +42,8 @@ __all__ = [
     "RecurrentEncoder",
     "SearchResult",
     "Seq2Seq",
+    "SequenceAccuracy",
+    "SequenceCrossEntropy",
     "SinusoidalPositions",
     "SubwordTokenizer",
     "TokenEmbedding",

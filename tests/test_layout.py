@@ -21,6 +21,7 @@ MODULES = [
     "image",
     "audio",
     "batching",
+    "losses",
     "optimizers",
     "callbacks",
     "search",

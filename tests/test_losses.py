@@ -1,0 +1,79 @@
+"""Loss and metric of sequences against numpy, padded and ragged, and through `fit`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.layers.head import TokenEmbedding
+from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
+
+B, T, V = 2, 5, 7
+LENGTHS = [5, 3]
+LABELS = np.array([[1, 6, 2, 3, 1], [4, 5, 1, 0, 0]])
+LOGITS = np.random.default_rng(0).normal(size=(B, T, V)).astype("float32")
+WEIGHTS = np.array([[1, 2, 0, 1, 3], [2, 1, 1, 5, 5]], "float32")
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def expected(weights):
+    pairs = [(b, t) for b in range(B) for t in range(LENGTHS[b])]
+    losses = [-log_softmax(LOGITS[b, t])[LABELS[b, t]] for b, t in pairs]
+    return np.average(losses, weights=[weights[b, t] for b, t in pairs])
+
+
+def ragged(x):
+    return tf.RaggedTensor.from_tensor(x, LENGTHS)
+
+
+@pytest.mark.parametrize("form", [tf.constant, ragged])
+def test_the_loss_is_the_mean_over_real_steps(form):
+    loss = SequenceCrossEntropy()
+    np.testing.assert_allclose(loss(form(LABELS), LOGITS), expected(np.ones((B, T))), rtol=1e-6)
+    np.testing.assert_allclose(
+        loss(form(LABELS), LOGITS, form(WEIGHTS)), expected(WEIGHTS), rtol=1e-6
+    )
+    rows = np.array([2.0, 3.0])
+    np.testing.assert_allclose(
+        loss(form(LABELS), LOGITS, rows), expected(np.repeat(rows[:, None], T, 1)), rtol=1e-6
+    )
+
+
+def test_the_loss_takes_probabilities():
+    probabilities = np.exp(log_softmax(LOGITS))
+    loss = SequenceCrossEntropy(from_logits=False)
+    np.testing.assert_allclose(loss(LABELS, probabilities), expected(np.ones((B, T))), rtol=1e-5)
+
+
+def test_predictions_may_be_longer_than_the_labels_and_wild_beyond_them():
+    longer = np.concatenate([LOGITS, np.full((B, 2, V), np.nan, "float32")], 1)
+    loss = SequenceCrossEntropy()
+    np.testing.assert_allclose(loss(ragged(LABELS), longer), loss(LABELS, LOGITS), rtol=1e-6)
+
+
+def test_the_loss_of_no_real_step_is_zero():
+    assert SequenceCrossEntropy()(np.zeros((B, T), "int32"), LOGITS) == 0
+
+
+@pytest.mark.parametrize("form", [tf.constant, ragged])
+def test_accuracy_counts_real_steps_only(form):
+    accuracy = SequenceAccuracy()
+    accuracy.update_state(form(LABELS), LOGITS)
+    real = np.arange(T) < np.array(LENGTHS)[:, None]
+    right = (LOGITS.argmax(-1) == LABELS)[real]
+    np.testing.assert_allclose(accuracy.result(), right.mean(), rtol=1e-6)
+
+
+def test_a_model_with_ragged_inputs_and_ragged_targets_learns_through_fit():
+    inputs = keras.Input((None,), dtype="int32", ragged=True)
+    model = keras.Model(inputs, keras.layers.Dense(V)(TokenEmbedding(V, 11)(inputs)))
+    loss, accuracy = SequenceCrossEntropy(), SequenceAccuracy()
+    model.compile(keras.optimizers.Adam(0.1), loss=loss, metrics=[accuracy])
+    data = tf.data.Dataset.from_tensors((ragged(LABELS), ragged((LABELS + 1) % V))).repeat(40)
+    history = model.fit(data, epochs=2, shuffle=False, verbose=0)
+    assert history.history["sequence_accuracy"][1] == 1
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.get_config() == loss.get_config()
