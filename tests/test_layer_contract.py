@@ -1,7 +1,8 @@
 """What every public layer can do, one table for all of them.
 
-Config round trip, `.keras` file, SavedModel, a gradient for every weight, symbolic shape = eager
-shape, mixed precision, ragged = padded, and nothing changed by padding.
+Config round trip, `.keras` file, SavedModel for TensorFlow 2 and for a session, a gradient for
+every weight, symbolic shape = eager shape, mixed precision, ragged = padded, nothing changed by
+padding, zeros for rows without a real step, and batches and lengths of one and none.
 """
 
 import dataclasses
@@ -284,8 +285,18 @@ def test_a_functional_model_survives_a_file_and_a_saved_model(name, tmp_path):
     archive.write_out(str(tmp_path / "saved_model"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "saved_model"))
     answer = served.serve({key: tf.constant(x) for key, x in values.items()})
-    for key in expected:
-        np.testing.assert_allclose(floats([answer[key]])[0], floats([expected[key]])[0], atol=1e-5)
+    assert_equal(floats(answer[key] for key in expected), floats(expected.values()))
+    session = session_answer(tmp_path / "saved_model", values)
+    assert_equal([session[key] for key in expected], floats(expected.values()))
+
+
+def session_answer(path, values):
+    """What a SavedModel answers to a TensorFlow 1 session, which is how servers load it."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(path))
+        signature = loaded.signature_def["serve"]
+        names = {key: info.name for key, info in signature.outputs.items()}
+        return session.run(names, {signature.inputs[k].name: values[k] for k in signature.inputs})
 
 
 @every_layer
@@ -323,11 +334,12 @@ def test_symbolic_and_eager_shapes_agree(name):
 
 
 @every_layer
-def test_mixed_bfloat16_gives_bfloat16_close_to_float32(name):
+@pytest.mark.parametrize("half_type", ["bfloat16", "float16"])
+def test_mixed_precision_gives_numbers_close_to_float32(name, half_type):
     case = CASES[name]
     layer, values = case.make(), inputs_of(case)
     expected = call(layer, values)
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(f"mixed_{half_type}")
     try:
         half = case.make()
         outputs = call(half, values)
@@ -336,7 +348,7 @@ def test_mixed_bfloat16_gives_bfloat16_close_to_float32(name):
     half.set_weights(layer.get_weights())
     outputs = call(half, values)
     for x, y in zip(outputs, expected, strict=True):
-        assert x.dtype == (tf.bfloat16 if y.dtype.is_floating else y.dtype)
+        assert x.dtype == (tf.as_dtype(half_type) if y.dtype.is_floating else y.dtype)
     assert all(variable.dtype == "float32" for variable in half.trainable_variables)
     assert_equal(floats(outputs), floats(expected), atol=0.1)
 
@@ -361,12 +373,56 @@ def test_garbage_in_the_padding_changes_nothing(name):
     assert_equal(real_steps(case, call(layer, dirty)), real_steps(case, expected))
 
 
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.ragged])
+def test_a_functional_model_takes_a_ragged_input(name):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    expected = call(layer, values)
+    given = {key: tf.constant(x) for key, x in values.items() if key != case.mask}
+    inputs = {
+        key: keras.Input((None, *x.shape[2:]), dtype=x.dtype.name, ragged=key == case.padded)
+        for key, x in given.items()
+    }
+    outputs = tf.nest.flatten(layer(**inputs))
+    model = keras.Model(inputs, {f"output_{i}": x for i, x in enumerate(outputs)})
+    given[case.padded] = tf.RaggedTensor.from_tensor(values[case.padded], LENGTHS)
+    answer = tf.function(model)(given)
+    assert_equal(real_steps(case, answer.values()), real_steps(case, expected))
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.mask])
-def test_rows_that_are_all_padding_give_finite_numbers(name):
+def test_a_row_without_a_real_step_gives_zeros_and_leaves_the_others_alone(name):
     case = CASES[name]
     layer, values = case.make(), inputs_of(case)
     expected = call(layer, values)
     values[case.mask] = np.stack([MASK[0], np.zeros(S, bool)])
-    for x, y in zip(floats(call(layer, values)), floats(expected), strict=True):
+    outputs = floats(call(layer, values))
+    for x, y in zip(outputs, expected, strict=True):
         assert np.isfinite(x).all()
-        np.testing.assert_allclose(x[0], y[0], atol=1e-5)
+        np.testing.assert_allclose(x[0], floats([y])[0][0], atol=1e-5)
+        # What has the steps of the padded argument on an axis: memory, masks, attention weights.
+        if S in x.shape[1:]:
+            np.testing.assert_array_equal(x[1], np.zeros_like(x[1]))
+
+
+def cut(values, rows, steps):
+    """The first rows and steps of every argument."""
+    return {key: x[:rows, :steps] for key, x in values.items()}
+
+
+@every_layer
+@pytest.mark.parametrize(("rows", "steps"), [(1, S), (B, 1), (1, 1), (B, 0)])
+def test_one_and_none_are_numbers_of_rows_and_steps_too(name, rows, steps):
+    case = CASES[name]
+    layer, values = case.make(), inputs_of(case)
+    whole = call(layer, values)
+    shapes = [x.shape for x in whole]
+    small = cut(values, rows, steps)
+    compiled = tf.function(lambda values: call(layer, values))
+    for outputs in (call(layer, small), compiled(small)):
+        for x, shape in zip(outputs, shapes, strict=True):
+            assert len(x.shape) == len(shape)
+            assert x.shape[0] == rows
+            assert np.isfinite(floats([x])[0]).all()
+    if steps == S:
+        assert_equal(floats(call(layer, small)), [x[:rows] for x in floats(whole)])
