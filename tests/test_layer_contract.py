@@ -380,7 +380,9 @@ def test_a_functional_model_takes_a_ragged_input(name):
     expected = call(layer, values)
     given = {key: tf.constant(x) for key, x in values.items() if key != case.mask}
     inputs = {
-        key: keras.Input((None, *x.shape[2:]), dtype=x.dtype.name, ragged=key == case.padded)
+        key: keras.Input(
+            (None, *x.shape[2:]), dtype=x.dtype.name, name=key, ragged=key == case.padded
+        )
         for key, x in given.items()
     }
     outputs = tf.nest.flatten(layer(**inputs))
