@@ -2,6 +2,7 @@
 
 from kzoo import zoo
 from kzoo.export import load
+from kzoo.layers import masking
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -56,5 +57,6 @@ __all__ = [
     "beam_search",
     "greedy_search",
     "load",
+    "masking",
     "zoo",
 ]

@@ -132,6 +132,12 @@ def load(path):
     Raises:
         FileNotFoundError: `path` does not exist.
         ValueError: `path` is not a SavedModel, or not one of kzoo's for texts.
+
+    Example:
+
+    >>> translate = kzoo.load("saved_models/demo-en-de")  # doctest: +SKIP
+    >>> translate("Turn off the light.")  # doctest: +SKIP
+    'Schalte das Licht aus.'
     """
     path = Path(path)
     if not path.exists():

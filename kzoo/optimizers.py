@@ -19,6 +19,12 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: if one of them is not positive.
+
+    Example:
+
+    >>> rate = kzoo.InverseSquareRoot(peak=0.1, warmup_steps=4)
+    >>> [round(float(rate(step)), 3) for step in (0, 1, 3, 15)]
+    [0.025, 0.05, 0.1, 0.05]
     """
 
     def __init__(self, peak, warmup_steps):
@@ -47,6 +53,14 @@ class FusedAdam(keras.optimizers.Adam):
 
     Kingma & Ba (2015), https://arxiv.org/abs/1412.6980, section 2. The same numbers, arguments and
     saved variables; a sparse gradient or `amsgrad` goes Keras's way.
+
+    Example:
+
+    >>> optimizer = kzoo.FusedAdam(learning_rate=0.1)
+    >>> w = keras.Variable([1.0, 2.0])
+    >>> optimizer.apply([tf.constant([0.5, -3.0])], [w])
+    >>> w.numpy().round(4)
+    array([0.9, 2.1], dtype=float32)
     """
 
     def update_step(self, gradient, variable, learning_rate):

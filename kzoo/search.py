@@ -30,6 +30,11 @@ class SearchResult(NamedTuple):
     A finished hypothesis has `length + 1` ids, the last one `end_id`. One that filled all L slots
     without an end is ranked with the others by the same formula and has `length == L`. When a row
     has fewer than K hypotheses of non-zero probability, the rest score -inf, with ids and length 0.
+
+    Example:
+
+    >>> kzoo.SearchResult._fields
+    ('ids', 'scores', 'log_probs', 'lengths', 'weights')
     """
 
     ids: tf.Tensor  # (B, K, L) int32: generated tokens, the end included, then 0
@@ -167,6 +172,18 @@ def beam_search(
 
     Raises:
         ValueError: an argument, or what `step` returns, breaks one of the rules above.
+
+    Example:
+
+    >>> p = tf.constant([[0, 0, 0.6, 0.4], [0, 0, 0, 1], [0, 0, 0.1, 0.9], [0, 0, 0.2, 0.8]])
+    >>> def step(ids, state, position):  # a Markov chain: 2 is the end, each row a token before
+    ...     return tf.math.log(tf.gather(p, ids)), state
+    >>> found = kzoo.beam_search(step, (), tf.constant([0]), end_id=2, beam_size=2, max_length=3)
+    >>> found.ids.numpy()
+    array([[[2, 0, 0],
+            [3, 3, 3]]], dtype=int32)
+    >>> tf.exp(found.log_probs).numpy().round(3)
+    array([[0.6  , 0.256]], dtype=float32)
     """
     _check_options(end_id, beam_size, max_length, min_length, length_penalty)
     start_ids, state = _checked_tensors(start_ids, state)
@@ -245,6 +262,13 @@ def greedy_search(step, state, start_ids, *, end_id, max_length, min_length=0, l
 
     Returns:
         `SearchResult` with K = 1.
+
+    Example:
+
+    >>> def step(ids, state, position):  # 2 is the end, and follows 3 follows 1
+    ...     return 9.0 * tf.one_hot(tf.gather([0, 3, 0, 2], ids), 4), state
+    >>> kzoo.greedy_search(step, (), tf.constant([1]), end_id=2, max_length=4).ids.numpy()
+    array([[[3, 2, 0, 0]]], dtype=int32)
     """
     return beam_search(
         step,

@@ -16,11 +16,7 @@ from kzoo.text import END_ID, START_ID
 class Seq2Seq(keras.Model):
     """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
 
-    Train it with plain `compile` and `fit`; the loss is built in:
-
-        model.compile(keras.optimizers.Adam(1e-3))
-        model.fit(batching.token_batches(corpus, batch_tokens=4096, seed=0), shuffle=False)
-        model.generate(source_ids, beam_size=4).ids
+    Train it with plain `compile` and `fit`; the loss is built in.
 
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
@@ -36,6 +32,21 @@ class Seq2Seq(keras.Model):
     Returns:
         dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D). `compute_loss` reads
         "hidden"; in a graph, logits that nobody reads cost nothing.
+
+    Example:
+
+    >>> embedding = kzoo.TokenEmbedding(20, 8)
+    >>> model = kzoo.Seq2Seq(
+    ...     kzoo.TransformerEncoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...     kzoo.TransformerDecoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...     kzoo.VocabularyHead(20, 8, tied=embedding),
+    ... )
+    >>> model.compile(keras.optimizers.Adam(1e-3))
+    >>> source, target = tf.constant([[7, 8, 9, 2]]), tf.constant([[9, 8, 7, 2]])
+    >>> shifted = tf.constant([[1, 9, 8, 7]])  # teacher forcing; see kzoo.batching
+    >>> history = model.fit({"source": source, "target": shifted}, target, verbose=0)
+    >>> model.generate(source, beam_size=2, max_length=6).ids.shape
+    TensorShape([1, 2, 6])
     """
 
     def __init__(
@@ -126,6 +137,10 @@ class Seq2Seq(keras.Model):
             What the decoder's steps read, B rows.
         """
         memory, memory_mask, *_ = self.encoder(source, training=False)
+        if not self.decoder.built:
+            self.decoder(
+                tf.fill([tf.shape(memory)[0], 1], START_ID), memory, memory_mask=memory_mask
+            )
         return self.decoder.prepare(memory, memory_mask)
 
     def generate(self, source, *, beam_size=4, max_length=128, min_length=0, length_penalty=0.6):

@@ -2,6 +2,15 @@
 
 Each function takes the two tokenizers and returns an untrained `Seq2Seq`. With one and the same
 tokenizer on both sides, source and target share their vocabulary, and so the embedding.
+
+Example:
+
+>>> letters = kzoo.CharacterTokenizer.learn(["abc"], vocabulary_size=10)
+>>> model = kzoo.zoo.rnn_luong(letters, letters, units=8)
+>>> model.compile(kzoo.FusedAdam(0.01))
+>>> found = model.generate(letters.tokenize(["ab", "c"]), beam_size=2, max_length=5)
+>>> found.ids.shape
+TensorShape([2, 2, 5])
 """
 
 from kzoo.layers.attention import BahdanauAttention, FixedContext, LuongAttention

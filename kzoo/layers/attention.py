@@ -50,8 +50,12 @@ class Attention(keras.layers.Layer):
     """What a decoder that goes step by step needs of every attention layer.
 
     This is the whole of it for a layer that answers each query by itself. One whose answer
-    depends on the step before overrides both methods.
+    depends on the step before overrides `initial_state` and `step`.
     """
+
+    def compute_mask(self, query, previous_mask=None):
+        """The context carries the query's mask."""
+        return masking.carried_mask(query, previous_mask)
 
     def initial_state(self, memory_mask):
         """Returns the state before step 0: nested tensors with B rows, or () for none.

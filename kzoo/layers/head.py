@@ -23,14 +23,22 @@ class TokenEmbedding(keras.layers.Layer):
         ids: (B, T) int, dense or ragged.
 
     Returns:
-        (B, T, D), dense; padding ids get a row like all others and are masked later.
+        (B, T, D), dense. It carries the mask of the ids for Keras, as that of
+        keras.layers.Embedding(mask_zero=True) does; padding ids get a row like all others.
 
     Raises:
         ValueError: if a size is not positive.
+
+    Example:
+
+    >>> embedding = kzoo.TokenEmbedding(vocabulary_size=10, units=4)
+    >>> embedding(tf.ragged.constant([[4, 5, 2], [6, 2]])).shape
+    TensorShape([2, 3, 4])
     """
 
     def __init__(self, vocabulary_size, units, scale=False, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if vocabulary_size < 1 or units < 1:
             raise ValueError(
                 f"`vocabulary_size` and `units` must be at least 1, "
@@ -53,6 +61,11 @@ class TokenEmbedding(keras.layers.Layer):
         # Rows are cast after the lookup: casting the table would touch all V rows.
         rows = tf.cast(tf.gather(self.embeddings.value, ids), self.compute_dtype)
         return rows * tf.cast(self.units**0.5, rows.dtype) if self.scale else rows
+
+    def compute_mask(self, ids, previous_mask=None):
+        if isinstance(ids, keras.KerasTensor):
+            return previous_mask  # found when the functional model runs
+        return masking.to_dense(ids, previous_mask)[1]
 
     def compute_output_shape(self, ids_shape):
         return (*ids_shape, self.units)
@@ -157,12 +170,20 @@ class VocabularyHead(keras.layers.Layer):
     Raises:
         ValueError: if a size is not positive, `label_smoothing` is outside [0, 1), or the tied
             weight has another shape.
+
+    Example:
+
+    >>> embedding = kzoo.TokenEmbedding(vocabulary_size=10, units=4)
+    >>> head = kzoo.VocabularyHead(10, 4, tied=embedding)
+    >>> head(tf.ones((2, 3, 4))).shape
+    TensorShape([2, 3, 10])
     """
 
     def __init__(
         self, vocabulary_size, units, tied=None, use_bias=True, label_smoothing=0.0, **kwargs
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if vocabulary_size < 3 or units < 1:
             raise ValueError(
                 f"`vocabulary_size` must be at least 3 and `units` at least 1, "

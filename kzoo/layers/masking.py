@@ -3,6 +3,13 @@
 Masks are boolean and True marks what is real. Axis letters: B batch, T target steps,
 S source steps, D features. Everything else in kzoo builds on these functions; they build on
 TensorFlow alone.
+
+Example:
+
+>>> dense, mask = kzoo.masking.to_dense(tf.ragged.constant([[1.0, 3.0], [5.0]])[..., None])
+>>> kzoo.masking.masked_mean(dense, mask).numpy()
+array([[2.],
+       [5.]], dtype=float32)
 """
 
 import tensorflow as tf
@@ -21,6 +28,14 @@ def to_dense(x, mask=None):
 
     Returns:
         dense: (B, S, ...), zeros in the padding. mask: (B, S) bool.
+
+    Example:
+
+    >>> dense, mask = kzoo.masking.to_dense(tf.ragged.constant([[4, 0, 5], [6]]))
+    >>> dense.numpy(), mask.numpy()
+    (array([[4, 0, 5],
+           [6, 0, 0]], dtype=int32), array([[ True,  True,  True],
+           [ True, False, False]]))
     """
     if isinstance(x, tf.RaggedTensor):
         dense = x.to_tensor()
@@ -40,6 +55,31 @@ def _dense_mask(mask):
     return tf.cast(mask, tf.bool)
 
 
+def carried_mask(x, mask=None):
+    """Returns the mask for Keras to pass on with what a layer makes of x step by step.
+
+    A layer that turns a RaggedTensor into a padded tensor must say where the padding is, or the
+    next layer takes it for real: `compute_mask` of every such layer is this function.
+
+    Args:
+        x: (B, S, ...) dense or ragged.
+        mask: (B, S) bool that Keras knows of `x`, or None.
+
+    Returns:
+        (B, S) bool, or None where nothing is known to be padding. Of a KerasTensor nothing is
+        known yet; a functional model comes back when it runs.
+    """
+    if isinstance(x, tf.RaggedTensor):
+        return to_dense(x, mask)[1]
+    return mask
+
+
+def carry_mask(x, mask):
+    """Gives a tensor its mask for Keras to pass on, and returns it."""
+    x._keras_mask = mask
+    return x
+
+
 def to_ragged(dense, mask):
     """Returns the real steps of a padded tensor as a RaggedTensor, the inverse of `to_dense`.
 
@@ -49,6 +89,12 @@ def to_ragged(dense, mask):
 
     Returns:
         (B, None, ...) RaggedTensor: each row holds its real steps in order.
+
+    Example:
+
+    >>> ids = tf.constant([[4, 5], [6, 0]])
+    >>> kzoo.masking.to_ragged(ids, kzoo.masking.padding_mask(ids))
+    <tf.RaggedTensor [[4, 5], [6]]>
     """
     return tf.ragged.boolean_mask(dense, mask)
 
@@ -79,6 +125,33 @@ def causal_mask(length, memory_length=None):
     return tf.range(length)[:, None] >= memory_steps[None, :]
 
 
+def window_mask(length, window, memory_length=None):
+    """Returns the mask that lets step t look at memory steps t - window ... t + window only.
+
+    Args:
+        length: int, T.
+        window: int, steps on either side.
+        memory_length: int, S; None means T.
+
+    Returns:
+        (T, S) bool. `window_mask(...) & causal_mask(...)` looks back alone.
+
+    Raises:
+        ValueError: if `window` is negative.
+
+    Example:
+
+    >>> kzoo.masking.window_mask(3, window=1).numpy().astype(int)
+    array([[1, 1, 0],
+           [1, 1, 1],
+           [0, 1, 1]])
+    """
+    if window < 0:
+        raise ValueError(f"`window` must not be negative, got window={window}.")
+    memory_steps = tf.range(length if memory_length is None else memory_length)
+    return tf.abs(tf.range(length)[:, None] - memory_steps[None, :]) <= window
+
+
 def masked_softmax(scores, mask):
     """softmax over the last axis among the allowed places; exactly 0 at all others.
 
@@ -91,6 +164,11 @@ def masked_softmax(scores, mask):
 
     Returns:
         (..., S): rows sum to 1, or to 0 where nothing is allowed.
+
+    Example:
+
+    >>> kzoo.masking.masked_softmax(tf.zeros(4), tf.constant([True, False, True, False])).numpy()
+    array([0.5, 0. , 0.5, 0. ], dtype=float32)
     """
     x = tf.cast(scores, tf.float32)
     if mask is None:
