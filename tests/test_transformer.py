@@ -289,7 +289,8 @@ def test_a_config_holds_the_arguments_of_the_constructor(make):
     }
     assert {name: config[name] for name in expected} == expected
     rest = set(config) - set(expected)
-    assert rest == {"embedding", "positions", "name", "trainable", "dtype"}
+    added = {"embedding", "positions", "num_key_value_heads", "attention_positions"}
+    assert rest == added | {"name", "trainable", "dtype"}
 
 
 def test_encoder_and_decoder_can_share_one_embedding():
