@@ -151,10 +151,10 @@ def rotate(heads, positions, base=10000.0):
 
 
 def relative_buckets(distances, num_buckets=32, max_distance=128, bidirectional=True):
-    """Returns the bucket of each distance, as T5 has them: n buckets for each direction, where
+    """Returns the bucket of each distance, as T5 has them: n for each direction, m = floor(n / 2):
 
-        bucket(x) = x                                                                 for x < n / 2
-        bucket(x) = min(n - 1, n/2 + floor(n/2 log(x / (n/2)) / log(max_distance / (n/2))))   above
+        bucket(x) = x                                                                  for x < m
+        bucket(x) = min(n - 1, m + floor((n - m) log(x / m) / log(max_distance / m)))  above
 
     If bidirectional, n is num_buckets / 2, x is |distance|, and n is added for distances above 0.
     If not, n is num_buckets and x is max(-distance, 0). Raffel et al. (2020),
@@ -171,14 +171,18 @@ def relative_buckets(distances, num_buckets=32, max_distance=128, bidirectional=
     """
     count = num_buckets // 2 if bidirectional else num_buckets
     exact = count // 2
-    scale = (count - exact) / math.log(max_distance / exact)
-    # A table from integers: floor(log) in the graph would depend on the last bit of the log.
-    table = [
-        x if x < exact else min(count - 1, exact + int(math.log(x / exact) * scale))
-        for x in range(max_distance + 1)
-    ]
+    wide = count - exact
+
+    def bucket(x):
+        if x < exact:
+            return x
+        # The floor of the quotient of logarithms, from whole numbers: it would hang on a last bit.
+        limit = exact**wide
+        return exact + sum(x**wide * exact**k >= limit * max_distance**k for k in range(1, wide))
+
+    table = tf.constant([bucket(x) for x in range(max_distance + 1)], tf.int32)
     past = tf.abs(distances) if bidirectional else tf.maximum(-distances, 0)
-    buckets = tf.gather(tf.constant(table, tf.int32), tf.minimum(past, max_distance))
+    buckets = tf.gather(table, tf.minimum(past, max_distance))
     return buckets + count * tf.cast(distances > 0, tf.int32) if bidirectional else buckets
 
 
