@@ -434,6 +434,17 @@ def test_a_config_holds_the_arguments_of_the_constructor(make):
     assert rest == added | {"name", "trainable", "dtype"}
 
 
+@pytest.mark.parametrize("make", [make_encoder, make_decoder])
+def test_a_config_from_before_attention_positions_still_loads(make):
+    stack = make()
+    config = stack.get_config()
+    del config["num_key_value_heads"], config["attention_positions"]
+    copy = type(stack).from_config(config)
+    copy.build(*([(B, S)] if make is make_encoder else [(B, T), (B, S, M)]))
+    assert [v.shape for v in copy.weights] == [v.shape for v in stack.weights]
+    assert copy.attention_positions is None
+
+
 def test_encoder_and_decoder_can_share_one_embedding():
     embedding = TokenEmbedding(V, D)
     encoder = TransformerEncoder(embedding, 1, H, U)
