@@ -13,7 +13,13 @@ from kzoo.layers.attention import (
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
+from kzoo.layers.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import (
     TransformerDecoder,
@@ -28,6 +34,7 @@ from kzoo.seq2seq import Seq2Seq
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 __all__ = [
+    "AlibiPositions",
     "AttentionDecoder",
     "BahdanauAttention",
     "CharacterTokenizer",
@@ -41,6 +48,8 @@ __all__ = [
     "MonotonicAttention",
     "MultiHeadAttention",
     "RecurrentEncoder",
+    "RelativePositions",
+    "RotaryPositions",
     "SearchResult",
     "Seq2Seq",
     "SequenceAccuracy",

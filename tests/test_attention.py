@@ -16,6 +16,7 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
+from kzoo.layers.positions import AlibiPositions, RelativePositions, RotaryPositions
 
 B, T, S, DQ, DM, U = 2, 3, 5, 7, 11, 13
 H, KEY = 2, 3
@@ -38,6 +39,12 @@ LAYERS = {
     "location_aware": lambda: LocationAwareAttention(U, filters=2, width=3),
     "fixed_context": lambda: FixedContext(),
     "multi_head": lambda: MultiHeadAttention(H, KEY),
+    "multi_head_grouped": lambda: MultiHeadAttention(4, KEY, num_key_value_heads=2),
+    "multi_head_rotary": lambda: MultiHeadAttention(H, 4, positions=RotaryPositions()),
+    "multi_head_relative": lambda: MultiHeadAttention(H, KEY, positions=RelativePositions()),
+    "multi_query_alibi": lambda: MultiHeadAttention(
+        3, KEY, num_key_value_heads=1, positions=AlibiPositions()
+    ),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
@@ -400,6 +407,54 @@ def test_multi_head_attention_equals_that_of_pytorch(causal):
     np.testing.assert_allclose(context, expected.numpy(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_key_value_heads", [1, 2, 3, 6])
+def test_grouped_query_attention_gives_each_head_the_keys_of_its_group(num_key_value_heads):
+    layer = MultiHeadAttention(6, KEY, num_key_value_heads=num_key_value_heads)
+    query, memory = random(B, T, DQ), random(B, S, DM, seed=1)
+    layer.build(query.shape, memory.shape)
+    for index, variable in enumerate(layer.trainable_variables):
+        variable.assign(random(*variable.shape, seed=index + 2))
+    w = values(layer)
+    keys, vals = np.split(memory @ w["W_kv"] + w["b_kv"], 2, axis=-1)
+    queries = (query @ w["W_q"] + w["b_q"]).reshape(B, T, 6, KEY)
+    keys = keys.reshape(B, S, num_key_value_heads, KEY)
+    vals = vals.reshape(B, S, num_key_value_heads, KEY)
+    context, weights = layer(query, memory, MASK)
+    read = np.zeros((B, T, 6, KEY))
+    for head in range(6):
+        group = head * num_key_value_heads // 6
+        scores = np.einsum("btd,bsd->bts", queries[:, :, head], keys[:, :, group]) / np.sqrt(KEY)
+        np.testing.assert_allclose(weights[:, head], softmax(scores), atol=1e-5)
+        read[:, :, head] = softmax(scores) @ vals[:, :, group]
+    expected = read.reshape(B, T, -1) @ w["W_o"] + w["b_o"]
+    np.testing.assert_allclose(context, expected, atol=1e-4)
+    for projected in layer.project(memory):
+        assert projected.shape == (B, num_key_value_heads, S, KEY)
+
+
+def test_grouped_query_attention_equals_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    layer, query, memory = make("multi_head_grouped")
+    w = values(layer)
+    queries = (query @ w["W_q"] + w["b_q"]).reshape(B, T, 4, KEY).transpose(0, 2, 1, 3)
+    read = torch.nn.functional.scaled_dot_product_attention(
+        torch.tensor(queries),
+        *(torch.tensor(x.numpy()) for x in layer.project(memory)),
+        attn_mask=torch.tensor(MASK[:, None, None, :]),
+        enable_gqa=True,
+    )
+    read = read.numpy().transpose(0, 2, 1, 3).reshape(B, T, 4 * KEY)
+    context, _ = layer(query, memory, MASK)
+    np.testing.assert_allclose(context, read @ w["W_o"] + w["b_o"], atol=1e-5, rtol=1e-5)
+
+
+def test_causal_attention_from_a_start_sees_the_memory_up_to_each_query():
+    layer, query, memory = make("multi_head")
+    _, weights = layer(query, memory, causal=True, start=1)
+    seen = np.arange(S) <= 1 + np.arange(T)[:, None]
+    np.testing.assert_array_equal(weights.numpy() > 0, np.broadcast_to(seen, (B, H, T, S)))
+
+
 @every_layer
 def test_keys_made_ahead_change_nothing(name):
     layer, query, memory = make(name)
@@ -528,6 +583,16 @@ def test_keras_fills_the_mask_in(name):
             lambda: MultiHeadAttention(H, 0),
         ),
         ("`dropout` must lie in [0, 1), got dropout=1.", lambda: MultiHeadAttention(H, KEY, 1)),
+        (
+            "`num_heads` must be a multiple of `num_key_value_heads`, "
+            "got num_heads=5, num_key_value_heads=2.",
+            lambda: MultiHeadAttention(5, KEY, num_key_value_heads=2),
+        ),
+        (
+            "`num_heads` must be a multiple of `num_key_value_heads`, "
+            "got num_heads=2, num_key_value_heads=0.",
+            lambda: MultiHeadAttention(H, KEY, num_key_value_heads=0),
+        ),
     ],
 )
 def test_a_bad_argument_is_named_with_its_rule_and_value(message, make_layer):

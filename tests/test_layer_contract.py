@@ -23,7 +23,13 @@ from kzoo.layers.attention import (
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
+from kzoo.layers.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import (
     FeedForward,
@@ -96,6 +102,24 @@ CASES = {
     "MultiHeadAttention": Case(
         lambda: MultiHeadAttention(2, 5, dropout=0.1), ATTEND, "memory", "memory_mask"
     ),
+    "MultiHeadAttention rotary": Case(
+        lambda: MultiHeadAttention(3, 4, positions=RotaryPositions()),
+        ATTEND,
+        "memory",
+        "memory_mask",
+    ),
+    "MultiHeadAttention relative": Case(
+        lambda: MultiHeadAttention(2, 5, positions=RelativePositions(8, max_distance=4)),
+        ATTEND,
+        "memory",
+        "memory_mask",
+    ),
+    "MultiHeadAttention ALiBi, grouped": Case(
+        lambda: MultiHeadAttention(6, 4, num_key_value_heads=2, positions=AlibiPositions()),
+        ATTEND,
+        "memory",
+        "memory_mask",
+    ),
     "SinusoidalPositions": Case(SinusoidalPositions, {"x": (S, M)}, "x", aligned=True),
     "LearnedPositions": Case(lambda: LearnedPositions(S), {"x": (S, M)}, "x", aligned=True),
     "TokenEmbedding": Case(
@@ -165,6 +189,24 @@ CASES = {
         "memory",
         "memory_mask",
     ),
+    "TransformerEncoderBlock rotary": Case(
+        lambda: TransformerEncoderBlock(3, U, attention_positions=RotaryPositions()),
+        {"x": (S, D)},
+        "x",
+        "mask",
+        aligned=True,
+    ),
+    "TransformerDecoderBlock relative, grouped": Case(
+        lambda: TransformerDecoderBlock(
+            2,
+            U,
+            num_key_value_heads=1,
+            attention_positions=RelativePositions(4, max_distance=5, bidirectional=False),
+        ),
+        {"x": (T, D)} | MEMORY,
+        "memory",
+        "memory_mask",
+    ),
     "TransformerEncoder": Case(
         lambda: TransformerEncoder(embed(), 2, 2, U, dropout=0.1, norm_first=True),
         {"source": (S, None)},
@@ -172,8 +214,43 @@ CASES = {
         "source_mask",
         aligned=True,
     ),
+    "TransformerEncoder relative, grouped": Case(
+        lambda: TransformerEncoder(
+            embed(),
+            2,
+            2,
+            U,
+            num_key_value_heads=1,
+            attention_positions=RelativePositions(8, max_distance=5),
+        ),
+        {"source": (S, None)},
+        "source",
+        "source_mask",
+        aligned=True,
+    ),
     "TransformerDecoder": Case(
         lambda: TransformerDecoder(embed(), 2, 2, U), DECODE, "memory", "memory_mask"
+    ),
+    "TransformerDecoder rotary, grouped": Case(
+        lambda: TransformerDecoder(
+            embed(), 2, 3, U, num_key_value_heads=1, attention_positions=RotaryPositions()
+        ),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
+    "TransformerDecoder relative": Case(
+        lambda: TransformerDecoder(
+            embed(),
+            2,
+            2,
+            U,
+            positions=LearnedPositions(T),
+            attention_positions=RelativePositions(4, max_distance=5, bidirectional=False),
+        ),
+        DECODE,
+        "memory",
+        "memory_mask",
     ),
 }
 every_layer = pytest.mark.parametrize("name", CASES)

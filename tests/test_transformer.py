@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from kzoo.layers.head import TokenEmbedding
-from kzoo.layers.positions import LearnedPositions
+from kzoo.layers.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryPositions,
+)
 from kzoo.layers.transformer import (
     FeedForward,
     TransformerDecoder,
@@ -25,6 +30,15 @@ IDS = np.array([[1, 4, 5, 6], [1, 7, 8, 9]])
 
 either_norm = pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
 either_positions = pytest.mark.parametrize("learned", [False, True], ids=["sinusoidal", "learned"])
+
+
+ATTENTION_POSITIONS = {
+    "rotary": RotaryPositions,
+    "relative": lambda: RelativePositions(8, max_distance=5),
+    "relative to the past": lambda: RelativePositions(4, max_distance=3, bidirectional=False),
+    "alibi": AlibiPositions,
+}
+every_scheme = pytest.mark.parametrize("scheme", ATTENTION_POSITIONS)
 
 
 def random(*shape, seed=0):
@@ -228,6 +242,36 @@ def test_decoding_step_by_step_equals_the_whole(norm_first, learned):
     )
 
 
+@either_norm
+@every_scheme
+@pytest.mark.parametrize("learned", [False, True], ids=["attention only", "both"])
+@pytest.mark.parametrize("num_heads, num_key_value_heads", [(3, None), (3, 1)])
+def test_decoding_with_attention_positions_step_by_step_equals_the_whole(
+    norm_first, scheme, learned, num_heads, num_key_value_heads
+):
+    decoder = TransformerDecoder(
+        TokenEmbedding(V, D),
+        2,
+        num_heads,
+        U,
+        norm_first=norm_first,
+        positions=LearnedPositions(T) if learned else None,
+        num_key_value_heads=num_key_value_heads,
+        attention_positions=ATTENTION_POSITIONS[scheme](),
+    )
+    decoder.build((B, T), (B, S, M))
+    randomized(decoder)
+    prepared = decoder.prepare(MEMORY, MASK)
+    state = decoder.initial_state(prepared, max_length=T + 3)
+    shape = (B, num_key_value_heads or num_heads, T + 3, D // num_heads)
+    assert {tuple(x.shape) for x in tf.nest.flatten(state)} == {shape}
+    expected = decoder(IDS, MEMORY, memory_mask=MASK)
+    assert_close(decode_stepwise(decoder, IDS, prepared, state), expected)
+    positions = decoder.attention_positions
+    positions.rotate, positions.bias = lambda heads, at: heads, lambda here, there: None
+    assert np.abs(decoder(IDS, MEMORY, memory_mask=MASK)[0] - expected[0]).max() > 1e-3
+
+
 def test_the_beams_of_a_source_are_queries_to_one_memory():
     decoder = make_decoder()
     ids = np.random.default_rng(0).integers(1, V, (B * K, T))
@@ -257,6 +301,103 @@ def test_a_later_id_never_changes_an_earlier_hidden(norm_first):
         changed, _ = decoder(later, MEMORY)
         assert_close(changed[:, :t], hidden[:, :t], atol=1e-6)
         assert np.abs(changed[:, t:] - hidden[:, t:]).max() > 1e-3
+
+
+# Positions inside the attention
+
+
+def copy_by_name(layer, other):
+    """Gives `other` the weights of `layer`, but for a table of positions, which it has not."""
+    weights = [v for v in layer.weights if v.name != "E"]
+    for mine, theirs in zip(weights, other.weights, strict=True):
+        theirs.assign(mine)
+
+
+def test_attention_positions_replace_those_added_to_the_input():
+    embedding = TokenEmbedding(V, D)
+    positions = RelativePositions()
+    encoder = TransformerEncoder(embedding, 1, H, U, attention_positions=positions)
+    assert encoder.positions is None
+    memory, _ = encoder(SOURCE)
+    # With a table of zeros there are no positions at all: the order of the source has no effect.
+    backwards, _ = encoder(SOURCE[:, ::-1])
+    assert_close(backwards[:, ::-1], memory)
+    positions.table.assign(random(*positions.table.shape))
+    backwards, _ = encoder(SOURCE[:, ::-1])
+    assert np.abs(backwards[:, ::-1] - encoder(SOURCE)[0]).max() > 1e-2
+
+
+def test_positions_can_be_added_to_the_input_beside_those_inside_attention():
+    attention_positions = RelativePositions()
+    encoder = TransformerEncoder(
+        TokenEmbedding(V, D),
+        1,
+        H,
+        U,
+        positions=LearnedPositions(S),
+        attention_positions=attention_positions,
+    )
+    encoder.build((B, S))
+    plain = TransformerEncoder(TokenEmbedding(V, D), 1, H, U, positions=LearnedPositions(S))
+    plain.build((B, S))
+    copy_by_name(encoder, plain)
+    assert_close(plain(SOURCE)[0], encoder(SOURCE)[0])
+
+
+def test_all_blocks_of_a_stack_share_the_positions_inside_attention():
+    decoder = make_decoder(attention_positions=RelativePositions(bidirectional=False))
+    tables = {id(block.self_attention.positions.table) for block in decoder.blocks}
+    assert tables == {id(decoder.attention_positions.table)}
+    assert all(block.cross_attention.positions is None for block in decoder.blocks)
+    assert [v.shape for v in decoder.weights if v.name == "E"] == [(H, 32)]
+
+
+@every_scheme
+def test_a_stack_with_attention_positions_keeps_them_in_a_file(scheme, tmp_path):
+    positions = ATTENTION_POSITIONS[scheme]()
+    encoder = TransformerEncoder(
+        TokenEmbedding(V, D), 2, 3, U, num_key_value_heads=1, attention_positions=positions
+    )
+    source = keras.Input((None,), dtype="int32")
+    model = keras.Model(source, encoder(source)[0])
+    randomized(encoder)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    copy = loaded.layers[-1]
+    assert {id(block.attention.positions) for block in copy.blocks} == {
+        id(copy.attention_positions)
+    }
+    assert len(copy.weights) == len(encoder.weights)
+    assert_close(loaded(SOURCE), model(SOURCE))
+
+
+@either_norm
+@pytest.mark.parametrize("steps, memory_steps", [(0, 0), (0, 5), (3, 0), (1, 1)])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_stacks_take_sequences_of_length_0_and_1_and_a_batch_of_1(
+    norm_first, steps, memory_steps, policy
+):
+    keras.config.set_dtype_policy(policy)
+    try:
+        settings = {"norm_first": norm_first, "attention_positions": AlibiPositions()}
+        encoder, decoder = make_encoder(**settings), make_decoder(**settings)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+    def run(source, ids, memory):
+        prepared = decoder.prepare(memory)
+        step = decoder.step(
+            tf.ones((1,), tf.int32), decoder.initial_state(prepared, 1), 0, prepared
+        )
+        return [encoder(source)[0], *decoder(ids, memory), *step[:2]]
+
+    source, ids = tf.ones((1, memory_steps), tf.int32), tf.ones((1, steps), tf.int32)
+    arguments = source, ids, MEMORY[:1, :memory_steps]
+    shapes = [(1, memory_steps, D), (1, steps, D), (1, steps, memory_steps)]
+    shapes += [(1, D), (1, memory_steps)]
+    for outputs in (run(*arguments), tf.function(run)(*arguments)):
+        assert [tuple(x.shape) for x in outputs] == shapes
+        assert all(np.isfinite(tf.cast(x, tf.float32)).all() for x in outputs)
 
 
 # Configuration
@@ -289,7 +430,19 @@ def test_a_config_holds_the_arguments_of_the_constructor(make):
     }
     assert {name: config[name] for name in expected} == expected
     rest = set(config) - set(expected)
-    assert rest == {"embedding", "positions", "name", "trainable", "dtype"}
+    added = {"embedding", "positions", "num_key_value_heads", "attention_positions"}
+    assert rest == added | {"name", "trainable", "dtype"}
+
+
+@pytest.mark.parametrize("make", [make_encoder, make_decoder])
+def test_a_config_from_before_attention_positions_still_loads(make):
+    stack = make()
+    config = stack.get_config()
+    del config["num_key_value_heads"], config["attention_positions"]
+    copy = type(stack).from_config(config)
+    copy.build(*([(B, S)] if make is make_encoder else [(B, T), (B, S, M)]))
+    assert [v.shape for v in copy.weights] == [v.shape for v in stack.weights]
+    assert copy.attention_positions is None
 
 
 def test_encoder_and_decoder_can_share_one_embedding():
@@ -337,6 +490,16 @@ def test_a_pre_norm_stack_ends_with_a_norm():
             lambda: TransformerDecoderBlock(5, U).build((B, T, D), (B, S, M)),
             "The number of features must be a multiple of `num_heads`, "
             "got 6 features, num_heads=5.",
+        ),
+        (
+            lambda: TransformerEncoder(TokenEmbedding(V, D), 1, H, U, positions=RotaryPositions()),
+            "`positions` are added to the input; positions for use inside attention are "
+            "`attention_positions`, got positions=<RotaryPositions",
+        ),
+        (
+            lambda: TransformerDecoderBlock(H, U, num_key_value_heads=4).build((B, T, D)),
+            "`num_heads` must be a multiple of `num_key_value_heads`, "
+            "got num_heads=2, num_key_value_heads=4.",
         ),
         (lambda: FeedForward(0), "`hidden_units` must be at least 1, got hidden_units=0."),
     ],

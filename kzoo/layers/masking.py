@@ -111,18 +111,19 @@ def padding_mask(ids):
     return tf.not_equal(ids, 0)
 
 
-def causal_mask(length, memory_length=None):
-    """Returns the mask that lets step t look at steps 0 ... t of the memory only.
+def causal_mask(length, memory_length=None, start=0):
+    """Returns the mask that lets step t look at steps 0 ... start + t of the memory only.
 
     Args:
         length: int, T.
         memory_length: int, S; None means T.
+        start: int, position of step 0.
 
     Returns:
         (T, S) bool.
     """
     memory_steps = tf.range(length if memory_length is None else memory_length)
-    return tf.range(length)[:, None] >= memory_steps[None, :]
+    return start + tf.range(length)[:, None] >= memory_steps[None, :]
 
 
 def window_mask(length, window, memory_length=None):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
-from kzoo.layers.positions import SinusoidalPositions
+from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -98,8 +98,68 @@ class FeedForward(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
+class _Block(keras.layers.Layer):
+    """What the blocks of encoder and decoder have in common: arguments and feed-forward network.
+
+    Its children add the frames of their attentions: `_add_attention_frames`.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        hidden_units,
+        dropout=0.0,
+        norm_first=False,
+        activation="relu",
+        num_key_value_heads=None,
+        attention_positions=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads = num_heads
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+        self.norm_first = norm_first
+        self.activation = activation
+        self.num_key_value_heads = num_key_value_heads
+        self.attention_positions = attention_positions
+        self._add_attention_frames()
+        self.feed_forward = FeedForward(hidden_units, activation, dtype=self.dtype_policy)
+        self.feed_forward_frame = self._frame()
+
+    def _frame(self):
+        return Residual(self.dropout, self.norm_first, dtype=self.dtype_policy)
+
+    def _attention(self, features, positions=None):
+        if features % self.num_heads:
+            raise ValueError(
+                f"The number of features must be a multiple of `num_heads`, "
+                f"got {features} features, num_heads={self.num_heads}."
+            )
+        return MultiHeadAttention(
+            self.num_heads,
+            features // self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            positions=positions,
+            dtype=self.dtype_policy,
+        )
+
+    def _feed(self, x, training=False):
+        """The last sublayer."""
+        y = self.feed_forward(self.feed_forward_frame.enter(x))
+        return self.feed_forward_frame(x, y, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), **_block_config(self)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**sharing.deserialize(config, "attention_positions"))
+
+
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerEncoderBlock(keras.layers.Layer):
+class TransformerEncoderBlock(_Block):
     """Self-attention, then a feed-forward network, each in a residual frame.
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.1.
@@ -110,6 +170,9 @@ class TransformerEncoderBlock(keras.layers.Layer):
         dropout: float in [0, 1), on the output of each sublayer.
         norm_first: bool, pre-norm instead of post-norm.
         activation: of the feed-forward network.
+        num_key_value_heads: int, of MultiHeadAttention; None means `num_heads`.
+        attention_positions: positions of the self-attention, such as RotaryPositions; None for
+            none.
 
     Call arguments:
         x: (B, S, D) float, dense or ragged.
@@ -119,37 +182,22 @@ class TransformerEncoderBlock(keras.layers.Layer):
         (B, S, D), dense. The mask passes through.
 
     Raises:
-        ValueError: if D is not a multiple of `num_heads`.
+        ValueError: if D is not a multiple of `num_heads`, or for what MultiHeadAttention refuses.
+
+    Example:
+        >>> block = kzoo.TransformerEncoderBlock(num_heads=2, hidden_units=16)
+        >>> block(tf.ones((2, 5, 8))).shape
+        TensorShape([2, 5, 8])
     """
 
-    def __init__(
-        self,
-        num_heads,
-        hidden_units,
-        dropout=0.0,
-        norm_first=False,
-        activation="relu",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.num_heads = num_heads
-        self.hidden_units = hidden_units
-        self.dropout = dropout
-        self.norm_first = norm_first
-        self.activation = activation
-        dtype = self.dtype_policy
-        self.attention_frame = Residual(dropout, norm_first, dtype=dtype)
-        self.feed_forward = FeedForward(hidden_units, activation, dtype=dtype)
-        self.feed_forward_frame = Residual(dropout, norm_first, dtype=dtype)
+    def _add_attention_frames(self):
+        self.attention_frame = self._frame()
 
     def build(self, x_shape):
-        key_dim = _key_dim(x_shape[-1], self.num_heads)
-        self.attention = MultiHeadAttention(self.num_heads, key_dim, dtype=self.dtype_policy)
+        self.attention = self._attention(x_shape[-1], self.attention_positions)
         self.attention.build(x_shape, x_shape)
-        self.attention_frame.build(x_shape)
-        self.feed_forward.build(x_shape)
-        self.feed_forward_frame.build(x_shape)
+        for layer in (self.attention_frame, self.feed_forward, self.feed_forward_frame):
+            layer.build(x_shape)
 
     def call(self, x, mask=None, training=False):
         x, mask = masking.to_dense(x, mask)
@@ -157,21 +205,19 @@ class TransformerEncoderBlock(keras.layers.Layer):
         y = self.attention_frame.enter(x)
         y, _ = self.attention(y, memory_mask=mask, keys=self.attention.project(y))
         x = self.attention_frame(x, y, training=training)
-        y = self.feed_forward(self.feed_forward_frame.enter(x))
-        return self.feed_forward_frame(x, y, training=training)
-
-    def get_config(self):
-        return {**super().get_config(), **_block_config(self)}
+        return self._feed(x, training=training)
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerDecoderBlock(keras.layers.Layer):
+class TransformerDecoderBlock(_Block):
     """Causal self-attention, cross-attention, feed-forward network, each in a residual frame.
 
-    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.1.
+    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.1. Both attentions have
+    `num_key_value_heads`; the cross-attention has no positions.
 
     Args:
-        num_heads, hidden_units, dropout, norm_first, activation: as in TransformerEncoderBlock.
+        num_heads, hidden_units, dropout, norm_first, activation, num_key_value_heads,
+            attention_positions: as in TransformerEncoderBlock.
 
     Call arguments:
         x: (B, T, D) float, dense or ragged.
@@ -183,36 +229,22 @@ class TransformerDecoderBlock(keras.layers.Layer):
         y: (B, T, D). weights: (B, H, T, S) of the cross-attention.
 
     Raises:
-        ValueError: if D is not a multiple of `num_heads`.
+        ValueError: if D is not a multiple of `num_heads`, or for what MultiHeadAttention refuses.
+
+    Example:
+        >>> block = kzoo.TransformerDecoderBlock(num_heads=2, hidden_units=16)
+        >>> y, weights = block(tf.ones((2, 3, 8)), tf.ones((2, 5, 7)))
+        >>> y.shape
+        TensorShape([2, 3, 8])
     """
 
-    def __init__(
-        self,
-        num_heads,
-        hidden_units,
-        dropout=0.0,
-        norm_first=False,
-        activation="relu",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.num_heads = num_heads
-        self.hidden_units = hidden_units
-        self.dropout = dropout
-        self.norm_first = norm_first
-        self.activation = activation
-        dtype = self.dtype_policy
-        self.self_frame = Residual(dropout, norm_first, dtype=dtype)
-        self.cross_frame = Residual(dropout, norm_first, dtype=dtype)
-        self.feed_forward = FeedForward(hidden_units, activation, dtype=dtype)
-        self.feed_forward_frame = Residual(dropout, norm_first, dtype=dtype)
+    def _add_attention_frames(self):
+        self.self_frame = self._frame()
+        self.cross_frame = self._frame()
 
     def build(self, x_shape, memory_shape=None):
-        key_dim = _key_dim(x_shape[-1], self.num_heads)
-        dtype = self.dtype_policy
-        self.self_attention = MultiHeadAttention(self.num_heads, key_dim, dtype=dtype)
-        self.cross_attention = MultiHeadAttention(self.num_heads, key_dim, dtype=dtype)
+        self.self_attention = self._attention(x_shape[-1], self.attention_positions)
+        self.cross_attention = self._attention(x_shape[-1])
         self.self_attention.build(x_shape, x_shape)
         self.cross_attention.build(x_shape, memory_shape or x_shape)
         for layer in (self.self_frame, self.cross_frame, self.feed_forward_frame):
@@ -220,7 +252,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         self.feed_forward.build(x_shape)
 
     def project(self, memory):
-        """Returns the cross-attention's keys and values, a pair of (B, H, S, D / H)."""
+        """Returns the cross-attention's keys and values, a pair of (B, Hkv, S, D / H)."""
         return self.cross_attention.project(memory)
 
     def call(self, x, memory=None, memory_mask=None, keys=None, training=False):
@@ -234,15 +266,20 @@ class TransformerDecoderBlock(keras.layers.Layer):
             self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
         )
         x = self.cross_frame(x, y, training=training)
-        y = self.feed_forward(self.feed_forward_frame.enter(x))
-        return self.feed_forward_frame(x, y, training=training), weights
+        return self._feed(x, training=training), weights
+
+    def empty_cache(self, rows, length, dtype):
+        """Returns the cache before the first step: a pair of zeros (rows, Hkv, length, D / H)."""
+        attention = self.self_attention
+        shape = (rows, attention.num_key_value_heads, length, attention.key_dim)
+        return tf.zeros(shape, dtype), tf.zeros(shape, dtype)
 
     def step(self, x, cache, position, keys, memory_mask):
         """One step against the cached keys and values of the steps before.
 
         Args:
             x: (N, D) float.
-            cache: pair of (N, H, L, D / H), keys and values of the self-attention.
+            cache: pair of (N, Hkv, L, D / H), keys and values of the self-attention.
             position: scalar int32.
             keys: from `project(memory)`, B rows.
             memory_mask: (B, S) bool.
@@ -253,32 +290,112 @@ class TransformerDecoderBlock(keras.layers.Layer):
         rows = tf.shape(memory_mask)[0]
         x = x[:, None, :]
         y = self.self_frame.enter(x)
-        slots = tf.range(tf.shape(cache[0])[2])
-        here = (slots == position)[None, None, :, None]
+        here = (tf.range(tf.shape(cache[0])[2]) == position)[None, None, :, None]
         # where, not a slice update, which would be an XLA-only op in a SavedModel.
         cache = tuple(
             tf.where(here, new, old)
-            for new, old in zip(self.self_attention.project(y), cache, strict=True)
+            for new, old in zip(self.self_attention.project(y, position), cache, strict=True)
         )
-        y, _ = self.self_attention(y, memory_mask=(slots <= position)[None, :], keys=cache)
+        y, _ = self.self_attention(y, keys=cache, causal=True, start=position)
         x = self.self_frame(x, y)
         # The K beams of a source are K queries to one memory, which is never copied.
         y = self.cross_frame.enter(x)
         y = tf.reshape(y, (rows, -1, y.shape[-1]))  # (B, K, D)
         y, weights = self.cross_attention(y, memory_mask=memory_mask, keys=keys)
-        x = self.cross_frame(x, tf.reshape(y, tf.shape(x)))
-        y = self.feed_forward(self.feed_forward_frame.enter(x))
-        x = self.feed_forward_frame(x, y)
+        x = self._feed(self.cross_frame(x, tf.reshape(y, tf.shape(x))))
         weights = tf.transpose(weights, (0, 2, 1, 3))  # (B, K, H, S)
-        weights = tf.reshape(weights, (-1, self.num_heads, tf.shape(memory_mask)[1]))
-        return x[:, 0], weights, cache
+        shape = (tf.shape(x)[0], self.num_heads, tf.shape(memory_mask)[1])
+        return x[:, 0], tf.reshape(weights, shape), cache
+
+
+class _Stack(keras.layers.Layer):
+    """What encoder and decoder have in common: embedding, positions, dropout, blocks, last norm.
+
+    Its children say of which class the blocks are: `block_class`.
+    """
+
+    def __init__(
+        self,
+        embedding,
+        num_layers,
+        num_heads,
+        hidden_units,
+        dropout=0.0,
+        norm_first=False,
+        activation="relu",
+        positions=None,
+        num_key_value_heads=None,
+        attention_positions=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        if num_layers < 1:
+            raise ValueError(f"`num_layers` must be at least 1, got num_layers={num_layers}.")
+        if isinstance(positions, AttentionPositions):
+            raise ValueError(
+                f"`positions` are added to the input; positions for use inside attention are "
+                f"`attention_positions`, got positions={positions}."
+            )
+        dtype = self.dtype_policy
+        if positions is None and attention_positions is None:
+            positions = SinusoidalPositions(dtype=dtype)
+        self.embedding = embedding
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+        self.norm_first = norm_first
+        self.activation = activation
+        self.positions = positions
+        self.num_key_value_heads = num_key_value_heads
+        self.attention_positions = attention_positions
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.blocks = [
+            self.block_class(
+                num_heads, hidden_units, dropout, norm_first, activation,
+                num_key_value_heads, attention_positions, dtype=dtype,
+            )
+            for _ in range(num_layers)
+        ]  # fmt: skip
+        if norm_first:
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+
+    def _build_input(self, source_shape):
+        # Another owner, or Keras while it loads a model, may have built these two.
+        if not self.embedding.built:
+            self.embedding.build(source_shape)
+        shape = self.embedding.compute_output_shape(source_shape)
+        if self.positions is not None and not self.positions.built:
+            self.positions.build(shape)
+        if self.norm_first:
+            self.norm.build(shape)
+        return shape
+
+    def _embed(self, source, start=0):
+        """Embedding and positions: ids (B, T) or features -> (B, T, D)."""
+        x = self.embedding(source)
+        return x if self.positions is None else self.positions(x, start=start)
+
+    def _last_norm(self, x):
+        return self.norm(x) if self.norm_first else x
 
     def get_config(self):
-        return {**super().get_config(), **_block_config(self)}
+        return {
+            **super().get_config(),
+            "embedding": sharing.serialize(self.embedding),
+            "num_layers": self.num_layers,
+            **_block_config(self),
+            "positions": sharing.serialize(self.positions),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**sharing.deserialize(config, "embedding", "positions", "attention_positions"))
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerEncoder(keras.layers.Layer):
+class TransformerEncoder(_Stack):
     """Embedding, positions, dropout, and a stack of TransformerEncoderBlocks.
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762. A pre-norm stack ends with a layer
@@ -287,9 +404,12 @@ class TransformerEncoder(keras.layers.Layer):
     Args:
         embedding: layer, source (B, S) or (B, S, F) -> (B, S, D), such as TokenEmbedding.
         num_layers: int.
-        num_heads, hidden_units, norm_first, activation: of the blocks.
+        num_heads, hidden_units, norm_first, activation, num_key_value_heads: of the blocks.
         dropout: float in [0, 1), on the embedded input and on each sublayer.
-        positions: layer that adds positions; None means SinusoidalPositions.
+        positions: layer that adds positions to the embedded input; None means
+            SinusoidalPositions, or nothing if there are `attention_positions`.
+        attention_positions: positions of the self-attention, such as RotaryPositions, one object
+            for all blocks; None for none.
 
     Call arguments:
         source: (B, S) int ids or (B, S, F) float, dense or ragged.
@@ -301,30 +421,21 @@ class TransformerEncoder(keras.layers.Layer):
         memory: (B, S, D). memory_mask: (B, S).
 
     Raises:
-        ValueError: if `num_layers` is not positive or D is not a multiple of `num_heads`.
+        ValueError: if `num_layers` is not positive, D is not a multiple of `num_heads`,
+            `positions` are for use inside attention, or for what MultiHeadAttention refuses.
+
+    Example:
+        >>> embedding = kzoo.TokenEmbedding(13, 8)
+        >>> encoder = kzoo.TransformerEncoder(embedding, 2, num_heads=2, hidden_units=16)
+        >>> memory, memory_mask = encoder(tf.constant([[3, 4, 5], [6, 7, 0]]))
+        >>> memory.shape
+        TensorShape([2, 3, 8])
     """
 
-    def __init__(
-        self,
-        embedding,
-        num_layers,
-        num_heads,
-        hidden_units,
-        dropout=0.0,
-        norm_first=False,
-        activation="relu",
-        positions=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        _init_stack(
-            self, TransformerEncoderBlock, embedding, num_layers, num_heads, hidden_units,
-            dropout, norm_first, activation, positions,
-        )  # fmt: skip
+    block_class = TransformerEncoderBlock
 
     def build(self, source_shape):
-        shape = _build_input(self, source_shape)
+        shape = self._build_input(source_shape)
         for block in self.blocks:
             block.build(shape)
 
@@ -332,22 +443,14 @@ class TransformerEncoder(keras.layers.Layer):
         source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
         if source.dtype.is_floating:
             source = masking.blank(source, mask)
-        x = self.positions(self.embedding(source))
-        x = self.input_dropout(x, training=training)
+        x = self.input_dropout(self._embed(source), training=training)
         for block in self.blocks:
             x = block(x, mask=mask, training=training)
-        return (self.norm(x) if self.norm_first else x), mask
-
-    def get_config(self):
-        return {**super().get_config(), **_stack_config(self)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**_stack_from_config(config))
+        return self._last_norm(x), mask
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerDecoder(keras.layers.Layer):
+class TransformerDecoder(_Stack):
     """Embedding, positions, dropout, and a stack of TransformerDecoderBlocks.
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762. A pre-norm stack ends with a layer
@@ -355,8 +458,10 @@ class TransformerDecoder(keras.layers.Layer):
 
     Args:
         embedding: layer, ids (B, T) -> (B, T, D).
-        num_layers, num_heads, hidden_units, dropout, norm_first, activation, positions: as in
-            TransformerEncoder.
+        num_layers, num_heads, hidden_units, dropout, norm_first, activation, positions,
+            num_key_value_heads: as in TransformerEncoder.
+        attention_positions: as in TransformerEncoder; RelativePositions serve a decoder best with
+            bidirectional=False. The cross-attention has none.
 
     Call arguments:
         ids: (B, T) int, dense or ragged; teacher forcing: step t sees ids 0 ... t.
@@ -367,41 +472,31 @@ class TransformerDecoder(keras.layers.Layer):
         hidden: (B, T, D). weights: (B, T, S).
 
     Raises:
-        ValueError: if `num_layers` is not positive or D is not a multiple of `num_heads`.
+        ValueError: if `num_layers` is not positive, D is not a multiple of `num_heads`,
+            `positions` are for use inside attention, or for what MultiHeadAttention refuses.
+
+    Example:
+        >>> embedding = kzoo.TokenEmbedding(13, 8)
+        >>> decoder = kzoo.TransformerDecoder(embedding, 2, num_heads=2, hidden_units=16)
+        >>> hidden, weights = decoder(tf.constant([[1, 4, 5]]), tf.ones((1, 7, 8)))
+        >>> weights.shape
+        TensorShape([1, 3, 7])
     """
 
-    def __init__(
-        self,
-        embedding,
-        num_layers,
-        num_heads,
-        hidden_units,
-        dropout=0.0,
-        norm_first=False,
-        activation="relu",
-        positions=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        _init_stack(
-            self, TransformerDecoderBlock, embedding, num_layers, num_heads, hidden_units,
-            dropout, norm_first, activation, positions,
-        )  # fmt: skip
+    block_class = TransformerDecoderBlock
 
     def build(self, ids_shape, memory_shape):
-        shape = _build_input(self, ids_shape)
+        shape = self._build_input(ids_shape)
         for block in self.blocks:
             block.build(shape, memory_shape)
 
     def call(self, ids, memory, memory_mask=None, training=False):
         ids, _ = masking.to_dense(ids)
         prepared = self.prepare(memory, memory_mask)
-        x = self.positions(self.embedding(ids))
-        x = self.input_dropout(x, training=training)
+        x = self.input_dropout(self._embed(ids), training=training)
         for block, keys in zip(self.blocks, prepared["keys"], strict=True):
             x, weights = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
-        return (self.norm(x) if self.norm_first else x), tf.reduce_mean(weights, 1)
+        return self._last_norm(x), tf.reduce_mean(weights, 1)
 
     def prepare(self, memory, memory_mask=None):
         """Returns what all steps read: the memory's mask and each block's keys and values."""
@@ -410,15 +505,9 @@ class TransformerDecoder(keras.layers.Layer):
         return {"mask": memory_mask, "keys": [block.project(memory) for block in self.blocks]}
 
     def initial_state(self, prepared, max_length):
-        """Returns the empty cache: for each block a pair of (B, H, max_length, D / H)."""
+        """Returns the empty cache: for each block a pair of (B, Hkv, max_length, D / H)."""
         rows = tf.shape(prepared["mask"])[0]
-
-        def empty(block):
-            attention = block.self_attention
-            shape = (rows, attention.num_heads, max_length, attention.key_dim)
-            return tf.zeros(shape, self.compute_dtype), tf.zeros(shape, self.compute_dtype)
-
-        return [empty(block) for block in self.blocks]
+        return [block.empty_cache(rows, max_length, self.compute_dtype) for block in self.blocks]
 
     def step(self, ids, state, position, prepared):
         """One step of decoding.
@@ -432,82 +521,18 @@ class TransformerDecoder(keras.layers.Layer):
         Returns:
             hidden: (N, D). weights: (N, S). state: the next.
         """
-        x = self.positions(self.embedding(ids[:, None]), start=position)[:, 0]
+        x = self._embed(ids[:, None], position)[:, 0]
         new_state = []
         for block, cache, keys in zip(self.blocks, state, prepared["keys"], strict=True):
             x, weights, cache = block.step(x, cache, position, keys, prepared["mask"])
             new_state.append(cache)
-        return (self.norm(x) if self.norm_first else x), tf.reduce_mean(weights, 1), new_state
-
-    def get_config(self):
-        return {**super().get_config(), **_stack_config(self)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**_stack_from_config(config))
+        return self._last_norm(x), tf.reduce_mean(weights, 1), new_state
 
 
-def _key_dim(units, num_heads):
-    if units % num_heads:
-        raise ValueError(
-            f"The number of features must be a multiple of `num_heads`, "
-            f"got {units} features, num_heads={num_heads}."
-        )
-    return units // num_heads
-
-
-def _block_config(block):
-    names = ("num_heads", "hidden_units", "dropout", "norm_first", "activation")
-    return {name: getattr(block, name) for name in names}
-
-
-def _init_stack(
-    stack, block_class, embedding, num_layers, num_heads, hidden_units,
-    dropout, norm_first, activation, positions,
-):  # fmt: skip
-    if num_layers < 1:
-        raise ValueError(f"`num_layers` must be at least 1, got num_layers={num_layers}.")
-    dtype = stack.dtype_policy
-    stack.embedding = embedding
-    stack.num_layers = num_layers
-    stack.num_heads = num_heads
-    stack.hidden_units = hidden_units
-    stack.dropout = dropout
-    stack.norm_first = norm_first
-    stack.activation = activation
-    stack.positions = positions or SinusoidalPositions(dtype=dtype)
-    stack.input_dropout = keras.layers.Dropout(dropout, dtype=dtype)
-    stack.blocks = [
-        block_class(num_heads, hidden_units, dropout, norm_first, activation, dtype=dtype)
-        for _ in range(num_layers)
-    ]
-    if norm_first:
-        stack.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
-
-
-def _build_input(stack, source_shape):
-    # Another owner, or Keras while it loads a model, may have built these two.
-    if not stack.embedding.built:
-        stack.embedding.build(source_shape)
-    shape = stack.embedding.compute_output_shape(source_shape)
-    if not stack.positions.built:
-        stack.positions.build(shape)
-    if stack.norm_first:
-        stack.norm.build(shape)
-    return shape
-
-
-def _stack_config(stack):
-    return {
-        "embedding": sharing.serialize(stack.embedding),
-        "num_layers": stack.num_layers,
-        **_block_config(stack),
-        "positions": sharing.serialize(stack.positions),
-    }
-
-
-def _stack_from_config(config):
-    config = dict(config)
-    for name in ("embedding", "positions"):
-        config[name] = keras.saving.deserialize_keras_object(config[name])
-    return config
+def _block_config(layer):
+    """The arguments that a stack hands on to its blocks."""
+    names = (
+        "num_heads", "hidden_units", "dropout", "norm_first", "activation", "num_key_value_heads",
+    )  # fmt: skip
+    positions = sharing.serialize(layer.attention_positions)
+    return {name: getattr(layer, name) for name in names} | {"attention_positions": positions}
