@@ -782,6 +782,19 @@ class MultiHeadAttention(Attention):
         if self.positions is not None:
             self.positions.attach((None, self.num_heads, None, self.key_dim))
 
+    def initial_state(self, memory_mask):
+        """Returns ().
+
+        Raises:
+            ValueError: with `positions`: a step of `Attention.step` does not say where it stands.
+        """
+        if self.positions is not None:
+            raise ValueError(
+                f"`positions` must be None in a decoder that asks step by step, "
+                f"got positions={self.positions}."
+            )
+        return ()
+
     def project(self, memory, start=0):
         """Returns keys and values, a pair of (B, Hkv, S, key_dim), for `keys=`.
 

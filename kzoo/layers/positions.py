@@ -67,6 +67,9 @@ class SinusoidalPositions(keras.layers.Layer):
         encoding = sinusoidal(start + tf.range(tf.shape(x)[1]), x.shape[-1])
         return x + tf.cast(encoding, x.dtype)
 
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
+
     def get_config(self):
         # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
         return super().get_config()
@@ -116,6 +119,9 @@ class LearnedPositions(keras.layers.Layer):
         x, _ = masking.to_dense(x)
         positions = tf.minimum(start + tf.range(tf.shape(x)[1]), self.max_length - 1)
         return x + tf.cast(tf.gather(self.table, positions), x.dtype)
+
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
 
     def get_config(self):
         return {**super().get_config(), "max_length": self.max_length}

@@ -128,6 +128,9 @@ class _Block(keras.layers.Layer):
         self.feed_forward = FeedForward(hidden_units, activation, dtype=self.dtype_policy)
         self.feed_forward_frame = self._frame()
 
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
+
     def _frame(self):
         return Residual(self.dropout, self.norm_first, dtype=self.dtype_policy)
 
@@ -179,7 +182,7 @@ class TransformerEncoderBlock(_Block):
         mask: (B, S) bool, True = real.
 
     Returns:
-        (B, S, D), dense. The mask passes through.
+        (B, S, D), dense, zeros in the padding. The mask passes through.
 
     Raises:
         ValueError: if D is not a multiple of `num_heads`, or for what MultiHeadAttention refuses.
@@ -205,7 +208,7 @@ class TransformerEncoderBlock(_Block):
         y = self.attention_frame.enter(x)
         y, _ = self.attention(y, memory_mask=mask, keys=self.attention.project(y))
         x = self.attention_frame(x, y, training=training)
-        return self._feed(x, training=training)
+        return masking.blank(self._feed(x, training=training), mask)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -418,7 +421,7 @@ class TransformerEncoder(_Stack):
             a mask.
 
     Returns:
-        memory: (B, S, D). memory_mask: (B, S).
+        memory: (B, S, D), zeros in the padding, with its mask for Keras. memory_mask: (B, S).
 
     Raises:
         ValueError: if `num_layers` is not positive, D is not a multiple of `num_heads`,
@@ -446,7 +449,8 @@ class TransformerEncoder(_Stack):
         x = self.input_dropout(self._embed(source), training=training)
         for block in self.blocks:
             x = block(x, mask=mask, training=training)
-        return self._last_norm(x), mask
+        memory = masking.blank(self._last_norm(x), mask)
+        return masking.carry_mask(memory, mask), mask
 
 
 @keras.saving.register_keras_serializable("kzoo")
