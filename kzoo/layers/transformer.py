@@ -380,6 +380,9 @@ class _Stack(keras.layers.Layer):
         x = self.embedding(source)
         return x if self.positions is None else self.positions(x, start=start)
 
+    def compute_mask(self, source, previous_mask=None):
+        return masking.carried_mask(source, previous_mask)
+
     def _last_norm(self, x):
         return self.norm(x) if self.norm_first else x
 
