@@ -10,7 +10,8 @@ from kzoo.layers.attention import (
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 from kzoo.layers.transformer import (
     TransformerDecoder,
     TransformerDecoderBlock,
@@ -32,10 +33,13 @@ __all__ = [
     "LearnedPositions",
     "LuongAttention",
     "MultiHeadAttention",
+    "PyramidalEncoder",
     "RecurrentEncoder",
     "SearchResult",
     "Seq2Seq",
     "SinusoidalPositions",
+    "StatefulRNN",
+    "StreamingRNN",
     "SubwordTokenizer",
     "TokenEmbedding",
     "TransformerDecoder",

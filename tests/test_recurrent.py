@@ -30,7 +30,7 @@ ATTENTIONS = {
     "fixed_context": lambda: FixedContext(),
 }
 every_direction = pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])
-every_cell = pytest.mark.parametrize("cell", ["lstm", "gru"])
+every_cell = pytest.mark.parametrize("cell", ["lstm", "gru", "simple"])
 every_style = pytest.mark.parametrize(
     ("attend", "input_feeding"), [("before", False), ("after", True), ("after", False)]
 )
@@ -297,7 +297,7 @@ def test_a_luong_decoder_asks_with_the_current_state_and_feeds_its_output(input_
         np.testing.assert_allclose(weights[:, t], expected_weights, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@every_cell
 def test_the_cells_of_the_decoder_equal_those_of_pytorch(cell):
     torch = pytest.importorskip("torch")
     decoder = make_decoder("luong_general", cell=cell, input_feeding=False)
@@ -308,6 +308,9 @@ def test_the_cells_of_the_decoder_equal_those_of_pytorch(cell):
     w = {name: value.numpy() for name, value in vars_of(decoder.cells[0]).items()}
     if cell == "lstm":  # both have the order i, f, g, o, but PyTorch has two biases
         peer, order = torch.nn.LSTMCell(D, U), [0, 1, 2, 3]
+        biases = (w["bias"], np.zeros_like(w["bias"]))
+    elif cell == "simple":
+        peer, order = torch.nn.RNNCell(D, U), [0]
         biases = (w["bias"], np.zeros_like(w["bias"]))
     else:  # Keras has the order update, reset, new; PyTorch has reset, update, new
         peer, order = torch.nn.GRUCell(D, U), [1, 0, 2]
@@ -413,7 +416,10 @@ def test_an_embedding_shared_by_encoder_and_decoder_is_one_in_a_loaded_model(tmp
             "`units` and `num_layers` must be at least 1, got units=11, num_layers=0.",
             lambda: make_decoder(num_layers=0),
         ),
-        ('`cell` must be "lstm" or "gru", got cell=\'rnn\'.', lambda: make_encoder(cell="rnn")),
+        (
+            '`cell` must be "lstm", "gru" or "simple", got cell=\'rnn\'.',
+            lambda: make_encoder(cell="rnn"),
+        ),
         ("`dropout` must lie in [0, 1), got dropout=1.0.", lambda: make_encoder(dropout=1.0)),
         (
             '`direction` must be "forward", "backward" or "bidirectional", got direction=\'up\'.',
