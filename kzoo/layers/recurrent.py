@@ -57,6 +57,20 @@ def _build_embedding(embedding, shape):
     return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
 
 
+@keras.saving.register_keras_serializable("kzoo")
+class Float32Orthogonal(keras.initializers.Orthogonal):
+    """Orthogonal matrices for weights of a dtype which TensorFlow cannot factorize in: bfloat16."""
+
+    def __call__(self, shape, dtype=None):
+        return tf.cast(super().__call__(shape, "float32"), dtype)
+
+
+def _initializers(policy):
+    if policy.variable_dtype == "bfloat16":
+        return {"recurrent_initializer": Float32Orthogonal()}
+    return {}
+
+
 def make_rnn(cell, units, policy, direction="forward"):
     """Returns Keras's layer of a cell, which gives (y, *states)."""
     rnn = _RNNS[cell](
@@ -65,6 +79,7 @@ def make_rnn(cell, units, policy, direction="forward"):
         return_state=True,
         go_backwards=direction == "backward",
         dtype=policy,
+        **_initializers(policy),
     )
     if direction == "bidirectional":
         return keras.layers.Bidirectional(rnn, dtype=policy)
@@ -80,12 +95,16 @@ def at_least_one_step(x, mask):
     Returns:
         x: (B, max(S, 1), D). mask: (B, max(S, 1)), False in a step that was added.
     """
+    if mask is not None:
+        mask = tf.ensure_shape(mask, x.shape[:2])
     if x.shape[1]:
         return x, mask
     missing = tf.maximum(1 - tf.shape(x)[1], 0)
     steps = None if x.shape[1] is None else 1
     x = tf.ensure_shape(tf.pad(x, [[0, 0], [0, missing], [0, 0]]), (x.shape[0], steps, x.shape[2]))
-    return x, None if mask is None else tf.pad(mask, [[0, 0], [0, missing]])
+    if mask is not None:
+        mask = tf.ensure_shape(tf.pad(mask, [[0, 0], [0, missing]]), x.shape[:2])
+    return x, mask
 
 
 def run_stack(rnns, dropout, x, mask, states=None, backward=False, training=False):
@@ -451,7 +470,9 @@ class AttentionDecoder(keras.layers.Layer):
         self.dropout = dropout
         policy = self.dtype_policy
         self.num_states = num_states(cell)
-        self.cells = [_CELLS[cell](units, dtype=policy) for _ in range(num_layers)]
+        self.cells = [
+            _CELLS[cell](units, dtype=policy, **_initializers(policy)) for _ in range(num_layers)
+        ]
         self.bridges = [
             keras.layers.Dense(units * self.num_states, activation="tanh", dtype=policy)
             for _ in range(num_layers)

@@ -85,8 +85,11 @@ class StreamingRNN(keras.layers.Layer):
         if state is None:
             state = self.initial_state(tf.shape(x)[0])
         self._check(state)
+        # A loop of Keras's wants to know of all its tensors alike whether their rows are known.
+        rows = x.shape[0] or tf.nest.flatten(state)[0].shape[0]
+        x = tf.ensure_shape(x, (rows, None, None))
         if reset is not None:
-            anew = tf.cast(reset, tf.bool)[:, None]
+            anew = tf.ensure_shape(tf.cast(reset, tf.bool), (rows,))[:, None]
             state = tf.nest.map_structure(lambda s: tf.where(anew, tf.zeros([], s.dtype), s), state)
         steps, known_steps = tf.shape(x)[1], x.shape[1]
         x, padded_mask = recurrent.at_least_one_step(x, mask)
@@ -133,6 +136,8 @@ class StatefulRNN(keras.layers.Layer):
     Training and inference have a state each, so that an `evaluate` in the middle of a `fit` leaves
     the training stream alone; `evaluate` and `predict` share the other one. The states are
     transient: they are no weights and do not go to a file. For a server, export `self.rnn`.
+    As for dropout, the `call` of a subclassed model must take `training`, or Keras does not say
+    when it trains.
 
     Args:
         units, num_layers, cell, dropout: as in StreamingRNN, which is `self.rnn`.
@@ -168,6 +173,10 @@ class StatefulRNN(keras.layers.Layer):
         self.rnn = StreamingRNN(units, num_layers, cell, dropout, dtype=self.dtype_policy)
         self.training_state = self._nothing_stored()
         self.inference_state = self._nothing_stored()
+        # Variables of their own: from `tf.shape(state)` Grappler (TensorFlow 2.21) makes the rows
+        # that are going to be assigned.
+        self.training_rows = tf.Variable(0, trainable=False, name="rows")
+        self.inference_rows = tf.Variable(0, trainable=False, name="rows")
         self.supports_masking = True
         # XLA knows no variable whose shape changes; `fit` asks this.
         self.supports_jit = False
@@ -187,21 +196,25 @@ class StatefulRNN(keras.layers.Layer):
         """Forgets the states of all rows, of training and of inference."""
         for variable in (*self.training_state, *self.inference_state):
             variable.assign(tf.zeros((0, self.rnn.units), variable.dtype))
+        for variable in (self.training_rows, self.inference_rows):
+            variable.assign(0)
 
     def call(self, x, reset=None, mask=None, x_mask=None, training=False):
         variables = self.training_state if training else self.inference_state
+        stored_rows = self.training_rows if training else self.inference_rows
         mask = x_mask if mask is None else mask
         rows = x.nrows(tf.int32) if isinstance(x, tf.RaggedTensor) else tf.shape(x)[0]
-        state = self._read(variables, rows, reset)
+        state = self._read(variables, stored_rows, rows, reset)
         y, new_state = self.rnn(x, state, reset=reset, mask=mask, training=training)
         for variable, new in zip(variables, tf.nest.flatten(new_state), strict=True):
             variable.assign(tf.stop_gradient(new))
+        stored_rows.assign(rows)
         return y
 
-    def _read(self, variables, rows, reset):
-        """Returns the stored state, cut or filled up with zeros to `rows` rows."""
+    def _read(self, variables, stored_rows, rows, reset):
+        """Returns the stored state, or zeros if it is that of another number of rows."""
         flat = [tf.stop_gradient(variable.read_value()) for variable in variables]
-        stored = tf.shape(flat[0])[0]
+        stored = stored_rows.read_value()
         allowed = (stored == 0) | (stored == rows)
         if reset is not None:
             allowed |= tf.reduce_all(tf.cast(reset, tf.bool))
@@ -211,9 +224,14 @@ class StatefulRNN(keras.layers.Layer):
         )
         check = tf.debugging.Assert(allowed, [rule, stored, rows])
         with tf.control_dependencies([] if check is None else [check]):  # None: it ran eagerly
-            missing = tf.maximum(rows - stored, 0)
-        flat = [tf.pad(s, [[0, missing], [0, 0]])[:rows] for s in flat]
-        flat = [tf.ensure_shape(s, (None, self.rnn.units)) for s in flat]
+            flat = [
+                tf.cond(
+                    tf.equal(stored, rows),
+                    lambda s=s: s,
+                    lambda s=s: tf.zeros((rows, s.shape[1]), s.dtype),
+                )
+                for s in flat
+            ]
         return tf.nest.pack_sequence_as(self.rnn.initial_state(1), flat)
 
     def get_config(self):
