@@ -20,7 +20,8 @@ from kzoo.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 from kzoo.layers.transformer import (
     TransformerDecoder,
     TransformerDecoderBlock,
@@ -47,6 +48,7 @@ __all__ = [
     "LuongAttention",
     "MonotonicAttention",
     "MultiHeadAttention",
+    "PyramidalEncoder",
     "RecurrentEncoder",
     "RelativePositions",
     "RotaryPositions",
@@ -55,6 +57,8 @@ __all__ = [
     "SequenceAccuracy",
     "SequenceCrossEntropy",
     "SinusoidalPositions",
+    "StatefulRNN",
+    "StreamingRNN",
     "SubwordTokenizer",
     "TokenEmbedding",
     "TransformerDecoder",

@@ -30,7 +30,8 @@ from kzoo.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.streaming import StreamingRNN
 from kzoo.layers.transformer import (
     FeedForward,
     Residual,
@@ -147,6 +148,29 @@ CASES = {
         "source",
         "source_mask",
     ),
+    "RecurrentEncoder simple": Case(
+        lambda: RecurrentEncoder(embed(), U, cell="simple", direction="forward"),
+        {"source": (S, None)},
+        "source",
+        "source_mask",
+    ),
+    "PyramidalEncoder of ids": Case(
+        lambda: PyramidalEncoder(embed(), U, num_layers=2, dropout=0.1),
+        {"source": (S, None)},
+        "source",
+        "source_mask",
+    ),
+    "PyramidalEncoder of features": Case(
+        lambda: PyramidalEncoder(keras.layers.Dense(D), U, num_layers=2, cell="gru", factor=3),
+        {"source": (S, M)},
+        "source",
+        "source_mask",
+    ),
+    # StatefulRNN answers a second call otherwise than the first: it is in test_streaming.
+    "StreamingRNN": Case(
+        lambda: StreamingRNN(U, num_layers=2, dropout=0.1), {"x": (S, M)}, "x", "mask"
+    ),
+    "StreamingRNN simple": Case(lambda: StreamingRNN(U, cell="simple"), {"x": (S, M)}, "x", "mask"),
     "AttentionDecoder before": Case(
         lambda: AttentionDecoder(
             embed(), U, BahdanauAttention(5), num_layers=2, cell="gru", attend="before", dropout=0.1
@@ -166,6 +190,12 @@ CASES = {
     ),
     "AttentionDecoder with monotonic attention": Case(
         lambda: AttentionDecoder(embed(), U, MonotonicAttention(5, score_bias=0.0)),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
+    "AttentionDecoder simple": Case(
+        lambda: AttentionDecoder(embed(), U, LuongAttention(), cell="simple"),
         DECODE,
         "memory",
         "memory_mask",

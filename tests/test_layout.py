@@ -12,6 +12,7 @@ LAYERS = [
     "attention",
     "positions",
     "recurrent",
+    "streaming",
     "transformer",
     "head",
     "length",

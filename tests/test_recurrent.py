@@ -17,7 +17,7 @@ from kzoo.layers.attention import (
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
 
 B, K, T, S, D, U, M, V = 2, 3, 4, 5, 7, 11, 13, 17
 LENGTHS = [5, 3]
@@ -37,7 +37,7 @@ ATTENTIONS = {
     "fixed_context": lambda: FixedContext(),
 }
 every_direction = pytest.mark.parametrize("direction", ["forward", "backward", "bidirectional"])
-every_cell = pytest.mark.parametrize("cell", ["lstm", "gru"])
+every_cell = pytest.mark.parametrize("cell", ["lstm", "gru", "simple"])
 every_style = pytest.mark.parametrize(
     ("attend", "input_feeding"), [("before", False), ("after", True), ("after", False)]
 )
@@ -166,6 +166,145 @@ def test_encoder_dropout_works_in_training_only():
     calm, again = encoder(SOURCE)[0], encoder(SOURCE)[0]
     np.testing.assert_array_equal(calm, again)
     assert np.abs(encoder(SOURCE, training=True)[0] - calm).max() > 1e-3
+
+
+# Pyramid
+
+
+def numpy_rnn(x, w, r, b):
+    h, outputs = np.zeros(r.shape[0]), []
+    for step in x:
+        h = np.tanh(step @ w + h @ r + b)
+        outputs.append(h)
+    return np.stack(outputs)
+
+
+@pytest.mark.parametrize(("factor", "length"), [(2, 8), (2, 5), (3, 7), (2, 1)])
+def test_a_pyramid_joins_steps_before_every_layer_after_the_first(factor, length):
+    encoder = PyramidalEncoder(
+        keras.layers.Identity(), U, num_layers=3, cell="simple", factor=factor
+    )
+    source = random(1, length, 3)
+    memory, memory_mask, final_state = encoder(source)
+    x = source[0]
+    for index, rnn in enumerate(encoder.rnns):
+        if index:
+            x = np.pad(x, ((0, -len(x) % factor), (0, 0)))
+            x = np.stack([np.concatenate(x[i : i + factor]) for i in range(0, len(x), factor)])
+        weights = rnn.get_weights()
+        forward = numpy_rnn(x, *weights[:3])
+        backward = numpy_rnn(x[::-1], *weights[3:])[::-1]
+        assert_all_close(final_state[index], [forward[-1:], backward[:1]])
+        x = np.concatenate([forward, backward], 1)
+    assert memory.shape[1] == -(-length // factor**2)
+    np.testing.assert_allclose(memory[0], x, atol=1e-5)
+    assert np.all(memory_mask)
+
+
+@every_cell
+def test_padding_changes_nothing_in_a_pyramid(cell):
+    encoder = PyramidalEncoder(keras.layers.Dense(D), U, num_layers=3, cell=cell)
+    features, lengths = random(4, 9, 3), [9, 6, 1, 0]
+    mask = np.arange(9) < np.array(lengths)[:, None]
+    garbage = np.where(mask[:, :, None], features, np.nan).astype("float32")
+    memory, memory_mask, final_state = encoder(garbage, source_mask=mask)
+    assert memory.shape == (4, 3, 2 * U)
+    np.testing.assert_array_equal(memory_mask, np.arange(3) < [[3], [2], [1], [0]])
+    wider = np.pad(garbage, ((0, 0), (0, 4), (0, 0)), constant_values=np.nan)
+    more, more_mask, more_final = encoder(wider, source_mask=np.pad(mask, ((0, 0), (0, 4))))
+    assert_all_close((more[:, :3], more_final), (memory, final_state))
+    assert not more_mask[:, 3:].numpy().any() and not more[:, 3:].numpy().any()
+    ragged = tf.RaggedTensor.from_tensor(features, lengths)
+    assert_all_close(encoder(ragged)[::2], (memory, final_state))
+    for row, length in enumerate(lengths):
+        alone, _, alone_final = encoder(features[row : row + 1, :length])
+        steps = alone.shape[1]
+        assert steps == -(-length // 4)
+        np.testing.assert_allclose(memory[row, :steps], alone[0], atol=1e-5)
+        np.testing.assert_array_equal(memory[row, steps:], np.zeros((3 - steps, 2 * U)))
+        flat = [state[row : row + 1] for state in tf.nest.flatten(final_state)]
+        assert_all_close(flat, alone_final)
+
+
+def test_a_joined_step_is_real_if_any_of_its_parts_is():
+    encoder = PyramidalEncoder(keras.layers.Dense(D), U, num_layers=2)
+    mask = np.array([[False, True, False, False, True]])
+    _, memory_mask, _ = encoder(random(1, 5, 3), source_mask=mask)
+    np.testing.assert_array_equal(memory_mask, [[True, False, True]])
+
+
+# The edges of encoders and decoders
+
+
+def encoders(cell):
+    return [
+        *(make_encoder(num_layers=2, cell=cell, direction=d) for d in ("forward", "backward")),
+        make_encoder(num_layers=2, cell=cell),
+        PyramidalEncoder(TokenEmbedding(V, D), U, num_layers=2, cell=cell),
+    ]
+
+
+def graph_of(layer, *specs):
+    return tf.function(lambda *inputs: layer(*inputs), input_signature=specs)
+
+
+@every_cell
+def test_an_encoder_of_no_step_has_no_memory_and_a_state_of_zeros(cell):
+    for encoder in encoders(cell):
+        graph = graph_of(encoder, tf.TensorSpec((None, None), tf.int32))
+        for rows in (1, B):
+            source = tf.zeros((rows, 0), tf.int32)
+            for memory, memory_mask, final_state in (encoder(source), graph(source)):
+                assert memory.shape[:2] == memory_mask.shape == (rows, 0)
+                for state in tf.nest.flatten(final_state):
+                    np.testing.assert_array_equal(state, np.zeros((rows, U)))
+
+
+@every_cell
+def test_one_row_of_one_step_is_the_first_of_a_longer_batch(cell):
+    for encoder in encoders(cell):
+        graph = graph_of(encoder, tf.TensorSpec((None, None), tf.int32))
+        source = tf.constant([[3]])
+        batch = encoder(np.array([[3, 0, 0], [4, 5, 6]]))
+        expected = (batch[0][:1, :1], [state[:1] for state in tf.nest.flatten(batch[2])])
+        for memory, _, final_state in (encoder(source), graph(source)):
+            assert_all_close((memory, final_state), expected)
+
+
+@every_style
+@every_cell
+def test_a_decoder_of_no_step_returns_none_and_of_one_step_the_first(cell, attend, input_feeding):
+    decoder = make_decoder(cell=cell, attend=attend, input_feeding=input_feeding)
+    graph = graph_of(decoder, tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None, M)))
+    memory = tf.constant(random(B, S, M))
+    expected = decoder(IDS, memory)
+    for run in (decoder, graph):
+        hidden, weights = run(tf.zeros((B, 0), tf.int32), memory)
+        assert hidden.shape == (B, 0, U) and weights.shape == (B, 0, S)
+        hidden, weights = run(tf.constant(IDS[:1, :1], tf.int32), memory[:1])
+        assert_all_close((hidden, weights), [x[:1, :1] for x in expected])
+        hidden, weights = run(tf.constant(IDS, tf.int32), memory[:, :0])
+        assert np.isfinite(hidden).all() and weights.shape == (B, T, 0)
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_half_precision_gives_finite_numbers(dtype, cell):
+    embedding = TokenEmbedding(V, D, dtype=dtype)
+    layers = [
+        RecurrentEncoder(embedding, U, 2, cell, dtype=dtype),
+        PyramidalEncoder(embedding, U, 2, cell, dtype=dtype),
+    ]
+    for encoder in layers:
+        memory, memory_mask, final_state = encoder(SOURCE)
+        for x in (memory, *tf.nest.flatten(final_state)):
+            assert x.dtype.name == dtype.removeprefix("mixed_")
+            assert np.isfinite(tf.cast(x, tf.float32)).all()
+        attention = BahdanauAttention(5, dtype=dtype)
+        decoder = AttentionDecoder(embedding, U, attention, 2, cell, dtype=dtype)
+        hidden, weights = decoder(IDS, memory, memory_mask=memory_mask)
+        assert np.isfinite(tf.cast(hidden, tf.float32)).all()
+        assert np.isfinite(tf.cast(weights, tf.float32)).all()
 
 
 # Decoder
@@ -304,7 +443,7 @@ def test_a_luong_decoder_asks_with_the_current_state_and_feeds_its_output(input_
         np.testing.assert_allclose(weights[:, t], expected_weights, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@every_cell
 def test_the_cells_of_the_decoder_equal_those_of_pytorch(cell):
     torch = pytest.importorskip("torch")
     decoder = make_decoder("luong_general", cell=cell, input_feeding=False)
@@ -315,6 +454,9 @@ def test_the_cells_of_the_decoder_equal_those_of_pytorch(cell):
     w = {name: value.numpy() for name, value in vars_of(decoder.cells[0]).items()}
     if cell == "lstm":  # both have the order i, f, g, o, but PyTorch has two biases
         peer, order = torch.nn.LSTMCell(D, U), [0, 1, 2, 3]
+        biases = (w["bias"], np.zeros_like(w["bias"]))
+    elif cell == "simple":
+        peer, order = torch.nn.RNNCell(D, U), [0]
         biases = (w["bias"], np.zeros_like(w["bias"]))
     else:  # Keras has the order update, reset, new; PyTorch has reset, update, new
         peer, order = torch.nn.GRUCell(D, U), [1, 0, 2]
@@ -420,7 +562,18 @@ def test_an_embedding_shared_by_encoder_and_decoder_is_one_in_a_loaded_model(tmp
             "`units` and `num_layers` must be at least 1, got units=11, num_layers=0.",
             lambda: make_decoder(num_layers=0),
         ),
-        ('`cell` must be "lstm" or "gru", got cell=\'rnn\'.', lambda: make_encoder(cell="rnn")),
+        (
+            '`cell` must be "lstm", "gru" or "simple", got cell=\'rnn\'.',
+            lambda: make_encoder(cell="rnn"),
+        ),
+        (
+            "`factor` must be at least 2, got factor=1.",
+            lambda: PyramidalEncoder(TokenEmbedding(V, D), U, num_layers=2, factor=1),
+        ),
+        (
+            "`units` and `num_layers` must be at least 1, got units=11, num_layers=0.",
+            lambda: PyramidalEncoder(TokenEmbedding(V, D), U, num_layers=0),
+        ),
         ("`dropout` must lie in [0, 1), got dropout=1.0.", lambda: make_encoder(dropout=1.0)),
         (
             '`direction` must be "forward", "backward" or "bidirectional", got direction=\'up\'.',

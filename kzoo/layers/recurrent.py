@@ -1,7 +1,17 @@
-"""Recurrent networks: an LSTM or GRU encoder, and a decoder that attends.
+"""Recurrent networks: encoders, flat and pyramidal, and a decoder that attends.
 
 Axis letters: B batch, T target steps, S source steps, D features, U units, N rows of one decoding
-step (B, or B*K for K beams). The recurrences themselves are Keras's LSTM and GRU.
+step (B, or B*K for K beams). The recurrences themselves are those of Keras, for x_t and h_(t-1):
+
+    simple: h_t = tanh(W x_t + R h_(t-1) + b), Elman (1990),
+        https://doi.org/10.1207/s15516709cog1402_1
+    lstm: i, f, o = sigmoid(W x_t + R h_(t-1) + b), g = tanh(W x_t + R h_(t-1) + b), each with
+        its own W, R, b; c_t = f * c_(t-1) + i * g, h_t = o * tanh(c_t). Hochreiter & Schmidhuber
+        (1997), https://doi.org/10.1162/neco.1997.9.8.1735, with the forget gate f of Gers et al.
+        (2000), https://doi.org/10.1162/089976600300015015
+    gru: z, r = sigmoid(W x_t + R h_(t-1) + b), n = tanh(W x_t + b + r * (R h_(t-1) + b')),
+        h_t = z * h_(t-1) + (1 - z) * n. Cho et al. (2014), https://arxiv.org/abs/1406.1078, with
+        the reset gate after the product.
 """
 
 import keras
@@ -9,18 +19,32 @@ import tensorflow as tf
 
 from kzoo.layers import masking, sharing
 
-_RNNS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
-_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+_RNNS = {
+    "lstm": keras.layers.LSTM,
+    "gru": keras.layers.GRU,
+    "simple": keras.layers.SimpleRNN,
+}
+_CELLS = {
+    "lstm": keras.layers.LSTMCell,
+    "gru": keras.layers.GRUCell,
+    "simple": keras.layers.SimpleRNNCell,
+}
 
 
-def _check_common(units, num_layers, cell, dropout):
+def num_states(cell):
+    """Returns how many tensors the state of a cell has: h, and c for "lstm"."""
+    return 2 if cell == "lstm" else 1
+
+
+def check_arguments(units, num_layers, cell, dropout):
+    """Raises a ValueError that names what is wrong with the size of a stack."""
     if units < 1 or num_layers < 1:
         raise ValueError(
             f"`units` and `num_layers` must be at least 1, "
             f"got units={units}, num_layers={num_layers}."
         )
     if cell not in _CELLS:
-        raise ValueError(f'`cell` must be "lstm" or "gru", got cell={cell!r}.')
+        raise ValueError(f'`cell` must be "lstm", "gru" or "simple", got cell={cell!r}.')
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must lie in [0, 1), got dropout={dropout}.")
 
@@ -34,8 +58,94 @@ def _build_embedding(embedding, shape):
 
 
 @keras.saving.register_keras_serializable("kzoo")
+class Float32Orthogonal(keras.initializers.Orthogonal):
+    """Orthogonal matrices for weights of a dtype which TensorFlow cannot factorize in: bfloat16."""
+
+    def __call__(self, shape, dtype=None):
+        return tf.cast(super().__call__(shape, "float32"), dtype)
+
+
+def _initializers(policy):
+    if policy.variable_dtype == "bfloat16":
+        return {"recurrent_initializer": Float32Orthogonal()}
+    return {}
+
+
+def make_rnn(cell, units, policy, direction="forward"):
+    """Returns Keras's layer of a cell, which gives (y, *states)."""
+    rnn = _RNNS[cell](
+        units,
+        return_sequences=True,
+        return_state=True,
+        go_backwards=direction == "backward",
+        dtype=policy,
+        **_initializers(policy),
+    )
+    if direction == "bidirectional":
+        return keras.layers.Bidirectional(rnn, dtype=policy)
+    return rnn
+
+
+def at_least_one_step(x, mask):
+    """Gives a sequence without any step a masked one: Keras's RNNs cannot run over none.
+
+    Args:
+        x: (B, S, D). mask: (B, S) bool, or None, which stays None.
+
+    Returns:
+        x: (B, max(S, 1), D). mask: (B, max(S, 1)), False in a step that was added.
+    """
+    if mask is not None:
+        mask = tf.ensure_shape(mask, x.shape[:2])
+    if x.shape[1]:
+        return x, mask
+    missing = tf.maximum(1 - tf.shape(x)[1], 0)
+    steps = None if x.shape[1] is None else 1
+    x = tf.ensure_shape(tf.pad(x, [[0, 0], [0, missing], [0, 0]]), (x.shape[0], steps, x.shape[2]))
+    if mask is not None:
+        mask = tf.ensure_shape(tf.pad(mask, [[0, 0], [0, missing]]), x.shape[:2])
+    return x, mask
+
+
+def run_stack(rnns, dropout, x, mask, states=None, backward=False, training=False):
+    """x^1 = RNN^1(x), x^l = x^(l-1) + RNN^l(x^(l-1)): a residual stack, each input with dropout.
+
+    Args:
+        rnns: list of L layers from `make_rnn`. dropout: keras.layers.Dropout.
+        x: (B, S, D) with at least one step. mask: (B, S) bool, or None if all steps are real.
+        states: for each layer a tuple of (B, U), or None for zeros.
+        backward: bool, whether the layers read from the end; x^l stands in source order.
+
+    Returns:
+        x^L: (B, S, U). final_states: like `states`; a masked step keeps what was before it.
+    """
+    final_states = []
+    for index, rnn in enumerate(rnns):
+        y, *final = rnn(
+            dropout(x, training=training),
+            initial_state=None if states is None else list(states[index]),
+            mask=mask,
+            training=training,
+        )
+        if backward:
+            y = tf.reverse(y, [1])
+        x = x + y if index else y
+        final_states.append(tuple(final))
+    return x, tuple(final_states)
+
+
+def _read_source(embedding, source, source_mask):
+    """Returns the embedded source (B, S, D) and its mask, for a source of any kind."""
+    source, source_mask = masking.to_dense(source, source_mask)
+    if source.dtype.is_floating:
+        # A NaN in the padding would get into the gradient of the embedding.
+        source = masking.blank(source, source_mask)
+    return embedding(source), source_mask
+
+
+@keras.saving.register_keras_serializable("kzoo")
 class RecurrentEncoder(keras.layers.Layer):
-    """A stack of LSTMs or GRUs over the source, with residual connections from layer 2 on:
+    """A stack of RNNs over the source, with residual connections from layer 2 on:
 
         x^1 = RNN^1(embedding(source)),    x^l = x^(l-1) + RNN^l(x^(l-1)),    memory = x^L
 
@@ -50,7 +160,7 @@ class RecurrentEncoder(keras.layers.Layer):
             keras.layers.Dense for features.
         units: int, size U of each direction's state.
         num_layers: int, L.
-        cell: "lstm" or "gru".
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
         direction: "forward", "backward" or "bidirectional".
         dropout: float in [0, 1), share of each layer's inputs dropped in training.
 
@@ -69,6 +179,14 @@ class RecurrentEncoder(keras.layers.Layer):
     Raises:
         ValueError: if a size is not positive, `cell` or `direction` is unknown, or `dropout` is
             outside [0, 1).
+
+    Example:
+        >>> encoder = kzoo.RecurrentEncoder(kzoo.TokenEmbedding(100, 8), units=4)
+        >>> memory, memory_mask, final_state = encoder(tf.constant([[5, 6, 2, 0]]))
+        >>> memory.shape
+        TensorShape([1, 4, 8])
+        >>> memory_mask.numpy().tolist()
+        [[True, True, True, False]]
     """
 
     def __init__(
@@ -82,7 +200,7 @@ class RecurrentEncoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_common(units, num_layers, cell, dropout)
+        check_arguments(units, num_layers, cell, dropout)
         if direction not in ("forward", "backward", "bidirectional"):
             raise ValueError(
                 f'`direction` must be "forward", "backward" or "bidirectional", '
@@ -94,22 +212,11 @@ class RecurrentEncoder(keras.layers.Layer):
         self.cell = cell
         self.direction = direction
         self.dropout = dropout
-        self.rnns = [self._rnn() for _ in range(num_layers)]
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        policy = self.dtype_policy
+        self.rnns = [make_rnn(cell, units, policy, direction) for _ in range(num_layers)]
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
         # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
         self.supports_masking = True
-
-    def _rnn(self):
-        rnn = _RNNS[self.cell](
-            self.units,
-            return_sequences=True,
-            return_state=True,
-            go_backwards=self.direction == "backward",
-            dtype=self.dtype_policy,
-        )
-        if self.direction == "bidirectional":
-            return keras.layers.Bidirectional(rnn, dtype=self.dtype_policy)
-        return rnn
 
     def build(self, source_shape):
         size = _build_embedding(self.embedding, source_shape)
@@ -119,21 +226,19 @@ class RecurrentEncoder(keras.layers.Layer):
 
     def call(self, source, source_mask=None, mask=None, training=False):
         source_mask = mask if source_mask is None else source_mask
-        source, source_mask = masking.to_dense(source, source_mask)
-        if source.dtype.is_floating:
-            # A NaN in the padding would get into the gradient of the embedding.
-            source = masking.blank(source, source_mask)
-        x = self.embedding(source)
-        final_state = []
-        for index, rnn in enumerate(self.rnns):
-            dropped = self.input_dropout(x, training=training)
-            y, *states = rnn(dropped, mask=source_mask, training=training)
-            if self.direction == "backward":
-                y = tf.reverse(y, [1])
-            x = x + y if index else y
-            final_state.append(tuple(states))
+        x, source_mask = _read_source(self.embedding, source, source_mask)
+        x, padded_mask = at_least_one_step(x, source_mask)
+        x, final_state = run_stack(
+            self.rnns,
+            self.input_dropout,
+            x,
+            padded_mask,
+            backward=self.direction == "backward",
+            training=training,
+        )
+        steps = tf.shape(source_mask)[1]
         # A masked step repeats the state before it.
-        return masking.blank(x, source_mask), source_mask, tuple(final_state)
+        return masking.blank(x[:, :steps], source_mask), source_mask, final_state
 
     def compute_mask(self, source, previous_mask):
         return None
@@ -155,9 +260,129 @@ class RecurrentEncoder(keras.layers.Layer):
         return cls(**{**config, "embedding": embedding})
 
 
+def join_steps(x, mask, factor):
+    """Puts `factor` consecutive steps side by side; what is missing or masked is zeros.
+
+    Args:
+        x: (B, S, D). mask: (B, S) bool. factor: int.
+
+    Returns:
+        x: (B, ceil(S / factor), factor * D). mask: True where any of the joined steps is real.
+    """
+    x = masking.blank(x, mask)
+    batch, size = tf.shape(x)[0], x.shape[2]
+    steps = -(-tf.shape(x)[1] // factor)
+    missing = steps * factor - tf.shape(x)[1]
+    x = tf.pad(x, [[0, 0], [0, missing], [0, 0]])
+    mask = tf.pad(mask, [[0, 0], [0, missing]])
+    mask = tf.reduce_any(tf.reshape(mask, (batch, steps, factor)), -1)
+    return tf.reshape(x, (batch, steps, factor * size)), mask
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class PyramidalEncoder(keras.layers.Layer):
+    """A bidirectional stack in which each layer after the first reads several steps as one:
+
+        x^1 = BiRNN^1(embedding(source)),
+        x^l_s = BiRNN^l([x^(l-1)_(f s); ...; x^(l-1)_(f s + f - 1)]),    memory = x^L
+
+    Chan et al. (2016), Listen, Attend and Spell, https://arxiv.org/abs/1508.01211, section 3.1,
+    with f = 2 and a plain layer followed by three such: an attention over 100 speech frames a
+    second would not learn where to look. There are no residual connections, for the sizes differ.
+
+    Args:
+        embedding: layer that takes the source to (B, S, D), e.g. keras.layers.Dense.
+        units: int, size U of each direction's state.
+        num_layers: int, L, the first layer included.
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
+        dropout: float in [0, 1), share of each layer's inputs dropped in training.
+        factor: int of at least 2, f, how many steps are read as one.
+
+    Call arguments:
+        source: (B, S) int ids or (B, S, F) float features, dense or ragged.
+        source_mask: (B, S) bool; None means `source != 0` for ids and all True for features.
+        mask: the same, filled in by Keras when `source` is the only tensor argument and carries
+            a mask.
+
+    Returns:
+        memory: (B, S', 2U) with S' = ceil(S / f^(L-1)); zeros in the padding.
+        memory_mask: (B, S') bool; a step is real if any step of the source in it is. Parts that
+            are missing are read as zeros.
+        final_state: for each layer a tuple of (B, U) tensors: h and, for LSTM, c; forward
+            before backward. A row without any step has zeros.
+
+    Raises:
+        ValueError: if a size is not positive, `cell` is unknown, `dropout` is outside [0, 1), or
+            `factor` is less than 2.
+
+    Example:
+        >>> encoder = kzoo.PyramidalEncoder(keras.layers.Dense(8), units=4, num_layers=3)
+        >>> memory, memory_mask, final_state = encoder(tf.ones((1, 9, 5)))
+        >>> memory.shape
+        TensorShape([1, 3, 8])
+    """
+
+    def __init__(self, embedding, units, num_layers, cell="lstm", dropout=0.0, factor=2, **kwargs):
+        super().__init__(**kwargs)
+        check_arguments(units, num_layers, cell, dropout)
+        if factor < 2:
+            raise ValueError(f"`factor` must be at least 2, got factor={factor}.")
+        self.embedding = embedding
+        self.units = units
+        self.num_layers = num_layers
+        self.cell = cell
+        self.dropout = dropout
+        self.factor = factor
+        policy = self.dtype_policy
+        self.rnns = [make_rnn(cell, units, policy, "bidirectional") for _ in range(num_layers)]
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
+        self.supports_masking = True
+
+    def build(self, source_shape):
+        size = _build_embedding(self.embedding, source_shape)
+        for rnn in self.rnns:
+            rnn.build((source_shape[0], None, size))
+            size = self.factor * 2 * self.units
+
+    def call(self, source, source_mask=None, mask=None, training=False):
+        source_mask = mask if source_mask is None else source_mask
+        x, source_mask = _read_source(self.embedding, source, source_mask)
+        steps = tf.shape(source_mask)[1]
+        x, mask = at_least_one_step(x, source_mask)
+        final_state = []
+        for index, rnn in enumerate(self.rnns):
+            if index:
+                x, mask = join_steps(x, mask, self.factor)
+                steps = -(-steps // self.factor)
+            x, states = run_stack([rnn], self.input_dropout, x, mask, training=training)
+            final_state += states
+        memory_mask = mask[:, :steps]
+        return masking.blank(x[:, :steps], memory_mask), memory_mask, tuple(final_state)
+
+    def compute_mask(self, source, previous_mask):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embedding": sharing.serialize(self.embedding),
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "cell": self.cell,
+            "dropout": self.dropout,
+            "factor": self.factor,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class AttentionDecoder(keras.layers.Layer):
-    """A stack of LSTM or GRU cells that reads the memory through an attention layer.
+    """A stack of recurrent cells that reads the memory through an attention layer.
 
     With attend="before" the previous state asks, and the context is an input of the cells:
 
@@ -184,7 +409,7 @@ class AttentionDecoder(keras.layers.Layer):
         units: int, size U of the states and of `hidden`.
         attention: attention layer; of several heads the mean of the weights is returned.
         num_layers: int, number of cells.
-        cell: "lstm" or "gru".
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
         attend: "before" or "after" the cells are run.
         input_feeding: bool, whether `hidden` is fed to the next step; attend="after" only.
         summary: "mean" or "first", what the initial state is made from.
@@ -201,6 +426,13 @@ class AttentionDecoder(keras.layers.Layer):
     Raises:
         ValueError: if a size is not positive, `cell`, `attend` or `summary` is unknown, `dropout`
             is outside [0, 1), or attend="before" meets input_feeding=True.
+
+    Example:
+        >>> attention = kzoo.LuongAttention("general")
+        >>> decoder = kzoo.AttentionDecoder(kzoo.TokenEmbedding(100, 8), 4, attention)
+        >>> hidden, weights = decoder(tf.constant([[1, 7, 9]]), tf.ones((1, 5, 6)))
+        >>> hidden.shape, weights.shape
+        (TensorShape([1, 3, 4]), TensorShape([1, 3, 5]))
     """
 
     def __init__(
@@ -217,7 +449,7 @@ class AttentionDecoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_common(units, num_layers, cell, dropout)
+        check_arguments(units, num_layers, cell, dropout)
         if attend not in ("before", "after"):
             raise ValueError(f'`attend` must be "before" or "after", got attend={attend!r}.')
         if input_feeding and attend == "before":
@@ -237,8 +469,10 @@ class AttentionDecoder(keras.layers.Layer):
         self.summary = summary
         self.dropout = dropout
         policy = self.dtype_policy
-        self.num_states = 2 if cell == "lstm" else 1
-        self.cells = [_CELLS[cell](units, dtype=policy) for _ in range(num_layers)]
+        self.num_states = num_states(cell)
+        self.cells = [
+            _CELLS[cell](units, dtype=policy, **_initializers(policy)) for _ in range(num_layers)
+        ]
         self.bridges = [
             keras.layers.Dense(units * self.num_states, activation="tanh", dtype=policy)
             for _ in range(num_layers)
@@ -273,10 +507,12 @@ class AttentionDecoder(keras.layers.Layer):
     def call(self, ids, memory, memory_mask=None, training=False):
         ids, _ = masking.to_dense(ids)
         prepared = self.prepare(memory, memory_mask)
-        length = tf.shape(ids)[1]
-        state = self.initial_state(prepared, length)
+        state = self.initial_state(prepared, tf.shape(ids)[1])
         embedded = tf.cast(self.embedding(ids), self.compute_dtype)
         embedded = self.embedding_dropout(embedded, training=training)
+        # One step is run even for none: an empty TensorArray cannot be stacked.
+        embedded, _ = at_least_one_step(embedded, None)
+        length = tf.shape(embedded)[1]
         # A TensorArray hands out single steps without an O(T) gradient for each of them.
         inputs = tf.TensorArray(self.compute_dtype, length)
         inputs = inputs.unstack(tf.transpose(embedded, (1, 0, 2)))
@@ -294,9 +530,10 @@ class AttentionDecoder(keras.layers.Layer):
             (0, outputs, tf.TensorArray(self.compute_dtype, length), state),
             maximum_iterations=length,
         )
-        hidden = tf.transpose(hiddens.stack(), (1, 0, 2))
+        steps = tf.shape(ids)[1]
+        hidden = tf.transpose(hiddens.stack(), (1, 0, 2))[:, :steps]
         hidden = tf.ensure_shape(hidden, (rows, ids.shape[1], self.units))
-        weights = tf.transpose(alignments.stack(), (1, 0, 2))
+        weights = tf.transpose(alignments.stack(), (1, 0, 2))[:, :steps]
         weights = tf.ensure_shape(weights, (rows, ids.shape[1], prepared["memory_mask"].shape[1]))
         return self.hidden_dropout(hidden, training=training), weights
 
