@@ -171,7 +171,8 @@ class RecurrentEncoder(keras.layers.Layer):
             a mask.
 
     Returns:
-        memory: (B, S, U), or (B, S, 2U) if bidirectional; zeros in the padding.
+        memory: (B, S, U), or (B, S, 2U) if bidirectional; zeros in the padding, with its mask
+            for Keras.
         memory_mask: (B, S) bool.
         final_state: for each layer a tuple of (B, U) tensors: h and, for LSTM, c; forward
             before backward. A row without any step has zeros.
@@ -237,8 +238,8 @@ class RecurrentEncoder(keras.layers.Layer):
             training=training,
         )
         steps = tf.shape(source_mask)[1]
-        # A masked step repeats the state before it.
-        return masking.blank(x[:, :steps], source_mask), source_mask, final_state
+        memory = masking.blank(x[:, :steps], source_mask)  # a masked step repeats the state
+        return masking.carry_mask(memory, source_mask), source_mask, final_state
 
     def compute_mask(self, source, previous_mask):
         return None
@@ -358,7 +359,8 @@ class PyramidalEncoder(keras.layers.Layer):
             x, states = run_stack([rnn], self.input_dropout, x, mask, training=training)
             final_state += states
         memory_mask = mask[:, :steps]
-        return masking.blank(x[:, :steps], memory_mask), memory_mask, tuple(final_state)
+        memory = masking.carry_mask(masking.blank(x[:, :steps], memory_mask), memory_mask)
+        return memory, memory_mask, tuple(final_state)
 
     def compute_mask(self, source, previous_mask):
         return None
@@ -536,6 +538,9 @@ class AttentionDecoder(keras.layers.Layer):
         weights = tf.transpose(alignments.stack(), (1, 0, 2))[:, :steps]
         weights = tf.ensure_shape(weights, (rows, ids.shape[1], prepared["memory_mask"].shape[1]))
         return self.hidden_dropout(hidden, training=training), weights
+
+    def compute_mask(self, ids, previous_mask=None):
+        return masking.carried_mask(ids, previous_mask)
 
     def prepare(self, memory, memory_mask=None):
         """Returns what every step reads: the memory, its mask, the projected keys; B rows."""

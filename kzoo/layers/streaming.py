@@ -36,7 +36,7 @@ class StreamingRNN(keras.layers.Layer):
         x_mask: the same, filled in by Keras when there are several tensor arguments.
 
     Returns:
-        y: (B, T, U), zeros where `mask` is False, with the mask of `x` if Keras knows one.
+        y: (B, T, U), zeros where `mask` is False, with the mask of `x` for Keras.
         state: like the argument; a masked step keeps the state before it.
 
     Raises:
@@ -112,6 +112,9 @@ class StreamingRNN(keras.layers.Layer):
                 f"got layers of {found} tensors."
             )
 
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -151,7 +154,7 @@ class StatefulRNN(keras.layers.Layer):
         x_mask: the same, filled in by Keras when there are several tensor arguments.
 
     Returns:
-        y: (B, T, U), zeros where `mask` is False, with the mask of `x` if Keras knows one.
+        y: (B, T, U), zeros where `mask` is False, with the mask of `x` for Keras.
 
     Raises:
         ValueError: as StreamingRNN.
@@ -233,6 +236,9 @@ class StatefulRNN(keras.layers.Layer):
                 for s in flat
             ]
         return tf.nest.pack_sequence_as(self.rnn.initial_state(1), flat)
+
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
 
     def get_config(self):
         return {
