@@ -102,7 +102,7 @@ def test_an_rnn_learns_to_reverse_strings(tmp_path):
 
 
 def test_reverse_asks_for_no_more_strings_than_there_are():
-    with pytest.raises(ValueError, match="`longest` must allow 20,700 different strings"):
+    with pytest.raises(ValueError, match="`longest` must allow 21,000 different strings"):
         reverse.make_strings(reverse.Config(longest=2))
 
 
