@@ -35,6 +35,11 @@ from recipes.cli import flag
 
 MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
+RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
+    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup"),
+)
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
 LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
@@ -130,19 +135,19 @@ def main(config: Config) -> dict[str, float]:
     path, scores = export_and_score(model, splits, run, config)
     texts = (splits.test or splits.valid).source
     show_answers(path, texts[:: math.ceil(len(texts) / 5)])
-    shutil.rmtree(run)
+    remove_run(run)
     print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} 'a text'")
     return scores
 
 
 def open_run(config: Config, splits: data.Splits) -> Path:
     """Makes the folder of the run's checkpoints, or finds it again with --resume."""
-    run = config.folder / "training"
+    run = config.folder / RUN_FOLDER
     digest = hashlib.sha256(repr((splits.train, splits.valid)).encode()).hexdigest()
     if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
         if config.resume:
             print(f"Nothing to resume in {config.folder}: starting.")
-        shutil.rmtree(run, ignore_errors=True)
+        remove_run(run)
         run.mkdir(parents=True)
         (run / "data.sha256").write_text(digest, encoding="utf-8")
         cli.save(config, run / "config.json")
@@ -163,6 +168,18 @@ def open_run(config: Config, splits: data.Splits) -> Path:
     if (run / "data.sha256").read_text(encoding="utf-8") != digest:
         raise ValueError("`resume` needs the data of the run before, but the pairs have changed.")
     return run
+
+
+def remove_run(run: Path) -> None:
+    """Removes the folder of a run, unless it holds what no run has written."""
+    foreign = sorted(path.name for path in run.glob("*") if path.name not in RUN_FILES)
+    if foreign or (run.exists() and not run.is_dir()):
+        raise ValueError(
+            f"{run} must be a folder with nothing but the files of a run, as it is removed "
+            f"after it; got {', '.join(foreign) or 'a file'}."
+        )
+    if run.exists():
+        shutil.rmtree(run)
 
 
 def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:

@@ -9,7 +9,7 @@ import pytest
 
 import kzoo
 from kzoo import callbacks
-from recipes import cli, reverse, translation
+from recipes import cli, data, reverse, translation
 
 WORDS = {
     "one": "eins",
@@ -50,7 +50,7 @@ def config(tmp_path, monkeypatch):
 def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     config, tmp_path, monkeypatch, capfd
 ):
-    backup = tmp_path / "out/training/backup/latest.weights.h5"
+    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
 
     def interrupt_in_epoch_2(self, batch, logs=None):
         if backup.exists():
@@ -90,6 +90,22 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     assert "nrefs:1" in card
     assert "python -m recipes.translation --data" in card
     assert isinstance(kzoo.load("out")("two red cats"), str)
+
+
+def test_a_run_removes_its_own_folder_only(config, tmp_path):
+    (tmp_path / "out/training").mkdir(parents=True)
+    (tmp_path / "out/training/thesis.txt").write_text("mine")
+    pairs = data.Pairs(["a"], ["b"], ["a"])
+    run = translation.open_run(config, data.Splits(pairs, pairs, None))
+    assert translation.open_run(config, data.Splits(pairs, pairs, None)) == run  # nothing to lose
+    (run / "notes.txt").write_text("mine")
+    for act in (lambda: translation.remove_run(run), lambda: translation.main(config)):
+        with pytest.raises(ValueError, match=r"\.kzoo-run must be a folder .* got notes\.txt"):
+            act()
+    assert (run / "notes.txt").exists()
+    (run / "notes.txt").unlink()
+    translation.remove_run(run)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "thesis.txt"]
 
 
 @pytest.mark.slow
