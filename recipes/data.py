@@ -43,6 +43,7 @@ HOMEASSISTANT_VERSION = "2026.11.0"  # pinned, so that a score belongs to one kn
 HOMEASSISTANT_SHA256 = "7ca5fbde9dea879ac7723949fc84347aac5182e6309c357b2e4973fd391b00f7"
 HELD_OUT_SHARE = 0.05  # of the pairs, for valid and again for test
 HELD_OUT_PAIRS = 3000  # at most: more makes scoring slow and hardly more certain
+LARGEST_GROUP_SHARE = 0.1  # of a held-out part: two components would be most of the test pairs
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 STDERR = 2
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what a broken archive raises
@@ -141,14 +142,24 @@ def load_pairs(
 def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0) -> Splits:
     """Holds out whole groups: shares of the pairs, but at most `HELD_OUT_PAIRS` (or one group).
 
-    The order is a hash of `seed` and group, so every machine agrees. A held-out pair whose source
-    text also occurs in train is dropped and counted.
+    The order is a hash of `seed` and group, so every machine agrees. A group of more pairs than
+    `LARGEST_GROUP_SHARE` of a held-out part stays in train, unless the smaller ones do not suffice.
+    A held-out pair whose source text also occurs in train is dropped and counted.
     """
     sizes = Counter(pairs.groups)
-    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
+    wanted = {
+        name: min(share * len(pairs), HELD_OUT_PAIRS)
+        for name, share in (("test", test), ("valid", valid))
+        if share > 0
+    }
+    largest = max(1, LARGEST_GROUP_SHARE * min(wanted.values(), default=0))
+
+    def rank(group):
+        return sizes[group] <= largest, hashlib.sha256(f"{seed} {group}".encode()).digest()
+
+    order = sorted(sizes, key=rank)  # held out from the end on
     home = {}
-    for name, share in (("test", test), ("valid", valid)):
-        missing = min(share * len(pairs), HELD_OUT_PAIRS)
+    for name, missing in wanted.items():
         while order and missing > 0:
             group = order.pop()
             home[group] = name

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -570,6 +571,21 @@ def test_split_stays_nearly_the_same_when_data_is_added():
 def test_split_holds_out_no_more_than_the_limit(monkeypatch):
     monkeypatch.setattr(data, "HELD_OUT_PAIRS", 11)
     assert [len(part) for part in split(many(700), valid=0.05, test=0.05)] == [678, 11, 11]
+
+
+def test_split_leaves_a_group_that_would_dominate_a_held_out_part_in_train():
+    pairs = Pairs()
+    for group in range(60):
+        for number in range(200 if group % 6 == 0 else 7):  # 10 large ones, 50 small ones
+            pairs.add(f"{group} {number}", "x", str(group))
+    for seed in range(5):
+        parts = split(pairs, valid=0.05, test=0.03, seed=seed)
+        for part, size in ((parts.valid, 0.05 * 2350), (parts.test, 0.03 * 2350)):
+            assert size <= len(part) < size + 7
+            assert max(Counter(part.groups).values()) == 7
+    parts = split(pairs, valid=0.1, test=0.1)  # more than the small ones have
+    assert min(map(len, parts)) >= 235
+    assert sum(map(len, parts)) == 2350
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijk"), st.sampled_from("xyz")), min_size=3))
