@@ -14,6 +14,7 @@ A field's type decides what its flag takes: bool (`--name` / `--no-name`), int, 
 import argparse
 import dataclasses
 import difflib
+import importlib
 import json
 import math
 import os
@@ -100,6 +101,17 @@ def check(config: Any, name: str, least: float) -> None:
     value = getattr(config, name)
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
+
+
+def require(*packages: str, extra: str) -> None:
+    """Raises an ImportError if a package is missing that a recipe needs only at its end."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f"This recipe needs the {package} package: pip install kzoo[{extra}]"
+            ) from error
 
 
 def precision(name: str) -> str:

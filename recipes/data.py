@@ -45,6 +45,8 @@ HELD_OUT_SHARE = 0.05  # of the pairs, for valid and again for test
 HELD_OUT_PAIRS = 3000  # at most: more makes scoring slow and hardly more certain
 LARGEST_GROUP_SHARE = 0.1  # of a held-out part: two components would be most of the test pairs
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+# White space, control characters and those invisible ones that kzoo.text.normalize removes.
+BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
 STDERR = 2
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what a broken archive raises
 
@@ -74,7 +76,7 @@ class Pairs:
         source, target = _one_line(source), _one_line(target)
         if not (_is_utf8(source) and _is_utf8(target)):
             self.skipped["invalid UTF-8"] += 1
-        elif not source or not target:
+        elif BLANK.fullmatch(source) or BLANK.fullmatch(target):
             self.skipped["empty side"] += 1
         else:
             self.source.append(source)

@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,6 +119,9 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("sacrebleu", "matplotlib", extra="recipes")
+    if config.tokenizer == "subwords":
+        cli.require("sentencepiece", extra="recipes")
     keras.utils.set_random_seed(config.seed)
     splits = data.load_pairs(
         config.data,
@@ -329,7 +333,6 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         for score in scores.values():
             print(f"{name}: {score}")
         figures.update({label: score.value for label, score in scores.items()})
-        draw(served, journal.history(), pairs)
         return scores | {"sentences a second": round(len(answers) / seconds, 1)}
 
     path = export.save(
@@ -350,24 +353,34 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         },
         evaluate=evaluate,
     )
+    try:
+        draw(export.load(path), journal.history(), pairs)
+    except Exception as error:  # a picture is not worth a finished training
+        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
     return path, figures
 
 
 def draw(served, history: dict, pairs: data.Pairs) -> None:
-    """Writes the learning curve and three attention maps beside the model."""
+    """Writes the learning curve and up to three attention maps beside the model."""
     plots.learning_curve(history, served.path / "learning_curve.png")
     worth_a_look = [
         row for row, source in enumerate(pairs.source) if 5 <= len(source.split()) <= 20
     ]
-    for number, row in enumerate((worth_a_look or range(len(pairs)))[:3]):
+    number = 0
+    for row in (worth_a_look or range(len(pairs)))[:20]:
         drawn = served.align(pairs.source[row])
+        if not any(drawn.source_tokens) or not any(drawn.target_tokens):
+            continue  # nothing was read or said
+        number += 1
         plots.attention_map(
             drawn.weights,
             drawn.source_tokens,
             drawn.target_tokens,
-            served.path / f"attention-{number + 1}.png",
+            served.path / f"attention-{number}.png",
             title=f"reference: {pairs.target[row]}",
         )
+        if number == 3:
+            break
 
 
 def translate(served, texts: list[str], chunk: int = 256) -> list[str]:

@@ -71,6 +71,15 @@ def test_white_space_within_a_text_becomes_one_space():
 # --- moses ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("blank", ["", " \u00a0", "\u200b", "\ufeff \u00ad", "\x00\x85"])
+def test_a_text_of_nothing_visible_is_an_empty_side(blank):
+    pairs = Pairs()
+    pairs.add("a", blank)
+    pairs.add(blank, "a")
+    pairs.add(f"a{blank}b", "a\u200b")
+    assert (len(pairs), pairs.skipped) == (1, {"empty side": 2})
+
+
 def test_moses_splits_at_the_newline_only(tmp_path):
     source = write(tmp_path / "a.en", "one\u2028still one\x0b\x85\r\ntwo\n")
     target = write(tmp_path / "a.de", "\ufeffeins\nzwei")

@@ -4,11 +4,14 @@ import dataclasses
 import itertools
 import json
 import shlex
+import sys
+import types
 
+import numpy as np
 import pytest
 
 import kzoo
-from kzoo import callbacks
+from kzoo import callbacks, export, plots
 from recipes import cli, data, reverse, translation
 
 WORDS = {
@@ -69,7 +72,13 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         translation.main(dataclasses.replace(resumed, seed=7))
 
-    figures = translation.main(resumed)
+    def no_map(*arguments, **options):
+        raise ValueError("no such font")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "attention_map", no_map)
+        with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
+            figures = translation.main(resumed)
     printed = capfd.readouterr().out
     assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
     assert "Epoch 2/3" in printed
@@ -82,7 +91,6 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
         "model_card.md",
         "metrics.json",
         "learning_curve.png",
-        "attention-1.png",
     } <= written
     saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
     assert set(figures) <= set(saved)
@@ -134,6 +142,26 @@ def test_reverse_asks_for_no_more_strings_than_there_are():
 def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
     with pytest.raises(ValueError, match=message):
         translation.Config(**values)
+
+
+@pytest.mark.parametrize("package", ["sacrebleu", "matplotlib", "sentencepiece"])
+def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
+        translation.main(translation.Config(data="missing.tsv"))
+
+
+def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
+    def align(source):
+        tokens = ["x", "</s>"] if "6" in source else []
+        weights = np.full((len(tokens), 2), 0.5)
+        return export.Alignment("x", ["a", "</s>"], tokens, weights)
+
+    texts = [f"{number} b c d e" for number in range(17)]
+    served = types.SimpleNamespace(path=tmp_path, align=align)
+    translation.draw(served, {"loss": [2.0, 1.0]}, data.Pairs(texts, texts, texts))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
 
 
 def test_bleu_splits_languages_without_spaces_into_characters():
