@@ -297,8 +297,19 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
         except KeyboardInterrupt:
             print("\nInterrupted. The same command with --resume goes on from the last epoch.")
             raise
+        check_convergence(journal, run)
         fitted.touch()
     keep_the_better(model, best_path, last, validation_bleu)
+
+
+def check_convergence(journal: callbacks.Journal, run: Path) -> None:
+    """Raises a RuntimeError if the last epoch's loss is no number."""
+    losses = journal.history()["loss"]
+    if not math.isfinite(losses[-1]):
+        raise RuntimeError(
+            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
+            f"remove {run} and lower --learning_rate."
+        )
 
 
 def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) -> None:
@@ -310,7 +321,7 @@ def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) 
     model.set_weights(last.average())
     average = score()
     print(f"validation BLEU: best epoch {best:.2f}, average of the last epochs {average:.2f}")
-    if average < best:
+    if not average > best:  # also if it is NaN, as of weights that are not finite
         model.set_weights(weights)
 
 

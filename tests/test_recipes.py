@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import json
+import math
 import shlex
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 
@@ -98,6 +100,31 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     assert "nrefs:1" in card
     assert "python -m recipes.translation --data" in card
     assert isinstance(kzoo.load("out")("two red cats"), str)
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
+    config = dataclasses.replace(config, learning_rate=1e30, warmup_steps=1)
+    for resume in (False, True):  # what is left of it has not been fitted either
+        with pytest.raises(
+            RuntimeError, match=r"diverged in epoch \d: the loss is nan; .*lower --l"
+        ):
+            translation.main(dataclasses.replace(config, resume=resume))
+    assert not (tmp_path / "out/.kzoo-run/fitted").exists()
+
+
+@pytest.mark.parametrize(("average", "kept"), [(7.0, 7), (5.0, 5), (3.0, 5), (math.nan, 5)])
+def test_the_average_is_taken_only_if_it_is_better(average, kept, tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.full((1, 1), 7.0)])
+    last = callbacks.LastWeights(tmp_path / "last", 2)
+    last.set_model(model)
+    last.on_epoch_end(0)
+    model.set_weights([np.full((1, 1), 5.0)])
+    model.save_weights(tmp_path / "best.weights.h5")
+    scores = iter([5.0, average])
+    translation.keep_the_better(model, tmp_path / "best.weights.h5", last, lambda: next(scores))
+    assert model.get_weights()[0] == kept
 
 
 def test_a_run_removes_its_own_folder_only(config, tmp_path):
