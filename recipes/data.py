@@ -105,7 +105,7 @@ def load_pairs(
     """Reads train, valid and test pairs; prints to stderr how many came and were skipped.
 
     Args:
-        data: "homeassistant", "libreoffice-help", or files as for `train`, which replaces it.
+        data: "homeassistant", "libreoffice-help", or files as for `train`, which takes its place.
         source_language, target_language: codes such as "en", "de"; they pick the files of a named
             source, the endings of a Moses prefix, the keys of JSONL, the `xml:lang` of TMX.
         train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
@@ -121,6 +121,10 @@ def load_pairs(
     codes = source_language, target_language
     if source_language == target_language:
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
+    if train is not None and data != "homeassistant":
+        raise ValueError(
+            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
+        )
     if train is None and data in NAMED_SOURCES:
         whole = NAMED_SOURCES[data](*codes)
     else:
@@ -420,11 +424,15 @@ def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
 
 def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
     """Translation memory. "en" also takes "en-US" and the reverse; an exact match goes first."""
-    pairs, languages = Pairs(), set()
+    pairs, languages, inside = Pairs(), set(), []
     try:
         with _open(path) as file:
-            events = _progress(ElementTree.iterparse(file), f"Reading {path}, XML element")
-            for _, element in events:
+            events = ElementTree.iterparse(file, events=("start", "end"))
+            for event, element in _progress(events, f"Reading {path}, XML tag"):
+                if event == "start":
+                    inside.append(element)
+                    continue
+                inside.pop()
                 if element.tag.rpartition("}")[2] != "tu":
                     continue
                 texts = dict(map(_segment, reversed(element.findall("{*}tuv"))))  # first one wins
@@ -434,7 +442,8 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
                     pairs.skipped["language missing"] += 1
                 else:
                     pairs.add(*(texts[code] for code in found))
-                element.clear()  # keeps memory flat
+                if inside:
+                    inside[-1].remove(element)  # keeps memory flat
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}:{error.position[0]}: expected XML, got: {error}") from error
     except UNREADABLE as error:

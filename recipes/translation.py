@@ -15,6 +15,7 @@ What it reached on which data, with every flag, stands in the README under Resul
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 import shutil
 import subprocess
@@ -147,7 +148,7 @@ def main(config: Config) -> dict[str, float]:
 def open_run(config: Config, splits: data.Splits) -> Path:
     """Makes the folder of the run's checkpoints, or finds it again with --resume."""
     run = config.folder / RUN_FOLDER
-    digest = hashlib.sha256(repr((splits.train, splits.valid)).encode()).hexdigest()
+    digest = fingerprint(splits.train, splits.valid)
     if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
         if config.resume:
             print(f"Nothing to resume in {config.folder}: starting.")
@@ -172,6 +173,16 @@ def open_run(config: Config, splits: data.Splits) -> Path:
     if (run / "data.sha256").read_text(encoding="utf-8") != digest:
         raise ValueError("`resume` needs the data of the run before, but the pairs have changed.")
     return run
+
+
+def fingerprint(*parts: data.Pairs) -> str:
+    """A hash of the texts, which must not change between a run and its resumption."""
+    digest = hashlib.sha256()
+    for pairs in parts:
+        digest.update(f"{len(pairs)}\n".encode())
+        for one in itertools.chain(pairs.source, pairs.target):
+            digest.update(f"{one}\n".encode())  # one after the other: no second copy of all
+    return digest.hexdigest()
 
 
 def remove_run(run: Path) -> None:
@@ -238,10 +249,13 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
-    batches = batching.token_batches(train, config.batch_tokens, seed=config.seed)
+    journal = callbacks.Journal(run / "journal.jsonl")
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    seed = [config.seed, journal.epochs]
+    batches = batching.token_batches(train, config.batch_tokens, seed=seed)
     steps = int(batches.cardinality())
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(config.seed))
+    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
     print(f"{steps:,} batches, {batching.padding_share(*lengths, planned):.1%} of them padding")
 
     model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
@@ -263,7 +277,6 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
         return metrics.bleu(answers, target, tokenize=config.bleu_tokenizer, force=True).value
 
     best_path = run / "best.weights.h5"
-    journal = callbacks.Journal(run / "journal.jsonl")
     last = callbacks.LastWeights(run / "last", config.average)
     fitted = run / "fitted"
     if not fitted.exists():

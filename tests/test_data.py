@@ -235,6 +235,22 @@ def test_tmx_reads_text_without_markup_and_matches_languages_loosely(tmp_path, n
     assert pairs.skipped == {"language missing": 1, "empty side": 1}
 
 
+def test_tmx_keeps_no_unit_that_it_has_read(tmp_path, monkeypatch):
+    bodies = []
+
+    def read(file, events):
+        for event, element in iterparse(file, events):
+            if event == "start" and element.tag == "body":
+                bodies.append(element)
+            yield event, element
+
+    iterparse = data.ElementTree.iterparse
+    monkeypatch.setattr(data.ElementTree, "iterparse", read)
+    path = write(tmp_path / "a.tmx", TMX.replace("{namespace}", ""))
+    assert len(data.tmx(path, "en", "de")) > 1
+    assert len(bodies[0]) == 0
+
+
 def test_tmx_takes_a_language_without_region_for_one_with_it_but_no_other_region(tmp_path):
     path = write(tmp_path / "a.tmx", TMX.replace("{namespace}", ""))
     assert rows(data.tmx(path, "en_us", "de-at")) == [
@@ -697,6 +713,11 @@ def test_a_file_is_read_by_its_ending(tmp_path, name, content, packed):
     splits = load_pairs(str(path), **EN_DE)
     assert [len(part) for part in splits] == [1, 1, 1]
     assert ("one", "eins") in [row for part in splits for row in rows(part)]
+
+
+def test_data_beside_train_is_refused_not_ignored():
+    with pytest.raises(ValueError, match=r"not both be given, got data='a.tsv', train='b.tsv'"):
+        load_pairs("a.tsv", train="b.tsv", **EN_DE)
 
 
 def test_the_named_source_is_split_by_component(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import callbacks, export, plots
+from kzoo import batching, callbacks, export, plots, text
 from recipes import cli, data, reverse, translation
 
 WORDS = {
@@ -70,6 +70,14 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     assert "The same command with --resume goes on" in capfd.readouterr().out
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
         translation.main(config)
+    seeds = []
+    token_batches = batching.token_batches
+
+    def recording(corpus, batch_tokens, seed=None):
+        seeds.append(seed)
+        return token_batches(corpus, batch_tokens, seed)
+
+    monkeypatch.setattr(batching, "token_batches", recording)
     resumed = dataclasses.replace(config, resume=True)
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         translation.main(dataclasses.replace(resumed, seed=7))
@@ -81,6 +89,7 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
         patch.setattr(plots, "attention_map", no_map)
         with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
             figures = translation.main(resumed)
+    assert seeds[0] == [0, 1]  # other batches than those of the epoch that is done
     printed = capfd.readouterr().out
     assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
     assert "Epoch 2/3" in printed
@@ -191,6 +200,31 @@ def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
     assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
 
 
+@pytest.mark.parametrize("name", ["epochs", "longest", "strings", "test_strings", "beam_size"])
+def test_reverse_refuses_a_number_of_zero(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {name}=0"):
+        reverse.Config(**{name: 0})
+    with pytest.raises(ValueError, match="`minutes` must be at least 0"):
+        reverse.Config(minutes=-1.0)
+    with pytest.raises(ValueError, match="`learning_rate` must be positive"):
+        reverse.Config(learning_rate=0.0)
+
+
+def test_reverse_computes_in_the_precision_asked_for():
+    tokenizer = text.CharacterTokenizer.learn(["abc"], 11)
+    model = reverse.build(tokenizer, reverse.Config(precision="mixed_bfloat16"))
+    assert model.encoder.compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_fingerprint_tells_texts_sides_and_parts_apart():
+    one, two = data.Pairs(["a"], ["b"], ["a"]), data.Pairs(["b"], ["a"], ["b"])
+    made = [(one, two), (two, one), (one, one), (one, data.Pairs()), (data.Pairs(), one)]
+    prints = [translation.fingerprint(*parts) for parts in made]
+    assert len(set(prints)) == len(made)
+    assert prints[0] == translation.fingerprint(one, two)
+
+
 def test_bleu_splits_languages_without_spaces_into_characters():
     assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
     assert translation.Config(target_language="ja").bleu_tokenizer == "char"
@@ -220,7 +254,7 @@ def test_bad_input_ends_a_recipe_with_one_line(flags, message, tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", ["translation", *flags])
     with pytest.raises(SystemExit) as stop:
         cli.run(translation.main, translation.Config, translation.__doc__)
-    text = str(stop.value)
-    assert text.startswith("error: ")
-    assert message in text
+    shown = str(stop.value)
+    assert shown.startswith("error: ")
+    assert message in shown
     assert not (tmp_path / "saved_models").exists()
