@@ -54,7 +54,9 @@ class Config:
     data: str = flag("homeassistant", "homeassistant, libreoffice-help, or a file or Moses prefix")
     source_language: str = flag("en", "code of the language to translate from")
     target_language: str = flag("de", "code of the language to translate into")
-    train: str | None = flag(None, "training pairs: a file, a Moses prefix or two files, a,b")
+    train: str | None = flag(
+        None, "training pairs, in place of --data: a file, a Moses prefix or two files, a,b"
+    )
     valid: str | None = flag(None, "validation pairs; else split off")
     test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
     model: Literal[
