@@ -20,14 +20,25 @@ check: $(VENV)/dev  ## what CI runs: lint, format, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+# Debian's python3 without python3-venv has no ensurepip, hence the second way; the third needs
+# neither venv nor a pip that knows --python.
 $(BIN)/pip:
-	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), sys.version'
-	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("kzoo needs Python \
+	3.10 to 3.13, as TensorFlow 2.21 does; $(PYTHON) is " + sys.version.split()[0] + ". Name another: \
+	make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) \
+		|| { $(PYTHON) -m venv --without-pip $(VENV) \
+			&& $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } \
+		|| $(PYTHON) -m virtualenv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+
+SIZE_recipes := about 700 MB with TensorFlow
+SIZE_test := $(SIZE_recipes)
+SIZE_dev := TensorFlow and PyTorch; on Linux PyTorch may bring gigabytes of CUDA libraries
 
 # One stamp for each extra of setup.cfg.
 $(VENV)/recipes $(VENV)/test $(VENV)/dev: $(VENV)/%: $(BIN)/pip setup.cfg
-	@echo "Installing kzoo[$*] into $(VENV): about 700 MB with TensorFlow"
+	@echo "Installing kzoo[$*] into $(VENV): $(SIZE_$*)"
 	$(BIN)/python -m pip install --progress-bar on --quiet --editable '.[$*]'
 	@touch $@
 

@@ -1,5 +1,11 @@
 """kzoo: a sequence-to-sequence model zoo for Keras 3 on TensorFlow."""
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 from kzoo import zoo
 from kzoo.export import load
 from kzoo.layers import masking

@@ -142,7 +142,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
     Args:
         corpus: `Corpus`.
         batch_tokens, pool: as in `plan`.
-        seed: int to shuffle, None to keep one fixed order.
+        seed: int or list of int to shuffle, None to keep one fixed order.
 
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.

@@ -54,12 +54,14 @@ class Journal(keras.callbacks.Callback):
 
     Attributes:
         minutes: float, spent by the runs before.
+        epochs: int, done by the runs before.
     """
 
     def __init__(self, path):
         super().__init__()
         self.path = Path(path)
         self.minutes = max((line["minutes"] for line in self._lines()), default=0.0)
+        self.epochs = max((line["epoch"] for line in self._lines()), default=0)
 
     def _lines(self):
         if not self.path.exists():

@@ -189,9 +189,10 @@ class Seq2Seq(keras.Model):
         return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
 
     def text_generator(self, *, batch_size=64, max_source_length=256, **options):
-        """Returns a function from a list of source texts to the list of best target texts.
+        """Returns a function from source texts to the best target texts.
 
-        The function is compiled once and always uses the model's current weights.
+        One text in, one answer out; a list in, a list out. The function is compiled once and always
+        uses the model's current weights.
 
         Args:
             batch_size: int, texts decoded at once; texts of like length go together.
@@ -207,7 +208,12 @@ class Seq2Seq(keras.Model):
         def answer(texts):
             return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
 
-        return lambda texts: batching.map_by_length(answer, texts, batch_size)
+        def generate(texts):
+            if isinstance(texts, str | bytes):
+                return answer([texts])[0]
+            return batching.map_by_length(answer, texts, batch_size)
+
+        return generate
 
     def get_config(self):
         parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")

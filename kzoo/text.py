@@ -42,10 +42,12 @@ _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
 
 
 def normalize(texts, lowercase=False):
-    """Valid UTF-8, NFKC, single spaces, none at the ends; optionally lower case.
+    """Valid UTF-8, NFC, single spaces, none at the ends; optionally lower case.
 
-    Control characters and line breaks count as spaces. Invisible characters that a word is the same
-    without are removed: soft hyphen, zero-width space, direction marks, byte-order mark.
+    What a reader can tell apart stays apart (`m²`, `！`, a no-break space), so that every text of
+    the training data can also be an answer. Control characters and line breaks count as spaces.
+    Invisible characters that a word is the same without are removed: soft hyphen, zero-width space,
+    direction marks, byte-order mark.
 
     Args:
         texts: (N,) or () string, any bytes.
@@ -55,17 +57,16 @@ def normalize(texts, lowercase=False):
         The same shape, string.
 
     Example:
-        >>> normalize(["  ﬁve\\t Cats "], lowercase=True)
+        >>> normalize(["  Five\\t Cats "], lowercase=True)
         ["five cats"]
     """
     # normalize_utf8 raises on invalid UTF-8, so transcode first.
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     texts = tf.strings.regex_replace(texts, _INVISIBLE, "")
-    texts = tensorflow_text.normalize_utf8(texts, "NFKC")
-    texts = tf.strings.regex_replace(texts, r"[\p{Z}\p{Cc}]+", " ")
-    if lowercase:
-        texts = tf.strings.lower(texts, encoding="utf-8")
-    return tf.strings.strip(texts)
+    texts = tensorflow_text.normalize_utf8(texts, "NFC")
+    texts = tf.strings.regex_replace(texts, r"[ \p{Zl}\p{Zp}\p{Cc}]+", " ")
+    texts = tf.strings.regex_replace(texts, r"^\p{Z}+|\p{Z}+$", "")  # wide ones, too
+    return tf.strings.lower(texts, encoding="utf-8") if lowercase else texts
 
 
 _WORD_LETTER = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]"  # the joiners stand inside Persian, Hindi, ...
@@ -94,6 +95,7 @@ def split_words(texts):
         >>> split_words(["Don't run, dogs!"])
         [["Don't", "run", ",", "dogs", "!"]]
     """
+    texts = tf.strings.regex_replace(texts, r"\p{Z}+", " ")  # a no-break space is no sign
     return tf.strings.split(tf.strings.regex_replace(texts, f"({_WORD})", r" \1 "))
 
 
@@ -119,8 +121,8 @@ def join_words(words):
         (r'" ([^"]*) "', r'"\1"'),
         (r"„ ([^„“”]*) ([“”])", r"„\1\2"),  # German opens low and closes with “
         (r"“ ([^“”]*) ”", r"“\1”"),
-        (r"([(\[{¿¡#]) ", r"\1"),
-        (r" ([.,;:!?%)\]}°。、])", r"\1"),
+        (r"([(\[{¿¡#「\x{FF08}]) ", r"\1"),  # FF08 ... FF1F are the wide ( ) ! , : ; ?
+        (r" ([.,;:!?%)\]}°…。、」\x{FF09}\x{FF01}\x{FF0C}\x{FF1A}\x{FF1B}\x{FF1F}])", r"\1"),
         (r" / ", r"/"),
         (r"([$£€]) (\p{N})", r"\1\2"),
     ):
@@ -314,7 +316,7 @@ class SubwordTokenizer(Tokenizer):
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
-                normalization_rule_name="nfkc",  # as `normalize`; the default drops U+FFFD
+                normalization_rule_name="identity",  # `normalize` has done it, here and in graph
                 max_sentence_length=1 << 30,  # bytes; longer ones would be skipped silently
                 num_threads=1,  # float sums in another order could give another vocabulary
                 minloglevel=2,  # errors only
@@ -526,7 +528,7 @@ def _sentences(texts, lowercase, words):
         for text in normalize(tf.constant(batch, tf.string), lowercase).numpy():
             # SentencePiece skips texts that hold its own mark for unknown; U+FFFD is no character.
             text = text.decode().replace("▅", " ").replace("\ufffd", " ")
-            words.update(text.split())
+            words.update(filter(None, text.split(" ")))  # a no-break space is inside a word
             yield text
 
 

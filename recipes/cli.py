@@ -14,6 +14,7 @@ A field's type decides what its flag takes: bool (`--name` / `--no-name`), int, 
 import argparse
 import dataclasses
 import difflib
+import importlib
 import json
 import math
 import os
@@ -102,6 +103,17 @@ def check(config: Any, name: str, least: float) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
 
 
+def require(*packages: str, extra: str) -> None:
+    """Raises an ImportError if a package is missing that a recipe needs only at its end."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f"This recipe needs the {package} package: pip install kzoo[{extra}]"
+            ) from error
+
+
 def precision(name: str) -> str:
     """The Keras dtype policy for a `--precision`: "auto" picks bfloat16 where the CPU has AMX.
 
@@ -154,7 +166,7 @@ def load(config_class: type[Config], path: str | Path) -> Config:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if value is None and takes_none:
             continue
-        if not fits or (choices and value not in choices):
+        if not fits or not _is_finite(value) or (choices and value not in choices):
             rule = _rule(kind, choices)
             raise ValueError(f"{path}: `{field.name}` must be {rule}, got {value!r}.")
     return config_class(**values)
@@ -207,7 +219,7 @@ def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Sca
             value = kind(word)
         except ValueError:
             value = math.nan
-        if value != value or (choices and value not in choices):  # NaN is no number to train with
+        if not _is_finite(value) or (choices and value not in choices):
             none = " or none" if takes_none else ""
             raise argparse.ArgumentTypeError(f"must be {_rule(kind, choices)}{none}, got {word!r}")
         return value
@@ -215,8 +227,14 @@ def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Sca
     return read
 
 
+def _is_finite(value: Scalar) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _rule(kind: type, choices: tuple) -> str:
-    return f"one of {', '.join(map(str, choices))}" if choices else f"of type {kind.__name__}"
+    if choices:
+        return f"one of {', '.join(map(str, choices))}"
+    return f"of type {kind.__name__}" + (" and finite" if kind is float else "")
 
 
 def _underscored(word: str, kinds: dict[str, type]) -> str:

@@ -43,7 +43,10 @@ HOMEASSISTANT_VERSION = "2026.11.0"  # pinned, so that a score belongs to one kn
 HOMEASSISTANT_SHA256 = "7ca5fbde9dea879ac7723949fc84347aac5182e6309c357b2e4973fd391b00f7"
 HELD_OUT_SHARE = 0.05  # of the pairs, for valid and again for test
 HELD_OUT_PAIRS = 3000  # at most: more makes scoring slow and hardly more certain
+LARGEST_GROUP_SHARE = 0.1  # of a held-out part: two components would be most of the test pairs
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+# White space, control characters and those invisible ones that kzoo.text.normalize removes.
+BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
 STDERR = 2
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what a broken archive raises
 
@@ -73,7 +76,7 @@ class Pairs:
         source, target = _one_line(source), _one_line(target)
         if not (_is_utf8(source) and _is_utf8(target)):
             self.skipped["invalid UTF-8"] += 1
-        elif not source or not target:
+        elif BLANK.fullmatch(source) or BLANK.fullmatch(target):
             self.skipped["empty side"] += 1
         else:
             self.source.append(source)
@@ -102,7 +105,7 @@ def load_pairs(
     """Reads train, valid and test pairs; prints to stderr how many came and were skipped.
 
     Args:
-        data: "homeassistant", "libreoffice-help", or files as for `train`, which replaces it.
+        data: "homeassistant", "libreoffice-help", or files as for `train`, which takes its place.
         source_language, target_language: codes such as "en", "de"; they pick the files of a named
             source, the endings of a Moses prefix, the keys of JSONL, the `xml:lang` of TMX.
         train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
@@ -118,6 +121,10 @@ def load_pairs(
     codes = source_language, target_language
     if source_language == target_language:
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
+    if train is not None and data != "homeassistant":
+        raise ValueError(
+            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
+        )
     if train is None and data in NAMED_SOURCES:
         whole = NAMED_SOURCES[data](*codes)
     else:
@@ -141,14 +148,24 @@ def load_pairs(
 def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0) -> Splits:
     """Holds out whole groups: shares of the pairs, but at most `HELD_OUT_PAIRS` (or one group).
 
-    The order is a hash of `seed` and group, so every machine agrees. A held-out pair whose source
-    text also occurs in train is dropped and counted.
+    The order is a hash of `seed` and group, so every machine agrees. A group of more pairs than
+    `LARGEST_GROUP_SHARE` of a held-out part stays in train, unless the smaller ones do not suffice.
+    A held-out pair whose source text also occurs in train is dropped and counted.
     """
     sizes = Counter(pairs.groups)
-    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
+    wanted = {
+        name: min(share * len(pairs), HELD_OUT_PAIRS)
+        for name, share in (("test", test), ("valid", valid))
+        if share > 0
+    }
+    largest = max(1, LARGEST_GROUP_SHARE * min(wanted.values(), default=0))
+
+    def rank(group):
+        return sizes[group] <= largest, hashlib.sha256(f"{seed} {group}".encode()).digest()
+
+    order = sorted(sizes, key=rank)  # held out from the end on
     home = {}
-    for name, share in (("test", test), ("valid", valid)):
-        missing = min(share * len(pairs), HELD_OUT_PAIRS)
+    for name, missing in wanted.items():
         while order and missing > 0:
             group = order.pop()
             home[group] = name
@@ -407,11 +424,15 @@ def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
 
 def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
     """Translation memory. "en" also takes "en-US" and the reverse; an exact match goes first."""
-    pairs, languages = Pairs(), set()
+    pairs, languages, inside = Pairs(), set(), []
     try:
         with _open(path) as file:
-            events = _progress(ElementTree.iterparse(file), f"Reading {path}, XML element")
-            for _, element in events:
+            events = ElementTree.iterparse(file, events=("start", "end"))
+            for event, element in _progress(events, f"Reading {path}, XML tag"):
+                if event == "start":
+                    inside.append(element)
+                    continue
+                inside.pop()
                 if element.tag.rpartition("}")[2] != "tu":
                     continue
                 texts = dict(map(_segment, reversed(element.findall("{*}tuv"))))  # first one wins
@@ -421,7 +442,8 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
                     pairs.skipped["language missing"] += 1
                 else:
                     pairs.add(*(texts[code] for code in found))
-                element.clear()  # keeps memory flat
+                if inside:
+                    inside[-1].remove(element)  # keeps memory flat
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}:{error.position[0]}: expected XML, got: {error}") from error
     except UNREADABLE as error:

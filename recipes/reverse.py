@@ -48,9 +48,23 @@ class Config:
     minutes: float = flag(1.2, "time budget for training; it also ends when 99.8 % come out right")
     learning_rate: float = flag(3e-3, "peak of the schedule")
     warmup_steps: int = flag(200, "steps to the peak, then decay with 1 / sqrt(step)")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "float32", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
     beam_size: int = flag(2, "hypotheses that beam search keeps")
     seed: int = flag(0, "of strings, weights and order")
     output: str | None = flag(None, "folder; none takes saved_models/reverse-<model>")
+
+    def __post_init__(self):
+        for name in ("strings", "test_strings", "longest", "batch_tokens", "epochs"):
+            cli.check(self, name, least=1)
+        for name in ("warmup_steps", "beam_size"):
+            cli.check(self, name, least=1)
+        cli.check(self, "minutes", least=0)
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
+            )
 
 
 def main(config: Config) -> float:
@@ -117,12 +131,15 @@ def reverse(strings: list[str]) -> list[str]:
 
 
 def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
-    """Builds and compiles the model; both sides share the letters."""
+    """Builds and compiles the model in the precision asked for; both sides share the letters."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(cli.precision(config.precision))
     is_rnn = config.model.startswith("rnn")
     options = {"units": 64} if is_rnn else {"num_layers": 1, "norm_first": True}
     model = getattr(zoo, config.model)(
         tokenizer, tokenizer, dropout=0.0, label_smoothing=0.0, **options
     )
+    keras.config.set_dtype_policy(policy)
     schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
     model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))
     return model

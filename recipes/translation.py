@@ -15,11 +15,13 @@ What it reached on which data, with every flag, stands in the README under Resul
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +37,11 @@ from recipes.cli import flag
 
 MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
+RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
+    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup"),
+)
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
 LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
@@ -47,7 +54,9 @@ class Config:
     data: str = flag("homeassistant", "homeassistant, libreoffice-help, or a file or Moses prefix")
     source_language: str = flag("en", "code of the language to translate from")
     target_language: str = flag("de", "code of the language to translate into")
-    train: str | None = flag(None, "training pairs: a file, a Moses prefix or two files, a,b")
+    train: str | None = flag(
+        None, "training pairs, in place of --data: a file, a Moses prefix or two files, a,b"
+    )
     valid: str | None = flag(None, "validation pairs; else split off")
     test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
     model: Literal[
@@ -113,6 +122,9 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("sacrebleu", "matplotlib", extra="recipes")
+    if config.tokenizer == "subwords":
+        cli.require("sentencepiece", extra="recipes")
     keras.utils.set_random_seed(config.seed)
     splits = data.load_pairs(
         config.data,
@@ -130,19 +142,19 @@ def main(config: Config) -> dict[str, float]:
     path, scores = export_and_score(model, splits, run, config)
     texts = (splits.test or splits.valid).source
     show_answers(path, texts[:: math.ceil(len(texts) / 5)])
-    shutil.rmtree(run)
+    remove_run(run)
     print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} 'a text'")
     return scores
 
 
 def open_run(config: Config, splits: data.Splits) -> Path:
     """Makes the folder of the run's checkpoints, or finds it again with --resume."""
-    run = config.folder / "training"
-    digest = hashlib.sha256(repr((splits.train, splits.valid)).encode()).hexdigest()
+    run = config.folder / RUN_FOLDER
+    digest = fingerprint(splits.train, splits.valid)
     if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
         if config.resume:
             print(f"Nothing to resume in {config.folder}: starting.")
-        shutil.rmtree(run, ignore_errors=True)
+        remove_run(run)
         run.mkdir(parents=True)
         (run / "data.sha256").write_text(digest, encoding="utf-8")
         cli.save(config, run / "config.json")
@@ -163,6 +175,28 @@ def open_run(config: Config, splits: data.Splits) -> Path:
     if (run / "data.sha256").read_text(encoding="utf-8") != digest:
         raise ValueError("`resume` needs the data of the run before, but the pairs have changed.")
     return run
+
+
+def fingerprint(*parts: data.Pairs) -> str:
+    """A hash of the texts, which must not change between a run and its resumption."""
+    digest = hashlib.sha256()
+    for pairs in parts:
+        digest.update(f"{len(pairs)}\n".encode())
+        for one in itertools.chain(pairs.source, pairs.target):
+            digest.update(f"{one}\n".encode())  # one after the other: no second copy of all
+    return digest.hexdigest()
+
+
+def remove_run(run: Path) -> None:
+    """Removes the folder of a run, unless it holds what no run has written."""
+    foreign = sorted(path.name for path in run.glob("*") if path.name not in RUN_FILES)
+    if foreign or (run.exists() and not run.is_dir()):
+        raise ValueError(
+            f"{run} must be a folder with nothing but the files of a run, as it is removed "
+            f"after it; got {', '.join(foreign) or 'a file'}."
+        )
+    if run.exists():
+        shutil.rmtree(run)
 
 
 def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:
@@ -217,10 +251,13 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
-    batches = batching.token_batches(train, config.batch_tokens, seed=config.seed)
+    journal = callbacks.Journal(run / "journal.jsonl")
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    seed = [config.seed, journal.epochs]
+    batches = batching.token_batches(train, config.batch_tokens, seed=seed)
     steps = int(batches.cardinality())
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(config.seed))
+    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
     print(f"{steps:,} batches, {batching.padding_share(*lengths, planned):.1%} of them padding")
 
     model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
@@ -242,7 +279,6 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
         return metrics.bleu(answers, target, tokenize=config.bleu_tokenizer, force=True).value
 
     best_path = run / "best.weights.h5"
-    journal = callbacks.Journal(run / "journal.jsonl")
     last = callbacks.LastWeights(run / "last", config.average)
     fitted = run / "fitted"
     if not fitted.exists():
@@ -276,8 +312,19 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
         except KeyboardInterrupt:
             print("\nInterrupted. The same command with --resume goes on from the last epoch.")
             raise
+        check_convergence(journal, run)
         fitted.touch()
     keep_the_better(model, best_path, last, validation_bleu)
+
+
+def check_convergence(journal: callbacks.Journal, run: Path) -> None:
+    """Raises a RuntimeError if the last epoch's loss is no number."""
+    losses = journal.history()["loss"]
+    if not math.isfinite(losses[-1]):
+        raise RuntimeError(
+            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
+            f"remove {run} and lower --learning_rate."
+        )
 
 
 def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) -> None:
@@ -289,7 +336,7 @@ def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) 
     model.set_weights(last.average())
     average = score()
     print(f"validation BLEU: best epoch {best:.2f}, average of the last epochs {average:.2f}")
-    if average < best:
+    if not average > best:  # also if it is NaN, as of weights that are not finite
         model.set_weights(weights)
 
 
@@ -312,7 +359,6 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         for score in scores.values():
             print(f"{name}: {score}")
         figures.update({label: score.value for label, score in scores.items()})
-        draw(served, journal.history(), pairs)
         return scores | {"sentences a second": round(len(answers) / seconds, 1)}
 
     path = export.save(
@@ -333,24 +379,34 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         },
         evaluate=evaluate,
     )
+    try:
+        draw(export.load(path), journal.history(), pairs)
+    except Exception as error:  # a picture is not worth a finished training
+        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
     return path, figures
 
 
 def draw(served, history: dict, pairs: data.Pairs) -> None:
-    """Writes the learning curve and three attention maps beside the model."""
+    """Writes the learning curve and up to three attention maps beside the model."""
     plots.learning_curve(history, served.path / "learning_curve.png")
     worth_a_look = [
         row for row, source in enumerate(pairs.source) if 5 <= len(source.split()) <= 20
     ]
-    for number, row in enumerate((worth_a_look or range(len(pairs)))[:3]):
+    number = 0
+    for row in (worth_a_look or range(len(pairs)))[:20]:
         drawn = served.align(pairs.source[row])
+        if not any(drawn.source_tokens) or not any(drawn.target_tokens):
+            continue  # nothing was read or said
+        number += 1
         plots.attention_map(
             drawn.weights,
             drawn.source_tokens,
             drawn.target_tokens,
-            served.path / f"attention-{number + 1}.png",
+            served.path / f"attention-{number}.png",
             title=f"reference: {pairs.target[row]}",
         )
+        if number == 3:
+            break
 
 
 def translate(served, texts: list[str], chunk: int = 256) -> list[str]:

@@ -114,6 +114,10 @@ def test_epochs_differ_and_the_seed_brings_them_back():
     again = batching.token_batches(pairs, batch_tokens=31, seed=5)
     assert [epoch(again), epoch(again)] == [first, second]
     assert epoch(batching.token_batches(pairs, batch_tokens=31, seed=7)) != first
+    resumed = [
+        epoch(batching.token_batches(pairs, batch_tokens=31, seed=[5, n])) for n in (0, 1, 1)
+    ]
+    assert resumed[0] != resumed[1] == resumed[2]
 
 
 def test_without_a_seed_the_order_is_fixed_and_by_length():

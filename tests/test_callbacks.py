@@ -107,6 +107,7 @@ def test_a_journal_goes_on_where_it_stopped_even_in_half_a_line(tmp_path):
     )
     journal = callbacks.Journal(path)
     assert journal.minutes == 2.5
+    assert journal.epochs == 2
     loss = fit(make_model(), journal, epochs=4, initial_epoch=2).history["loss"]
     resumed = callbacks.Journal(path)
     assert resumed.minutes >= 2.5

@@ -82,8 +82,9 @@ def test_without_argv_the_words_of_the_process_are_read(monkeypatch):
     [
         (["--epochs", "many"], "argument --epochs: must be of type int, got 'many'"),
         (["--epochs", "1.5"], "argument --epochs: must be of type int, got '1.5'"),
-        (["--dropout", "nan"], "argument --dropout: must be of type float, got 'nan'"),
-        (["--minutes", "soon"], "argument --minutes: must be of type float or none, got 'soon'"),
+        (["--dropout", "nan"], "argument --dropout: must be of type float and finite, got 'nan'"),
+        (["--minutes", "inf"], "--minutes: must be of type float and finite or none, got 'inf'"),
+        (["--minutes", "soon"], "--minutes: must be of type float and finite or none, got 'soon'"),
         (["--model", "lstm"], "argument --model: must be one of luong, transformer, got 'lstm'"),
         (["--beam-sise", "2"], "unknown argument '--beam-sise'; did you mean --beam_size?"),
         (["--epoch", "2"], "unknown argument '--epoch'; did you mean --epochs?"),
@@ -146,6 +147,7 @@ def test_a_whole_number_in_the_file_is_fine_for_a_float(tmp_path):
         ({"epochs": True}, "`epochs` must be of type int, got True"),
         ({"epochs": None}, "`epochs` must be of type int, got None"),
         ({"model": "lstm"}, "`model` must be one of luong, transformer, got 'lstm'"),
+        ({"dropout": float("inf")}, "`dropout` must be of type float and finite, got inf"),
         ({"beam": 2}, "expected an object with the keys .*'beam_size'.* got .*'beam'"),
     ],
 )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ def test_white_space_within_a_text_becomes_one_space():
 
 
 # --- moses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", ["", " \u00a0", "\u200b", "\ufeff \u00ad", "\x00\x85"])
+def test_a_text_of_nothing_visible_is_an_empty_side(blank):
+    pairs = Pairs()
+    pairs.add("a", blank)
+    pairs.add(blank, "a")
+    pairs.add(f"a{blank}b", "a\u200b")
+    assert (len(pairs), pairs.skipped) == (1, {"empty side": 2})
 
 
 def test_moses_splits_at_the_newline_only(tmp_path):
@@ -223,6 +233,22 @@ def test_tmx_reads_text_without_markup_and_matches_languages_loosely(tmp_path, n
     pairs = data.tmx(write(tmp_path / "a.tmx.gz", gzip.compress(text.encode())), "en", "de")
     assert rows(pairs) == [("Click OK now.", "Jetzt OK klicken."), ("Yes", "Ja")]
     assert pairs.skipped == {"language missing": 1, "empty side": 1}
+
+
+def test_tmx_keeps_no_unit_that_it_has_read(tmp_path, monkeypatch):
+    bodies = []
+
+    def read(file, events):
+        for event, element in iterparse(file, events):
+            if event == "start" and element.tag == "body":
+                bodies.append(element)
+            yield event, element
+
+    iterparse = data.ElementTree.iterparse
+    monkeypatch.setattr(data.ElementTree, "iterparse", read)
+    path = write(tmp_path / "a.tmx", TMX.replace("{namespace}", ""))
+    assert len(data.tmx(path, "en", "de")) > 1
+    assert len(bodies[0]) == 0
 
 
 def test_tmx_takes_a_language_without_region_for_one_with_it_but_no_other_region(tmp_path):
@@ -572,6 +598,21 @@ def test_split_holds_out_no_more_than_the_limit(monkeypatch):
     assert [len(part) for part in split(many(700), valid=0.05, test=0.05)] == [678, 11, 11]
 
 
+def test_split_leaves_a_group_that_would_dominate_a_held_out_part_in_train():
+    pairs = Pairs()
+    for group in range(60):
+        for number in range(200 if group % 6 == 0 else 7):  # 10 large ones, 50 small ones
+            pairs.add(f"{group} {number}", "x", str(group))
+    for seed in range(5):
+        parts = split(pairs, valid=0.05, test=0.03, seed=seed)
+        for part, size in ((parts.valid, 0.05 * 2350), (parts.test, 0.03 * 2350)):
+            assert size <= len(part) < size + 7
+            assert max(Counter(part.groups).values()) == 7
+    parts = split(pairs, valid=0.1, test=0.1)  # more than the small ones have
+    assert min(map(len, parts)) >= 235
+    assert sum(map(len, parts)) == 2350
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijk"), st.sampled_from("xyz")), min_size=3))
 def test_split_tears_no_group_apart_and_leaks_no_source(made):
     pairs = Pairs()
@@ -672,6 +713,11 @@ def test_a_file_is_read_by_its_ending(tmp_path, name, content, packed):
     splits = load_pairs(str(path), **EN_DE)
     assert [len(part) for part in splits] == [1, 1, 1]
     assert ("one", "eins") in [row for part in splits for row in rows(part)]
+
+
+def test_data_beside_train_is_refused_not_ignored():
+    with pytest.raises(ValueError, match=r"not both be given, got data='a.tsv', train='b.tsv'"):
+        load_pairs("a.tsv", train="b.tsv", **EN_DE)
 
 
 def test_the_named_source_is_split_by_component(tmp_path, monkeypatch):

@@ -156,3 +156,12 @@ def test_a_layer_keeps_nothing_on_itself_during_a_call(path):
             for part in ast.walk(node):
                 stored = isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
                 assert not stored, f"{node.name}, line {part.lineno}"
+
+
+def test_readme_makefile_and_setup_agree_on_the_versions_of_python():
+    setup, make, readme = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("setup.cfg", "Makefile", "README.md")
+    )
+    assert "python_requires = >=3.10,<3.14\n" in setup
+    assert "(3, 10) <= sys.version_info < (3, 14)" in make
+    assert "Python 3.10 to 3.13" in readme

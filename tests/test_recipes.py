@@ -3,13 +3,18 @@
 import dataclasses
 import itertools
 import json
+import math
 import shlex
+import sys
+import types
 
+import keras
+import numpy as np
 import pytest
 
 import kzoo
-from kzoo import callbacks
-from recipes import cli, reverse, translation
+from kzoo import batching, callbacks, export, plots, text
+from recipes import cli, data, reverse, translation
 
 WORDS = {
     "one": "eins",
@@ -50,7 +55,7 @@ def config(tmp_path, monkeypatch):
 def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     config, tmp_path, monkeypatch, capfd
 ):
-    backup = tmp_path / "out/training/backup/latest.weights.h5"
+    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
 
     def interrupt_in_epoch_2(self, batch, logs=None):
         if backup.exists():
@@ -65,11 +70,26 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     assert "The same command with --resume goes on" in capfd.readouterr().out
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
         translation.main(config)
+    seeds = []
+    token_batches = batching.token_batches
+
+    def recording(corpus, batch_tokens, seed=None):
+        seeds.append(seed)
+        return token_batches(corpus, batch_tokens, seed)
+
+    monkeypatch.setattr(batching, "token_batches", recording)
     resumed = dataclasses.replace(config, resume=True)
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         translation.main(dataclasses.replace(resumed, seed=7))
 
-    figures = translation.main(resumed)
+    def no_map(*arguments, **options):
+        raise ValueError("no such font")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "attention_map", no_map)
+        with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
+            figures = translation.main(resumed)
+    assert seeds[0] == [0, 1]  # other batches than those of the epoch that is done
     printed = capfd.readouterr().out
     assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
     assert "Epoch 2/3" in printed
@@ -82,7 +102,6 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
         "model_card.md",
         "metrics.json",
         "learning_curve.png",
-        "attention-1.png",
     } <= written
     saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
     assert set(figures) <= set(saved)
@@ -90,6 +109,47 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     assert "nrefs:1" in card
     assert "python -m recipes.translation --data" in card
     assert isinstance(kzoo.load("out")("two red cats"), str)
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
+    config = dataclasses.replace(config, learning_rate=1e30, warmup_steps=1)
+    for resume in (False, True):  # what is left of it has not been fitted either
+        with pytest.raises(
+            RuntimeError, match=r"diverged in epoch \d: the loss is nan; .*lower --l"
+        ):
+            translation.main(dataclasses.replace(config, resume=resume))
+    assert not (tmp_path / "out/.kzoo-run/fitted").exists()
+
+
+@pytest.mark.parametrize(("average", "kept"), [(7.0, 7), (5.0, 5), (3.0, 5), (math.nan, 5)])
+def test_the_average_is_taken_only_if_it_is_better(average, kept, tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.full((1, 1), 7.0)])
+    last = callbacks.LastWeights(tmp_path / "last", 2)
+    last.set_model(model)
+    last.on_epoch_end(0)
+    model.set_weights([np.full((1, 1), 5.0)])
+    model.save_weights(tmp_path / "best.weights.h5")
+    scores = iter([5.0, average])
+    translation.keep_the_better(model, tmp_path / "best.weights.h5", last, lambda: next(scores))
+    assert model.get_weights()[0] == kept
+
+
+def test_a_run_removes_its_own_folder_only(config, tmp_path):
+    (tmp_path / "out/training").mkdir(parents=True)
+    (tmp_path / "out/training/thesis.txt").write_text("mine")
+    pairs = data.Pairs(["a"], ["b"], ["a"])
+    run = translation.open_run(config, data.Splits(pairs, pairs, None))
+    assert translation.open_run(config, data.Splits(pairs, pairs, None)) == run  # nothing to lose
+    (run / "notes.txt").write_text("mine")
+    for act in (lambda: translation.remove_run(run), lambda: translation.main(config)):
+        with pytest.raises(ValueError, match=r"\.kzoo-run must be a folder .* got notes\.txt"):
+            act()
+    assert (run / "notes.txt").exists()
+    (run / "notes.txt").unlink()
+    translation.remove_run(run)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "thesis.txt"]
 
 
 @pytest.mark.slow
@@ -102,7 +162,7 @@ def test_an_rnn_learns_to_reverse_strings(tmp_path):
 
 
 def test_reverse_asks_for_no_more_strings_than_there_are():
-    with pytest.raises(ValueError, match="`longest` must allow 20,700 different strings"):
+    with pytest.raises(ValueError, match="`longest` must allow 21,000 different strings"):
         reverse.make_strings(reverse.Config(longest=2))
 
 
@@ -118,6 +178,51 @@ def test_reverse_asks_for_no_more_strings_than_there_are():
 def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
     with pytest.raises(ValueError, match=message):
         translation.Config(**values)
+
+
+@pytest.mark.parametrize("package", ["sacrebleu", "matplotlib", "sentencepiece"])
+def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
+        translation.main(translation.Config(data="missing.tsv"))
+
+
+def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
+    def align(source):
+        tokens = ["x", "</s>"] if "6" in source else []
+        weights = np.full((len(tokens), 2), 0.5)
+        return export.Alignment("x", ["a", "</s>"], tokens, weights)
+
+    texts = [f"{number} b c d e" for number in range(17)]
+    served = types.SimpleNamespace(path=tmp_path, align=align)
+    translation.draw(served, {"loss": [2.0, 1.0]}, data.Pairs(texts, texts, texts))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
+
+
+@pytest.mark.parametrize("name", ["epochs", "longest", "strings", "test_strings", "beam_size"])
+def test_reverse_refuses_a_number_of_zero(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {name}=0"):
+        reverse.Config(**{name: 0})
+    with pytest.raises(ValueError, match="`minutes` must be at least 0"):
+        reverse.Config(minutes=-1.0)
+    with pytest.raises(ValueError, match="`learning_rate` must be positive"):
+        reverse.Config(learning_rate=0.0)
+
+
+def test_reverse_computes_in_the_precision_asked_for():
+    tokenizer = text.CharacterTokenizer.learn(["abc"], 11)
+    model = reverse.build(tokenizer, reverse.Config(precision="mixed_bfloat16"))
+    assert model.encoder.compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_fingerprint_tells_texts_sides_and_parts_apart():
+    one, two = data.Pairs(["a"], ["b"], ["a"]), data.Pairs(["b"], ["a"], ["b"])
+    made = [(one, two), (two, one), (one, one), (one, data.Pairs()), (data.Pairs(), one)]
+    prints = [translation.fingerprint(*parts) for parts in made]
+    assert len(set(prints)) == len(made)
+    assert prints[0] == translation.fingerprint(one, two)
 
 
 def test_bleu_splits_languages_without_spaces_into_characters():
@@ -149,7 +254,7 @@ def test_bad_input_ends_a_recipe_with_one_line(flags, message, tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", ["translation", *flags])
     with pytest.raises(SystemExit) as stop:
         cli.run(translation.main, translation.Config, translation.__doc__)
-    text = str(stop.value)
-    assert text.startswith("error: ")
-    assert message in text
+    shown = str(stop.value)
+    assert shown.startswith("error: ")
+    assert message in shown
     assert not (tmp_path / "saved_models").exists()

@@ -383,3 +383,8 @@ def test_a_text_generator_uses_the_weights_of_the_moment(text_model):
 
 def test_no_texts_have_no_answers(text_model):
     assert text_model.text_generator()([]) == []
+
+
+def test_a_text_generator_answers_one_text_with_one_text(text_model):
+    generate = text_model.text_generator(beam_size=1, max_length=7)
+    assert generate(TEXTS[0]) == generate(TEXTS[0].encode()) == generate(TEXTS[:1])[0]
