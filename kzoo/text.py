@@ -244,9 +244,10 @@ class SubwordTokenizer(Tokenizer):
         lowercase: bool, map texts to lower case first.
 
     Example:
-        >>> tokenizer = SubwordTokenizer.learn(open("train.en"), vocabulary_size=8_000)
-        >>> tokenizer.detokenize(tokenizer.tokenize(["Two dogs run."]))
-        ["Two dogs run."]
+        >>> texts = ["Two dogs run.", "Two cats run.", "The dogs sleep."]
+        >>> tokenizer = kzoo.SubwordTokenizer.learn(texts, vocabulary_size=25)
+        >>> tokenizer.detokenize(tokenizer.tokenize(["Two dogs sleep."])).numpy()
+        array([b'Two dogs sleep.'], dtype=object)
 
     Raises:
         ValueError: `proto` is no SentencePiece model or numbers its special pieces otherwise.
@@ -456,11 +457,11 @@ class CharacterTokenizer(_TableTokenizer):
         lowercase: bool, map texts to lower case first.
 
     Example:
-        >>> tokenizer = CharacterTokenizer.learn(["a cat"], vocabulary_size=100)
+        >>> tokenizer = kzoo.CharacterTokenizer.learn(["a cat"], vocabulary_size=100)
         >>> tokenizer.get_vocabulary()
-        ["<pad>", "<s>", "</s>", "<unk>", "a", " ", "c", "t"]
-        >>> tokenizer.tokenize("cat")
-        [6, 4, 7]
+        ['<pad>', '<s>', '</s>', '<unk>', 'a', ' ', 'c', 't']
+        >>> tokenizer.tokenize("cat").numpy()
+        array([6, 4, 7], dtype=int32)
 
     Raises:
         ValueError: `vocabulary` does not begin with the special tokens, or repeats one.
@@ -488,9 +489,9 @@ class WordTokenizer(_TableTokenizer):
         lowercase: bool, map texts to lower case first.
 
     Example:
-        >>> tokenizer = WordTokenizer.learn(["Stop, dogs!"], vocabulary_size=100)
-        >>> tokenizer.detokenize(tokenizer.tokenize(["Stop, cats!"]))
-        ["Stop, ⁇!"]
+        >>> tokenizer = kzoo.WordTokenizer.learn(["Stop, dogs!"], vocabulary_size=100)
+        >>> tokenizer.detokenize(tokenizer.tokenize("Stop, cats!")).numpy().decode()
+        'Stop, ⁇!'
 
     Raises:
         ValueError: `vocabulary` does not begin with the special tokens, or repeats one.
