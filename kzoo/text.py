@@ -23,6 +23,7 @@ import collections
 import hashlib
 import io
 import itertools
+import tempfile
 
 import keras
 import keras_nlp
@@ -309,6 +310,11 @@ class SubwordTokenizer(Tokenizer):
         sentencepiece = _import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()
+        rules = tempfile.NamedTemporaryFile("w", suffix=".tsv")  # noqa: SIM115 (closed below)
+        # `normalize` has done it all, here and in graph. A rule that never applies, tab to space,
+        # since the runtime reports the rule "identity" on stderr whenever a model is loaded.
+        rules.write("9\t20\n")
+        rules.flush()
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=_sentences(texts, lowercase, words),
@@ -317,7 +323,7 @@ class SubwordTokenizer(Tokenizer):
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
-                normalization_rule_name="identity",  # `normalize` has done it, here and in graph
+                normalization_rule_tsv=rules.name,
                 max_sentence_length=1 << 30,  # bytes; longer ones would be skipped silently
                 num_threads=1,  # float sums in another order could give another vocabulary
                 minloglevel=2,  # errors only
@@ -334,6 +340,8 @@ class SubwordTokenizer(Tokenizer):
                 f"`character_coverage` keeps, got vocabulary_size={vocabulary_size}, "
                 f"character_coverage={character_coverage}. SentencePiece says: {error}"
             ) from error
+        finally:
+            rules.close()
         _check_texts(words)
         return cls(_sorted_by_frequency(written.getvalue(), words), lowercase)
 
@@ -553,6 +561,7 @@ def _sorted_by_frequency(proto, words):
     order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
     ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
     ranked = [type(piece).FromString(piece.SerializeToString()) for piece in ranked]
+    model.normalizer_spec.ClearField("normalization_rule_tsv")  # a path that differs each time
     del model.pieces[:]
     model.pieces.extend(ranked)
     return model.SerializeToString(deterministic=True)
