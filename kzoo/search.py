@@ -6,7 +6,8 @@
 `ids` are the tokens of the step before (`start_ids` at first), `position` is an int32 scalar, 0
 for the first generated token. The first call has N = B rows, every later one N = B*K, with beam k
 of sentence b in row b*K + k. `state` is any structure of tensors with N rows, `()` included; it
-must keep its structure, dtypes and shapes. The search repeats its rows and reorders them when
+must keep its structure and dtypes, and its shapes save for axes that a graph does not know and
+that grow, as a cache does. The search repeats its rows and reorders them when
 beams change places, so a step should close over whatever it only reads.
 
 Everything is plain TensorFlow with static K and L: it runs eagerly, in a `tf.function`, in a
@@ -214,7 +215,7 @@ def beam_search(
     def same_shapes(*before):
         def keep(old, new):
             if not isinstance(new, tf.TensorArray):
-                new.set_shape(old.shape)  # reshaping and gathering lose some of it
+                _keep_shape(old, new)  # reshaping and gathering lose some of it
             return new
 
         return tf.nest.map_structure(keep, before, body(*before))
@@ -345,17 +346,29 @@ def _call(step, ids, state, position, end_id):
         raise ValueError(f"`step` must return a state built like the one it got. {error}") from None
     new_state = [tf.convert_to_tensor(tensor) for tensor in tf.nest.flatten(new_state)]
     for old, new in zip(tf.nest.flatten(state), new_state, strict=True):
-        if new.dtype != old.dtype or not new.shape.is_compatible_with(old.shape):
+        if new.dtype != old.dtype or not _may_follow(old.shape, new.shape):
             raise ValueError(
                 "`step` must return a state of the shapes and dtypes it got, "
                 f"got {new.shape} {new.dtype.name} for {old.shape} {old.dtype.name}."
             )
-        new.set_shape(old.shape)  # a step may lose static shapes, the loop may not
+        _keep_shape(old, new)  # a step may lose static shapes, the loop may not
     new_state = tf.nest.pack_sequence_as(state, new_state)
     weights = tf.cast(weights[0], tf.float32) if weights else tf.zeros([tf.shape(ids)[0], 0])
     if weights.shape.rank != 2:
         raise ValueError(f"`step` must return weights (N, S), got shape {weights.shape}.")
     return logits, weights, new_state
+
+
+def _may_follow(old, new):
+    """Whether a state of shape `new` may follow one of shape `old`."""
+    if tf.executing_eagerly() and old.rank == new.rank:  # where all axes are known, they may grow
+        return old[:1] == new[:1] and all(a <= b for a, b in zip(old[1:], new[1:], strict=True))
+    return new.is_compatible_with(old)
+
+
+def _keep_shape(old, new):
+    if not tf.executing_eagerly():
+        new.set_shape(old.shape)
 
 
 def _by_ancestry(weights, parents):

@@ -143,7 +143,16 @@ class Seq2Seq(keras.Model):
             )
         return self.decoder.prepare(memory, memory_mask)
 
-    def generate(self, source, *, beam_size=4, max_length=128, min_length=0, length_penalty=0.6):
+    def generate(
+        self,
+        source,
+        *,
+        beam_size=4,
+        max_length=128,
+        min_length=0,
+        length_penalty=0.6,
+        static_shapes=False,
+    ):
         """Decodes with beam search; greedily with `beam_size=1`.
 
         Args:
@@ -152,6 +161,8 @@ class Seq2Seq(keras.Model):
             max_length: int, L, most tokens of an output, the end token included.
             min_length: int, fewest tokens before the end token.
             length_penalty: float, exponent of the GNMT length penalty.
+            static_shapes: bool, whether a step costs what the longest output would, so that XLA
+                can compile it. Otherwise it costs what was generated so far.
 
         Returns:
             `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
@@ -166,7 +177,7 @@ class Seq2Seq(keras.Model):
         rows = tf.shape(tf.nest.flatten(prepared)[0])[0]
         return search.beam_search(
             step,
-            self.decoder.initial_state(prepared, max_length),
+            self.decoder.initial_state(prepared, max_length if static_shapes else None),
             tf.fill([rows], START_ID),
             end_id=END_ID,
             beam_size=beam_size,

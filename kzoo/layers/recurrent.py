@@ -554,7 +554,7 @@ class AttentionDecoder(keras.layers.Layer):
 
         Args:
             prepared: from `prepare`.
-            max_length: int, taken for the contract; a recurrent state has no length.
+            max_length: int or None, taken for the contract; a recurrent state has no length.
 
         Returns:
             {"cells": for each layer a tuple of (B, U), "fed": (B, U), or (B, 0) if nothing is,

@@ -5,12 +5,41 @@ S source steps, D features, H heads, N rows of a decoding step (B or B times bea
 the cache.
 """
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
+
+
+class FixedCache(NamedTuple):
+    """Keys and values of all steps that may come, each (N, Hkv, L, D / H), as XLA needs them."""
+
+    keys: tf.Tensor
+    values: tf.Tensor
+
+    def with_step(self, keys, values, position):
+        """Writes the keys and values (N, Hkv, 1, D / H) of one step."""
+        here = (tf.range(tf.shape(self.keys)[2]) == position)[None, None, :, None]
+        # where, not a slice update, which would be an XLA-only op in a SavedModel.
+        return FixedCache(tf.where(here, keys, self.keys), tf.where(here, values, self.values))
+
+
+class GrowingCache(NamedTuple):
+    """Keys and values of the steps so far, each (N, Hkv, position, D / H).
+
+    Attention, copies and the search's reordering cost what was generated, not what might be.
+    """
+
+    keys: tf.Tensor
+    values: tf.Tensor
+
+    def with_step(self, keys, values, position):
+        """Appends the keys and values (N, Hkv, 1, D / H) of one step."""
+        return GrowingCache(tf.concat([self.keys, keys], 2), tf.concat([self.values, values], 2))
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -272,17 +301,20 @@ class TransformerDecoderBlock(_Block):
         return self._feed(x, training=training), weights
 
     def empty_cache(self, rows, length, dtype):
-        """Returns the cache before the first step: a pair of zeros (rows, Hkv, length, D / H)."""
+        """Returns the cache before the first step: FixedCache, or GrowingCache without a length."""
         attention = self.self_attention
+        kind = GrowingCache if length is None else FixedCache
+        # In a graph the length of the growing one must not be known to be 0.
+        length = 0 * rows if length is None else length
         shape = (rows, attention.num_key_value_heads, length, attention.key_dim)
-        return tf.zeros(shape, dtype), tf.zeros(shape, dtype)
+        return kind(tf.zeros(shape, dtype), tf.zeros(shape, dtype))
 
     def step(self, x, cache, position, keys, memory_mask):
         """One step against the cached keys and values of the steps before.
 
         Args:
             x: (N, D) float.
-            cache: pair of (N, Hkv, L, D / H), keys and values of the self-attention.
+            cache: FixedCache or GrowingCache, keys and values of the self-attention.
             position: scalar int32.
             keys: from `project(memory)`, B rows.
             memory_mask: (B, S) bool.
@@ -293,13 +325,9 @@ class TransformerDecoderBlock(_Block):
         rows = tf.shape(memory_mask)[0]
         x = x[:, None, :]
         y = self.self_frame.enter(x)
-        here = (tf.range(tf.shape(cache[0])[2]) == position)[None, None, :, None]
-        # where, not a slice update, which would be an XLA-only op in a SavedModel.
-        cache = tuple(
-            tf.where(here, new, old)
-            for new, old in zip(self.self_attention.project(y, position), cache, strict=True)
-        )
-        y, _ = self.self_attention(y, keys=cache, causal=True, start=position)
+        cache = cache.with_step(*self.self_attention.project(y, position), position)
+        has_future = isinstance(cache, FixedCache)
+        y, _ = self.self_attention(y, keys=tuple(cache), causal=has_future, start=position)
         x = self.self_frame(x, y)
         # The K beams of a source are K queries to one memory, which is never copied.
         y = self.cross_frame.enter(x)
@@ -512,7 +540,12 @@ class TransformerDecoder(_Stack):
         return {"mask": memory_mask, "keys": [block.project(memory) for block in self.blocks]}
 
     def initial_state(self, prepared, max_length):
-        """Returns the empty cache: for each block a pair of (B, Hkv, max_length, D / H)."""
+        """Returns the empty cache of each block: of a fixed length for XLA, or one that grows.
+
+        Args:
+            prepared: from `prepare`.
+            max_length: int or scalar tensor, or None for a GrowingCache.
+        """
         rows = tf.shape(prepared["mask"])[0]
         return [block.empty_cache(rows, max_length, self.compute_dtype) for block in self.blocks]
 
