@@ -52,12 +52,17 @@ def save(
     | `n_best` | `text` string [N, K], `score` float [N, K], `log_prob` float [N, K], best first |
     | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
     | | `alignment` float [N, T, S] |
+    | `serving_xla` | as `serving_default`, from a search that XLA compiles |
 
     In `align`, S and T are the longest of the batch; both kinds of tokens end with "</s>", padding
     is "" and 0, and a row of attention weights sums to 1. A source of more than
     `max_source_length` tokens is cut. An empty source has the empty text as its only hypothesis,
     with score 0 and no target tokens; further ones score -inf. The answer to a text does not depend
     on the rest of the batch.
+
+    `serving_xla` is for small models and small batches. The server must have XLA, and compiles the
+    search anew for every new pair of batch size and source length, which takes seconds: sizes are
+    rounded up to powers of two, and warm-up requests spare the first users the wait.
 
     The graph computes in float32, however the model was trained. Everything is written to a hidden
     folder beside `path` and renamed at the end: there is a whole model or none.
@@ -288,6 +293,35 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         _, found = search(text)
         return {"text": tokenizer.detokenize(found.ids[:, 0]), "score": found.scores[:, 0]}
 
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    def compiled(source, length):
+        """Source ids (N, S) -> ids (N, K, L), scores; L is the length of a vector, as XLA wants."""
+        found = model.generate(
+            source,
+            beam_size=beam_size,
+            max_length=tf.minimum(tf.size(length), max_length),
+            length_penalty=length_penalty,
+            static_shapes=True,
+        )
+        return found.ids[:, 0], found.scores[:, 0], tf.reduce_max(found.lengths)
+
+    def serving_xla(text):
+        rows = tf.shape(text)[0]
+        text = tf.concat([text, tf.fill([tf.maximum(1 - rows, 0)], "")], 0)
+        source = _padded_to_powers_of_two(model.source_ids(text, max_source_length))
+        # Most outputs are not twice as long as their source. If one is, the search starts again.
+        short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
+        ids, scores, longest = compiled(source, short)
+        ids, scores = tf.cond(
+            (longest < tf.size(short)) | (tf.size(short) >= max_length),
+            lambda: (tf.pad(ids, [[0, 0], [0, max_length - tf.shape(ids)[1]]]), scores),
+            lambda: compiled(source, tf.zeros([max_length]))[:2],
+        )
+        is_empty = source[:rows, 0] == END_ID
+        ids = tf.where(is_empty[:, None], 0, ids[:rows])
+        scores = tf.where(is_empty, 0.0, scores[:rows])
+        return {"text": tokenizer.detokenize(ids), "score": scores}
+
     def n_best(text):
         _, found = search(text)
         texts = tokenizer.detokenize(tf.reshape(found.ids, (-1, max_length)))
@@ -309,7 +343,29 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
             "alignment": found.weights[:, 0, :longest],
         }
 
-    return {"serving_default": serving_default, "n_best": n_best, "align": align}
+    return {
+        "serving_default": serving_default,
+        "n_best": n_best,
+        "align": align,
+        "serving_xla": serving_xla,
+    }
+
+
+def _padded_to_powers_of_two(source):
+    """Ids (N, S) -> ids of at least 8 columns, rows and columns powers of two.
+
+    XLA compiles once for each shape. Added rows repeat the first one: of others the search would
+    not know when to stop.
+    """
+    powers = 2 ** tf.range(31)
+
+    def room(count, least):
+        return tf.reduce_min(tf.where(powers >= tf.maximum(count, least), powers, powers[-1]))
+
+    rows, steps = tf.shape(source)[0], tf.shape(source)[1]
+    source = tf.pad(source, [[0, 0], [0, room(steps, 8) - steps]])
+    more = tf.repeat(source[:1], room(rows, 1) - rows, axis=0)
+    return tf.concat([source, more], 0)
 
 
 def _silenced(found, is_empty):

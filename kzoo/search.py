@@ -6,8 +6,8 @@
 `ids` are the tokens of the step before (`start_ids` at first), `position` is an int32 scalar, 0
 for the first generated token. The first call has N = B rows, every later one N = B*K, with beam k
 of sentence b in row b*K + k. `state` is any structure of tensors with N rows, `()` included; it
-must keep its structure and dtypes, and its shapes save for axes that a graph does not know and
-that grow, as a cache does. The search repeats its rows and reorders them when
+must keep its structure, dtypes and shapes; in a graph an axis of unknown size may grow, as that
+of a cache. The search repeats its rows and reorders them when
 beams change places, so a step should close over whatever it only reads.
 
 Everything is plain TensorFlow with static K and L: it runs eagerly, in a `tf.function`, in a
@@ -164,7 +164,8 @@ def beam_search(
         start_ids: (B,) int32, the token before the first generated one; not part of the result.
         end_id: int in [0, V).
         beam_size: int >= 1, K.
-        max_length: int >= 1, L: most tokens generated, the end token included.
+        max_length: int >= 1, L: most tokens generated, the end token included. Or an int scalar
+            tensor; if it comes from a shape, XLA can compile it.
         min_length: int in [0, max_length): fewest tokens before the end token.
         length_penalty: float >= 0; larger favours longer hypotheses.
 
@@ -215,7 +216,7 @@ def beam_search(
     def same_shapes(*before):
         def keep(old, new):
             if not isinstance(new, tf.TensorArray):
-                _keep_shape(old, new)  # reshaping and gathering lose some of it
+                new.set_shape(old.shape)  # reshaping and gathering lose some of it
             return new
 
         return tf.nest.map_structure(keep, before, body(*before))
@@ -286,9 +287,10 @@ def greedy_search(step, state, start_ids, *, end_id, max_length, min_length=0, l
 def _check_options(end_id, beam_size, max_length, min_length, length_penalty):
     _check_int("end_id", end_id, 0)
     _check_int("beam_size", beam_size, 1)
-    _check_int("max_length", max_length, 1)
+    if not tf.is_tensor(max_length):
+        _check_int("max_length", max_length, 1)
     _check_int("min_length", min_length, 0)
-    if min_length >= max_length:
+    if not tf.is_tensor(max_length) and min_length >= max_length:
         raise ValueError(
             "`min_length` must be less than max_length, "
             f"got min_length={min_length}, max_length={max_length}."
@@ -346,29 +348,17 @@ def _call(step, ids, state, position, end_id):
         raise ValueError(f"`step` must return a state built like the one it got. {error}") from None
     new_state = [tf.convert_to_tensor(tensor) for tensor in tf.nest.flatten(new_state)]
     for old, new in zip(tf.nest.flatten(state), new_state, strict=True):
-        if new.dtype != old.dtype or not _may_follow(old.shape, new.shape):
+        if new.dtype != old.dtype or not new.shape.is_compatible_with(old.shape):
             raise ValueError(
                 "`step` must return a state of the shapes and dtypes it got, "
                 f"got {new.shape} {new.dtype.name} for {old.shape} {old.dtype.name}."
             )
-        _keep_shape(old, new)  # a step may lose static shapes, the loop may not
+        new.set_shape(old.shape)  # a step may lose static shapes, the loop may not
     new_state = tf.nest.pack_sequence_as(state, new_state)
     weights = tf.cast(weights[0], tf.float32) if weights else tf.zeros([tf.shape(ids)[0], 0])
     if weights.shape.rank != 2:
         raise ValueError(f"`step` must return weights (N, S), got shape {weights.shape}.")
     return logits, weights, new_state
-
-
-def _may_follow(old, new):
-    """Whether a state of shape `new` may follow one of shape `old`."""
-    if tf.executing_eagerly() and old.rank == new.rank:  # where all axes are known, they may grow
-        return old[:1] == new[:1] and all(a <= b for a, b in zip(old[1:], new[1:], strict=True))
-    return new.is_compatible_with(old)
-
-
-def _keep_shape(old, new):
-    if not tf.executing_eagerly():
-        new.set_shape(old.shape)
 
 
 def _by_ancestry(weights, parents):

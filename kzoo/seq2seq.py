@@ -158,11 +158,11 @@ class Seq2Seq(keras.Model):
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             beam_size: int, K.
-            max_length: int, L, most tokens of an output, the end token included.
+            max_length: int or scalar tensor, L, most tokens of an output, the end token included.
             min_length: int, fewest tokens before the end token.
             length_penalty: float, exponent of the GNMT length penalty.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
-                can compile it. Otherwise it costs what was generated so far.
+                can compile it. Otherwise, in a graph, it costs what was generated so far.
 
         Returns:
             `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
@@ -175,9 +175,10 @@ class Seq2Seq(keras.Model):
             return self.head(hidden), weights, state
 
         rows = tf.shape(tf.nest.flatten(prepared)[0])[0]
+        may_grow = not (static_shapes or tf.executing_eagerly())
         return search.beam_search(
             step,
-            self.decoder.initial_state(prepared, max_length if static_shapes else None),
+            self.decoder.initial_state(prepared, None if may_grow else max_length),
             tf.fill([rows], START_ID),
             end_id=END_ID,
             beam_size=beam_size,

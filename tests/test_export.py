@@ -34,6 +34,7 @@ BEAMS, LONGEST = 3, 11
 OPTIONS = {"beam_size": BEAMS, "max_length": LONGEST, "max_source_length": 13}
 SIGNATURES = {
     "serving_default": {"text": tf.string, "score": tf.float32},
+    "serving_xla": {"text": tf.string, "score": tf.float32},
     "n_best": {"text": tf.string, "score": tf.float32, "log_prob": tf.float32},
     "align": {
         "text": tf.string,
@@ -221,6 +222,17 @@ def test_the_graph_computes_what_generate_and_detokenize_do(models, served, name
         scores = [score for _, score in pairs]
         np.testing.assert_allclose(scores, found.scores[0], rtol=1e-5)
     assert len({pairs[0][0] for pairs in answers}) == len(TEXTS)  # or this would show nothing
+
+
+@each_family
+@pytest.mark.parametrize("count", [0, 1, 7, 64])
+def test_what_xla_compiles_gives_the_same_answers(served, name, count):
+    texts = [(TEXTS + ODD_TEXTS)[i % 10] for i in range(count)]
+    signatures = served[name]._model.signatures
+    expected = signatures["serving_default"](text=tf.constant(texts, tf.string))
+    answer = signatures["serving_xla"](text=tf.constant(texts, tf.string))
+    assert answer["text"].numpy().tolist() == expected["text"].numpy().tolist()
+    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-4)
 
 
 @each_family
