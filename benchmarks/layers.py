@@ -12,7 +12,8 @@ medians and how many times as fast kzoo is. Absolute times mean little on a shar
 Peers do the same work where there is one: Keras's AdditiveAttention and Attention project neither
 query nor memory, so they get `Dense` layers in front. Where the note says "more work", the peer is
 only the nearest: Keras has no layer with that equation. Outputs that only kzoo returns, such as
-attention weights, are asked of the peer, too, if it has them.
+attention weights, are asked of the peer, too, if it has them. AttentionDecoder, PyramidalEncoder
+and FixedContext have no peer; the stacks are their blocks several times.
 """
 
 import argparse
@@ -76,6 +77,9 @@ def rows():
 
     def self_attention(layer, causal=False):
         return lambda x: layer(x, x, memory_mask=mask, causal=causal)
+
+    def attention_with(positions):
+        return kzoo.MultiHeadAttention(H, D // H, positions=positions)
 
     def masked(layer):
         return lambda x: layer(x, mask=mask)
@@ -153,6 +157,11 @@ def rows():
         Row("MultiHeadAttention grouped",
             lambda: self_attention(kzoo.MultiHeadAttention(H, D // H, num_key_value_heads=2)),
             "GroupQueryAttention", lambda: keras_grouped(2), x),
+        Row("RelativePositions",
+            lambda: self_attention(attention_with(kzoo.RelativePositions())),
+            "MultiHeadAttention", keras_multi_head, x, f"{more}: a bias for each distance"),
+        Row("AlibiPositions", lambda: self_attention(attention_with(kzoo.AlibiPositions())),
+            "MultiHeadAttention", keras_multi_head, x, f"{more}: a bias for each distance"),
         Row("SinusoidalPositions", kzoo.SinusoidalPositions, "SinePositionEncoding", sine, x),
         Row("LearnedPositions", lambda: kzoo.LearnedPositions(S), "PositionEmbedding", learned, x,
             f"{more}: looks each position up, so that one past the table gets its last row"),
@@ -175,6 +184,8 @@ def rows():
         Row("StreamingRNN", lambda: masked(kzoo.StreamingRNN(D)),
             "LSTM", lambda: keras_rnn("lstm"), x,
             blanks),
+        Row("StatefulRNN", lambda: kzoo.StatefulRNN(D), "LSTM(stateful=True)",
+            lambda: layers.LSTM(D, return_sequences=True, stateful=True), x),
         Row("TransformerEncoderBlock", lambda: masked(kzoo.TransformerEncoderBlock(H, 4 * D)),
             "TransformerEncoder", keras_nlp_encoder, x),
         Row("TransformerDecoderBlock", decoder_block,
@@ -243,7 +254,9 @@ def main():
         runs = [compiled(make(), inputs[row.inputs]) for make in (row.kzoo, row.peer)]
         times = [[milliseconds(run) for run in runs] for _ in range(options.rounds)]
         ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-        figures.append({"layer": row.name, "peer": row.peer_name, "kzoo": ours, "peer_ms": theirs})
+        figures.append(
+            {"layer": row.name, "peer": row.peer_name, "kzoo_ms": ours, "peer_ms": theirs}
+        )
         print(
             f"| {row.name} | {row.peer_name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.2f} | "
             f"{row.note} |",

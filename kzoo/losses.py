@@ -12,7 +12,18 @@ from kzoo.layers import masking
 
 def _dense_labels(labels, predictions, sample_weight):
     """Returns labels and the weight of each step, both (B, T), T as long as the predictions."""
+    if not isinstance(labels, tf.RaggedTensor):
+        labels = tf.cast(labels, tf.int32)  # of other dtypes the zeros would not be padding
+    predictions = tf.convert_to_tensor(predictions)
+    if labels.shape.rank != 2 or predictions.shape.rank != 3:
+        raise ValueError(
+            f"`y_true` must have 2 axes (batch, steps) and `y_pred` 3 (batch, steps, classes), "
+            f"got {labels.shape} and {predictions.shape}."
+        )
     labels, mask = masking.to_dense(labels)
+    steps, room = labels.shape[1], predictions.shape[1]
+    if steps is not None and room is not None and steps > room:
+        raise ValueError(f"`y_true` must be no longer than `y_pred`, got {steps} and {room} steps.")
     weight = tf.cast(mask, tf.float32)
     if sample_weight is not None:
         sample_weight = tf.cast(masking.to_dense(sample_weight)[0], tf.float32)
@@ -42,6 +53,9 @@ class SequenceCrossEntropy(keras.losses.Loss):
     Returns:
         Scalar float32.
 
+    Raises:
+        ValueError: if the labels or predictions have other axes, or the labels are longer.
+
     Example:
 
     >>> loss = kzoo.SequenceCrossEntropy()
@@ -57,6 +71,8 @@ class SequenceCrossEntropy(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = tf.cast(y_pred, tf.float32)
         labels, weight = _dense_labels(y_true, y_pred, sample_weight)
+        # Before the loss: the gradient of 0 times NaN is NaN.
+        y_pred = tf.where(weight[:, :, None] > 0, y_pred, 1.0)
         losses = keras.ops.sparse_categorical_crossentropy(
             labels, y_pred, from_logits=self.from_logits
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo.layers import masking
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -295,7 +296,15 @@ def test_location_aware_attention_convolves_the_weights_of_the_step_before():
         )
 
 
-@every_layer
+def test_attention_with_positions_refuses_steps_that_do_not_say_where_they_stand():
+    layer = LAYERS["multi_head_rotary"]()
+    with pytest.raises(ValueError, match="`positions` must be None in a decoder that asks step"):
+        layer.initial_state(tf.constant(MASK))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LAYERS if not re.search("rotary|relative|alibi", name)]
+)
 def test_stepwise_equals_the_whole(name):
     layer, query, memory = make(name)
     context, weights = layer(query, memory, MASK)
@@ -351,7 +360,7 @@ def test_multi_head_attention_takes_a_mask_for_each_query():
     layer, query, memory = make("multi_head")
     mask = np.random.default_rng(3).random((B, T, S)) < 0.5
     mask[:, :, 0] = True
-    context, weights = layer(query, memory, mask)
+    context, weights = layer(query, memory, attention_mask=mask)
     assert (weights.numpy()[~np.broadcast_to(mask[:, None], (B, H, T, S))] == 0).all()
     for t in range(T):
         alone, _ = layer(query[:, t : t + 1], memory, mask[:, t])
@@ -524,6 +533,50 @@ def test_a_ragged_memory_equals_the_padded_one(name):
     np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
 
 
+def test_an_attention_mask_and_the_lengths_of_a_ragged_memory_both_count():
+    layer, query, memory = make("multi_head")
+    query = random(B, B, DQ)  # as many steps as rows: nothing tells the axes apart but the code
+    ragged = tf.RaggedTensor.from_tensor(memory, LENGTHS)
+    near = masking.window_mask(B, 1, memory_length=max(LENGTHS))
+    _, weights = layer(query, ragged, attention_mask=near)
+    allowed = MASK[:, None, : max(LENGTHS)] & near.numpy()
+    np.testing.assert_array_equal(weights.numpy() > 0, np.stack([allowed] * H, 1))
+
+
+@every_layer
+def test_what_stands_in_the_padding_of_the_query_gets_into_no_gradient(name):
+    layer, query, memory = make(name)
+    mask = np.array([[True, True, False], [True, False, False]])
+    dirty = np.where(mask[:, :, None], query, np.float32(np.nan))
+
+    def run(query):
+        with tf.GradientTape() as tape:
+            context, _ = layer(query, memory, MASK, query_mask=mask)
+            loss = tf.reduce_sum(tf.where(mask[:, :, None], context, 0.0) ** 2)
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        return [context[mask], *(g for g in gradients if g is not None)]
+
+    clean = np.where(mask[:, :, None], query, np.float32(0))
+    for a, b in zip(run(dirty), run(clean), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"fixed_context"}))
+def test_xla_compiles_a_layer_and_its_gradient(name):
+    layer, query, memory = make(name)
+
+    def run(query, memory):
+        with tf.GradientTape() as tape:
+            context, weights = layer(query, memory, MASK)
+            loss = tf.reduce_sum(context**2)
+        gradients = tape.gradient(loss, layer.trainable_variables)
+        return [context, weights, *(g for g in gradients if g is not None)]
+
+    compiled = tf.function(run, jit_compile=True)
+    for a, b in zip(compiled(query, memory), run(query, memory), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * max(1, np.abs(b).max()))
+
+
 @every_layer
 def test_keras_fills_the_mask_in(name):
     layer, query, memory = make(name)
@@ -557,6 +610,14 @@ def test_keras_fills_the_mask_in(name):
             lambda: LuongAttention("dot")(random(B, T, DQ), random(B, S, DM)),
         ),
         ("`units` must be at least 1, got units=-1.", lambda: MonotonicAttention(-1)),
+        (
+            "`memory_mask` must have 2 axes (batch, memory steps), got (2, 1, 5).",
+            lambda: LuongAttention()(random(B, T, DQ), random(B, S, DM), MASK[:, None]),
+        ),
+        (
+            "`memory_mask` must have the batch and steps of `memory`, (2, 5), got (2, 3).",
+            lambda: MultiHeadAttention(H, KEY)(random(B, T, DQ), random(B, S, DM), MASK[:, :3]),
+        ),
         (
             '`mode` must be "parallel", "recursive" or "hard", got mode=\'soft\'.',
             lambda: MonotonicAttention(U, "soft"),

@@ -239,6 +239,13 @@ CASES = {
         "memory",
         "memory_mask",
     ),
+    "TransformerDecoderBlock with padded steps": Case(
+        lambda: TransformerDecoderBlock(2, U),
+        {"x": (S, D)} | MEMORY,
+        "x",
+        "x_mask",
+        aligned=True,
+    ),
     "TransformerEncoder": Case(
         lambda: TransformerEncoder(embed(), 2, 2, U, dropout=0.1, norm_first=True),
         {"source": (S, None)},

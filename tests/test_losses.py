@@ -52,6 +52,31 @@ def test_predictions_may_be_longer_than_the_labels_and_wild_beyond_them():
     longer = np.concatenate([LOGITS, np.full((B, 2, V), np.nan, "float32")], 1)
     loss = SequenceCrossEntropy()
     np.testing.assert_allclose(loss(ragged(LABELS), longer), loss(LABELS, LOGITS), rtol=1e-6)
+    wild = tf.constant(longer)
+    with tf.GradientTape() as tape:
+        tape.watch(wild)
+        value = loss(ragged(LABELS), wild)
+    gradient = tape.gradient(value, wild).numpy()
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[1, 3:], np.zeros((4, V)))
+
+
+def test_zeros_of_any_dtype_are_padding():
+    loss = SequenceCrossEntropy()
+    np.testing.assert_allclose(loss(LABELS.astype("float32"), LOGITS), loss(LABELS, LOGITS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS[:, :, None], r"`y_true` must have 2 axes .* got \(2, 5, 1\) and \(2, 5, 7\)."),
+        (LABELS[:, 0], r"`y_true` must have 2 axes .* got \(2,\) and \(2, 5, 7\)."),
+        (np.pad(LABELS, ((0, 0), (0, 1))), "no longer than `y_pred`, got 6 and 5 steps."),
+    ],
+)
+def test_labels_of_another_shape_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        SequenceCrossEntropy()(labels, LOGITS)
 
 
 def test_the_loss_of_no_real_step_is_zero():

@@ -6,6 +6,8 @@ memory alone is computed once with `keys = layer.project(memory)` and given back
 decoder runs any of them one step at a time with `initial_state` and `step`.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -17,13 +19,32 @@ def _check_rank(name, x):
         raise ValueError(f"`{name}` must have 3 axes (batch, steps, features), got {x.shape}.")
 
 
-def _dense(query, memory, memory_mask):
-    """Returns query, memory with zeros in the padding, and mask, all dense and checked."""
+def _dense_query(query, query_mask):
+    """Returns the query, dense and checked, with zeros where it is known to be padding."""
+    mask = masking.carried_mask(query, query_mask)
     query, _ = masking.to_dense(query)
-    memory, memory_mask = masking.to_dense(memory, memory_mask)
     _check_rank("query", query)
+    return query if mask is None else masking.blank(query, mask)
+
+
+def _dense_memory(memory, memory_mask):
+    """Returns the memory, dense and checked, with zeros in the padding, and its mask."""
+    if memory_mask is not None and memory_mask.shape.rank != 2:
+        raise ValueError(
+            f"`memory_mask` must have 2 axes (batch, memory steps), got {memory_mask.shape}."
+        )
+    memory, memory_mask = masking.to_dense(memory, memory_mask)
     _check_rank("memory", memory)
-    return query, masking.blank(memory, memory_mask), memory_mask
+    if not memory_mask.shape.is_compatible_with(memory.shape[:2]):
+        raise ValueError(
+            f"`memory_mask` must have the batch and steps of `memory`, {memory.shape[:2]}, "
+            f"got {memory_mask.shape}."
+        )
+    return masking.blank(memory, memory_mask), memory_mask
+
+
+def _dense(query, query_mask, memory, memory_mask):
+    return _dense_query(query, query_mask), *_dense_memory(memory, memory_mask)
 
 
 def _product(x, kernel, bias=None):
@@ -142,6 +163,7 @@ class BahdanauAttention(_AdditiveAttention):
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: (B, S, U) from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
@@ -162,8 +184,8 @@ class BahdanauAttention(_AdditiveAttention):
     def __init__(self, units, normalize=False, **kwargs):
         super().__init__(units, normalize, **kwargs)
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         scores = self._score(self._project_query(query), keys)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
@@ -201,6 +223,7 @@ class MonotonicAttention(_AdditiveAttention):
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: (B, S, U) from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to at most 1, the rest is the
@@ -240,8 +263,8 @@ class MonotonicAttention(_AdditiveAttention):
         bias = keras.initializers.Constant(self.score_bias)
         self.offset = self.add_weight(shape=(), initializer=bias, name="r")
 
-    def call(self, query, memory, memory_mask=None, keys=None, training=False):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None, training=False):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         stop = self._stop(query, memory, memory_mask, keys, training)  # (B, T, S)
         weights = tf.scan(
             lambda before, now: self._walk(now, before),
@@ -308,13 +331,17 @@ def _recurrence(a, b):
     def double(span, a, c):
         return 2 * span, a * _shift(a, span), c + a * _shift(c, span)
 
-    length = tf.shape(b)[-1]
-    return tf.while_loop(lambda span, *_: span < length, double, (tf.constant(1), a, b))[2]
+    loop = (tf.constant(1), a, b)
+    if b.shape[-1] is None:
+        return tf.while_loop(lambda span, *_: span < tf.shape(b)[-1], double, loop)[2]
+    for _ in range(max(b.shape[-1] - 1, 0).bit_length()):  # XLA finds no gradient of that loop
+        loop = double(*loop)
+    return loop[2]
 
 
 def _recurrence_step_by_step(a, b):
     """c_j = a_j c_j-1 + b_j over the last axis, as it is written."""
-    last_first = [tf.rank(b) - 1, *range(b.shape.rank - 1)]
+    last_first = [b.shape.rank - 1, *range(b.shape.rank - 1)]
     pairs = (tf.transpose(a, last_first), tf.transpose(b, last_first))  # (S, ...)
     zero = tf.zeros_like(tf.reduce_sum(b, -1))
     c = tf.scan(lambda c, pair: pair[0] * c + pair[1], pairs, zero)
@@ -341,6 +368,7 @@ class LocationAwareAttention(_AdditiveAttention):
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: (B, S, U) from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
@@ -371,8 +399,8 @@ class LocationAwareAttention(_AdditiveAttention):
         self.location_filters = self.add_weight(shape=(self.width, 1, self.filters), name="F")
         self.location_kernel = self.add_weight(shape=(self.filters, self.units), name="V")
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         queries = tf.transpose(self._project_query(query), (1, 0, 2))  # (T, B, U)
         weights = tf.scan(
@@ -494,6 +522,7 @@ class LuongAttention(_MultiplicativeAttention):
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to 1, padding gets exactly 0, a row
@@ -515,8 +544,8 @@ class LuongAttention(_MultiplicativeAttention):
     def __init__(self, score="general", units=None, scale=False, **kwargs):
         super().__init__(score, units, scale, **kwargs)
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         weights = masking.masked_softmax(self._score(query, keys), memory_mask[:, None, :])
         return tf.matmul(weights, memory), weights
@@ -532,7 +561,7 @@ class LocalAttention(_MultiplicativeAttention):
                                weights_tj = align_tj exp(-(j - p_t)^2 / (2 (D / 2)^2))
 
     Luong et al. (2015), https://arxiv.org/abs/1508.04025, section 3.2, equations 7 to 10. S is
-    the row's own length, without its padding. As in the paper, the part of a window beyond the
+    the row's own length, up to its last real step. As in the paper, the part of a window beyond the
     ends is ignored; a window of "monotonic" that lies wholly behind the last real step is empty.
 
     Args:
@@ -545,6 +574,7 @@ class LocalAttention(_MultiplicativeAttention):
         memory: (B, S, Dm) float, dense or ragged; both keys and values.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows of "monotonic" sum to 1, those of
@@ -592,8 +622,8 @@ class LocalAttention(_MultiplicativeAttention):
                 shape=(size, 1), initializer="glorot_uniform", name="v_p"
             )
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         return self._attend(query, memory, memory_mask, keys, tf.range(tf.shape(query)[1])[None, :])
 
@@ -642,6 +672,7 @@ class FixedContext(Attention):
         memory: (B, S, Dm) float, dense or ragged.
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: ignored; taken so that all attention layers are called alike.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S), 1 at step 0 and 0 elsewhere; zeros for a row
@@ -665,8 +696,8 @@ class FixedContext(Attention):
         """Returns the memory: there is nothing to compute ahead."""
         return masking.to_dense(memory)[0]
 
-    def call(self, query, memory, memory_mask=None, keys=None):
-        query, memory, memory_mask = _dense(query, memory, memory_mask)
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+        query, memory, memory_mask = _dense(query, query_mask, memory, memory_mask)
         first = tf.range(tf.shape(memory)[1])[None, :] == 0
         weights = tf.cast(first & memory_mask, memory.dtype)[:, None, :]  # (B, 1, S)
         weights = tf.repeat(weights, tf.shape(query)[1], axis=1)
@@ -706,8 +737,12 @@ class MultiHeadAttention(Attention):
     Call arguments:
         query: (B, T, Dq) float, dense or ragged.
         memory: (B, S, Dm) float, dense or ragged; None if `keys` are given.
-        memory_mask: (B, S) bool, or (B, T, S) to differ by query; True = real. Keras fills it in.
-        keys: the pair from `project(memory)`, if it was called before.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: the pair from `project(memory)`, if it was called before, of a memory without NaN in
+            its padding: such as `masking.blank` leaves none.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
+        attention_mask: (T, S) or (B, T, S) bool, which query may see which memory step, such as
+            `masking.window_mask`; both masks must allow it.
         causal: bool, whether step t sees memory steps 0 ... start + t only.
         start: int or scalar tensor, position of query step 0. It counts for `causal` and
             `positions`.
@@ -728,6 +763,12 @@ class MultiHeadAttention(Attention):
         TensorShape([2, 3, 8])
         >>> weights.shape
         TensorShape([2, 2, 3, 5])
+        >>> near = kzoo.masking.window_mask(3, window=1, memory_length=5)
+        >>> _, weights = layer(tf.ones((2, 3, 8)), tf.ones((2, 5, 8)), attention_mask=near)
+        >>> weights[0, 0].numpy().round(2)
+        array([[0.5 , 0.5 , 0.  , 0.  , 0.  ],
+               [0.33, 0.33, 0.33, 0.  , 0.  ],
+               [0.  , 0.33, 0.33, 0.33, 0.  ]], dtype=float32)
     """
 
     def __init__(
@@ -818,26 +859,24 @@ class MultiHeadAttention(Attention):
         keys=None,
         causal=False,
         start=0,
+        query_mask=None,
+        attention_mask=None,
         training=False,
     ):
-        query, _ = masking.to_dense(query)
-        _check_rank("query", query)
+        query = _dense_query(query, query_mask)
         if keys is None:
-            memory, memory_mask = masking.to_dense(memory, memory_mask)
-            _check_rank("memory", memory)
-            if memory_mask.shape.rank == 2:
-                memory = masking.blank(memory, memory_mask)
+            memory, memory_mask = _dense_memory(memory, memory_mask)
             keys = self.project(memory)
         key_heads, value_heads = keys
         queries = _product(query, self.query_kernel, self.query_bias)
         scores = self._scores(self._split_heads(queries, self.num_heads), key_heads, start)
 
-        mask = None if memory_mask is None else tf.cast(memory_mask, tf.bool)
-        if mask is not None:
-            mask = mask[:, None, None, :] if mask.shape.rank == 2 else mask[:, None, :, :]
+        masks = [] if memory_mask is None else [tf.cast(memory_mask, tf.bool)[:, None, None, :]]
+        if attention_mask is not None:
+            masks.append(tf.cast(attention_mask, tf.bool)[..., None, :, :])
         if causal:
-            past = masking.causal_mask(tf.shape(query)[1], tf.shape(key_heads)[2], start)
-            mask = past if mask is None else mask & past
+            masks.append(masking.causal_mask(tf.shape(query)[1], tf.shape(key_heads)[2], start))
+        mask = functools.reduce(tf.logical_and, masks) if masks else None
         weights = tf.cast(masking.masked_softmax(scores, mask), value_heads.dtype)
         read = self._times(self.weights_dropout(weights, training=training), value_heads)
         read = tf.transpose(read, (0, 2, 1, 3))  # (B, T, H, key_dim)

@@ -1,8 +1,8 @@
 """Masks, masked softmax and mean, ragged <-> dense.
 
 Masks are boolean and True marks what is real. Axis letters: B batch, T target steps,
-S source steps, D features. Everything else in kzoo builds on these functions; they build on
-TensorFlow alone.
+S source steps, D features. Padding stands at the end of a row. Everything else in kzoo builds on
+these functions; they build on TensorFlow alone.
 
 Example:
 

@@ -256,6 +256,7 @@ class TransformerDecoderBlock(_Block):
         memory: (B, S, Dm) float, dense or ragged; None if `keys` are given.
         memory_mask: (B, S) bool, True = real.
         keys: from `project(memory)`.
+        x_mask: (B, T) bool, True = real. Keras fills it in from `x`.
 
     Returns:
         y: (B, T, D). weights: (B, H, T, S) of the cross-attention.
@@ -287,12 +288,16 @@ class TransformerDecoderBlock(_Block):
         """Returns the cross-attention's keys and values, a pair of (B, Hkv, S, D / H)."""
         return self.cross_attention.project(memory)
 
-    def call(self, x, memory=None, memory_mask=None, keys=None, training=False):
+    def call(self, x, memory=None, memory_mask=None, keys=None, x_mask=None, training=False):
+        mask = masking.carried_mask(x, x_mask)
         x, _ = masking.to_dense(x)
+        x = x if mask is None else masking.blank(x, mask)
         if keys is None:
             memory, memory_mask = masking.to_dense(memory, memory_mask)
         y = self.self_frame.enter(x)
-        y, _ = self.self_attention(y, keys=self.self_attention.project(y), causal=True)
+        y, _ = self.self_attention(
+            y, memory_mask=mask, keys=self.self_attention.project(y), causal=True
+        )
         x = self.self_frame(x, y, training=training)
         y, weights = self.cross_attention(
             self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
