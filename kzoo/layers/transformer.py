@@ -259,7 +259,7 @@ class TransformerDecoderBlock(_Block):
         x_mask: (B, T) bool, True = real. Keras fills it in from `x`.
 
     Returns:
-        y: (B, T, D). weights: (B, H, T, S) of the cross-attention.
+        y: (B, T, D), zeros in padding that is known. weights: (B, H, T, S) of the cross-attention.
 
     Raises:
         ValueError: if D is not a multiple of `num_heads`, or for what MultiHeadAttention refuses.
@@ -302,8 +302,8 @@ class TransformerDecoderBlock(_Block):
         y, weights = self.cross_attention(
             self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
         )
-        x = self.cross_frame(x, y, training=training)
-        return self._feed(x, training=training), weights
+        y = self._feed(self.cross_frame(x, y, training=training), training=training)
+        return (y if mask is None else masking.blank(y, mask)), weights
 
     def empty_cache(self, rows, length, dtype):
         """Returns the cache before the first step: FixedCache, or GrowingCache without a length."""
