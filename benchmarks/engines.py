@@ -94,6 +94,7 @@ def from_ctranslate2(translator, tokens, beam_size):
         tokens,
         beam_size=beam_size,
         length_penalty=0,
+        min_decoding_length=0,
         max_decoding_length=LONGEST,
         max_batch_size=32,
     )

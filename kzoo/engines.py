@@ -41,9 +41,12 @@ def to_ctranslate2(model, path, quantization=None):
     translation the log-probability that kzoo gives it. Grouped queries become ordinary heads with
     equal keys and values.
 
-    CTranslate2 searches otherwise: finished hypotheses do not take a slot of the beam, and
-    `length_penalty=a` divides by length ** a, not by ((5 + length) / 6) ** a. Greedy outputs are
-    the same as kzoo's; beam search is nearest to kzoo's with `length_penalty=0` on both sides.
+    CTranslate2 searches otherwise: finished hypotheses do not take a slot of the beam, an empty
+    output is forbidden and its probability shared out unless `min_decoding_length=0`, and
+    `length_penalty=a` divides by length ** a at the end, where kzoo divides by
+    ((5 + length) / 6) ** a in each step. With `min_decoding_length=0, length_penalty=0` greedy
+    outputs are those of kzoo with `length_penalty=0`; of a trained model's beam outputs hardly
+    any differ. `python -m benchmarks.engines` measures both.
 
     | file | content |
     |---|---|
@@ -339,7 +342,8 @@ ctranslate2 {version}.
     folder = "{path}"
     {loading}
     translator = ctranslate2.Translator(folder)
-    found = translator.translate_batch([{tokens}], beam_size=4, length_penalty=0)[0]
+    found = translator.translate_batch([{tokens}], beam_size=4,
+        length_penalty=0, min_decoding_length=0)[0]
     print({text})
 
 CTranslate2 adds "</s>" to the source by itself. kzoo brings texts into Unicode's NFC and takes out
