@@ -1,10 +1,12 @@
-"""Seq2Seq -> the model formats of other engines: CTranslate2.
+"""Seq2Seq -> the model formats of other engines: CTranslate2 and TensorFlow Lite (LiteRT).
 
     export.to_ctranslate2(model, "ctranslate2_models/en-de", quantization="int8")
+    export.to_tflite(model, "tflite_models/en-de", beam_size=4)
 
-The engines have a search of their own; what they share with kzoo is p(y | x).
+CTranslate2 has a search of its own and shares p(y | x) with kzoo; TensorFlow Lite runs kzoo's
+search. Both leave texts to the caller: tokens or ids in, tokens or ids out.
 
-Axis letters: D features, H heads, Hkv heads of keys and values, V vocabulary, L positions.
+Axis letters: K beams, L longest output, S longest source, H heads, Hkv heads of keys and values.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ import shutil
 import uuid
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -87,6 +90,7 @@ def to_ctranslate2(model, path, quantization=None):
         raise ValueError(
             f"`quantization` must be None or one of {', '.join(types)}, got {quantization!r}."
         )
+    _check_model(model)
     _check_parts(model)
     spec = _specification(ctranslate2, model)
     spec.validate()
@@ -94,11 +98,117 @@ def to_ctranslate2(model, path, quantization=None):
     with written_at_once(path) as folder:
         folder.mkdir()
         spec.save(str(folder))
-        for side in ("source", "target"):
-            _write_tokenizer(folder / side, getattr(model, f"{side}_tokenizer"))
-        card = _card(path, model, quantization, ctranslate2.__version__)
+        _write_tokenizers(folder, model)
+        card = _ctranslate2_card(path, model, quantization, ctranslate2.__version__)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return path
+
+
+def to_tflite(
+    model,
+    path,
+    quantization=None,
+    *,
+    beam_size=4,
+    max_length=128,
+    length_penalty=0.6,
+    max_source_length=64,
+):
+    """Writes encoder, decoder and the whole search as one TensorFlow Lite model.
+
+    Any Seq2Seq on token ids, transformer or RNN. `model.tflite` holds operators of TensorFlow Lite
+    alone, none of TensorFlow, so the interpreter of ai_edge_litert runs it without TensorFlow. Its
+    signature takes one sentence: `ids` (1, S) int32, the end id behind the last token, then 0;
+    S = `max_source_length` + 1. It gives `ids` (1, K, L) int32 and `scores` (1, K) float32 as
+    `Seq2Seq.generate` does: equal ids and, but for rounding, equal scores in float32.
+
+    The shapes are static, and the first sentence costs as much as the longest. Beside
+    `model.tflite` are the tokenizers and the README.md that `to_ctranslate2` writes, too.
+
+    Args:
+        model: Seq2Seq with both tokenizers, its weights built.
+        path: str or path that does not exist yet, of the folder.
+        quantization: None for float32; "float16", which is half as large and computes in float32;
+            or "int8": matrices of 8 bits, activations quantized on the fly.
+        beam_size, max_length, length_penalty: of `Seq2Seq.generate`.
+        max_source_length: int, most tokens of a source, the end not counted.
+
+    Returns:
+        pathlib.Path, the folder written.
+
+    Raises:
+        FileExistsError: `path` exists.
+        ValueError: there is no such `quantization`, `max_source_length` is not positive, or `model`
+            lacks a tokenizer or weights.
+
+    Example:
+
+    >>> export.to_tflite(model, "tflite_models/en-de")  # doctest: +SKIP
+    PosixPath('tflite_models/en-de')
+    """
+    path = Path(path)
+    if quantization not in (None, "float16", "int8"):
+        raise ValueError(f'`quantization` must be None, "float16" or "int8", got {quantization!r}.')
+    if max_source_length < 1:
+        raise ValueError(
+            f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
+        )
+    _check_model(model)
+    with written_at_once(path) as folder:
+        module = _SearchOnIds(
+            model, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty
+        )
+        function = module.search.get_concrete_function(
+            tf.TensorSpec((1, max_source_length + 1), tf.int32, name="ids")
+        )
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+        if quantization:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantization == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        converted = converter.convert()
+        folder.mkdir()
+        (folder / "model.tflite").write_bytes(converted)
+        _write_tokenizers(folder, model)
+        card = _tflite_card(path, model, quantization, max_source_length)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return path
+
+
+class _SearchOnIds(tf.Module):
+    """ids -> ids, scores, with the weights as constants: the converter knows no variables in loops.
+
+    Computes in float32, however the model was trained.
+    """
+
+    def __init__(self, model, **options):
+        super().__init__()
+        constants = [(variable, variable.value.numpy()) for variable in model.variables]
+
+        def search(ids):
+            mapping = [(variable, tf.constant(value)) for variable, value in constants]
+            with _float32(model), keras.StatelessScope(state_mapping=mapping):
+                found = model.generate(ids, **options)
+            return {"ids": found.ids, "scores": found.scores}
+
+        self.search = tf.function(search, autograph=False)
+
+
+@contextlib.contextmanager
+def _float32(model):
+    """Lets all layers compute in float32 for a while; the weights are float32 in any case."""
+    policies = {
+        layer: layer.dtype_policy
+        for layer in model._flatten_layers()
+        if layer.compute_dtype in ("bfloat16", "float16")
+    }
+    try:
+        for layer in policies:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in policies.items():
+            layer.dtype_policy = policy
 
 
 @contextlib.contextmanager
@@ -132,10 +242,19 @@ def _import_ctranslate2():
         ) from error
 
 
-def _check_parts(model):
+def _check_model(model):
     for name in ("source_tokenizer", "target_tokenizer"):
         if getattr(model, name, None) is None:
-            raise ValueError(f"`model` must have a {name}: CTranslate2 takes and gives tokens.")
+            raise ValueError(f"`model` must have a {name}: without it nobody can use the export.")
+    for name in ("encoder", "decoder", "head"):
+        if not getattr(model, name).built:
+            raise ValueError(
+                f"`model` must be built, but its {name} has no weights yet: "
+                "fit it, call it or load its weights first."
+            )
+
+
+def _check_parts(model):
     expected = {
         "encoder": TransformerEncoder,
         "decoder": TransformerDecoder,
@@ -147,11 +266,6 @@ def _check_parts(model):
             raise ValueError(
                 f"`model` must be a transformer, as CTranslate2 has no other: its {name} must be "
                 f"a {kind.__name__}, got {type(part).__name__}."
-            )
-        if not part.built:
-            raise ValueError(
-                f"`model` must be built, but its {name} has no weights yet: "
-                "fit it, call it or load its weights first."
             )
     for name in ("encoder", "decoder"):
         _check_stack(name, getattr(model, name))
@@ -283,70 +397,112 @@ def _array(weight):
     return weight.value.numpy().astype("float32")
 
 
-def _write_tokenizer(path, tokenizer):
-    if isinstance(tokenizer, SubwordTokenizer):
-        path.with_suffix(".spm").write_bytes(tokenizer.proto)
+def _write_tokenizers(folder, model):
+    for side in ("source", "target"):
+        tokenizer = getattr(model, f"{side}_tokenizer")
+        if isinstance(tokenizer, SubwordTokenizer):
+            (folder / f"{side}.spm").write_bytes(tokenizer.proto)
+        else:
+            config = json.dumps(tokenizer.get_config(), indent=2, ensure_ascii=False)
+            (folder / f"{side}.json").write_text(config + "\n", encoding="utf-8")
+
+
+def _ctranslate2_card(path, model, quantization, version):
+    source, target = model.source_tokenizer, model.target_tokenizer
+    if isinstance(source, SubwordTokenizer):
+        tokens = f"source.encode({_text(source)}, out_type=str)"
     else:
-        config = json.dumps(tokenizer.get_config(), indent=2, ensure_ascii=False)
-        path.with_suffix(".json").write_text(config + "\n", encoding="utf-8")
-
-
-def _card(path, model, quantization, version):
-    source = _usage(model.source_tokenizer, "source")
-    target = _usage(model.target_tokenizer, "target")
-    modules = sorted({"ctranslate2", *source["modules"], *target["modules"]})
+        tokens = 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()'
+    if isinstance(target, SubwordTokenizer):
+        text = "target.decode(found.hypotheses[0])"
+    else:
+        ids = "[target.get_vocabulary().index(token) for token in found.hypotheses[0]]"
+        text = f"target.detokenize({ids}).numpy().decode()"
     return _CARD.format(
-        name=path.name,
-        parameters=model.count_params(),
-        source_size=model.source_tokenizer.vocabulary_size(),
-        target_size=model.target_tokenizer.vocabulary_size(),
-        quantization=quantization or "none: float32",
-        version=version,
-        path=path,
-        modules=", ".join(modules),
-        loading=f"{source['loading']}\n    {target['loading']}",
-        tokens=source["tokens"],
-        text=target["text"],
+        **_facts(path, model, quantization),
+        format=f"CTranslate2, written with ctranslate2 {version}",
+        lines=f"""\
+import ctranslate2
+    translator = ctranslate2.Translator(folder)
+    found = translator.translate_batch(
+        [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0)[0]
+    print({text})""",
+        remarks="CTranslate2 adds the end token to the source by itself. Its search and its "
+        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`.",
     )
 
 
-def _usage(tokenizer, side):
-    """The lines of Python that make tokens of a text and a text of tokens."""
-    lower = ".lower()" if tokenizer.lowercase else ""
-    if isinstance(tokenizer, SubwordTokenizer):
-        return {
-            "modules": ["sentencepiece"],
-            "loading": f"{side} = sentencepiece.SentencePieceProcessor(f'{{folder}}/{side}.spm')",
-            "tokens": f'source.encode("text"{lower}, out_type=str)',
-            "text": "target.decode(found.hypotheses[0])",
-        }
-    kind = type(tokenizer).__name__
+def _tflite_card(path, model, quantization, max_source_length):
+    source, target = model.source_tokenizer, model.target_tokenizer
+    if isinstance(source, SubwordTokenizer):
+        ids = f"source.encode({_text(source)})"
+    else:
+        ids = 'source.tokenize("text").numpy().tolist()'
+    if isinstance(target, SubwordTokenizer):
+        text = "target.decode(best)"
+    else:
+        text = "target.detokenize(best).numpy().decode()"
+    return _CARD.format(
+        **_facts(path, model, quantization),
+        format=f"TensorFlow Lite (LiteRT), written with TensorFlow {tf.__version__}",
+        lines=f"""\
+import numpy
+    from ai_edge_litert.interpreter import Interpreter  # or tf.lite.Interpreter
+    search = Interpreter(f"{{folder}}/model.tflite").get_signature_runner()
+    ids = [*{ids}[:{max_source_length}], {END_ID}]
+    ids += [0] * ({max_source_length + 1} - len(ids))
+    found = search(ids=numpy.array([ids], "int32"))
+    best = [i for i in found["ids"][0, 0].tolist() if i > {END_ID}]
+    print({text})""",
+        remarks="The search is kzoo's; its options are fixed in the model.",
+    )
+
+
+def _facts(path, model, quantization):
+    """What both cards say."""
     return {
-        "modules": ["json", "kzoo"],
-        "loading": f"{side} = kzoo.{kind}(**json.load(open(f'{{folder}}/{side}.json')))",
-        "tokens": 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()',
-        "text": "target.detokenize([target.get_vocabulary().index(t) for t in "
-        "found.hypotheses[0]]).numpy().decode()",
+        "name": path.name,
+        "path": path,
+        "parameters": model.count_params(),
+        "source_size": model.source_tokenizer.vocabulary_size(),
+        "target_size": model.target_tokenizer.vocabulary_size(),
+        "quantization": quantization or "none, float32",
+        "tokenizers": "\n    ".join(
+            _loading(getattr(model, f"{side}_tokenizer"), side) for side in ("source", "target")
+        ),
     }
+
+
+def _loading(tokenizer, side):
+    if isinstance(tokenizer, SubwordTokenizer):
+        return (
+            "import sentencepiece\n    "
+            f'{side} = sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
+        )
+    return (
+        "import json, kzoo, pathlib\n    "
+        f'config = pathlib.Path(folder, "{side}.json").read_text("utf-8")\n    '
+        f"{side} = kzoo.{type(tokenizer).__name__}(**json.loads(config))"
+    )
+
+
+def _text(tokenizer):
+    return '"text".lower()' if tokenizer.lowercase else '"text"'
 
 
 _CARD = """\
 # {name}
 
-A kzoo transformer in the format of CTranslate2. {parameters:,} parameters; vocabulary: \
-{source_size:,} source, {target_size:,} target; quantization: {quantization}; written with \
-ctranslate2 {version}.
-
-    import {modules}
+A kzoo model in the format of {format}.
+{parameters:,} parameters; vocabulary: {source_size:,} source, {target_size:,} target;
+quantization: {quantization}.
 
     folder = "{path}"
-    {loading}
-    translator = ctranslate2.Translator(folder)
-    found = translator.translate_batch([{tokens}], beam_size=4,
-        length_penalty=0, min_decoding_length=0)[0]
-    print({text})
+    {tokenizers}
+    {lines}
 
-CTranslate2 adds "</s>" to the source by itself. kzoo brings texts into Unicode's NFC and takes out
-invisible characters before it tokenizes; do the same if yours can have them. The search is
-CTranslate2's own, and so is its `length_penalty`: see `kzoo.export.to_ctranslate2`.
+{remarks}
+
+kzoo brings texts into Unicode's NFC and takes out invisible characters before it tokenizes; do the
+same if yours can have them.
 """
