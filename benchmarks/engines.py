@@ -1,20 +1,26 @@
-"""The same transformer in kzoo and in CTranslate2: equal outputs, log-probabilities, BLEU.
+"""The same transformer in kzoo, CTranslate2 and TensorFlow Lite: equal outputs, BLEU.
 
     python -m benchmarks.engines model.keras val.en val.de                  # the first 200 pairs
     python -m benchmarks.engines model.keras val.en val.de --sentences 1014
 
-The model, a `keras.models.load_model` away, is exported in float32 and in int8 to a temporary
-folder. Printed are the share of sentences whose best hypothesis is the same, token for token, for
-greedy search and for beams, the greatest difference of log-probability that the two give one and
-the same translation, and BLEU of all outputs against the references. Where the two searches
-disagree, each engine also scores the other's output, which tells a different search from a
-different model.
+The model, which `keras.models.load_model` must read, is exported to a temporary folder: for
+CTranslate2 in float32 and in int8, for TensorFlow Lite in float32. Printed are
+
+- the share of sentences whose best hypothesis from CTranslate2 is kzoo's, token for token, for
+  greedy search and for beams, at most 128 tokens, length penalty 0;
+- by how much the log-probabilities that the two give to kzoo's hypotheses differ at most;
+- where they disagree, how often either's output is the more probable, by CTranslate2's score: a
+  different search finds more probable ones or less, a different model finds other ones;
+- BLEU against the references;
+- the share of sentences for which TensorFlow Lite gives kzoo's ids in all hypotheses, at most 64
+  source and 64 target tokens, length penalty 0.6, and the milliseconds for each sentence.
 """
 
 import argparse
 import itertools
 import os
 import tempfile
+import time
 from pathlib import Path
 
 LONGEST = 128  # tokens of an output, the end included
@@ -61,6 +67,7 @@ def main(options):
             outputs["int8"] = from_ctranslate2(translators["int8"], tokens, beam_size)
             for engine, rows in outputs.items():
                 results[f"{name}: BLEU {engine}"] = bleu(model, rows, references)
+        results |= tensorflow_lite(model, Path(folder) / "lite", sources, options.beam_size)
     for name, value in results.items():
         print(f"{name:75s} {value}")
     return results
@@ -99,6 +106,31 @@ def from_ctranslate2(translator, tokens, beam_size):
         max_batch_size=32,
     )
     return [result.hypotheses[0] for result in found]
+
+
+def tensorflow_lite(model, path, sources, beam_size):
+    """The share of n-best lists that are kzoo's, id for id, and the time of a sentence."""
+    import numpy as np
+    import tensorflow as tf
+
+    from kzoo import export
+
+    options = {"beam_size": beam_size, "max_length": 64, "length_penalty": 0.6}
+    path = export.to_tflite(model, path, max_source_length=64, **options)
+    search = tf.lite.Interpreter(str(path / "model.tflite")).get_signature_runner()
+    generate = tf.function(lambda ids: model.generate(ids, **options).ids)
+    same, seconds = 0, 0.0
+    for source in sources:
+        ids = model.source_ids(tf.constant([source]), 64).numpy()
+        ids = np.pad(ids, ((0, 0), (0, 65 - ids.shape[1])))
+        start = time.perf_counter()
+        found = search(ids=ids)["ids"]
+        seconds += time.perf_counter() - start
+        same += np.array_equal(found, generate(ids))
+    return {
+        f"TensorFlow Lite, beam {beam_size}: identical": same / len(sources),
+        f"TensorFlow Lite, beam {beam_size}: milliseconds": 1000 * seconds / len(sources),
+    }
 
 
 def score(translator, sources, targets):
