@@ -460,6 +460,17 @@ import numpy
 
 def _facts(path, model, quantization):
     """What both cards say."""
+    modules, lines = set(), []
+    for side in ("source", "target"):
+        tokenizer = getattr(model, f"{side}_tokenizer")
+        if isinstance(tokenizer, SubwordTokenizer):
+            modules |= {"sentencepiece"}
+            load = f'sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
+        else:
+            modules |= {"json", "kzoo", "pathlib"}
+            lines.append(f'config = pathlib.Path(folder, "{side}.json").read_text("utf-8")')
+            load = f"kzoo.{type(tokenizer).__name__}(**json.loads(config))"
+        lines.append(f"{side} = {load}")
     return {
         "name": path.name,
         "path": path,
@@ -467,23 +478,8 @@ def _facts(path, model, quantization):
         "source_size": model.source_tokenizer.vocabulary_size(),
         "target_size": model.target_tokenizer.vocabulary_size(),
         "quantization": quantization or "none, float32",
-        "tokenizers": "\n    ".join(
-            _loading(getattr(model, f"{side}_tokenizer"), side) for side in ("source", "target")
-        ),
+        "tokenizers": "\n    ".join([f"import {', '.join(sorted(modules))}", *lines]),
     }
-
-
-def _loading(tokenizer, side):
-    if isinstance(tokenizer, SubwordTokenizer):
-        return (
-            "import sentencepiece\n    "
-            f'{side} = sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
-        )
-    return (
-        "import json, kzoo, pathlib\n    "
-        f'config = pathlib.Path(folder, "{side}.json").read_text("utf-8")\n    '
-        f"{side} = kzoo.{type(tokenizer).__name__}(**json.loads(config))"
-    )
 
 
 def _text(tokenizer):
