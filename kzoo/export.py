@@ -24,6 +24,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
 from kzoo import batching
+from kzoo.engines import to_ctranslate2, to_tflite  # noqa: F401  (`export.to_...`)
 from kzoo.search import SearchResult
 from kzoo.text import END_ID
 

@@ -30,6 +30,7 @@ MODULES = [
     "zoo",
     "metrics",
     "plots",
+    "engines",
     "export",
     "__init__",
     "__main__",
