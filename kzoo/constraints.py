@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.steps import check_int
+from kzoo.steps import check_int, check_rows
 
 
 class Constraints(NamedTuple):
@@ -28,7 +28,7 @@ class Constraints(NamedTuple):
 
 
 def checked_constraints(
-    sentences,
+    start_ids,
     *,
     end_id,
     max_length,
@@ -41,7 +41,7 @@ def checked_constraints(
     """Checks the constraints of a search.
 
     Args:
-        sentences: int or int32 scalar, B.
+        start_ids: (B,) int32.
         end_id, max_length, min_length, no_repeat_ngram, repetition_penalty, prefix, allowed: as in
             `search.beam_search`.
 
@@ -66,7 +66,7 @@ def checked_constraints(
             f"got repetition_penalty={repetition_penalty}."
         )
     if prefix is not None:
-        prefix = _checked_prefix(prefix, sentences, max_length)
+        prefix = _checked_prefix(prefix, start_ids, max_length)
     if allowed is not None:
         allowed = tf.convert_to_tensor(allowed)
         if allowed.dtype != tf.bool or allowed.shape.rank not in (1, 2):
@@ -74,10 +74,12 @@ def checked_constraints(
                 "`allowed` must be bool of shape (V,) or (B, V), "
                 f"got {allowed.dtype.name} of shape {allowed.shape}."
             )
+        if allowed.shape.rank == 2:
+            check_rows("allowed", allowed, start_ids)
     return Constraints(end_id, min_length, no_repeat_ngram, repetition_penalty, prefix, allowed)
 
 
-def _checked_prefix(prefix, sentences, max_length):
+def _checked_prefix(prefix, start_ids, max_length):
     """(P,), (B, P) or ragged -> (B, L) int32, padded with 0."""
     if isinstance(prefix, tf.RaggedTensor):
         prefix = prefix.to_tensor()
@@ -94,7 +96,9 @@ def _checked_prefix(prefix, sentences, max_length):
         )
     prefix = tf.cast(prefix, tf.int32)
     if prefix.shape.rank == 1:
-        prefix = tf.repeat(prefix[None, :], sentences, axis=0)
+        prefix = tf.repeat(prefix[None, :], tf.shape(start_ids)[0], axis=0)
+    else:
+        check_rows("prefix", prefix, start_ids)
     prefix = prefix[:, :max_length]
     prefix = tf.pad(prefix, [[0, 0], [0, max_length - tf.shape(prefix)[1]]])
     return tf.ensure_shape(prefix, [None, max_length])

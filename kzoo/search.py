@@ -13,7 +13,14 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kzoo.constraints import checked_constraints, constrain
-from kzoo.steps import call_step, check_int, check_not_negative, checked_start, repeat_rows
+from kzoo.steps import (
+    call_step,
+    check_int,
+    check_not_negative,
+    check_rows,
+    checked_start,
+    repeat_rows,
+)
 
 LEAST_COVERAGE = 1e-6  # of a source step that no token looked at: its logarithm stays finite
 
@@ -358,12 +365,12 @@ def beam_search(
     start_ids, state = checked_start(start_ids, state)
     sentences = tf.shape(start_ids)[0]
     constraints = checked_constraints(
-        sentences, end_id=end_id, max_length=max_length, min_length=min_length,
+        start_ids, end_id=end_id, max_length=max_length, min_length=min_length,
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty,
         prefix=prefix, allowed=allowed,
     )  # fmt: skip
     if expected_length is not None:
-        expected_length = _checked_expected_length(expected_length)
+        expected_length = _checked_expected_length(expected_length, start_ids)
     ranking = Ranking(length_penalty, expected_length, length_deviation_penalty)
     slots = tf.range(max_length)
 
@@ -564,12 +571,13 @@ def _check_options(
     check_not_negative("diversity_penalty", diversity_penalty)
 
 
-def _checked_expected_length(expected_length):
+def _checked_expected_length(expected_length, start_ids):
     expected_length = tf.convert_to_tensor(expected_length)
     if expected_length.shape.rank != 1:
         raise ValueError(
             f"`expected_length` must have shape (B,), got shape {expected_length.shape}."
         )
+    check_rows("expected_length", expected_length, start_ids)
     return tf.cast(expected_length, tf.float32)
 
 

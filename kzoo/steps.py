@@ -145,6 +145,15 @@ def checked_start(start_ids, state):
     return start_ids, state
 
 
+def check_rows(name, tensor, start_ids):
+    """Raises ValueError unless `tensor` has, as far as is known, one row per start id."""
+    if not tensor.shape[:1].is_compatible_with(start_ids.shape):
+        raise ValueError(
+            f"`{name}` must have one row per start id, "
+            f"got shape {tensor.shape} for start_ids of shape {start_ids.shape}."
+        )
+
+
 def check_int(name, value, least):
     """Raises ValueError unless `value` is an integer of at least `least`."""
     if not isinstance(value, numbers.Integral) or value < least:
