@@ -298,9 +298,10 @@ def test_the_blockwise_top_k_breaks_ties_like_the_plain_one(seed, vocabulary_siz
 class Exported(keras.layers.Layer):
     """A search over a scripted step with memory of dynamic B and S, as an export has it."""
 
-    def __init__(self, beam_size):
+    def __init__(self, beam_size, **options):
         super().__init__()
         self.beam_size = beam_size
+        self.options = options
         self.table = self.add_weight(shape=(11, 11), initializer="random_normal", name="table")
 
     def call(self, memory):
@@ -317,6 +318,9 @@ class Exported(keras.layers.Layer):
             return logits, tf.reshape(weights, [tf.shape(ids)[0], -1]), (total, last + 1)
 
         sentences = tf.shape(memory)[0]
+        options = dict(self.options)
+        if "length_deviation_penalty" in options:
+            options["expected_length"] = tf.fill([sentences], 3.0)
         return beam_search(
             step,
             (tf.zeros([sentences, 11]), tf.zeros([sentences], tf.int32)),
@@ -326,6 +330,7 @@ class Exported(keras.layers.Layer):
             max_length=6,
             min_length=1,
             length_penalty=0.6,
+            **options,
         )._asdict()
 
 
@@ -359,12 +364,35 @@ def test_one_graph_serves_every_batch_size_and_needs_neither_weights_nor_state(
             np.testing.assert_allclose(found.scores[b], np.log([0.42, 0.2]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_eager_graph_xla_and_a_session_without_xla_give_the_same(beam_size, memory, tmp_path):
+EVERY_OPTION = {
+    "coverage_penalty": 0.3,
+    "no_repeat_ngram": 2,
+    "repetition_penalty": 1.2,
+    "prefix": [3],
+    "allowed": [True] * 10 + [False],
+    "groups": 2,
+    "diversity_penalty": 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    "beam_size, options",
+    [
+        (1, {}),
+        (4, {}),
+        (4, EVERY_OPTION),
+        (4, {"best_only": True, "length_deviation_penalty": 0.1}),
+    ],
+    ids=["greedy", "beam", "every option", "best only"],
+)
+def test_eager_graph_xla_and_a_session_without_xla_give_the_same(
+    beam_size, options, memory, tmp_path
+):
     keras.utils.set_random_seed(7)
-    layer = Exported(beam_size)
+    layer = Exported(beam_size, **options)
     expected = {name: tensor.numpy() for name, tensor in layer(memory).items()}
-    assert expected["ids"].shape == (3, beam_size, 6) and not expected["ids"][:, :, 4:].any()
+    slots = 1 if "best_only" in options else beam_size
+    assert expected["ids"].shape == (3, slots, 6) and not expected["ids"][:, :, 4:].any()
     np.testing.assert_allclose(expected["weights"][:, 0].sum(axis=2)[:, :2], 1, rtol=1e-6)
     assert len(np.unique(expected["ids"])) > 3
 
