@@ -1,5 +1,6 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
+import itertools
 import re
 
 import keras
@@ -374,7 +375,7 @@ def test_every_option_of_the_search_keeps_its_promise(make):
     ids = result.ids.numpy()
     assert (ids[0, :, 0] == 3).all() and (ids[2, :, 0] == 7).all() and not (ids == V - 1).any()
     for row, length in zip(ids.reshape(-1, 6), result.lengths.numpy().ravel(), strict=True):
-        bigrams = list(zip(row[:length], row[1:length], strict=False))
+        bigrams = list(itertools.pairwise(row[:length]))
         assert length >= 1 and len(set(bigrams)) == len(bigrams)
 
 
