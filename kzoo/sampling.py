@@ -8,8 +8,9 @@ import numbers
 
 import tensorflow as tf
 
+from kzoo.beams import normalized_scores
 from kzoo.constraints import checked_constraints, constrain
-from kzoo.search import SearchResult, normalized_scores
+from kzoo.search import SearchResult
 from kzoo.steps import call_step, check_int, check_not_negative, checked_start, repeat_rows
 
 

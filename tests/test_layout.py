@@ -27,6 +27,7 @@ MODULES = [
     "callbacks",
     "steps",
     "constraints",
+    "beams",
     "search",
     "sampling",
     "seq2seq",

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import SOURCE_STEPS, Script
 
-from kzoo.search import _top_k, beam_search, beam_step, greedy_search, normalized_scores
+from kzoo.beams import _top_k, beam_step, normalized_scores
+from kzoo.search import beam_search, greedy_search
 
 
 def score(log_prob, length, length_penalty):
