@@ -7,6 +7,7 @@ if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: ans
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from kzoo import zoo
+from kzoo.ensemble import Ensemble
 from kzoo.export import load
 from kzoo.layers import masking
 from kzoo.layers.attention import (
@@ -19,6 +20,7 @@ from kzoo.layers.attention import (
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
     AlibiPositions,
     LearnedPositions,
@@ -36,8 +38,10 @@ from kzoo.layers.transformer import (
 )
 from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
 from kzoo.optimizers import FusedAdam, InverseSquareRoot
+from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
+from kzoo.steps import ensemble_step
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 __all__ = [
@@ -45,10 +49,12 @@ __all__ = [
     "AttentionDecoder",
     "BahdanauAttention",
     "CharacterTokenizer",
+    "Ensemble",
     "FixedContext",
     "FusedAdam",
     "InverseSquareRoot",
     "LearnedPositions",
+    "LengthHead",
     "LocalAttention",
     "LocationAwareAttention",
     "LuongAttention",
@@ -74,8 +80,10 @@ __all__ = [
     "VocabularyHead",
     "WordTokenizer",
     "beam_search",
+    "ensemble_step",
     "greedy_search",
     "load",
     "masking",
+    "sample",
     "zoo",
 ]

@@ -1,19 +1,209 @@
 """Seq2Seq: encoder + decoder + head, one Keras model for all of kzoo.
 
 Axis letters: B batch, T target steps, S source steps, D features, V vocabulary, K beams,
-L longest output.
+L longest output, P prefix.
 """
 
 import keras
 import tensorflow as tf
 
-from kzoo import batching, search
+from kzoo import batching, sampling, search
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID
 
 
+class Generator(keras.Model):
+    """What generates: search and sampling over the step function that a child gives.
+
+    A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
+    """
+
+    def search_step(self, source, max_length):
+        """Encodes the source once for a search.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            max_length: int or scalar tensor, L, or None for a state that grows step by step.
+
+        Returns:
+            step: function, see `steps`. state: what it starts from, B rows. source_mask: (B, S')
+            bool, the real steps among those its weights are about.
+        """
+        raise NotImplementedError
+
+    def generate(
+        self,
+        source,
+        *,
+        beam_size=4,
+        max_length=128,
+        min_length=0,
+        length_penalty=0.6,
+        coverage_penalty=0.0,
+        expected_length=None,
+        length_deviation_penalty=0.0,
+        no_repeat_ngram=0,
+        repetition_penalty=1.0,
+        prefix=None,
+        allowed=None,
+        groups=1,
+        diversity_penalty=0.0,
+        best_only=False,
+        static_shapes=False,
+    ):
+        """Decodes with beam search; greedily with `beam_size=1`.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            beam_size: int, K.
+            max_length: int or scalar tensor, L, most tokens of an output, the end token included.
+            min_length: int, fewest tokens before the end token.
+            length_penalty: float, exponent of the GNMT length penalty.
+            coverage_penalty: float, of GNMT, for source steps that no token looked at.
+            expected_length: (B,) float, tokens without the end, or None; see `LengthHead`.
+            length_deviation_penalty: float, per token of deviation from `expected_length`.
+            no_repeat_ngram: int, n: no n-gram occurs twice in an output; 0 for no such rule.
+            repetition_penalty: float, above 1 against tokens that occurred already.
+            prefix: (B, P) int, padded with 0 or ragged, or (P,): the ids an output begins with.
+            allowed: (V,) or (B, V) bool, False for ids never to be generated.
+            groups: int that divides K: diverse beam search in as many groups.
+            diversity_penalty: float, between groups.
+            best_only: bool, whether to return the first hypothesis alone, which may end the search
+                earlier.
+            static_shapes: bool, whether a step costs what the longest output would, so that XLA
+                can compile it. Otherwise, in a graph, it costs what was generated so far.
+
+            `search.beam_search` says precisely what each does.
+
+        Returns:
+            `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
+            weights (B, K, L, S).
+        """
+        may_grow = not (static_shapes or tf.executing_eagerly())
+        step, state, source_mask = self.search_step(source, None if may_grow else max_length)
+        return search.beam_search(
+            step,
+            state,
+            self._start_ids(source_mask),
+            end_id=END_ID,
+            beam_size=beam_size,
+            max_length=max_length,
+            min_length=min_length,
+            length_penalty=length_penalty,
+            coverage_penalty=coverage_penalty,
+            source_mask=source_mask,
+            expected_length=expected_length,
+            length_deviation_penalty=length_deviation_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            prefix=prefix,
+            allowed=allowed,
+            groups=groups,
+            diversity_penalty=diversity_penalty,
+            best_only=best_only,
+        )
+
+    def sample(
+        self,
+        source,
+        *,
+        num_samples=1,
+        max_length=128,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        seed=None,
+        min_length=0,
+        length_penalty=0.6,
+        no_repeat_ngram=0,
+        repetition_penalty=1.0,
+        prefix=None,
+        allowed=None,
+    ):
+        """Draws outputs instead of searching for the best.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            num_samples: int, K.
+            temperature: float, below 1 for more of the probable tokens.
+            top_k: int, most tokens to choose from at a step; 0 for all.
+            top_p: float in (0, 1], probability of the tokens to choose from.
+            seed: int or int32 scalar: the same seed, the same samples; None for others every time.
+            max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
+                allowed: as in `generate`.
+
+            `sampling.sample` says precisely what each does.
+
+        Returns:
+            `search.SearchResult` of K samples in the order drawn.
+        """
+        step, state, source_mask = self.search_step(source, max_length)
+        return sampling.sample(
+            step,
+            state,
+            self._start_ids(source_mask),
+            end_id=END_ID,
+            max_length=max_length,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            min_length=min_length,
+            length_penalty=length_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            prefix=prefix,
+            allowed=allowed,
+        )
+
+    def _start_ids(self, source_mask):
+        return tf.fill([tf.shape(source_mask)[0]], START_ID)
+
+    def source_ids(self, texts, max_source_length):
+        """Tokenizes source texts in graph: at most so many tokens, then the end id.
+
+        Args:
+            texts: (N,) string.
+            max_source_length: int, most tokens, the end not counted; the rest is cut off.
+
+        Returns:
+            (N, S) int32, padded.
+        """
+        ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
+        return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+
+    def text_generator(self, *, batch_size=64, max_source_length=256, **options):
+        """Returns a function from source texts to the best target texts.
+
+        One text in, one answer out; a list in, a list out. The function is compiled once and always
+        uses the model's current weights.
+
+        Args:
+            batch_size: int, texts decoded at once; texts of like length go together.
+            max_source_length: int, most tokens of a source; the rest is cut off.
+            **options: of `generate`; `best_only` is True unless it is among them.
+        """
+        options = {"best_only": True, **options}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def best(texts):
+            result = self.generate(self.source_ids(texts, max_source_length), **options)
+            return self.target_tokenizer.detokenize(result.ids[:, 0])
+
+        def answer(texts):
+            return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
+
+        def generate(texts):
+            if isinstance(texts, str | bytes):
+                return answer([texts])[0]
+            return batching.map_by_length(answer, texts, batch_size)
+
+        return generate
+
+
 @keras.saving.register_keras_serializable("kzoo")
-class Seq2Seq(keras.Model):
+class Seq2Seq(Generator):
     """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
 
     Train it with plain `compile` and `fit`; the loss is built in.
@@ -136,96 +326,27 @@ class Seq2Seq(keras.Model):
         Returns:
             What the decoder's steps read, B rows.
         """
+        return self.decoder.prepare(*self._encode(source))
+
+    def _encode(self, source):
+        """Source -> memory and its mask; builds a decoder that was not called yet."""
         memory, memory_mask, *_ = self.encoder(source, training=False)
         if not self.decoder.built:
             self.decoder(
                 tf.fill([tf.shape(memory)[0], 1], START_ID), memory, memory_mask=memory_mask
             )
-        return self.decoder.prepare(memory, memory_mask)
+        return memory, memory_mask
 
-    def generate(
-        self,
-        source,
-        *,
-        beam_size=4,
-        max_length=128,
-        min_length=0,
-        length_penalty=0.6,
-        static_shapes=False,
-    ):
-        """Decodes with beam search; greedily with `beam_size=1`.
-
-        Args:
-            source: (B, S) ids or (B, S, F) features, dense or ragged.
-            beam_size: int, K.
-            max_length: int or scalar tensor, L, most tokens of an output, the end token included.
-            min_length: int, fewest tokens before the end token.
-            length_penalty: float, exponent of the GNMT length penalty.
-            static_shapes: bool, whether a step costs what the longest output would, so that XLA
-                can compile it. Otherwise, in a graph, it costs what was generated so far.
-
-        Returns:
-            `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
-            weights (B, K, L, S).
-        """
-        prepared = self.prepare(source)
+    def search_step(self, source, max_length):
+        """The step function of a search; see `Generator.search_step`."""
+        memory, memory_mask = self._encode(source)
+        prepared = self.decoder.prepare(memory, memory_mask)
 
         def step(ids, state, position):
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return self.head(hidden), weights, state
 
-        rows = tf.shape(tf.nest.flatten(prepared)[0])[0]
-        may_grow = not (static_shapes or tf.executing_eagerly())
-        return search.beam_search(
-            step,
-            self.decoder.initial_state(prepared, None if may_grow else max_length),
-            tf.fill([rows], START_ID),
-            end_id=END_ID,
-            beam_size=beam_size,
-            max_length=max_length,
-            min_length=min_length,
-            length_penalty=length_penalty,
-        )
-
-    def source_ids(self, texts, max_source_length):
-        """Tokenizes source texts in graph: at most so many tokens, then the end id.
-
-        Args:
-            texts: (N,) string.
-            max_source_length: int, most tokens, the end not counted; the rest is cut off.
-
-        Returns:
-            (N, S) int32, padded.
-        """
-        ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
-        return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
-
-    def text_generator(self, *, batch_size=64, max_source_length=256, **options):
-        """Returns a function from source texts to the best target texts.
-
-        One text in, one answer out; a list in, a list out. The function is compiled once and always
-        uses the model's current weights.
-
-        Args:
-            batch_size: int, texts decoded at once; texts of like length go together.
-            max_source_length: int, most tokens of a source; the rest is cut off.
-            **options: of `generate`.
-        """
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def best(texts):
-            result = self.generate(self.source_ids(texts, max_source_length), **options)
-            return self.target_tokenizer.detokenize(result.ids[:, 0])
-
-        def answer(texts):
-            return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
-
-        def generate(texts):
-            if isinstance(texts, str | bytes):
-                return answer([texts])[0]
-            return batching.map_by_length(answer, texts, batch_size)
-
-        return generate
+        return step, self.decoder.initial_state(prepared, max_length), memory_mask
 
     def get_config(self):
         parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")

@@ -25,6 +25,7 @@ from kzoo.layers.attention import (
     MultiHeadAttention,
 )
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
     AlibiPositions,
     LearnedPositions,
@@ -138,6 +139,7 @@ CASES = {
         aligned=True,
         ragged=False,
     ),
+    "LengthHead": Case(LengthHead, MEMORY, "memory", "memory_mask"),
     "RecurrentEncoder of ids": Case(
         lambda: RecurrentEncoder(embed(), U, num_layers=2, dropout=0.1),
         {"source": (S, None)},

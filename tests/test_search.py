@@ -1,8 +1,4 @@
-"""Search against exhaustive enumeration, a slow reference beam, and known answers.
-
-The scripted step reads its logits from a table with one row per sentence and prefix: the prefix
-y1..yt has the code V^t + sum of yi V^(t-i), which the state carries.
-"""
+"""Search against exhaustive enumeration, a slow reference beam, and known answers."""
 
 import itertools
 import math
@@ -14,56 +10,10 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import SOURCE_STEPS, Script
 
-from kzoo.search import _top_k, beam_search, beam_step, greedy_search, normalized_scores
-
-SOURCE_STEPS = 7
-
-
-class Script:
-    """Random conditional distributions over all prefixes, for B sentences."""
-
-    def __init__(self, seed, sentences, vocabulary_size, max_length, impossible=0.0):
-        random = np.random.default_rng(seed)
-        codes = 2 * vocabulary_size ** (max_length - 1)
-        self.vocabulary_size, self.max_length = vocabulary_size, max_length
-        self.logits = random.normal(0, 2, (sentences, codes, vocabulary_size)).astype(np.float32)
-        self.logits[random.random(self.logits.shape) < impossible] = -np.inf
-        self.weights = random.random((sentences, codes, SOURCE_STEPS)).astype(np.float32)
-        self.start_ids = np.ones(sentences, np.int32)
-
-    def state(self):
-        sentences = len(self.logits)
-        return {"code": np.ones(sentences, np.int32), "sentence": np.arange(sentences)}
-
-    def step(self, ids, state, position):
-        longer = state["code"] * self.vocabulary_size + ids
-        code = tf.where(position > 0, longer, state["code"])
-        place = tf.stack([tf.cast(state["sentence"], tf.int32), code], axis=1)
-        logits, weights = tf.gather_nd(self.logits, place), tf.gather_nd(self.weights, place)
-        return logits, weights, {"code": code, "sentence": state["sentence"]}
-
-    def log_softmax(self, sentence, code):
-        logits = self.logits[sentence, code].astype(np.float64)
-        if np.all(np.isneginf(logits)):
-            return logits
-        return logits - np.logaddexp.reduce(logits)
-
-    def code(self, prefix):
-        code = 1
-        for token in prefix:
-            code = code * self.vocabulary_size + token
-        return code
-
-    def log_prob(self, sentence, ids):
-        return sum(
-            self.log_softmax(sentence, self.code(ids[:t]))[token] for t, token in enumerate(ids)
-        )
-
-    def search(self, beam_size, **options):
-        options = {"end_id": 1, "max_length": self.max_length, **options}
-        found = beam_search(self.step, self.state(), self.start_ids, beam_size=beam_size, **options)
-        return [np.asarray(tensor) for tensor in found]
+from kzoo.beams import _top_k, beam_step, normalized_scores
+from kzoo.search import beam_search, greedy_search
 
 
 def score(log_prob, length, length_penalty):
@@ -349,9 +299,10 @@ def test_the_blockwise_top_k_breaks_ties_like_the_plain_one(seed, vocabulary_siz
 class Exported(keras.layers.Layer):
     """A search over a scripted step with memory of dynamic B and S, as an export has it."""
 
-    def __init__(self, beam_size):
+    def __init__(self, beam_size, **options):
         super().__init__()
         self.beam_size = beam_size
+        self.options = options
         self.table = self.add_weight(shape=(11, 11), initializer="random_normal", name="table")
 
     def call(self, memory):
@@ -368,6 +319,9 @@ class Exported(keras.layers.Layer):
             return logits, tf.reshape(weights, [tf.shape(ids)[0], -1]), (total, last + 1)
 
         sentences = tf.shape(memory)[0]
+        options = dict(self.options)
+        if "length_deviation_penalty" in options:
+            options["expected_length"] = tf.fill([sentences], 3.0)
         return beam_search(
             step,
             (tf.zeros([sentences, 11]), tf.zeros([sentences], tf.int32)),
@@ -377,6 +331,7 @@ class Exported(keras.layers.Layer):
             max_length=6,
             min_length=1,
             length_penalty=0.6,
+            **options,
         )._asdict()
 
 
@@ -410,12 +365,35 @@ def test_one_graph_serves_every_batch_size_and_needs_neither_weights_nor_state(
             np.testing.assert_allclose(found.scores[b], np.log([0.42, 0.2]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_eager_graph_xla_and_a_session_without_xla_give_the_same(beam_size, memory, tmp_path):
+EVERY_OPTION = {
+    "coverage_penalty": 0.3,
+    "no_repeat_ngram": 2,
+    "repetition_penalty": 1.2,
+    "prefix": [3],
+    "allowed": [True] * 10 + [False],
+    "groups": 2,
+    "diversity_penalty": 0.5,
+}
+
+
+@pytest.mark.parametrize(
+    "beam_size, options",
+    [
+        (1, {}),
+        (4, {}),
+        (4, EVERY_OPTION),
+        (4, {"best_only": True, "length_deviation_penalty": 0.1}),
+    ],
+    ids=["greedy", "beam", "every option", "best only"],
+)
+def test_eager_graph_xla_and_a_session_without_xla_give_the_same(
+    beam_size, options, memory, tmp_path
+):
     keras.utils.set_random_seed(7)
-    layer = Exported(beam_size)
+    layer = Exported(beam_size, **options)
     expected = {name: tensor.numpy() for name, tensor in layer(memory).items()}
-    assert expected["ids"].shape == (3, beam_size, 6) and not expected["ids"][:, :, 4:].any()
+    slots = 1 if "best_only" in options else beam_size
+    assert expected["ids"].shape == (3, slots, 6) and not expected["ids"][:, :, 4:].any()
     np.testing.assert_allclose(expected["weights"][:, 0].sum(axis=2)[:, :2], 1, rtol=1e-6)
     assert len(np.unique(expected["ids"])) > 3
 

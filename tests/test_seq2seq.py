@@ -1,5 +1,6 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
+import itertools
 import re
 
 import keras
@@ -353,6 +354,73 @@ def test_a_model_in_mixed_bfloat16_trains_and_generates(make):
     assert np.isfinite(result.scores).all()
 
 
+SAMPLED = {"num_samples": 3, "seed": 5, "temperature": 0.7, "top_k": 9, "top_p": 0.95}
+EVERY_OPTION = {
+    "coverage_penalty": 0.4,
+    "expected_length": [3.0, 4.0, 2.0],
+    "length_deviation_penalty": 0.3,
+    "no_repeat_ngram": 2,
+    "repetition_penalty": 1.3,
+    "prefix": [[3], [0], [7]],
+    "allowed": [True] * (V - 1) + [False],
+    "groups": 2,
+    "diversity_penalty": 0.5,
+    "min_length": 1,
+}
+
+
+@either_model
+def test_every_option_of_the_search_keeps_its_promise(make):
+    result = built(make()).generate(SOURCE, beam_size=4, max_length=6, **EVERY_OPTION)
+    ids = result.ids.numpy()
+    assert (ids[0, :, 0] == 3).all() and (ids[2, :, 0] == 7).all() and not (ids == V - 1).any()
+    for row, length in zip(ids.reshape(-1, 6), result.lengths.numpy().ravel(), strict=True):
+        bigrams = list(itertools.pairwise(row[:length]))
+        assert length >= 1 and len(set(bigrams)) == len(bigrams)
+
+
+@either_model
+def test_neighbours_and_padding_change_nothing_with_every_option(make):
+    model = built(make())
+    options = {"beam_size": 4, "max_length": 6}
+    together = model.generate(SOURCE, **options, **EVERY_OPTION)
+    wider = model.generate(np.pad(SOURCE, ((0, 0), (0, 4))), **options, **EVERY_OPTION)
+    np.testing.assert_array_equal(wider.ids, together.ids)
+    assert_close(wider.scores, together.scores)
+    for row, source in enumerate(SOURCE):
+        own = {name: EVERY_OPTION[name][row : row + 1] for name in ("expected_length", "prefix")}
+        alone = model.generate(source[source != 0][None], **options, **(EVERY_OPTION | own))
+        np.testing.assert_array_equal(alone.ids[0], together.ids[row])
+        assert_close(alone.scores[0], together.scores[row])
+
+
+@either_model
+def test_the_best_alone_is_the_first_of_all(make):
+    model = built(make())
+    options = {"beam_size": 4, "max_length": 7}
+    for extra in ({}, EVERY_OPTION):
+        whole = model.generate(SOURCE, **options, **extra)
+        alone = model.generate(SOURCE, best_only=True, **options, **extra)
+        np.testing.assert_array_equal(alone.ids, whole.ids[:, :1])
+        assert_close(alone.scores, whole.scores[:, :1])
+
+
+@either_model
+def test_the_log_probability_of_a_sample_is_that_of_the_whole_model(make):
+    model = built(make())
+    result = model.sample(SOURCE, max_length=T, length_penalty=0.0, **SAMPLED)
+    assert result.ids.shape == (B, 3, T)
+    for k in range(3):
+        ids = np.array(result.ids[:, k])
+        target = np.concatenate([np.full((B, 1), START_ID), ids[:, :-1]], 1)
+        logits = model({"source": SOURCE, "target": target})["logits"]
+        log_p = np.take_along_axis(np.array(tf.nn.log_softmax(logits)), ids[:, :, None], -1)
+        generated = np.arange(T) < np.array(result.lengths)[:, k, None] + 1
+        assert_close((log_p[:, :, 0] * generated).sum(1), result.scores[:, k], rtol=1e-4)
+    again = model.sample(SOURCE, max_length=T, length_penalty=0.0, **SAMPLED)
+    np.testing.assert_array_equal(again.ids, result.ids)
+
+
 # Texts
 
 
@@ -379,6 +447,12 @@ def test_a_text_generator_uses_the_weights_of_the_moment(text_model):
     assert generate(TEXTS) != before
     text_model.set_weights(weights)
     assert generate(TEXTS) == before
+
+
+def test_a_text_generator_hands_its_options_on(text_model):
+    (prefix,) = text_model.target_tokenizer.tokenize(["fa"]).to_list()
+    answers = text_model.text_generator(beam_size=K, max_length=7, prefix=prefix)(TEXTS)
+    assert all(answer.startswith("fa") for answer in answers)
 
 
 def test_no_texts_have_no_answers(text_model):

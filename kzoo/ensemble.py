@@ -1,0 +1,78 @@
+"""Ensemble: several models that generate as one.
+
+Axis letters: B batch, S source steps, V vocabulary.
+"""
+
+import keras
+
+from kzoo.seq2seq import Generator
+from kzoo.steps import ensemble_step
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Ensemble(Generator):
+    """p(y | x) = prod_t mean_i p_i(y_t | y_<t, x): the mean of the models' probabilities.
+
+    It generates, samples and is exported as a Seq2Seq is; the models are trained one by one. Their
+    attention weights are averaged, so all must shorten a source alike.
+
+    Args:
+        models: list of Seq2Seq that read and write the same ids: trained with the tokenizers of the
+            first, which are the ensemble's.
+
+    Call arguments:
+        inputs: as in Seq2Seq.
+
+    Returns:
+        List of what each model returns.
+
+    Raises:
+        ValueError: there are no models.
+
+    Example:
+
+    >>> def make():
+    ...     embedding = kzoo.TokenEmbedding(20, 8)
+    ...     return kzoo.Seq2Seq(
+    ...         kzoo.TransformerEncoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...         kzoo.TransformerDecoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...         kzoo.VocabularyHead(20, 8, tied=embedding),
+    ...     )
+    >>> model = kzoo.Ensemble([make(), make(), make()])
+    >>> model.generate(tf.constant([[7, 8, 9, 2]]), beam_size=2, max_length=6).ids.shape
+    TensorShape([1, 2, 6])
+    """
+
+    def __init__(self, models, **kwargs):
+        super().__init__(**kwargs)
+        if not models:
+            raise ValueError(f"`models` must hold at least one model, got {models!r}.")
+        self.models = list(models)
+        # What an export asks of a model: its tokenizers, and parts that can tell they are built.
+        first = self.models[0]
+        self.encoder, self.decoder, self.head = first.encoder, first.decoder, first.head
+        self.source_tokenizer = first.source_tokenizer
+        self.target_tokenizer = first.target_tokenizer
+
+    def build(self, inputs_shape):
+        # Nothing to do: the layers build themselves when they are called.
+        pass
+
+    def call(self, inputs, training=False):
+        return [model(inputs, training=training) for model in self.models]
+
+    def search_step(self, source, max_length):
+        """The step function of a search; see `Generator.search_step`."""
+        parts = [model.search_step(source, max_length) for model in self.models]
+        steps, states, source_masks = zip(*parts, strict=True)
+        return ensemble_step(steps), states, source_masks[0]
+
+    def get_config(self):
+        models = [keras.saving.serialize_keras_object(model) for model in self.models]
+        return {**super().get_config(), "models": models}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        models = [keras.saving.deserialize_keras_object(model) for model in config.pop("models")]
+        return cls(models, **config)
