@@ -277,21 +277,28 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
     """The functions to export, by name."""
     tokenizer = model.target_tokenizer
 
-    @functools.partial(tf.function, input_signature=[_TEXT], autograph=False)  # traced once for all
-    def search(text):
+    def search(text, best_only):
         """Texts (N,) -> source ids (N, S) with end, SearchResult."""
         rows = tf.shape(text)[0]
         # A batch without rows has one during the search: not every layer can do with 0.
         text = tf.concat([text, tf.fill([tf.maximum(1 - rows, 0)], "")], 0)
         source = model.source_ids(text, max_source_length)
         found = model.generate(
-            source, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty
+            source,
+            beam_size=beam_size,
+            max_length=max_length,
+            length_penalty=length_penalty,
+            best_only=best_only,
         )
         found = _silenced(found, source[:, 0] == END_ID)
         return source[:rows], SearchResult(*(tensor[:rows] for tensor in found))
 
+    @functools.partial(tf.function, input_signature=[_TEXT], autograph=False)  # traced once for two
+    def best(text):
+        return search(text, best_only=True)
+
     def serving_default(text):
-        _, found = search(text)
+        _, found = best(text)
         return {"text": tokenizer.detokenize(found.ids[:, 0]), "score": found.scores[:, 0]}
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -324,7 +331,7 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         return {"text": tokenizer.detokenize(ids), "score": scores}
 
     def n_best(text):
-        _, found = search(text)
+        _, found = search(text, best_only=False)
         texts = tokenizer.detokenize(tf.reshape(found.ids, (-1, max_length)))
         return {
             "text": tf.reshape(texts, (-1, beam_size)),
@@ -333,7 +340,7 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         }
 
     def align(text):
-        source, found = search(text)
+        source, found = best(text)
         ids = found.ids[:, 0]  # (N, L)
         ends = tf.where(ids != 0, tf.range(1, max_length + 1), 0)
         longest = tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
