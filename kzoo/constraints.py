@@ -124,7 +124,8 @@ def constrain(constraints, logits, ids, position):
         ValueError: `allowed` is not of the vocabulary.
     """
     beams, size = ids.shape[1], logits.shape[1]
-    ids = tf.reshape(ids, [-1, ids.shape[2]])  # (N, L)
+    length = tf.shape(ids)[2] if ids.shape[2] is None else ids.shape[2]
+    ids = tf.reshape(ids, [-1, length])  # (N, L)
     if constraints.repetition_penalty != 1:
         logits = penalize_repetition(logits, ids, position, constraints.repetition_penalty)
     forbidden = []

@@ -187,15 +187,15 @@ class _SearchOnIds(tf.Module):
 
         def search(ids):
             mapping = [(variable, tf.constant(value)) for variable, value in constants]
-            with _float32(model), keras.StatelessScope(state_mapping=mapping):
-                found = model.generate(ids, **options)
+            with in_float32(model), keras.StatelessScope(state_mapping=mapping):
+                found = model.generate(ids, **options, static_shapes=True)
             return {"ids": found.ids, "scores": found.scores}
 
         self.search = tf.function(search, autograph=False)
 
 
 @contextlib.contextmanager
-def _float32(model):
+def in_float32(model):
     """Lets all layers compute in float32 for a while; the weights are float32 in any case."""
     policies = {
         layer: layer.dtype_policy

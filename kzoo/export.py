@@ -9,12 +9,9 @@ The SavedModel takes raw texts; a server needs TensorFlow and the ops of tensorf
 Axis letters: N texts, K beams, L longest output, S source tokens, T target tokens.
 """
 
-import contextlib
 import datetime
 import functools
 import json
-import shutil
-import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +21,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
 from kzoo import batching
-from kzoo.engines import to_ctranslate2, to_tflite  # noqa: F401  (`export.to_...`)
+from kzoo.engines import in_float32, to_ctranslate2, to_tflite, written_at_once  # noqa: F401
 from kzoo.search import SearchResult
 from kzoo.text import END_ID
 
@@ -101,7 +98,7 @@ def save(
         "length_penalty": length_penalty,
         "max_source_length": max_source_length,
     }
-    with _written_at_once(path) as folder:
+    with written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
         measured = evaluate(ServedModel(folder)) if evaluate else {}
         metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
@@ -267,7 +264,7 @@ def _write_saved_model(model, folder, **options):
     archive = keras.export.ExportArchive()
     archive.track(model.source_tokenizer)
     archive.track(model.target_tokenizer)
-    with _float32(model):
+    with in_float32(model):
         for name, function in _signatures(model, **options).items():
             archive.add_endpoint(name, function, input_signature=[_TEXT])
         archive.write_out(str(folder), verbose=False)  # traces the functions
@@ -387,41 +384,6 @@ def _silenced(found, is_empty):
         lengths=tf.where(is_empty[:, None], 0, found.lengths),
         weights=tf.where(is_empty[:, None, None, None], 0.0, found.weights),
     )
-
-
-@contextlib.contextmanager
-def _float32(model):
-    """Lets all layers compute in float32 for a while; the weights are float32 in any case."""
-    policies = {
-        layer: layer.dtype_policy
-        for layer in model._flatten_layers()
-        if layer.compute_dtype in ("bfloat16", "float16")
-    }
-    try:
-        for layer in policies:
-            layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in policies.items():
-            layer.dtype_policy = policy
-
-
-@contextlib.contextmanager
-def _written_at_once(path):
-    """Yields a hidden folder beside `path`, and renames it to `path` unless an exception came."""
-    if path.exists():
-        raise FileExistsError(
-            f"`path` must not exist yet, got {str(path)!r}. "
-            "`export.next_version(folder)` gives a free one."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield folder
-        folder.rename(path)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _versions(folder):
