@@ -539,8 +539,6 @@ def _sorted_by_frequency(proto, words):
     SentencePiece numbers BPE pieces by merge and puts the single characters last, however
     frequent. Which pieces a text is split into depends on their scores, not on their ids.
     """
-    from sentencepiece import sentencepiece_model_pb2
-
     tokenizer = _sentencepiece(proto)
     counts = collections.Counter()
     for batch in _batches(words):
@@ -548,14 +546,29 @@ def _sorted_by_frequency(proto, words):
         for word, row in zip(batch, ids.to_list(), strict=True):
             for id_ in row:
                 counts[id_] += words[word]
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
-    pieces = [model.pieces[id_] for id_ in range(len(model.pieces))]
+    fields = list(_proto_fields(proto))
+    pieces = [field for number, field in fields if number == 1]  # ModelProto.pieces
     order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
     ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
-    ranked = [type(piece).FromString(piece.SerializeToString()) for piece in ranked]
-    del model.pieces[:]
-    model.pieces.extend(ranked)
-    return model.SerializeToString(deterministic=True)
+    return b"".join([*ranked, *(field for number, field in fields if number != 1)])
+
+
+def _proto_fields(message):
+    """Yields the number and all bytes of each field of a proto that has but strings and messages.
+
+    `sentencepiece_model_pb2` would do it, too, but imports with the newest protobuf only.
+    """
+    start = 0
+    while start < len(message):
+        number, kind = message[start] >> 3, message[start] & 7
+        if kind != 2 or number > 15:
+            raise ValueError(f"`message` must hold fields 1 to 15 of bytes, got {number}: {kind}.")
+        size, shift, end = 0, 0, start + 1
+        while message[end] & 128:  # seven bits a byte, the lowest first
+            size, shift, end = size | (message[end] & 127) << shift, shift + 7, end + 1
+        end += 1 + (size | message[end] << shift)
+        yield number, message[start:end]
+        start = end
 
 
 class _NamedModel(tf.saved_model.experimental.TrackableResource):
