@@ -30,7 +30,9 @@ MODULES = [
     "zoo",
     "metrics",
     "plots",
+    "warmup",
     "export",
+    "serving",
     "__init__",
     "__main__",
 ]
