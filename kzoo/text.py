@@ -23,12 +23,15 @@ import collections
 import hashlib
 import io
 import itertools
+import tempfile
 
 import keras
 import keras_nlp
 import tensorflow as tf
 import tensorflow_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
+
+from kzoo import protos
 
 PADDING_ID = 0
 START_ID = 1
@@ -309,6 +312,11 @@ class SubwordTokenizer(Tokenizer):
         sentencepiece = _import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()
+        rules = tempfile.NamedTemporaryFile("w", suffix=".tsv")  # noqa: SIM115 (closed below)
+        # `normalize` has done it all, here and in graph. A rule that never applies, tab to space,
+        # since the runtime reports the rule "identity" on stderr whenever a model is loaded.
+        rules.write("9\t20\n")
+        rules.flush()
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=_sentences(texts, lowercase, words),
@@ -317,7 +325,7 @@ class SubwordTokenizer(Tokenizer):
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
                 character_coverage=character_coverage,
-                normalization_rule_name="identity",  # `normalize` has done it, here and in graph
+                normalization_rule_tsv=rules.name,
                 max_sentence_length=1 << 30,  # bytes; longer ones would be skipped silently
                 num_threads=1,  # float sums in another order could give another vocabulary
                 minloglevel=2,  # errors only
@@ -334,6 +342,8 @@ class SubwordTokenizer(Tokenizer):
                 f"`character_coverage` keeps, got vocabulary_size={vocabulary_size}, "
                 f"character_coverage={character_coverage}. SentencePiece says: {error}"
             ) from error
+        finally:
+            rules.close()
         _check_texts(words)
         return cls(_sorted_by_frequency(written.getvalue(), words), lowercase)
 
@@ -546,29 +556,18 @@ def _sorted_by_frequency(proto, words):
         for word, row in zip(batch, ids.to_list(), strict=True):
             for id_ in row:
                 counts[id_] += words[word]
-    fields = list(_proto_fields(proto))
+    fields = list(protos.fields(proto))
     pieces = [field for number, field in fields if number == 1]  # ModelProto.pieces
     order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
     ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
-    return b"".join([*ranked, *(field for number, field in fields if number != 1)])
+    others = [_without_path(field) if n == 3 else field for n, field in fields if n != 1]
+    return b"".join([*ranked, *others])
 
 
-def _proto_fields(message):
-    """Yields the number and all bytes of each field of a proto that has but strings and messages.
-
-    `sentencepiece_model_pb2` would do it, too, but imports with the newest protobuf only.
-    """
-    start = 0
-    while start < len(message):
-        number, kind = message[start] >> 3, message[start] & 7
-        if kind != 2 or number > 15:
-            raise ValueError(f"`message` must hold fields 1 to 15 of bytes, got {number}: {kind}.")
-        size, shift, end = 0, 0, start + 1
-        while message[end] & 128:  # seven bits a byte, the lowest first
-            size, shift, end = size | (message[end] & 127) << shift, shift + 7, end + 1
-        end += 1 + (size | message[end] << shift)
-        yield number, message[start:end]
-        start = end
+def _without_path(normalizer_spec):
+    """Drops NormalizerSpec.normalization_rule_tsv, which differs each time."""
+    kept = [field for n, field in protos.fields(protos.content(normalizer_spec)) if n != 6]
+    return protos.field(3, b"".join(kept))
 
 
 class _NamedModel(tf.saved_model.experimental.TrackableResource):

@@ -14,6 +14,8 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kzoo import protos
+
 NEUTRAL_TEXT = "1, 2, 3."  # where nobody gave an example
 MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 records
 
@@ -68,19 +70,12 @@ def text_signatures(path):
 
 
 def _prediction_log(signature, argument, texts):
-    model_spec = _field(3, signature.encode())  # signature_name; the server knows the model's name
+    model_spec = protos.field(
+        3, signature.encode()
+    )  # signature_name; the server knows the model's name
     tensor = tf.make_tensor_proto([tf.compat.as_bytes(text) for text in texts])
-    entry = _field(1, argument.encode()) + _field(2, tensor.SerializeToString())  # of a map
-    request = _field(1, model_spec) + _field(2, entry)
-    return _field(6, _field(1, request))  # PredictionLog.predict_log.request
-
-
-def _field(number, value):
-    """A field of bytes in the wire format: its number, its length, itself."""
-    return bytes([number << 3 | 2]) + _varint(len(value)) + value
-
-
-def _varint(value):
-    """Seven bits a byte, the lowest first; the high bit says that more follow."""
-    low = value & 127
-    return bytes([low]) if value == low else bytes([low | 128]) + _varint(value >> 7)
+    entry = protos.field(1, argument.encode()) + protos.field(
+        2, tensor.SerializeToString()
+    )  # of a map
+    request = protos.field(1, model_spec) + protos.field(2, entry)
+    return protos.field(6, protos.field(1, request))  # PredictionLog.predict_log.request

@@ -18,6 +18,7 @@ LAYERS = [
     "length",
 ]
 MODULES = [
+    "protos",
     "text",
     "image",
     "audio",

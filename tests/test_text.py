@@ -360,11 +360,12 @@ def test_normalizing_keeps_apart_what_looks_different():
 
 @pytest.mark.parametrize("model", ["bpe", "unigram"])
 @pytest.mark.parametrize("size", [113, 70])
-def test_subwords_give_back_signs_and_wide_spaces_as_they_were_learnt(model, size):
+def test_subwords_give_back_signs_and_wide_spaces_as_they_were_learnt(model, size, capfd):
     tokenizer = SubwordTokenizer.learn([*TEXTS, *APART] * 3, size, model=model)
     ids = tokenizer.tokenize(APART)
     assert not tf.reduce_any(ids.flat_values == UNKNOWN_ID)
     assert strings(tokenizer.detokenize(ids)) == APART
+    assert "normalizer" not in capfd.readouterr().err  # SentencePiece's log
 
 
 @pytest.mark.parametrize(
