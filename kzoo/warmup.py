@@ -12,6 +12,7 @@ clients and need not be installed where models are made; a test reads them with 
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kzoo import protos
@@ -79,3 +80,28 @@ def _prediction_log(signature, argument, texts):
     )  # of a map
     request = protos.field(1, model_spec) + protos.field(2, entry)
     return protos.field(6, protos.field(1, request))  # PredictionLog.predict_log.request
+
+
+def read(path):
+    """The warm-up requests of a SavedModel that `write` wrote.
+
+    Args:
+        path: str or path of the SavedModel.
+
+    Returns:
+        list of (name of the signature, list of bytes); empty if there are none.
+    """
+    file = Path(path) / "assets.extra" / "tf_serving_warmup_requests"
+    if not file.exists():
+        return []
+    return [_request(record.numpy()) for record in tf.data.TFRecordDataset(str(file))]
+
+
+def _request(prediction_log):
+    request = _parsed(_parsed(_parsed(prediction_log)[6])[1])
+    tensor = tensor_pb2.TensorProto.FromString(_parsed(request[2])[2])
+    return _parsed(request[1])[3].decode(), tf.make_ndarray(tensor).tolist()
+
+
+def _parsed(message):
+    return {number: protos.content(field) for number, field in protos.fields(message)}

@@ -63,6 +63,12 @@ def test_without_examples_the_text_is_neutral(path):
         assert set(batch) == {warmup.NEUTRAL_TEXT.encode()}
 
 
+def test_requests_are_read_as_they_were_written(path, tmp_path):
+    expected = [(signature, batch) for signature, _, batch in requests(warmup.write(path, ["a"]))]
+    assert warmup.read(path) == expected
+    assert warmup.read(tmp_path) == []
+
+
 def test_the_model_answers_every_request(path):
     model = tf.saved_model.load(str(path))
     for signature, argument, batch in requests(warmup.write(path, ["a", "b"], batch_sizes=(3,))):
