@@ -306,7 +306,7 @@ async def _serve(settings, deadline_seconds):
 
 async def _bad_request(request, error):
     """400 with one line, where FastAPI has 422 and a tree."""
-    where = {".".join(map(str, e["loc"][1:])): e["msg"] for e in error.errors()}
+    where = {".".join(map(str, e["loc"])): e["msg"] for e in error.errors()}
     text = "; ".join(f"`{place}`: {message}" for place, message in where.items())
     return Response({"error": f"The request is not as the protocol has it: {text}"}, 400)
 
