@@ -1,8 +1,11 @@
 """The warm-up requests as TensorFlow Serving reads them, and what it would answer."""
 
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
+from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2
 
 from kzoo import protos, warmup
@@ -92,3 +95,11 @@ def test_tensorflow_servings_own_protos_read_the_records(path):
 def test_a_batch_size_below_one_is_refused(path):
     with pytest.raises(ValueError, match=r"`batch_sizes` must be positive, got .*\(1, 0\)"):
         warmup.write(path, batch_sizes=(1, 0))
+
+
+def test_tensorflow_servings_own_protos_read_the_model_config():
+    config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    file = Path(__file__).parents[1] / "deploy" / "models.config"
+    parsed = text_format.Parse(file.read_text(encoding="utf-8"), config.ModelServerConfig())
+    (model,) = parsed.model_config_list.config
+    assert (model.base_path, model.version_labels["stable"]) == ("/models/" + model.name, 1)
