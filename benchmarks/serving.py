@@ -10,8 +10,8 @@ when it has the answer to the last one; a request is one text. Without `--model`
 have. Client and server share the machine, so that absolute figures mean little.
 
 The soak sends good requests and, one in four, bad ones; kills the server with SIGKILL half-way and
-starts it again; and fails unless every good request got the answer that `kzoo.load` gives, and every
-bad one status 400. Clients try again while there is no server, as any client does behind a proxy.
+starts it again; and fails unless every good request got the answer that `kzoo.load` gives, and
+every bad one status 400. Clients try again while there is no server or it answers 503.
 """
 
 import argparse
@@ -161,7 +161,7 @@ class Client:
         """`infer`, again as long as the model is being loaded."""
         while True:
             status, answer = self.infer(body)
-            if "is not ready yet" not in answer.get("error", "") and status != 404:
+            if status != 503:
                 return status, answer
             self.retries += 1
             time.sleep(0.1)
@@ -233,8 +233,8 @@ def soak(models, name, path, texts, minutes, clients=8):
             thread.join()
         memory.append(server.megabytes())
     print(
-        f"soak of {minutes:g} min, {clients} clients: {counts['good']} good and {counts['bad']} bad "
-        f"requests, {len(wrong)} wrong; kill -9 half-way, ready again after "
+        f"soak of {minutes:g} min, {clients} clients: {counts['good']} good and {counts['bad']} "
+        f"bad requests, {len(wrong)} wrong; kill -9 half-way, ready again after "
         f"{restart_seconds:.1f} s ({counts['retries']} retries). Memory, MB: "
         f"{memory[0]:.0f} -> {memory[1]:.0f}, after the restart {memory[2]:.0f} -> {memory[3]:.0f}"
     )

@@ -26,7 +26,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from mlserver import MLModel, MLServer
-from mlserver.errors import MLServerError, ModelNotFound
+from mlserver.errors import MLServerError, ModelNotFound, ModelNotReady
 from mlserver.grpc.utils import STATUS_CODE_MAPPING
 from mlserver.repository import ModelRepository
 from mlserver.rest.responses import Response
@@ -299,6 +299,7 @@ async def _serve(settings, deadline_seconds):
     server.deadline_seconds = deadline_seconds
     app: FastAPI = server._rest_server._app
     app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(ModelNotReady, _not_ready)
     models = await server._model_repository.list()
     await server.start(models)
     return len(list(await server._model_registry.get_models())) >= len(models)
@@ -309,6 +310,11 @@ async def _bad_request(request, error):
     where = {".".join(map(str, e["loc"])): e["msg"] for e in error.errors()}
     text = "; ".join(f"`{place}`: {message}" for place, message in where.items())
     return Response({"error": f"The request is not as the protocol has it: {text}"}, 400)
+
+
+async def _not_ready(request, error):
+    """503, so that clients come back, where MLServer has 400."""
+    return Response({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _without_traceback(record):

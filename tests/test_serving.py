@@ -6,10 +6,12 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -320,6 +322,7 @@ class Server:
     """`python -m kzoo serve` on free ports."""
 
     def __init__(self, folder, *flags):
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (`close` does)
         self.port, self.grpc_port, self.metrics_port = free_ports(3)
         ports = [f"--port={self.port}", f"--grpc_port={self.grpc_port}"]
         ports += [f"--metrics_port={self.metrics_port}", "--host=127.0.0.1"]
@@ -327,11 +330,18 @@ class Server:
             [sys.executable, "-m", "kzoo", "serve", str(folder), *ports, *flags],
             cwd=Path(__file__).parents[1],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-            stdout=subprocess.PIPE,
+            stdout=self._log,
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        self.log = concurrent.futures.ThreadPoolExecutor(1).submit(self.process.stdout.read)
+
+    def log(self):
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
 
     def http(self, path, body=None, port=None):
         """Status and text of the answer; a body is posted."""
@@ -355,7 +365,7 @@ class Server:
     def wait_until_ready(self):
         statuses = []
         for _ in range(600):
-            assert self.process.poll() is None, self.log.result()
+            assert self.process.poll() is None, self.log()
             with contextlib.suppress(OSError):
                 statuses.append(self.http("/v2/health/ready")[0])
             if statuses[-1:] == [200]:
@@ -369,8 +379,7 @@ def server(folder):
     server = Server(folder, f"--max_batch_size={ROWS}", "--max_delay_ms=200")
     server.statuses = server.wait_until_ready()
     yield server
-    server.process.kill()
-    server.process.wait()
+    server.close()
 
 
 @pytest.mark.slow
@@ -389,33 +398,62 @@ def test_the_server_is_ready_when_its_models_are(server):
     }
 
 
+# A process of its own, since tritonclient and MLServer both define the protocol's protos.
+GRPC = """
+import json, sys
+import numpy as np, tritonclient.grpc as grpc
+
+address, name, signature, argument, texts = sys.argv[1:]
+texts = [text.encode() for text in json.loads(texts)]
+tensor = grpc.InferInput(argument, [len(texts)], "BYTES")
+tensor.set_data_from_numpy(np.array(texts, object))
+client = grpc.InferenceServerClient(address)
+try:
+    result = client.infer(name, [tensor], parameters={"signature": signature})
+    texts = [text.decode() for text in result.as_numpy("text").ravel()]
+    print(json.dumps({"text": texts, "score": result.as_numpy("score").ravel().tolist()}))
+except grpc.InferenceServerException as error:
+    print(json.dumps([error.status(), error.message()]))
+"""
+
+
+def over_grpc(server, name, texts, signature="serving_default", argument="text"):
+    command = [sys.executable, "-c", GRPC, f"127.0.0.1:{server.grpc_port}", name, signature]
+    command += [argument, json.dumps(texts)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnn", "transformer"])
 def test_http_and_grpc_give_the_answers_of_load(server, served, name):
-    grpc = pytest.importorskip("tritonclient.grpc")
     texts = [*TEXTS, "", "😀"]
     best = [pairs[0] for pairs in served[name].n_best(texts)]
-
-    over_http = server.infer(name, request(texts))
-    client = grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
-    tensor = grpc.InferInput("text", [len(texts)], "BYTES")
-    tensor.set_data_from_numpy(np.array([text.encode() for text in texts], object))
-    result = client.infer(name, [tensor])
-    over_grpc = {output: result.as_numpy(output).tolist() for output in ("text", "score")}
-
-    for outputs in (over_http, over_grpc):
-        assert texts_of(outputs) == [text for text, _ in best]
+    for outputs in server.infer(name, request(texts)), over_grpc(server, name, texts):
+        assert outputs["text"] == [text for text, _ in best]
         np.testing.assert_allclose(outputs["score"], [score for _, score in best], rtol=1e-5)
-    hypotheses = client.infer(name, [tensor], parameters={"signature": "n_best"})
-    expected = server.infer(name, request(texts, "n_best"))["text"]
-    assert [text.decode() for text in hypotheses.as_numpy("text").ravel()] == expected
+    http = server.infer(name, request(texts, "n_best"))
+    assert over_grpc(server, name, texts, "n_best")["text"] == http["text"]
 
-    tensor = grpc.InferInput("txt", [1], "BYTES")
-    tensor.set_data_from_numpy(np.array([b"a"], object))
-    with pytest.raises(Exception, match="must be one tensor named 'text'") as refused:
-        client.infer(name, [tensor])
-    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
-    client.close()
+
+@pytest.mark.slow
+def test_grpc_names_what_is_bad_about_a_request(server):
+    status, message = over_grpc(server, "rnn", ["a"], argument="txt")
+    assert status == "StatusCode.INVALID_ARGUMENT"
+    assert message == "`inputs` must be one tensor named 'text', got ['txt']."
+    assert over_grpc(server, "other", ["a"])[0] == "StatusCode.NOT_FOUND"
+    assert over_grpc(server, "rnn", [])[0] == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.slow
+def test_the_readmes_grpc_example_runs(server, served):
+    (code,) = re.findall(r"```python\n(import numpy as np, tritonclient.*?)```", README, re.DOTALL)
+    code = code.replace("localhost:8081", f"127.0.0.1:{server.grpc_port}")
+    command = [sys.executable, "-c", code.replace("demo-en-de", "rnn")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert repr(served["rnn"]("Turn off the light.").encode()) in done.stdout
 
 
 @pytest.mark.slow
@@ -433,9 +471,7 @@ def test_bad_requests_get_400_and_the_server_lives_on(server, served):
 
 @pytest.mark.slow
 def test_the_readmes_curl_command_is_answered(server, served):
-    (body,) = {
-        line.strip()[4:-1] for line in README.splitlines() if line.strip().startswith("-d '")
-    }
+    (body,) = re.findall(r"""-d '(\{"inputs".*)'$""", README, re.MULTILINE)
     assert list(server.infer("rnn", body.encode())) == ["text", "score"]
 
 
@@ -447,8 +483,8 @@ def test_a_request_in_flight_is_answered_after_sigterm(server, served):
         server.process.send_signal(signal.SIGTERM)
         for answer, text in zip(answers, TEXTS[:2], strict=False):
             assert texts_of(answer.result()) == [served["rnn"](text)]
-    assert server.process.wait(timeout=60) == 0, server.log.result()
-    assert "Traceback" not in server.log.result()
+    assert server.process.wait(timeout=60) == 0, server.log()
+    assert "Traceback" not in server.log()
 
 
 @pytest.mark.slow
@@ -456,5 +492,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_code_1(tmp_path):
     (tmp_path / "broken" / "1").mkdir(parents=True)
     (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"no model")
     server = Server(tmp_path)
-    assert server.process.wait(timeout=120) == 1, server.log.result()
-    assert "Couldn't load model 'broken'" in server.log.result()
+    with contextlib.closing(server):
+        assert server.process.wait(timeout=120) == 1, server.log()
+        assert "Couldn't load model 'broken'" in server.log()
