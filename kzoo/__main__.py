@@ -5,6 +5,7 @@ python -m kzoo saved_models/en-de sentences.txt > answers.txt
 echo "A dog runs." | python -m kzoo saved_models/en-de
 python -m kzoo saved_models/en-de --n_best "A dog runs."
 python -m kzoo saved_models/en-de --align "A dog runs."
+python -m kzoo serve saved_models --port 8080    # see python -m kzoo serve --help
 """
 
 import argparse
@@ -29,6 +30,13 @@ def main(arguments=None):
         SystemExit: with code 2 and a message if there is nothing to load or a file is missing.
     """
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["serve"]:
+        try:
+            from kzoo import serving
+        except ImportError as error:
+            parser.error(f"`serve` needs the extra: pip install 'kzoo[serving]' ({error})")
+        return serving.main(arguments[1:])
     args = parser.parse_intermixed_args(arguments)
     try:
         texts = _texts(args.texts)

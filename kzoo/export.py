@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
-from kzoo import batching
+from kzoo import batching, warmup
 from kzoo.engines import in_float32, to_ctranslate2, to_tflite, written_at_once  # noqa: F401
 from kzoo.search import SearchResult
 from kzoo.text import END_ID
@@ -75,7 +75,8 @@ def save(
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
-        examples: source texts; the card shows what the written SavedModel answers.
+        examples: source texts; the card shows what the written SavedModel answers, and servers
+            warm up with them.
         evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
             very thing that is served, on record before the folder gets its name.
 
@@ -100,6 +101,7 @@ def save(
     }
     with written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
+        warmup.write(folder, examples)
         measured = evaluate(ServedModel(folder)) if evaluate else {}
         metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
         (folder / "metrics.json").write_text(

@@ -31,6 +31,8 @@ import tensorflow as tf
 import tensorflow_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
+from kzoo import protos
+
 PADDING_ID = 0
 START_ID = 1
 END_ID = 2
@@ -547,8 +549,6 @@ def _sorted_by_frequency(proto, words):
     SentencePiece numbers BPE pieces by merge and puts the single characters last, however
     frequent. Which pieces a text is split into depends on their scores, not on their ids.
     """
-    from sentencepiece import sentencepiece_model_pb2
-
     tokenizer = _sentencepiece(proto)
     counts = collections.Counter()
     for batch in _batches(words):
@@ -556,15 +556,18 @@ def _sorted_by_frequency(proto, words):
         for word, row in zip(batch, ids.to_list(), strict=True):
             for id_ in row:
                 counts[id_] += words[word]
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
-    pieces = [model.pieces[id_] for id_ in range(len(model.pieces))]
+    fields = list(protos.fields(proto))
+    pieces = [field for number, field in fields if number == 1]  # ModelProto.pieces
     order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
     ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
-    ranked = [type(piece).FromString(piece.SerializeToString()) for piece in ranked]
-    model.normalizer_spec.ClearField("normalization_rule_tsv")  # a path that differs each time
-    del model.pieces[:]
-    model.pieces.extend(ranked)
-    return model.SerializeToString(deterministic=True)
+    others = [_without_path(field) if n == 3 else field for n, field in fields if n != 1]
+    return b"".join([*ranked, *others])
+
+
+def _without_path(normalizer_spec):
+    """Drops NormalizerSpec.normalization_rule_tsv, which differs each time."""
+    kept = [field for n, field in protos.fields(protos.content(normalizer_spec)) if n != 6]
+    return protos.field(3, b"".join(kept))
 
 
 class _NamedModel(tf.saved_model.experimental.TrackableResource):

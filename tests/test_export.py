@@ -141,6 +141,16 @@ def test_weights_are_stored_once_and_without_the_optimizer(paths, models, name):
     assert sorted(shapes) == sorted(list(weight.shape) for weight in models[name].weights)
 
 
+@each_family
+def test_warm_up_requests_of_the_examples_lie_where_servers_look(models, tmp_path, name):
+    path = export.save(models[name], tmp_path / "1", examples=TEXTS[:2], **OPTIONS)
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    (records,) = tf.data.TFRecordDataset(str(file)).batch(100)
+    assert len(records) >= 2 * len(SIGNATURES)  # batches of one and of more
+    for signature in SIGNATURES:
+        assert [r for r in records.numpy() if signature.encode() in r and TEXTS[0].encode() in r]
+
+
 # The same answers whoever loads it.
 
 LOADERS = """

@@ -18,6 +18,7 @@ LAYERS = [
     "length",
 ]
 MODULES = [
+    "protos",
     "text",
     "image",
     "audio",
@@ -36,7 +37,9 @@ MODULES = [
     "metrics",
     "plots",
     "engines",
+    "warmup",
     "export",
+    "serving",
     "__init__",
     "__main__",
 ]

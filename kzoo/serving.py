@@ -1,0 +1,413 @@
+"""Serves a folder of exported models over HTTP and gRPC: `python -m kzoo serve saved_models`.
+
+MLServer speaks the open inference protocol (KServe v2), with health, metrics and the model
+repository; this module is the runtime that it calls for a SavedModel. Batches are formed by
+TensorFlow's own scheduler, the one in TensorFlow Serving, since MLServer's counts requests instead
+of rows, mixes signatures in a batch, and fails a batch whose first request was cancelled.
+
+Needs the extra `serving`.
+"""
+
+import argparse
+import asyncio
+import base64
+import binascii
+import logging
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from mlserver import MLModel, MLServer
+from mlserver.errors import MLServerError, ModelNotFound, ModelNotReady
+from mlserver.grpc.utils import STATUS_CODE_MAPPING
+from mlserver.repository import ModelRepository
+from mlserver.rest.responses import Response
+from mlserver.settings import ModelParameters, ModelSettings, Settings
+from mlserver.types import InferenceResponse, MetadataTensor, Parameters, ResponseOutput
+from prometheus_client import Counter, Gauge
+
+from kzoo import warmup
+
+STATUS_CODE_MAPPING |= {
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_DATATYPES = {tf.string: "BYTES", tf.float32: "FP32", tf.int32: "INT32", tf.int64: "INT64"}
+_IN_FLIGHT = Gauge("kzoo_requests_in_flight", "Requests waiting or computed", ["model"])
+_REFUSED = Counter("kzoo_requests_refused", "Requests not answered", ["model", "reason"])
+
+
+def main(arguments=None):
+    """Runs the command line of `python -m kzoo serve` until SIGTERM or SIGINT.
+
+    Args:
+        arguments: list of str after "serve"; by default those of this process.
+
+    Raises:
+        SystemExit: with code 2 and a message if there is nothing to serve or a port is taken, with
+            code 1 if a model cannot be loaded.
+    """
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    options = vars(args).copy()
+    folder = options.pop("folder")
+    host = options.pop("host")
+    ports = [options.pop(name) for name in ("port", "grpc_port", "metrics_port")]
+    try:
+        if not find_models(folder, args.versions):
+            raise ValueError(f"{folder!r} holds no <name>/<version>/saved_model.pb.")
+        for name in ("max_batch_size", "max_queue", "batch_threads"):
+            if options[name] < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {name}={options[name]}.")
+        for port in ports:
+            with socket.socket() as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                taken.bind((host, port))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    settings = Settings(
+        debug=False,
+        host=host,
+        http_port=ports[0],
+        grpc_port=ports[1],
+        metrics_port=ports[2],
+        grpc_max_message_length=64 << 20,  # bytes; pictures and sound are longer than texts
+        parallel_workers=0,  # TensorFlow has threads of its own, and models share its memory
+        model_repository_root=str(folder),
+        model_repository_implementation=SavedModels,
+        model_repository_implementation_args=options,
+        server_name="kzoo",
+    )
+    if not asyncio.run(_serve(settings, options["deadline_seconds"])):
+        raise SystemExit(1)
+
+
+def find_models(folder, versions="latest"):
+    """The models in a folder of `<name>/<version>/`, or of one model's versions.
+
+    Args:
+        folder: str or path.
+        versions: "latest", the highest of each model, or "all".
+
+    Returns:
+        list of (name, version, path), sorted.
+
+    Raises:
+        FileNotFoundError: `folder` does not exist.
+    """
+    folder = Path(folder).resolve()
+    found = {}
+    for file in [*folder.glob("*/saved_model.pb"), *folder.glob("*/*/saved_model.pb")]:
+        path = file.parent
+        if path.name.isascii() and path.name.isdigit():
+            found.setdefault(path.parent.name, []).append((int(path.name), path))
+    if not folder.exists():
+        raise FileNotFoundError(f"`folder` must hold models, but {str(folder)!r} does not exist.")
+    kept = {
+        name: sorted(of_one)[-1 if versions == "latest" else 0 :] for name, of_one in found.items()
+    }
+    return [(name, str(number), path) for name in sorted(kept) for number, path in kept[name]]
+
+
+class SavedModels(ModelRepository):
+    """MLServer's view of the folder; a new version is taken by the repository's `load`."""
+
+    def __init__(self, root, **options):
+        self._root, self._options = root, options
+
+    async def list(self):
+        """The settings of all models."""
+        return [
+            ModelSettings(
+                name=name,
+                platform="tensorflow_savedmodel",
+                versions=[version],
+                implementation="kzoo.serving.SavedModelRuntime",
+                parameters=ModelParameters(uri=str(path), version=version, extra=self._options),
+            )
+            for name, version, path in find_models(self._root, self._options["versions"])
+        ]
+
+    async def find(self, name):
+        """The settings of all versions of a model."""
+        found = [settings for settings in await self.list() if settings.name == name]
+        if not found:
+            raise ModelNotFound(name)
+        return found
+
+
+class SavedModelRuntime(MLModel):
+    """A SavedModel whose signatures take one `string` [N], as MLServer runs it.
+
+    The request's parameter "signature" picks the signature; "content_type": "base64" of the input
+    says that its elements are base64. Texts are also taken as they are, str or bytes.
+    """
+
+    async def load(self):
+        """Loads the model and answers its warm-up requests; other models go on meanwhile."""
+        options = self.settings.parameters.extra
+        self.is_draining, self.in_flight = False, 0
+        self._max_rows, self._max_queue = options["max_batch_size"], options["max_queue"]
+        self._deadline_seconds = options["deadline_seconds"]
+        self._turns = threading.Semaphore(options["batch_threads"])
+        self._threads = ThreadPoolExecutor(self._max_queue, thread_name_prefix=self.name)
+        loop = asyncio.get_running_loop()
+        path = Path(self.settings.parameters.uri)
+        self._signatures = await loop.run_in_executor(self._threads, self._load, path, options)
+        self.inputs = [MetadataTensor(name=self._argument, datatype="BYTES", shape=[-1])]
+        self.outputs = [
+            MetadataTensor(name=name, datatype=_DATATYPES[spec.dtype], shape=[-1])
+            for name, spec in self._model.signatures["serving_default"].structured_outputs.items()
+        ]
+        return True
+
+    def _load(self, path, options):
+        self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
+        arguments = dict(warmup.text_signatures(path))
+        if "serving_default" not in arguments:
+            raise ValueError(f"{str(path)!r} has no signature serving_default of one string [N].")
+        self._argument = arguments["serving_default"]
+        functions = {}
+        for name, argument in arguments.items():
+            alone = self._model.signatures[name]
+            functions[name] = alone, argument, _batched(alone, argument, options)
+        for name, texts in warmup.read(path):
+            if name in functions:
+                self._run(functions[name], texts[: self._max_rows])
+        return functions
+
+    async def unload(self):
+        """Lets go of the model; requests in flight are still answered."""
+        self._threads.shutdown(wait=False)
+        return True
+
+    async def predict(self, payload):
+        """Answers a request, or raises an MLServerError with its HTTP status."""
+        name, rows = self._checked(payload)
+        if self.is_draining:
+            raise self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
+        if self.in_flight >= self._max_queue:
+            message = f"{self._max_queue} requests are waiting already, try again later"
+            raise self._refusal(HTTPStatus.TOO_MANY_REQUESTS, message)
+        loop = asyncio.get_running_loop()
+        self._count(1)
+        future = self._threads.submit(self._run, self._signatures[name], rows)
+        # Also when nobody waits for it any more: until then it takes a place in the queue.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count, -1))
+        try:
+            waiting = asyncio.wrap_future(future)
+            outputs = await asyncio.wait_for(waiting, self._deadline_seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            message = f"no answer within {self._deadline_seconds} seconds"
+            raise self._refusal(HTTPStatus.GATEWAY_TIMEOUT, message) from None
+        except tf.errors.InvalidArgumentError as error:
+            raise MLServerError(f"The model refuses this input: {error.message}") from error
+        wanted = [output.name for output in payload.outputs or []] or outputs
+        if unknown := set(wanted) - set(outputs):
+            raise MLServerError(f"`outputs` must be among {[*outputs]}, got {sorted(unknown)}.")
+        return InferenceResponse(
+            model_name=self.name,
+            model_version=self.version,
+            outputs=[_encoded(output, outputs[output]) for output in wanted],
+        )
+
+    def _run(self, functions, rows):
+        """Outputs by name, arrays, computed in one of the threads."""
+        alone, argument, batched = functions
+        rows = tf.constant(rows, tf.string)
+        if batched is not None:
+            try:
+                outputs = batched(rows)
+                return {name: tensor.numpy() for name, tensor in outputs.items()}
+            except tf.errors.InvalidArgumentError:
+                pass  # of a neighbour in the batch, perhaps
+        with self._turns:
+            return {name: tensor.numpy() for name, tensor in alone(**{argument: rows}).items()}
+
+    def _checked(self, payload):
+        """The name of the signature and the rows, a list of bytes; raises status 400."""
+        parameters = payload.parameters.model_extra if payload.parameters else {}
+        signature = parameters.get("signature", "serving_default")
+        if signature not in self._signatures:
+            raise MLServerError(
+                f"`signature` must be one of {sorted(self._signatures)}, got {signature!r}."
+            )
+        argument = self._signatures[signature][1]
+        names = [tensor.name for tensor in payload.inputs]
+        if names != [argument]:
+            raise MLServerError(f"`inputs` must be one tensor named {argument!r}, got {names}.")
+        (tensor,) = payload.inputs
+        datatype = getattr(tensor.datatype, "value", tensor.datatype)  # an Enum over HTTP
+        if datatype != "BYTES":
+            raise MLServerError(f"`datatype` of {argument!r} must be BYTES, got {datatype!r}.")
+        rows = _flat(tensor.data.root)
+        if tensor.shape not in ([len(rows)], [len(rows), 1]):
+            raise MLServerError(
+                f"`shape` of {argument!r} must be [N] for N={len(rows)} elements, "
+                f"got {tensor.shape}."
+            )
+        if not 1 <= len(rows) <= self._max_rows:
+            raise MLServerError(
+                f"`shape` of {argument!r} must be [N] with N from 1 to {self._max_rows}, "
+                f"got {tensor.shape}."
+            )
+        content_type = (tensor.parameters and tensor.parameters.content_type) or "str"
+        return signature, [_decoded(argument, row, content_type) for row in rows]
+
+    def _count(self, change):
+        self.in_flight += change
+        _IN_FLIGHT.labels(self.name).set(self.in_flight)
+
+    def _refusal(self, status, message):
+        _REFUSED.labels(self.name, status.phrase).inc()
+        return MLServerError(f"Model {self.name!r}: {message}.", status)
+
+
+class _Server(MLServer):
+    """MLServer that answers what is in flight before it stops."""
+
+    deadline_seconds = 30.0
+    _is_stopping = False
+
+    async def stop(self, sig=None):
+        if self._is_stopping:  # uvicorn raises the signal again
+            return
+        self._is_stopping = True
+        models = list(await self._model_registry.get_models())
+        for model in models:
+            model.is_draining = True
+        for _ in range(int(20 * self.deadline_seconds)):
+            if not any(getattr(model, "in_flight", 0) for model in models):
+                break
+            await asyncio.sleep(0.05)
+        await super().stop(sig)
+
+
+async def _serve(settings, deadline_seconds):
+    """Runs the server; True if it was stopped by a signal."""
+    logging.getLogger("mlserver.grpc").addFilter(_without_traceback)
+    server = _Server(settings)
+    server.deadline_seconds = deadline_seconds
+    app: FastAPI = server._rest_server._app
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(ModelNotReady, _not_ready)
+    models = await server._model_repository.list()
+    await server.start(models)
+    return len(list(await server._model_registry.get_models())) >= len(models)
+
+
+async def _bad_request(request, error):
+    """400 with one line, where FastAPI has 422 and a tree."""
+    where = {".".join(map(str, e["loc"])): e["msg"] for e in error.errors()}
+    text = "; ".join(f"`{place}`: {message}" for place, message in where.items())
+    return Response({"error": f"The request is not as the protocol has it: {text}"}, 400)
+
+
+async def _not_ready(request, error):
+    """503, so that clients come back, where MLServer has 400."""
+    return Response({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _without_traceback(record):
+    """A client's mistake is one line in the log."""
+    if record.exc_info and isinstance(record.exc_info[1], MLServerError):
+        record.exc_info = None
+    return True
+
+
+def _batched(function, argument, options):
+    """A signature that answers requests together, or None if it cannot or shall not.
+
+    Rows are put together, so that what else is in the batch must not show in the outputs' shapes.
+    """
+    outputs = function.structured_outputs
+    is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
+    if options["max_batch_size"] == 1 or not is_fixed:
+        return None
+
+    @tf.nondifferentiable_batch_function(
+        num_batch_threads=options["batch_threads"],
+        max_batch_size=options["max_batch_size"],
+        batch_timeout_micros=int(1000 * options["max_delay_ms"]),
+        max_enqueued_batches=options["max_queue"],
+        autograph=False,
+    )
+    def batch(rows):
+        answers = function(**{argument: rows})
+        return [answers[name] for name in outputs]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def batched(rows):
+        return dict(zip(outputs, batch(rows), strict=True))
+
+    return batched
+
+
+def _flat(data):
+    """The elements of a list, which the protocol allows to be nested."""
+    if not isinstance(data, list):
+        raise MLServerError(f"`data` must be a list, got {data!r}.")
+    if data and all(isinstance(row, list) and len(row) == 1 for row in data):
+        data = [row[0] for row in data]
+    return data
+
+
+def _decoded(argument, row, content_type):
+    if not isinstance(row, str | bytes):
+        raise MLServerError(f"`data` of {argument!r} must hold strings, got {row!r}.")
+    row = row.encode() if isinstance(row, str) else row
+    if content_type == "str":
+        return row
+    if content_type != "base64":
+        raise MLServerError(f'`content_type` must be "str" or "base64", got {content_type!r}.')
+    try:
+        return base64.b64decode(row, validate=True)
+    except binascii.Error as error:
+        raise MLServerError(f"`data` of {argument!r} must be valid base64: {error}.") from error
+
+
+def _encoded(name, values):
+    flat = values.ravel()
+    if values.dtype == object:  # bytes; not UTF-8 perhaps, where a token is part of a character
+        flat = [value.decode(errors="replace").encode() for value in flat]
+        datatype, parameters = "BYTES", Parameters(content_type="str")
+    else:
+        datatype, parameters = _DATATYPES[tf.as_dtype(values.dtype)], None
+        if datatype == "FP32":  # JSON has no -inf, the score of a hypothesis that there is not
+            flat = np.maximum(flat, np.finfo(np.float32).min)
+        flat = flat.tolist()
+    return ResponseOutput(
+        name=name, shape=list(values.shape), datatype=datatype, data=flat, parameters=parameters
+    )
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m kzoo serve",
+        description="Serves the models <name>/<version>/ of a folder: the open inference protocol "
+        "(KServe v2) over HTTP and gRPC, by MLServer.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="folder of <name>/<version>/, or of one model's versions")
+    add("--host", default="0.0.0.0", help="address to listen on")
+    add("--port", type=int, default=8080, help="of HTTP")
+    add("--grpc_port", type=int, default=8081, help="of gRPC")
+    add("--metrics_port", type=int, default=8082, help="of /metrics, for Prometheus")
+    add("--versions", choices=["latest", "all"], default="latest", help="which of each model")
+    add("--max_batch_size", type=int, default=32, help="most rows of a batch, and of a request")
+    add("--max_delay_ms", type=float, default=5, help="longest wait for a batch to fill")
+    add("--batch_threads", type=int, default=2, help="batches of a model computed at once")
+    add("--max_queue", type=int, default=128, help="requests of a model in flight; more get 429")
+    add("--deadline_seconds", type=float, default=30, help="after that a request gets 504")
+    return parser

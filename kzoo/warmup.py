@@ -1,0 +1,107 @@
+"""Requests that a server sends to a model before its first user does.
+
+TensorFlow Serving replays `assets.extra/tf_serving_warmup_requests`, a TFRecord of PredictionLog
+protos, when it loads a model, and calls the model available after that. Tracing, table look-ups
+and XLA's compilation are over by then.
+
+The protos are those of tensorflow_serving/apis: prediction_log.proto, predict.proto, model.proto.
+They are written here by their field numbers, since the package `tensorflow-serving-api` is for
+clients and need not be installed where models are made; a test reads them with that package.
+"""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kzoo import protos
+
+NEUTRAL_TEXT = "1, 2, 3."  # where nobody gave an example
+MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 records
+
+
+def write(path, examples=(), batch_sizes=(1, 8)):
+    """Writes warm-up requests for all signatures of a SavedModel into its folder.
+
+    For each signature whose only input is `string` [N] there is a request of each batch size.
+
+    Args:
+        path: str or path of the SavedModel.
+        examples: texts, str or bytes; the requests take turns with the first of them.
+        batch_sizes: ints, N of the requests.
+
+    Returns:
+        pathlib.Path of the file written.
+
+    Raises:
+        ValueError: a batch size is not positive.
+    """
+    if any(size < 1 for size in batch_sizes):
+        raise ValueError(f"`batch_sizes` must be positive, got batch_sizes={batch_sizes}.")
+    path = Path(path)
+    texts = list(examples)[:MAX_EXAMPLES] or [NEUTRAL_TEXT]
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    file.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for signature, argument in text_signatures(path):
+            for size in batch_sizes:
+                batch = [texts[row % len(texts)] for row in range(size)]
+                writer.write(_prediction_log(signature, argument, batch))
+    return file
+
+
+def text_signatures(path):
+    """The signatures of a SavedModel whose only input is `string` [N].
+
+    Args:
+        path: str or path of the SavedModel.
+
+    Returns:
+        list of (name of the signature, name of its input), sorted, "serving_default" first.
+    """
+    model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
+    found = []
+    for name, signature in model.meta_graphs[0].signature_def.items():
+        if len(signature.inputs) == 1:
+            ((argument, info),) = signature.inputs.items()
+            if info.dtype == tf.string.as_datatype_enum and len(info.tensor_shape.dim) == 1:
+                found.append((name, argument))
+    return sorted(found, key=lambda pair: (pair[0] != "serving_default", pair))
+
+
+def _prediction_log(signature, argument, texts):
+    model_spec = protos.field(
+        3, signature.encode()
+    )  # signature_name; the server knows the model's name
+    tensor = tf.make_tensor_proto([tf.compat.as_bytes(text) for text in texts])
+    entry = protos.field(1, argument.encode()) + protos.field(
+        2, tensor.SerializeToString()
+    )  # of a map
+    request = protos.field(1, model_spec) + protos.field(2, entry)
+    return protos.field(6, protos.field(1, request))  # PredictionLog.predict_log.request
+
+
+def read(path):
+    """The warm-up requests of a SavedModel that `write` wrote.
+
+    Args:
+        path: str or path of the SavedModel.
+
+    Returns:
+        list of (name of the signature, list of bytes); empty if there are none.
+    """
+    file = Path(path) / "assets.extra" / "tf_serving_warmup_requests"
+    if not file.exists():
+        return []
+    return [_request(record.numpy()) for record in tf.data.TFRecordDataset(str(file))]
+
+
+def _request(prediction_log):
+    request = _parsed(_parsed(_parsed(prediction_log)[6])[1])
+    tensor = tensor_pb2.TensorProto.FromString(_parsed(request[2])[2])
+    return _parsed(request[1])[3].decode(), tf.make_ndarray(tensor).tolist()
+
+
+def _parsed(message):
+    return {number: protos.content(field) for number, field in protos.fields(message)}
