@@ -15,6 +15,7 @@ import binascii
 import logging
 import socket
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -334,6 +335,8 @@ def _batched(function, argument, options):
     if options["max_batch_size"] == 1 or not is_fixed:
         return None
 
+    queue = f"queue_{uuid.uuid4().hex}"  # functions of one name would share a queue and its options
+
     @tf.nondifferentiable_batch_function(
         num_batch_threads=options["batch_threads"],
         max_batch_size=options["max_batch_size"],
@@ -347,7 +350,8 @@ def _batched(function, argument, options):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def batched(rows):
-        return dict(zip(outputs, batch(rows), strict=True))
+        with tf.name_scope(queue):
+            return dict(zip(outputs, batch(rows), strict=True))
 
     return batched
 

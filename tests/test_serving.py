@@ -205,6 +205,20 @@ def test_requests_at_the_same_time_share_batches_and_get_their_own_rows(runtime,
     assert seconds < 11  # one after the other they would wait a second each
 
 
+def test_two_models_at_the_same_time_do_not_share_batches(runtime, served, folder):
+    async def use(model):
+        (settings,) = await serving.SavedModels(folder, **DEFAULTS).find("transformer")
+        other = serving.SavedModelRuntime(settings)
+        await other.load()
+        bodies = [request(TEXTS[:1]) for _ in range(6)]
+        pairs = zip(bodies, 3 * [model, other], strict=True)
+        return await asyncio.gather(*(predict(body)(each) for body, each in pairs))
+
+    for turn, outputs in enumerate(runtime(use)):
+        expected = served["transformer" if turn % 2 else "rnn"](TEXTS[0])
+        assert texts_of({"text": outputs["text"].data}) == [expected]
+
+
 def test_a_batch_size_of_one_answers_without_batches(runtime, served):
     outputs = runtime(predict(request(TEXTS[:1])), max_batch_size=1)
     assert texts_of({"text": outputs["text"].data}) == [served["rnn"](TEXTS[0])]
