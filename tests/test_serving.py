@@ -173,7 +173,9 @@ BAD = {
     "`shape` of 'text' must be [N] for N=3 elements, got [2]": request(shape=[2]),
     "must be [N] with N from 1 to 7, got [0]": request([]),
     "must be [N] with N from 1 to 7, got [8]": request(8 * ["a"]),
-    "`signature` must be one of ['align', 'n_best', 'serving_default', 'serving_xla'": request(signature="other"),
+    "`signature` must be one of ['align', 'n_best', 'serving_default', 'serving_xla'": request(
+        signature="other"
+    ),
     "`outputs` must be among ['": {**request(), "outputs": [{"name": "other"}]},
 }
 
