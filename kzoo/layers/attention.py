@@ -47,15 +47,36 @@ def _dense(query, query_mask, memory, memory_mask):
     return _dense_query(query, query_mask), *_dense_memory(memory, memory_mask)
 
 
+def sizes(x):
+    """The shape of x as a list: ints where a graph knows them, scalar tensors elsewhere."""
+    dynamic = tf.shape(x)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(x.shape)]
+
+
+def reshape(x, shape):
+    """`tf.reshape` to a list like that of `sizes`, without ops that compute one unknown size.
+
+    A step of decoding is so small that such ops took a good part of its time.
+    """
+    shape = list(shape)
+    unknown = [axis for axis, size in enumerate(shape) if tf.is_tensor(size)]
+    if len(unknown) == 1 and 0 not in [size for size in shape if not tf.is_tensor(size)]:
+        shape[unknown[0]] = -1
+    return tf.reshape(x, shape)
+
+
 def _product(x, kernel, bias=None):
     """x W + b as one (B T, D) product: TensorFlow fuses the bias only into a 2-D MatMul.
 
     The weights are cast here, since `project` may be called outside Keras's autocast scope.
     """
+    return reshape(_rows(x, kernel, bias), [*sizes(x)[:-1], kernel.shape[1]])
+
+
+def _rows(x, kernel, bias=None):
+    """x W + b for every step: (B, T, D) -> (B T, U)."""
     y = tf.matmul(tf.reshape(x, (-1, kernel.shape[0])), tf.cast(kernel, x.dtype))
-    if bias is not None:
-        y = tf.nn.bias_add(y, tf.cast(bias, x.dtype))
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
+    return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))
 
 
 def _scores(compared, v):
@@ -844,12 +865,12 @@ class MultiHeadAttention(Attention):
         """
         memory, _ = masking.to_dense(memory)
         memory = tf.cast(memory, self.compute_dtype)
-        both = _product(memory, self.key_value_kernel, self.key_value_bias)
+        both = _rows(memory, self.key_value_kernel, self.key_value_bias)
         keys, values = tf.split(both, 2, axis=-1)
-        keys = self._split_heads(keys, self.num_key_value_heads)
+        keys = self._split_heads(keys, memory, self.num_key_value_heads)
         if self.positions is not None:
             keys = self.positions.rotate(keys, start + tf.range(tf.shape(memory)[1]))
-        return keys, self._split_heads(values, self.num_key_value_heads)
+        return keys, self._split_heads(values, memory, self.num_key_value_heads)
 
     def call(
         self,
@@ -868,8 +889,9 @@ class MultiHeadAttention(Attention):
             memory, memory_mask = _dense_memory(memory, memory_mask)
             keys = self.project(memory)
         key_heads, value_heads = keys
-        queries = _product(query, self.query_kernel, self.query_bias)
-        scores = self._scores(self._split_heads(queries, self.num_heads), key_heads, start)
+        queries = _rows(query, self.query_kernel, self.query_bias)
+        query_heads = self._split_heads(queries, query, self.num_heads)
+        scores = self._scores(query_heads, key_heads, start)
 
         masks = [] if memory_mask is None else [tf.cast(memory_mask, tf.bool)[:, None, None, :]]
         if attention_mask is not None:
@@ -880,8 +902,8 @@ class MultiHeadAttention(Attention):
         weights = tf.cast(masking.masked_softmax(scores, mask), value_heads.dtype)
         read = self._times(self.weights_dropout(weights, training=training), value_heads)
         read = tf.transpose(read, (0, 2, 1, 3))  # (B, T, H, key_dim)
-        shape = (tf.shape(query)[0], tf.shape(query)[1], self.num_heads * self.key_dim)
-        return _product(tf.reshape(read, shape), self.output_kernel, self.output_bias), weights
+        context = _rows(read, self.output_kernel, self.output_bias)
+        return reshape(context, [*sizes(query)[:2], context.shape[-1]]), weights
 
     def _scores(self, query_heads, key_heads, start):
         """q k^T / sqrt(key_dim) with positions: (B, H, T, S), in float32 if these add a bias."""
@@ -908,9 +930,10 @@ class MultiHeadAttention(Attention):
         product = tf.matmul(folded, shared, transpose_b=transpose_b)
         return tf.reshape(product, (batch, self.num_heads, steps, tf.shape(product)[-1]))
 
-    def _split_heads(self, x, num_heads):
-        x = tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], num_heads, self.key_dim))
-        return tf.transpose(x, (0, 2, 1, 3))
+    def _split_heads(self, rows, x, num_heads):
+        """(B T, H key_dim), made from x (B, T, D) -> (B, H, T, key_dim)."""
+        heads = reshape(rows, [*sizes(x)[:2], num_heads, self.key_dim])
+        return tf.transpose(heads, (0, 2, 1, 3))
 
     def get_config(self):
         return {

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.layers import masking, sharing
-from kzoo.layers.attention import MultiHeadAttention
+from kzoo.layers.attention import MultiHeadAttention, reshape, sizes
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
 
 
@@ -120,7 +120,7 @@ class FeedForward(keras.layers.Layer):
     def call(self, x):
         # One (B T, D) product: with three axes TensorFlow would not fuse bias and activation.
         rows = tf.reshape(x, (-1, x.shape[-1]))
-        return tf.reshape(self.narrow(self.widen(rows)), tf.shape(x))
+        return reshape(self.narrow(self.widen(rows)), sizes(x))
 
     def get_config(self):
         config = {"hidden_units": self.hidden_units, "activation": self.activation}
@@ -338,7 +338,7 @@ class TransformerDecoderBlock(_Block):
         y = self.cross_frame.enter(x)
         y = tf.reshape(y, (rows, -1, y.shape[-1]))  # (B, K, D)
         y, weights = self.cross_attention(y, memory_mask=memory_mask, keys=keys)
-        x = self._feed(self.cross_frame(x, tf.reshape(y, tf.shape(x))))
+        x = self._feed(self.cross_frame(x, reshape(y, sizes(x))))
         weights = tf.transpose(weights, (0, 2, 1, 3))  # (B, K, H, S)
         shape = (tf.shape(x)[0], self.num_heads, tf.shape(memory_mask)[1])
         return x[:, 0], tf.reshape(weights, shape), cache
