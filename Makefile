@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Tracing holds Python's lock, so two processes halve the time; a file's fixtures stay in one of them.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check clean
 .DELETE_ON_ERROR:
@@ -13,12 +15,12 @@ demo: $(VENV)/recipes  ## train a translation model on real data, score, export 
 		--batch_tokens 2048 --warmup_steps 300 --learning_rate 0.002 --average 2 --resume
 
 test: $(VENV)/test  ## the whole test suite; the PyTorch references are skipped
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(VENV)/dev  ## what CI runs: lint, format, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Debian's python3 without python3-venv has no ensurepip, hence the second way; the third needs
 # neither venv nor a pip that knows --python.
