@@ -17,6 +17,7 @@ class Beams(NamedTuple):
     parents: tf.Tensor  # int32 in [0, J): which hypothesis of the step before it extends
     scores: tf.Tensor  # float32
     log_probs: tf.Tensor  # float32
+    step_log_probs: tf.Tensor  # float32: of the last token; 0 where the hypothesis was finished
     lengths: tf.Tensor  # int32, the end not counted
     finished: tf.Tensor  # bool: has its end token, or has probability 0
 
@@ -164,6 +165,7 @@ def beam_step(
         parents=index // candidates,
         scores=scores,
         log_probs=chosen(log_probs),
+        step_log_probs=chosen(values),
         lengths=chosen(lengths),
         finished=chosen(is_finished) | (scores == -math.inf),
     )

@@ -131,27 +131,30 @@ def sample(
         values = tf.where(values == -math.inf, -math.inf, values - normalizer)
         return next_ids, values
 
-    def advance(logits, position, ids, log_probs, lengths, finished):
+    def advance(logits, position, ids, log_probs, step_log_probs, lengths, finished):
         last, values = draw(logits, ids, position)
         shape = tf.shape(finished)
         last = tf.where(finished, 0, tf.reshape(last, shape))
-        log_probs += tf.where(finished, 0.0, tf.reshape(values, shape))
+        values = tf.where(finished, 0.0, tf.reshape(values, shape))
+        log_probs += values
+        step_log_probs = tf.where(slots == position, values[:, :, None], step_log_probs)
         is_dead = log_probs == -math.inf
         is_finished = finished | (last == end_id) | is_dead
         lengths += tf.cast(~is_finished, tf.int32)
         ids = tf.where(slots == position, last[:, :, None], ids)
-        return position + 1, ids, log_probs, lengths, is_finished
+        return position + 1, ids, log_probs, step_log_probs, lengths, is_finished
 
-    def body(position, ids, log_probs, lengths, finished, weights, state):
+    def body(position, ids, log_probs, step_log_probs, lengths, finished, weights, state):
         last = tf.reshape(tf.gather(ids, position - 1, axis=2), [-1])
         logits, row_weights, state = call_step(step, last, state, position, end_id)
         weights = weights.write(position, row_weights)
-        found = advance(logits, position, ids, log_probs, lengths, finished)
-        for old, new in zip((ids, log_probs, lengths, finished), found[1:], strict=True):
+        before = ids, log_probs, step_log_probs, lengths, finished
+        found = advance(logits, position, *before)
+        for old, new in zip(before, found[1:], strict=True):
             new.set_shape(old.shape)
         return *found, weights, state
 
-    def unfinished(position, ids, log_probs, lengths, finished, *_):
+    def unfinished(position, ids, log_probs, step_log_probs, lengths, finished, *_):
         return (position < max_length) & ~tf.reduce_all(finished)
 
     # The first step sees each sentence once: its K samples do not differ yet.
@@ -167,10 +170,11 @@ def sample(
         position,
         tf.zeros([sentences, num_samples, max_length], tf.int32),
         tf.cast(none, tf.float32),
+        tf.zeros([sentences, num_samples, max_length]),
         none,
         none > 0,
     )
-    _, ids, log_probs, lengths, _, weights, _ = tf.while_loop(
+    _, ids, log_probs, step_log_probs, lengths, _, weights, _ = tf.while_loop(
         unfinished, body, (*found, weights, state)
     )
 
@@ -186,6 +190,7 @@ def sample(
         log_probs=log_probs,
         lengths=lengths,
         weights=tf.where(used[..., None], weights, 0.0),
+        step_log_probs=tf.where(used, step_log_probs, 0.0),
     )
 
 

@@ -36,7 +36,7 @@ class SearchResult(NamedTuple):
     Example:
 
     >>> kzoo.SearchResult._fields
-    ('ids', 'scores', 'log_probs', 'lengths', 'weights')
+    ('ids', 'scores', 'log_probs', 'lengths', 'weights', 'step_log_probs')
     """
 
     ids: tf.Tensor  # (B, K, L) int32: generated tokens, the end included, then 0
@@ -44,6 +44,7 @@ class SearchResult(NamedTuple):
     log_probs: tf.Tensor  # (B, K) float32: plain sum over the tokens, the end included
     lengths: tf.Tensor  # (B, K) int32: generated tokens, the end not counted
     weights: tf.Tensor  # (B, K, L, S) float32: attention per generated token, then 0; or S = 0
+    step_log_probs: tf.Tensor  # (B, K, L) float32: of each token, then 0; they sum to log_probs
 
 
 def beam_search(
@@ -191,7 +192,7 @@ def beam_search(
     def written(history, values, position):
         return tf.where(slots == position, values[:, :, None], history)
 
-    def body(position, beams, ids, parents, weights, coverage, state):
+    def body(position, beams, ids, parents, step_log_probs, weights, coverage, state):
         rows = tf.reshape(beams.ids, [-1])
         logits, row_weights, state = call_step(step, rows, state, position, end_id)
         weights = weights.write(position, row_weights)
@@ -207,7 +208,8 @@ def beam_search(
             )
         ids = written(ids, beams.ids, position)
         parents = written(parents, beams.parents, position)
-        return position + 1, beams, ids, parents, weights, coverage, state
+        step_log_probs = step_log_probs.write(position, beams.step_log_probs)
+        return position + 1, beams, ids, parents, step_log_probs, weights, coverage, state
 
     def same_shapes(*before):
         def keep(old, new):
@@ -248,29 +250,42 @@ def beam_search(
     weights = tf.TensorArray(tf.float32, max_length, element_shape=row_weights.shape)
     weights = weights.write(position, row_weights)
     ids = written(history, beams.ids, position)
-    _, beams, ids, parents, weights, _, _ = tf.while_loop(
-        undecided, same_shapes, (position + 1, beams, ids, history, weights, coverage, state)
+    step_log_probs = tf.TensorArray(tf.float32, max_length, element_shape=[None, beam_size])
+    step_log_probs = step_log_probs.write(position, beams.step_log_probs)
+    end, beams, ids, parents, step_log_probs, weights, _, _ = tf.while_loop(
+        undecided,
+        same_shapes,
+        (position + 1, beams, ids, history, step_log_probs, weights, coverage, state),
     )
 
+    own = tf.repeat(tf.range(beam_size)[None, :], sentences, axis=0)  # (B, K), the place of each
     if groups > 1:  # each group is in order, all of them are not
         _, order = tf.math.top_k(beams.scores, beam_size)
+        own = order
         beams, ids, parents = tf.nest.map_structure(
             lambda tensor: tf.gather(tensor, order, batch_dims=1), (beams, ids, parents)
         )
     if best_only:
-        beams, ids, parents = tf.nest.map_structure(
-            lambda tensor: tensor[:, :1], (beams, ids, parents)
+        beams, ids, parents, own = tf.nest.map_structure(
+            lambda tensor: tensor[:, :1], (beams, ids, parents, own)
         )
     possible = beams.scores > -math.inf
     lengths = tf.where(possible, beams.lengths, 0)
     used = possible[:, :, None] & (slots <= lengths[:, :, None])  # (B, K, L), the end included
     weights = _by_ancestry(weights.stack(), parents, beam_size)  # 0 where the loop did not come
+    # A token's beam is the parent of the token after it, or at the end the hypothesis's own.
+    places = tf.concat([parents[:, :, 1:], own[:, :, None]], axis=2)
+    places = tf.where(slots + 1 < end, places, own[:, :, None])
+    places = tf.transpose(places, [2, 0, 1])  # (L, B, K)
+    step_log_probs = tf.gather(step_log_probs.stack(), places, batch_dims=2)
+    step_log_probs = tf.transpose(step_log_probs, [1, 2, 0])
     return SearchResult(
         ids=tf.where(used, ids, 0),
         scores=beams.scores,
         log_probs=beams.log_probs,
         lengths=lengths,
         weights=tf.where(used[..., None], weights, 0.0),
+        step_log_probs=tf.where(used, step_log_probs, 0.0),
     )
 
 

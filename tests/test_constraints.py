@@ -91,6 +91,11 @@ def assert_same(script, beam_size, **options):
             assert found.lengths[b, k] == length
             np.testing.assert_allclose(found.log_probs[b, k], log_prob, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found.scores[b, k], score, rtol=1e-4, atol=1e-5)
+            steps = [
+                next_tokens(script, b, ids[:t], **options)[token] for t, token in enumerate(ids)
+            ]
+            steps += [0] * (L - len(ids))
+            np.testing.assert_allclose(found.step_log_probs[b, k], steps, rtol=1e-4, atol=1e-5)
             for t in range(len(ids)):
                 row = script.weights[b, script.code(ids[:t])]
                 np.testing.assert_array_equal(found.weights[b, k, t], row)

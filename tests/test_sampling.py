@@ -123,8 +123,10 @@ def test_answers_come_as_often_as_their_probability_says(name):
         total = 0.0
         for tokens in answers(V, L):
             model_p = drawn_p = 1.0
+            steps = np.zeros(L)
             for t, token in enumerate(tokens):
                 model, drawn = next_p(script, b, tokens[:t], **options)
+                steps[t] = np.log(model[token])
                 model_p, drawn_p = model_p * model[token], drawn_p * drawn[token]
             bound = 4.5 * math.sqrt(drawn_p * (1 - drawn_p) / N)
             assert abs(counts[tokens] / N - drawn_p) <= bound, tokens
@@ -132,6 +134,7 @@ def test_answers_come_as_often_as_their_probability_says(name):
             if counts[tokens]:
                 k = found.ids[b].tolist().index([*tokens, *[0] * (L - len(tokens))])
                 np.testing.assert_allclose(found.log_probs[b, k], math.log(model_p), rtol=1e-4)
+                np.testing.assert_allclose(found.step_log_probs[b, k], steps, rtol=1e-4)
                 for t in range(L):
                     row = script.weights[b, script.code(tokens[:t])] if t < len(tokens) else 0
                     np.testing.assert_array_equal(found.weights[b, k, t], row)

@@ -61,7 +61,7 @@ def test_a_beam_as_wide_as_the_space_finds_every_hypothesis_in_order(
     end_id = data.draw(st.integers(0, vocabulary_size - 1))
     min_length = data.draw(st.integers(0, max_length - 1))
     script = Script(seed, 2, vocabulary_size, max_length, impossible)
-    ids, scores, log_probs, lengths, weights = script.search(
+    ids, scores, log_probs, lengths, weights, step_log_probs = script.search(
         vocabulary_size**max_length,
         end_id=end_id,
         min_length=min_length,
@@ -79,7 +79,9 @@ def test_a_beam_as_wide_as_the_space_finds_every_hypothesis_in_order(
         np.testing.assert_allclose(scores[b, :count], best_first, rtol=1e-5, atol=1e-5)
         assert np.all(np.isneginf(scores[b, count:])) and np.all(np.isneginf(log_probs[b, count:]))
         assert not ids[b, count:].any() and not lengths[b, count:].any()
-        assert not weights[b, count:].any()
+        assert not weights[b, count:].any() and not step_log_probs[b, count:].any()
+        totals = step_log_probs[b, :count].sum(axis=1)
+        np.testing.assert_allclose(totals, log_probs[b, :count], rtol=1e-5, atol=1e-5)
 
         found = set()
         for k in range(count):
@@ -103,7 +105,9 @@ def test_a_beam_as_wide_as_the_space_finds_every_hypothesis_in_order(
 )
 def test_a_narrow_beam_equals_a_search_that_sorts_every_extension(seed, beam_size, length_penalty):
     script = Script(seed, 2, 5, 4)
-    ids, scores, _, _, weights = script.search(beam_size, end_id=2, length_penalty=length_penalty)
+    ids, scores, _, _, weights, _ = script.search(
+        beam_size, end_id=2, length_penalty=length_penalty
+    )
     for b in range(2):
         beams = reference_beam(script, b, beam_size, 2, length_penalty)
         for k, (tokens, log_prob, length) in enumerate(beams[:beam_size]):
