@@ -385,6 +385,7 @@ def _silenced(found, is_empty):
         log_probs=tf.where(is_empty[:, None], only, found.log_probs),
         lengths=tf.where(is_empty[:, None], 0, found.lengths),
         weights=tf.where(is_empty[:, None, None, None], 0.0, found.weights),
+        step_log_probs=tf.where(is_empty[:, None, None], 0.0, found.step_log_probs),
     )
 
 

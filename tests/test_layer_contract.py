@@ -561,8 +561,8 @@ def test_a_row_without_a_real_step_gives_zeros_and_leaves_the_others_alone(name)
     for x, y in zip(outputs, expected, strict=True):
         assert np.isfinite(x).all()
         np.testing.assert_allclose(x[0], floats([y])[0][0], atol=1e-5)
-        # What has the steps of the padded argument on an axis: memory, masks, attention weights over
-        # its steps. A padded query has weights too: its context is what is blanked.
+        # What has the steps of the padded argument on an axis: memory, masks, attention weights
+        # over its steps. A padded query has weights too: its context is what is blanked.
         if S in x.shape[1:] and not (x.ndim == 4 and case.padded == "x"):
             np.testing.assert_array_equal(x[1], np.zeros_like(x[1]))
 
