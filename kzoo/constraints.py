@@ -173,7 +173,7 @@ def penalize_repetition(logits, ids, position, penalty):
         (N, V) float32.
     """
     logits = tf.cast(logits, tf.float32)
-    generated = tf.range(ids.shape[1]) < position
+    generated = tf.range(tf.shape(ids)[1]) < position
     seen = _marked(ids, generated & tf.ones_like(ids, tf.bool), logits.shape[1])
     penalized = tf.where(logits > 0, logits / penalty, logits * penalty)
     return tf.where(seen, penalized, logits)
@@ -191,9 +191,7 @@ def repeating_tokens(ids, position, size, vocabulary_size):
     Returns:
         (N, V) bool.
     """
-    windows = ids.shape[1] - size + 1
-    if windows < 1:
-        return tf.zeros([tf.shape(ids)[0], vocabulary_size], tf.bool)
+    windows = tf.maximum(tf.shape(ids)[1] - size + 1, 0)  # W
     last = tf.maximum(position - (size - 1) + tf.range(size - 1), 0)
     last = tf.gather(ids, last, axis=1)  # (N, n - 1)
     complete = tf.range(windows) + size - 1 < position  # (W,)
@@ -205,8 +203,8 @@ def repeating_tokens(ids, position, size, vocabulary_size):
 
 def _marked(ids, mask, vocabulary_size):
     """(N, W) ids and bool -> (N, V) bool: True for each id where the mask is True."""
-    rows = tf.shape(ids)[0]
+    rows, columns = tf.unstack(tf.shape(ids))
     ids = tf.where(mask, ids, vocabulary_size)  # the others go to a column that is cut off
-    index = tf.stack([tf.repeat(tf.range(rows)[:, None], ids.shape[1], axis=1), ids], axis=2)
+    index = tf.stack([tf.repeat(tf.range(rows)[:, None], columns, axis=1), ids], axis=2)
     none = tf.zeros([rows, vocabulary_size + 1], tf.bool)
     return tf.tensor_scatter_nd_update(none, index, tf.ones_like(ids, tf.bool))[:, :-1]

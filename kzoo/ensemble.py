@@ -4,8 +4,9 @@ Axis letters: B batch, S source steps, V vocabulary.
 """
 
 import keras
+import tensorflow as tf
 
-from kzoo.seq2seq import Generator
+from kzoo.seq2seq import Generator, SearchStart
 from kzoo.steps import ensemble_step
 
 
@@ -14,7 +15,8 @@ class Ensemble(Generator):
     """p(y | x) = prod_t mean_i p_i(y_t | y_<t, x): the mean of the models' probabilities.
 
     It generates, samples and is exported as a Seq2Seq is; the models are trained one by one. Their
-    attention weights are averaged, so all must shorten a source alike.
+    attention weights are averaged, so all must shorten a source alike, and so are the lengths they
+    expect, if all do.
 
     Args:
         models: list of Seq2Seq that read and write the same ids: trained with the tokenizers of the
@@ -63,9 +65,10 @@ class Ensemble(Generator):
 
     def search_step(self, source, max_length):
         """The step function of a search; see `Generator.search_step`."""
-        parts = [model.search_step(source, max_length) for model in self.models]
-        steps, states, source_masks = zip(*parts, strict=True)
-        return ensemble_step(steps), states, source_masks[0]
+        starts = [model.search_step(source, max_length) for model in self.models]
+        steps, states, source_masks, lengths = zip(*starts, strict=True)
+        length = None if None in lengths else tf.add_n(lengths) / len(lengths)
+        return SearchStart(ensemble_step(steps), states, source_masks[0], length)
 
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]

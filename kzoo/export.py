@@ -11,6 +11,7 @@ Axis letters: N texts, K beams, L longest output, S source tokens, T target toke
 
 import datetime
 import functools
+import inspect
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,11 @@ from kzoo.search import SearchResult
 from kzoo.text import END_ID
 
 _TEXT = tf.TensorSpec([None], tf.string, name="text")
+# Of `Seq2Seq.generate`; those that are one value for each source are left out.
+_SEARCH_OPTIONS = {
+    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
+    *("repetition_penalty", "allowed", "groups", "diversity_penalty"),
+}
 _STATED = ("data", "licence", "command", "time", "machine")  # a card without them says so
 
 
@@ -37,6 +43,8 @@ def save(
     max_length=128,
     length_penalty=0.6,
     max_source_length=256,
+    search_options=None,
+    request_batching=None,
     card=None,
     metrics=None,
     examples=(),
@@ -51,12 +59,17 @@ def save(
     | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
     | | `alignment` float [N, T, S] |
     | `serving_xla` | as `serving_default`, from a search that XLA compiles |
+    | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
+    | string [N] | `token_log_prob` float [N, T] |
 
-    In `align`, S and T are the longest of the batch; both kinds of tokens end with "</s>", padding
-    is "" and 0, and a row of attention weights sums to 1. A source of more than
+    In `align` and `complete`, S and T are the longest of the batch; both kinds of tokens end with
+    "</s>", padding is "" and 0, and a row of attention weights sums to 1. A source of more than
     `max_source_length` tokens is cut. An empty source has the empty text as its only hypothesis,
     with score 0 and no target tokens; further ones score -inf. The answer to a text does not depend
     on the rest of the batch.
+
+    `complete` begins its answers with the tokens of `prefix`, which may be "": what a translator
+    has typed already. A prefix should end where a word ends, since subwords are not cut anew.
 
     `serving_xla` is for small models and small batches. The server must have XLA, and compiles the
     search anew for every new pair of batch size and source length, which takes seconds: sizes are
@@ -72,6 +85,12 @@ def save(
         max_length: int, L, most tokens of an output, the end token included.
         length_penalty: float, exponent of the GNMT length penalty.
         max_source_length: int, most tokens of a source, the end token not counted.
+        search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
+            {"no_repeat_ngram": 3}.
+        request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
+            {"max_batch_size": 32, "max_delay_ms": 5}, the model itself answers requests that come
+            at about the same time in one batch, on any server: in `serving_default`,
+            `serving_xla` and `n_best`. Leave it out where the server forms batches.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -85,10 +104,16 @@ def save(
 
     Raises:
         FileExistsError: `path` exists.
-        ValueError: `model` lacks a tokenizer or weights, or `max_source_length` is not positive.
+        ValueError: `model` lacks a tokenizer or weights, `max_source_length` is not positive, or
+            `search_options` names what has an argument of its own or is no option of a search.
     """
     path = Path(path)
     _check_model(model)
+    search_options = search_options or {}
+    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
+        raise ValueError(
+            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
+        )
     if max_source_length < 1:
         raise ValueError(
             f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
@@ -98,6 +123,8 @@ def save(
         "max_length": max_length,
         "length_penalty": length_penalty,
         "max_source_length": max_source_length,
+        "search_options": search_options,
+        "request_batching": request_batching,
     }
     with written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
@@ -166,6 +193,15 @@ class Alignment(NamedTuple):
     weights: np.ndarray  # (T, S) float32
 
 
+class Completion(NamedTuple):
+    """An answer that begins as asked, and how sure the model was of each token."""
+
+    text: str
+    score: float
+    target_tokens: list  # T str, those of the prefix included, the last one "</s>"
+    token_log_probs: np.ndarray  # (T,) float32
+
+
 class ServedModel:
     """A SavedModel as a function. One text in, one answer out; a list in, a list out.
 
@@ -232,6 +268,17 @@ class ServedModel:
 
         return self._answers(texts, "align", answer)
 
+    def complete(self, text, prefix):
+        """The best answer to one text that begins with `prefix`: a Completion."""
+        run = self._model.signatures["complete"]
+        inputs = {"text": [text], "prefix": [prefix]}
+        inputs = {name: tf.constant(_as_bytes(value), tf.string) for name, value in inputs.items()}
+        row = {name: tensor.numpy()[0] for name, tensor in run(**inputs).items()}
+        tokens = _unpadded(row["target_tokens"])
+        return Completion(
+            row["text"].decode(), float(row["score"]), tokens, row["token_log_prob"][: len(tokens)]
+        )
+
     def _answers(self, texts, signature, answer):
         is_one = isinstance(texts, str | bytes)
         texts = _as_bytes([texts] if is_one else texts)
@@ -268,27 +315,31 @@ def _write_saved_model(model, folder, **options):
     archive.track(model.target_tokenizer)
     with in_float32(model):
         for name, function in _signatures(model, **options).items():
-            archive.add_endpoint(name, function, input_signature=[_TEXT])
+            arguments = inspect.signature(function).parameters
+            specs = [tf.TensorSpec([None], tf.string, name=name) for name in arguments]
+            archive.add_endpoint(name, function, input_signature=specs)
         archive.write_out(str(folder), verbose=False)  # traces the functions
 
 
-def _signatures(model, beam_size, max_length, length_penalty, max_source_length):
-    """The functions to export, by name."""
+def _signatures(
+    model, beam_size, max_length, length_penalty, max_source_length, search_options,
+    request_batching,
+):  # fmt: skip
+    """The functions to export, by name. The names of their arguments are those of the inputs."""
     tokenizer = model.target_tokenizer
+    generate = functools.partial(
+        model.generate, beam_size=beam_size, length_penalty=length_penalty, **search_options
+    )
 
-    def search(text, best_only):
+    def search(text, best_only, prefix=None):
         """Texts (N,) -> source ids (N, S) with end, SearchResult."""
         rows = tf.shape(text)[0]
         # A batch without rows has one during the search: not every layer can do with 0.
-        text = tf.concat([text, tf.fill([tf.maximum(1 - rows, 0)], "")], 0)
-        source = model.source_ids(text, max_source_length)
-        found = model.generate(
-            source,
-            beam_size=beam_size,
-            max_length=max_length,
-            length_penalty=length_penalty,
-            best_only=best_only,
-        )
+        missing = tf.fill([tf.maximum(1 - rows, 0)], "")
+        source = model.source_ids(tf.concat([text, missing], 0), max_source_length)
+        if prefix is not None:
+            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))[:, :max_length].to_tensor()
+        found = generate(source, max_length=max_length, prefix=prefix, best_only=best_only)
         found = _silenced(found, source[:, 0] == END_ID)
         return source[:rows], SearchResult(*(tensor[:rows] for tensor in found))
 
@@ -303,13 +354,8 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def compiled(source, length):
         """Source ids (N, S) -> ids (N, K, L), scores; L is the length of a vector, as XLA wants."""
-        found = model.generate(
-            source,
-            beam_size=beam_size,
-            max_length=tf.minimum(tf.size(length), max_length),
-            length_penalty=length_penalty,
-            static_shapes=True,
-        )
+        longest = tf.minimum(tf.size(length), max_length)
+        found = generate(source, max_length=longest, static_shapes=True)
         return found.ids[:, 0], found.scores[:, 0], tf.reduce_max(found.lengths)
 
     def serving_xla(text):
@@ -338,11 +384,14 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
             "log_prob": found.log_probs,
         }
 
+    def longest_of(ids):
+        ends = tf.where(ids != 0, tf.range(1, max_length + 1), 0)
+        return tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
+
     def align(text):
         source, found = best(text)
         ids = found.ids[:, 0]  # (N, L)
-        ends = tf.where(ids != 0, tf.range(1, max_length + 1), 0)
-        longest = tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
+        longest = longest_of(ids)
         return {
             "text": tokenizer.detokenize(ids),
             "source_tokens": model.source_tokenizer.tokens(source),
@@ -350,12 +399,39 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
             "alignment": found.weights[:, 0, :longest],
         }
 
-    return {
-        "serving_default": serving_default,
-        "n_best": n_best,
-        "align": align,
-        "serving_xla": serving_xla,
-    }
+    def complete(text, prefix):
+        with tf.control_dependencies([_same_rows(text, prefix)]):
+            _, found = search(tf.identity(text), best_only=True, prefix=prefix)
+        ids = found.ids[:, 0]  # (N, L)
+        longest = longest_of(ids)
+        return {
+            "text": tokenizer.detokenize(ids),
+            "score": found.scores[:, 0],
+            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "token_log_prob": found.step_log_probs[:, 0, :longest],
+        }
+
+    functions = {"serving_default": serving_default, "n_best": n_best, "serving_xla": serving_xla}
+    if request_batching is not None:
+        functions = {
+            name: _answering_together(function, request_batching)
+            for name, function in functions.items()
+        }
+    return {**functions, "align": align, "complete": complete}
+
+
+def _answering_together(function, options):
+    batched = batching.batch_requests(function, **options)
+
+    def together(text):
+        return batched(text)
+
+    return together
+
+
+def _same_rows(text, prefix):
+    message = "`text` and `prefix` must have the same number of rows."
+    return tf.debugging.assert_equal(tf.shape(text), tf.shape(prefix), message)
 
 
 def _padded_to_powers_of_two(source):
@@ -424,7 +500,7 @@ def _model_card(path, model, options, card, metrics, examples, answers):
         "vocabulary": f"{model.source_tokenizer.vocabulary_size():,} source, "
         f"{model.target_tokenizer.vocabulary_size():,} target",
         "search": f"beam size {options['beam_size']}, "
-        f"length penalty {options['length_penalty']}, "
+        f"length penalty {options['length_penalty']}, {_listed(options['search_options'])}"
         f"at most {options['max_length']} tokens with the end",
         "source": f"cut after {options['max_source_length']} tokens; "
         "an empty text is answered with an empty text",
@@ -453,7 +529,16 @@ In Python with `kzoo.load`, or without kzoo:
     model.signatures["serving_default"](text=tf.constant(["text"]))
 
 Signatures, each with the input `text` string [N]: `serving_default` (text, score), `n_best` (text,
-score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment)."""
+score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment), `serving_xla`
+(as serving_default, compiled by XLA) and, with a second input `prefix` string [N] that answers
+begin with, `complete` (text, score, target_tokens, token_log_prob)."""
+
+
+def _listed(search_options):
+    return "".join(
+        f"{name} {value}, " if np.ndim(value) == 0 else f"{name} given, "
+        for name, value in search_options.items()
+    )
 
 
 def _score_rows(metrics):

@@ -202,13 +202,13 @@ def beam_search(
         if beam_size > 1:
             rows = tf.reshape(beams.parents + tf.range(sentences)[:, None] * beam_size, [-1])
             state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
-            ids, parents, coverage = tf.nest.map_structure(
+            ids, parents, step_log_probs, coverage = tf.nest.map_structure(
                 lambda tensor: tf.gather(tensor, beams.parents, batch_dims=1),
-                (ids, parents, coverage),
+                (ids, parents, step_log_probs, coverage),
             )
         ids = written(ids, beams.ids, position)
         parents = written(parents, beams.parents, position)
-        step_log_probs = step_log_probs.write(position, beams.step_log_probs)
+        step_log_probs = written(step_log_probs, beams.step_log_probs, position)
         return position + 1, beams, ids, parents, step_log_probs, weights, coverage, state
 
     def same_shapes(*before):
@@ -250,35 +250,27 @@ def beam_search(
     weights = tf.TensorArray(tf.float32, max_length, element_shape=row_weights.shape)
     weights = weights.write(position, row_weights)
     ids = written(history, beams.ids, position)
-    step_log_probs = tf.TensorArray(tf.float32, max_length, element_shape=[None, beam_size])
-    step_log_probs = step_log_probs.write(position, beams.step_log_probs)
-    end, beams, ids, parents, step_log_probs, weights, _, _ = tf.while_loop(
+    step_log_probs = written(tf.cast(history, tf.float32), beams.step_log_probs, position)
+    _, beams, ids, parents, step_log_probs, weights, _, _ = tf.while_loop(
         undecided,
         same_shapes,
         (position + 1, beams, ids, history, step_log_probs, weights, coverage, state),
     )
 
-    own = tf.repeat(tf.range(beam_size)[None, :], sentences, axis=0)  # (B, K), the place of each
     if groups > 1:  # each group is in order, all of them are not
         _, order = tf.math.top_k(beams.scores, beam_size)
-        own = order
-        beams, ids, parents = tf.nest.map_structure(
-            lambda tensor: tf.gather(tensor, order, batch_dims=1), (beams, ids, parents)
+        beams, ids, parents, step_log_probs = tf.nest.map_structure(
+            lambda tensor: tf.gather(tensor, order, batch_dims=1),
+            (beams, ids, parents, step_log_probs),
         )
     if best_only:
-        beams, ids, parents, own = tf.nest.map_structure(
-            lambda tensor: tensor[:, :1], (beams, ids, parents, own)
+        beams, ids, parents, step_log_probs = tf.nest.map_structure(
+            lambda tensor: tensor[:, :1], (beams, ids, parents, step_log_probs)
         )
     possible = beams.scores > -math.inf
     lengths = tf.where(possible, beams.lengths, 0)
     used = possible[:, :, None] & (slots <= lengths[:, :, None])  # (B, K, L), the end included
     weights = _by_ancestry(weights.stack(), parents, beam_size)  # 0 where the loop did not come
-    # A token's beam is the parent of the token after it, or at the end the hypothesis's own.
-    places = tf.concat([parents[:, :, 1:], own[:, :, None]], axis=2)
-    places = tf.where(slots + 1 < end, places, own[:, :, None])
-    places = tf.transpose(places, [2, 0, 1])  # (L, B, K)
-    step_log_probs = tf.gather(step_log_probs.stack(), places, batch_dims=2)
-    step_log_probs = tf.transpose(step_log_probs, [1, 2, 0])
     return SearchResult(
         ids=tf.where(used, ids, 0),
         scores=beams.scores,

@@ -4,12 +4,27 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import keras
 import tensorflow as tf
 
 from kzoo import batching, sampling, search
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID
+
+# Adam's step does not depend on it, and the norm that gradients are clipped by hardly does.
+LENGTH_LOSS_WEIGHT = 0.01
+
+
+class SearchStart(NamedTuple):
+    """What a search over one batch of sources starts from."""
+
+    step: Callable  # see `steps`
+    state: Any  # nested structure of tensors, B rows
+    source_mask: tf.Tensor  # (B, S') bool, the real steps among those the weights are about
+    expected_length: tf.Tensor | None  # (B,) float, from the model's length head
 
 
 class Generator(keras.Model):
@@ -26,8 +41,7 @@ class Generator(keras.Model):
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
 
         Returns:
-            step: function, see `steps`. state: what it starts from, B rows. source_mask: (B, S')
-            bool, the real steps among those its weights are about.
+            `SearchStart`.
         """
         raise NotImplementedError
 
@@ -60,8 +74,9 @@ class Generator(keras.Model):
             min_length: int, fewest tokens before the end token.
             length_penalty: float, exponent of the GNMT length penalty.
             coverage_penalty: float, of GNMT, for source steps that no token looked at.
-            expected_length: (B,) float, tokens without the end, or None; see `LengthHead`.
-            length_deviation_penalty: float, per token of deviation from `expected_length`.
+            expected_length: (B,) float, tokens without the end, or None for what the model's
+                `length_head` expects.
+            length_deviation_penalty: float, per token of deviation from the expected length.
             no_repeat_ngram: int, n: no n-gram occurs twice in an output; 0 for no such rule.
             repetition_penalty: float, above 1 against tokens that occurred already.
             prefix: (B, P) int, padded with 0 or ragged, or (P,): the ids an output begins with.
@@ -77,21 +92,32 @@ class Generator(keras.Model):
 
         Returns:
             `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
-            weights (B, K, L, S).
+            weights (B, K, L, S), step_log_probs (B, K, L).
+
+        Raises:
+            ValueError: there is a `length_deviation_penalty`, but no length to deviate from; or
+                what `search.beam_search` refuses.
         """
         may_grow = not (static_shapes or tf.executing_eagerly())
-        step, state, source_mask = self.search_step(source, None if may_grow else max_length)
+        start = self.search_step(source, None if may_grow else max_length)
+        if length_deviation_penalty and expected_length is None:
+            expected_length = start.expected_length
+            if expected_length is None:
+                raise ValueError(
+                    "`length_deviation_penalty` needs an `expected_length` or a model with a "
+                    f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
+                )
         return search.beam_search(
-            step,
-            state,
-            self._start_ids(source_mask),
+            start.step,
+            start.state,
+            self._start_ids(start.source_mask),
             end_id=END_ID,
             beam_size=beam_size,
             max_length=max_length,
             min_length=min_length,
             length_penalty=length_penalty,
             coverage_penalty=coverage_penalty,
-            source_mask=source_mask,
+            source_mask=start.source_mask,
             expected_length=expected_length,
             length_deviation_penalty=length_deviation_penalty,
             no_repeat_ngram=no_repeat_ngram,
@@ -137,11 +163,11 @@ class Generator(keras.Model):
         Returns:
             `search.SearchResult` of K samples in the order drawn.
         """
-        step, state, source_mask = self.search_step(source, max_length)
+        start = self.search_step(source, max_length)
         return sampling.sample(
-            step,
-            state,
-            self._start_ids(source_mask),
+            start.step,
+            start.state,
+            self._start_ids(start.source_mask),
             end_id=END_ID,
             max_length=max_length,
             num_samples=num_samples,
@@ -214,14 +240,17 @@ class Seq2Seq(Generator):
         head: VocabularyHead.
         source_tokenizer: strings -> source ids, or None. `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
+        length_head: LengthHead or None. `fit` trains it on the lengths of the labels, beside the
+            model: the memory learns nothing from it. `generate` takes the length it expects.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that
             begin with the start id; each dense or ragged.
 
     Returns:
-        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D). `compute_loss` reads
-        "hidden"; in a graph, logits that nobody reads cost nothing.
+        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D), with a `length_head`
+        also "length" (B,). `compute_loss` reads "hidden" and "length"; in a graph, logits that
+        nobody reads cost nothing.
 
     Example:
 
@@ -246,6 +275,7 @@ class Seq2Seq(Generator):
         head,
         source_tokenizer=None,
         target_tokenizer=None,
+        length_head=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -254,6 +284,7 @@ class Seq2Seq(Generator):
         self.head = head
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
+        self.length_head = length_head
         self.token_loss = keras.metrics.Mean(name="loss")
 
     def build(self, inputs_shape):
@@ -265,7 +296,13 @@ class Seq2Seq(Generator):
         hidden, weights = self.decoder(
             inputs["target"], memory, memory_mask=memory_mask, training=training
         )
-        return {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+        outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+        if self.length_head is not None:
+            outputs["length"] = self._expected_length(memory, memory_mask)
+        return outputs
+
+    def _expected_length(self, memory, memory_mask):
+        return self.length_head(tf.stop_gradient(memory), memory_mask=memory_mask)
 
     def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
@@ -308,6 +345,14 @@ class Seq2Seq(Generator):
             tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
         )
         self.token_loss.update_state(loss, tf.reduce_sum(count))
+        if self.length_head is not None:
+            expected = tf.cast(y_pred["length"], tf.float32)
+            length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
+            # Poisson negative log-likelihood, as of LengthHead, per token.
+            losses = expected * tf.reduce_max(count, 1) - length * tf.math.log(expected)
+            loss += LENGTH_LOSS_WEIGHT * tf.math.divide_no_nan(
+                tf.reduce_sum(losses), tf.reduce_sum(count)
+            )
         if self.losses:
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
@@ -346,10 +391,22 @@ class Seq2Seq(Generator):
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return self.head(hidden), weights, state
 
-        return step, self.decoder.initial_state(prepared, max_length), memory_mask
+        return SearchStart(
+            step,
+            self.decoder.initial_state(prepared, max_length),
+            memory_mask,
+            None if self.length_head is None else self._expected_length(memory, memory_mask),
+        )
 
     def get_config(self):
-        parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")
+        parts = (
+            "encoder",
+            "decoder",
+            "head",
+            "source_tokenizer",
+            "target_tokenizer",
+            "length_head",
+        )
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
         return {**super().get_config(), **config}
 

@@ -15,7 +15,6 @@ import binascii
 import logging
 import socket
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -35,7 +34,7 @@ from mlserver.settings import ModelParameters, ModelSettings, Settings
 from mlserver.types import InferenceResponse, MetadataTensor, Parameters, ResponseOutput
 from prometheus_client import Counter, Gauge
 
-from kzoo import warmup
+from kzoo import batching, warmup
 
 STATUS_CODE_MAPPING |= {
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -147,7 +146,7 @@ class SavedModels(ModelRepository):
 
 
 class SavedModelRuntime(MLModel):
-    """A SavedModel whose signatures take one `string` [N], as MLServer runs it.
+    """A SavedModel whose signatures take `string` [N], mostly one, as MLServer runs it.
 
     The request's parameter "signature" picks the signature; "content_type": "base64" of the input
     says that its elements are base64. Texts are also taken as they are, str or bytes.
@@ -164,7 +163,10 @@ class SavedModelRuntime(MLModel):
         loop = asyncio.get_running_loop()
         path = Path(self.settings.parameters.uri)
         self._signatures = await loop.run_in_executor(self._threads, self._load, path, options)
-        self.inputs = [MetadataTensor(name=self._argument, datatype="BYTES", shape=[-1])]
+        _, arguments, _ = self._signatures["serving_default"]
+        self.inputs = [
+            MetadataTensor(name=name, datatype="BYTES", shape=[-1]) for name in arguments
+        ]
         self.outputs = [
             MetadataTensor(name=name, datatype=_DATATYPES[spec.dtype], shape=[-1])
             for name, spec in self._model.signatures["serving_default"].structured_outputs.items()
@@ -173,17 +175,17 @@ class SavedModelRuntime(MLModel):
 
     def _load(self, path, options):
         self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
-        arguments = dict(warmup.text_signatures(path))
-        if "serving_default" not in arguments:
+        signatures = dict(warmup.string_signatures(path))
+        if len(signatures.get("serving_default", [])) != 1:
             raise ValueError(f"{str(path)!r} has no signature serving_default of one string [N].")
-        self._argument = arguments["serving_default"]
         functions = {}
-        for name, argument in arguments.items():
+        for name, arguments in signatures.items():
             alone = self._model.signatures[name]
-            functions[name] = alone, argument, _batched(alone, argument, options)
-        for name, texts in warmup.read(path):
+            functions[name] = alone, arguments, _batched(alone, arguments, options)
+        for name, inputs in warmup.read(path):
             if name in functions:
-                self._run(functions[name], texts[: self._max_rows])
+                rows = {argument: rows[: self._max_rows] for argument, rows in inputs.items()}
+                self._run(functions[name], rows)
         return functions
 
     async def unload(self):
@@ -221,32 +223,42 @@ class SavedModelRuntime(MLModel):
             outputs=[_encoded(output, outputs[output]) for output in wanted],
         )
 
-    def _run(self, functions, rows):
+    def _run(self, functions, inputs):
         """Outputs by name, arrays, computed in one of the threads."""
-        alone, argument, batched = functions
-        rows = tf.constant(rows, tf.string)
+        alone, _, batched = functions
+        inputs = {argument: tf.constant(rows, tf.string) for argument, rows in inputs.items()}
         if batched is not None:
             try:
-                outputs = batched(rows)
+                outputs = batched(*inputs.values())
                 return {name: tensor.numpy() for name, tensor in outputs.items()}
             except tf.errors.InvalidArgumentError:
                 pass  # of a neighbour in the batch, perhaps
         with self._turns:
-            return {name: tensor.numpy() for name, tensor in alone(**{argument: rows}).items()}
+            return {name: tensor.numpy() for name, tensor in alone(**inputs).items()}
 
     def _checked(self, payload):
-        """The name of the signature and the rows, a list of bytes; raises status 400."""
+        """The name of the signature and the rows of each input; raises status 400."""
         parameters = payload.parameters.model_extra if payload.parameters else {}
         signature = parameters.get("signature", "serving_default")
         if signature not in self._signatures:
             raise MLServerError(
                 f"`signature` must be one of {sorted(self._signatures)}, got {signature!r}."
             )
-        argument = self._signatures[signature][1]
+        arguments = self._signatures[signature][1]
         names = [tensor.name for tensor in payload.inputs]
-        if names != [argument]:
-            raise MLServerError(f"`inputs` must be one tensor named {argument!r}, got {names}.")
-        (tensor,) = payload.inputs
+        if sorted(names) != sorted(arguments):
+            wanted = " and ".join(repr(argument) for argument in arguments)
+            kind = "one tensor" if len(arguments) == 1 else "tensors"
+            raise MLServerError(f"`inputs` must be {kind} named {wanted}, got {names}.")
+        rows = {tensor.name: self._rows(tensor) for tensor in payload.inputs}
+        counts = {argument: len(of_one) for argument, of_one in rows.items()}
+        if len(set(counts.values())) > 1:
+            raise MLServerError(f"`inputs` must have the same number of rows, got {counts}.")
+        return signature, rows
+
+    def _rows(self, tensor):
+        """The elements of a tensor [N], a list of bytes; raises status 400."""
+        argument = tensor.name
         datatype = getattr(tensor.datatype, "value", tensor.datatype)  # an Enum over HTTP
         if datatype != "BYTES":
             raise MLServerError(f"`datatype` of {argument!r} must be BYTES, got {datatype!r}.")
@@ -262,7 +274,7 @@ class SavedModelRuntime(MLModel):
                 f"got {tensor.shape}."
             )
         content_type = (tensor.parameters and tensor.parameters.content_type) or "str"
-        return signature, [_decoded(argument, row, content_type) for row in rows]
+        return [_decoded(argument, row, content_type) for row in rows]
 
     def _count(self, change):
         self.in_flight += change
@@ -325,35 +337,20 @@ def _without_traceback(record):
     return True
 
 
-def _batched(function, argument, options):
+def _batched(function, arguments, options):
     """A signature that answers requests together, or None if it cannot or shall not.
 
     Rows are put together, so that what else is in the batch must not show in the outputs' shapes.
     """
     outputs = function.structured_outputs
     is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
-    if options["max_batch_size"] == 1 or not is_fixed:
+    if options["max_batch_size"] == 1 or len(arguments) > 1 or not is_fixed:
         return None
-
-    queue = f"queue_{uuid.uuid4().hex}"  # functions of one name would share a queue and its options
-
-    @tf.nondifferentiable_batch_function(
-        num_batch_threads=options["batch_threads"],
-        max_batch_size=options["max_batch_size"],
-        batch_timeout_micros=int(1000 * options["max_delay_ms"]),
-        max_enqueued_batches=options["max_queue"],
-        autograph=False,
+    (argument,) = arguments
+    names = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
+    return batching.batch_requests(
+        lambda rows: function(**{argument: rows}), **{name: options[name] for name in names}
     )
-    def batch(rows):
-        answers = function(**{argument: rows})
-        return [answers[name] for name in outputs]
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-    def batched(rows):
-        with tf.name_scope(queue):
-            return dict(zip(outputs, batch(rows), strict=True))
-
-    return batched
 
 
 def _flat(data):

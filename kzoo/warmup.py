@@ -24,7 +24,8 @@ MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 record
 def write(path, examples=(), batch_sizes=(1, 8)):
     """Writes warm-up requests for all signatures of a SavedModel into its folder.
 
-    For each signature whose only input is `string` [N] there is a request of each batch size.
+    For each signature whose inputs are all `string` [N] there is a request of each batch size; the
+    inputs that `serving_default` does not have are empty strings.
 
     Args:
         path: str or path of the SavedModel.
@@ -44,41 +45,46 @@ def write(path, examples=(), batch_sizes=(1, 8)):
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for signature, argument in text_signatures(path):
+        for signature, (first, *others) in string_signatures(path):
             for size in batch_sizes:
-                batch = [texts[row % len(texts)] for row in range(size)]
-                writer.write(_prediction_log(signature, argument, batch))
+                rows = {first: [texts[row % len(texts)] for row in range(size)]}
+                rows |= {argument: [""] * size for argument in others}
+                writer.write(_prediction_log(signature, rows))
     return file
 
 
-def text_signatures(path):
-    """The signatures of a SavedModel whose only input is `string` [N].
+def string_signatures(path):
+    """The signatures of a SavedModel whose inputs are all `string` [N].
 
     Args:
         path: str or path of the SavedModel.
 
     Returns:
-        list of (name of the signature, name of its input), sorted, "serving_default" first.
+        list of (name of the signature, names of its inputs), "serving_default" and its input first.
     """
     model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
+    signatures = model.meta_graphs[0].signature_def
+    main = [*signatures["serving_default"].inputs] if "serving_default" in signatures else []
     found = []
-    for name, signature in model.meta_graphs[0].signature_def.items():
-        if len(signature.inputs) == 1:
-            ((argument, info),) = signature.inputs.items()
-            if info.dtype == tf.string.as_datatype_enum and len(info.tensor_shape.dim) == 1:
-                found.append((name, argument))
+    for name, signature in signatures.items():
+        if signature.inputs and all(
+            info.dtype == tf.string.as_datatype_enum and len(info.tensor_shape.dim) == 1
+            for info in signature.inputs.values()
+        ):
+            arguments = sorted(
+                signature.inputs, key=lambda argument: (argument not in main, argument)
+            )
+            found.append((name, arguments))
     return sorted(found, key=lambda pair: (pair[0] != "serving_default", pair))
 
 
-def _prediction_log(signature, argument, texts):
-    model_spec = protos.field(
-        3, signature.encode()
-    )  # signature_name; the server knows the model's name
-    tensor = tf.make_tensor_proto([tf.compat.as_bytes(text) for text in texts])
-    entry = protos.field(1, argument.encode()) + protos.field(
-        2, tensor.SerializeToString()
-    )  # of a map
-    request = protos.field(1, model_spec) + protos.field(2, entry)
+def _prediction_log(signature, rows):
+    # signature_name; the server knows the model's name
+    request = protos.field(1, protos.field(3, signature.encode()))
+    for argument, texts in rows.items():
+        tensor = tf.make_tensor_proto([tf.compat.as_bytes(text) for text in texts])
+        entry = protos.field(1, argument.encode()) + protos.field(2, tensor.SerializeToString())
+        request += protos.field(2, entry)  # of a map
     return protos.field(6, protos.field(1, request))  # PredictionLog.predict_log.request
 
 
@@ -89,7 +95,7 @@ def read(path):
         path: str or path of the SavedModel.
 
     Returns:
-        list of (name of the signature, list of bytes); empty if there are none.
+        list of (name of the signature, dict of lists of bytes by input); empty if there are none.
     """
     file = Path(path) / "assets.extra" / "tf_serving_warmup_requests"
     if not file.exists():
@@ -98,9 +104,16 @@ def read(path):
 
 
 def _request(prediction_log):
-    request = _parsed(_parsed(_parsed(prediction_log)[6])[1])
-    tensor = tensor_pb2.TensorProto.FromString(_parsed(request[2])[2])
-    return _parsed(request[1])[3].decode(), tf.make_ndarray(tensor).tolist()
+    request = _parsed(_parsed(prediction_log)[6])[1]
+    signature, rows = "", {}
+    for number, field in protos.fields(request):
+        message = _parsed(protos.content(field))
+        if number == 1:
+            signature = message[3].decode()
+        else:  # 2, an entry of the map of inputs
+            tensor = tensor_pb2.TensorProto.FromString(message[2])
+            rows[message[1].decode()] = tf.make_ndarray(tensor).tolist()
+    return signature, rows
 
 
 def _parsed(message):

@@ -1,5 +1,6 @@
 """Batches: every example once, within the budget, with little padding."""
 
+import concurrent.futures
 import re
 
 import numpy as np
@@ -168,3 +169,31 @@ def test_sides_with_different_numbers_of_rows_are_refused():
     message = "`source` and `target` must have as many rows, got 2 and 1."
     with pytest.raises(ValueError, match=re.escape(message)):
         batching.token_batches(corpus([[5], [7]], [[11]]), batch_tokens=31)
+
+
+def test_calls_at_the_same_time_are_answered_in_one_batch_and_long_ones_are_cut():
+    sizes = []
+
+    def upper(rows):
+        tf.py_function(lambda count: sizes.append(int(count)), [tf.size(rows)], [])
+        return {"text": tf.strings.upper(rows), "length": tf.strings.length(rows)}
+
+    answer = batching.batch_requests(upper, max_batch_size=4, max_delay_ms=500.0)
+    calls = [["a"], ["bb"], ["ccc", "d"], [f"x{i}" for i in range(9)], []]
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda rows: answer(tf.constant(rows, tf.string)), calls))
+    for rows, found in zip(calls, answers, strict=True):
+        assert [text.decode() for text in found["text"].numpy()] == [row.upper() for row in rows]
+        assert found["length"].numpy().tolist() == [len(row) for row in rows]
+    assert sum(sizes) == 13 and max(sizes) == 4
+
+
+@pytest.mark.parametrize("name", ["max_batch_size", "batch_threads", "max_queue"])
+def test_request_batching_refuses_sizes_below_one(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {name}=0"):
+        batching.batch_requests(lambda rows: {}, **{name: 0})
+
+
+def test_request_batching_refuses_a_negative_delay():
+    with pytest.raises(ValueError, match=r"`max_delay_ms` must not be negative, got .*=-1"):
+        batching.batch_requests(lambda rows: {}, max_delay_ms=-1)

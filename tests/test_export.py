@@ -1,3 +1,4 @@
+import concurrent.futures
 import io
 import json
 import os
@@ -41,6 +42,12 @@ SIGNATURES = {
         "source_tokens": tf.string,
         "target_tokens": tf.string,
         "alignment": tf.float32,
+    },
+    "complete": {
+        "text": tf.string,
+        "score": tf.float32,
+        "target_tokens": tf.string,
+        "token_log_prob": tf.float32,
     },
 }
 
@@ -118,9 +125,11 @@ def test_signatures_have_exactly_the_promised_names(paths, name):
     signatures.pop("__saved_model_init_op")
     assert signatures.keys() == SIGNATURES.keys()
     for signature, outputs in SIGNATURES.items():
-        (argument, info), *others = signatures[signature].inputs.items()
-        assert (argument, tf.as_dtype(info.dtype), others) == ("text", tf.string, [])
-        assert tf.TensorShape(info.tensor_shape).as_list() == [None]
+        inputs = signatures[signature].inputs
+        assert set(inputs) == ({"text", "prefix"} if signature == "complete" else {"text"})
+        for info in inputs.values():
+            assert tf.as_dtype(info.dtype) == tf.string
+            assert tf.TensorShape(info.tensor_shape).as_list() == [None]
         found = {k: tf.as_dtype(v.dtype) for k, v in signatures[signature].outputs.items()}
         assert found == outputs
 
@@ -302,8 +311,10 @@ def test_any_text_or_bytes_get_an_answer(served, texts):
 
 @each_family
 def test_a_batch_without_texts_gets_no_answers(served, name):
-    for signature in SIGNATURES:
-        outputs = served[name]._model.signatures[signature](text=tf.constant([], tf.string))
+    none = tf.constant([], tf.string)
+    for signature in served[name]._model.signatures.values():
+        _, arguments = signature.structured_input_signature
+        outputs = signature(**dict.fromkeys(arguments, none))
         assert all(tensor.shape[0] == 0 for tensor in outputs.values())
     assert served[name]([]) == []
 
@@ -339,6 +350,77 @@ def test_alignment_is_as_long_as_the_longest_of_the_batch(served):
 
 
 # Writing.
+
+
+# A prefix.
+
+
+@each_family
+def test_an_answer_begins_with_the_prefix_and_says_how_sure_each_token_is(models, served, name):
+    tokenizer = models[name].target_tokenizer
+    for prefix in ["", "men in", "😀"]:
+        found = served[name].complete(TEXTS[1], prefix)
+        ids = tokenizer.tokenize([prefix])[0].numpy()
+        assert found.target_tokens[: len(ids)] == [
+            token.decode() for token in tokenizer.tokens(ids[None])[0].numpy()
+        ]
+        assert len(found.token_log_probs) == len(found.target_tokens) <= LONGEST
+        length = len(found.target_tokens) - (found.target_tokens[-1] == "</s>")
+        score = found.token_log_probs.sum() / ((5 + length) / 6) ** 0.6
+        np.testing.assert_allclose(found.score, score, rtol=1e-4)
+    assert served[name].complete(TEXTS[1], "").text == served[name](TEXTS[1])
+
+
+def test_each_row_has_a_prefix_of_its_own(served):
+    run = served["rnn"]._model.signatures["complete"]
+    texts, prefixes = [TEXTS[0], "", TEXTS[2]], ["a b", "a", ""]
+    outputs = run(text=tf.constant(texts), prefix=tf.constant(prefixes))
+    alone = [served["rnn"].complete(*pair) for pair in zip(texts, prefixes, strict=True)]
+    assert [t.decode() for t in outputs["text"].numpy()] == [one.text for one in alone]
+    np.testing.assert_allclose(outputs["score"], [one.score for one in alone], rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the same number of rows"):
+        run(text=tf.constant(texts), prefix=tf.constant(["a"]))
+    none = tf.constant([], tf.string)
+    assert run(text=none, prefix=none)["text"].shape == [0]
+
+
+# More options of the search, and requests in one batch.
+
+
+def test_an_export_with_options_of_the_search_keeps_them_in_every_signature(models, tmp_path):
+    vocabulary_size = models["rnn"].target_tokenizer.vocabulary_size()
+    allowed = np.arange(vocabulary_size) % 3 != 1
+    search = {"no_repeat_ngram": 2, "repetition_penalty": 1.3, "min_length": 4, "allowed": allowed}
+    path = export.save(models["rnn"], tmp_path / "1", search_options=search, **OPTIONS)
+    generate = models["rnn"].text_generator(**OPTIONS, **search)
+    loaded, expected = export.load(path), generate(TEXTS)
+    assert loaded(TEXTS) == [pairs[0][0] for pairs in loaded.n_best(TEXTS)] == expected
+    assert expected != models["rnn"].text_generator(**OPTIONS)(TEXTS)
+    outputs = loaded._model.signatures["serving_xla"](text=tf.constant(TEXTS))
+    assert [answer.decode() for answer in outputs["text"].numpy()] == expected
+    assert "no_repeat_ngram 2" in (path / "model_card.md").read_text(encoding="utf-8")
+
+
+def test_a_model_that_forms_batches_answers_each_caller_with_its_own(models, served, tmp_path):
+    path = export.save(
+        models["rnn"], tmp_path / "1",
+        request_batching={"max_batch_size": 5, "max_delay_ms": 100.0}, **OPTIONS,
+    )  # fmt: skip
+    loaded, texts = tf.saved_model.load(str(path)), [*TEXTS, ""]
+    expected = served["rnn"](texts)
+
+    def ask(row):
+        count = 1 + row % 7  # also more than a batch
+        rows = [(row + i) % len(texts) for i in range(count)]
+        answers = loaded.signatures["serving_default"](text=tf.constant([texts[i] for i in rows]))
+        return [answer.decode() for answer in answers["text"].numpy()] == [
+            expected[i] for i in rows
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(13) as pool:
+        assert all(pool.map(ask, range(26)))
+    ((answers, session_answers),) = python(LOADERS, json.dumps(texts), path)
+    assert answers["text"] == session_answers["text"] == expected
 
 
 def test_an_interrupted_save_leaves_nothing(models, tmp_path):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kzoo.layers.attention import BahdanauAttention
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.optimizers import InverseSquareRoot
@@ -462,3 +463,49 @@ def test_no_texts_have_no_answers(text_model):
 def test_a_text_generator_answers_one_text_with_one_text(text_model):
     generate = text_model.text_generator(beam_size=1, max_length=7)
     assert generate(TEXTS[0]) == generate(TEXTS[0].encode()) == generate(TEXTS[:1])[0]
+
+
+# Expected lengths.
+
+
+def with_length_head(make):
+    model = make()
+    model.length_head = LengthHead()
+    return model
+
+
+@either_model
+def test_fit_trains_the_length_head_and_leaves_the_model_as_it_would_be_without(make, tmp_path):
+    models = [make(), with_length_head(make)]
+    for model in models:
+        keras.utils.set_random_seed(3)
+        built(model).compile(keras.optimizers.Adam(0.01))
+    models[1].length_head.set_weights([np.zeros(models[1].length_head.kernel.shape), np.array(2.0)])
+    models[0].set_weights(models[1].get_weights()[:-2])
+    losses = [model.fit(INPUTS, LABELS, epochs=40, verbose=0).history["loss"] for model in models]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    for alone, beside in zip(models[0].weights, models[1].weights, strict=False):
+        np.testing.assert_allclose(alone, beside, rtol=1e-3, atol=1e-4)
+    expected = models[1].search_step(SOURCE, 9).expected_length
+    before = np.exp(2.0) * (SOURCE != 0).sum(1)
+    lengths = np.array(TOKENS) - (LABELS == END_ID).sum(1)
+    assert np.abs(expected - lengths).sum() < 0.9 * np.abs(before - lengths).sum()
+
+    models[1].save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.search_step(SOURCE, 9).expected_length, expected, rtol=1e-5)
+    np.testing.assert_allclose(models[1](INPUTS)["length"], expected, rtol=1e-5)
+
+
+def test_a_search_takes_the_length_that_the_models_head_expects():
+    model = built(with_length_head(make_rnn))
+    options = {"beam_size": K, "max_length": 9, "length_deviation_penalty": 9.0}
+    for ratio in (0.5, 1.5):
+        model.length_head.set_weights([np.zeros(model.length_head.kernel.shape), np.log(ratio)])
+        expected = ratio * (SOURCE != 0).sum(1)
+        found = model.generate(SOURCE, **options)
+        given = model.generate(SOURCE, expected_length=expected, **options)
+        np.testing.assert_array_equal(found.ids, given.ids)
+        assert np.abs(found.lengths[:, 0] - expected).max() <= 1
+    with pytest.raises(ValueError, match="`length_deviation_penalty` needs an `expected_length`"):
+        make_rnn().generate(SOURCE, **options)

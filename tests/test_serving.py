@@ -143,6 +143,25 @@ def test_every_signature_answers_as_load_does(runtime, served):
     np.testing.assert_allclose(outputs["alignment"].data, expected.weights.ravel(), 1e-4, 1e-6)
 
 
+def test_a_signature_of_two_inputs_is_answered_and_wants_both(runtime, served):
+    body = request(signature="complete")
+    prefixes = {"name": "prefix", "shape": [3], "datatype": "BYTES", "data": ["a", "", "b"]}
+    body["inputs"].insert(0, prefixes)
+    outputs = runtime(predict(body))
+    expected = [served["rnn"].complete(*pair) for pair in zip(TEXTS, ["a", "", "b"], strict=True)]
+    assert texts_of({"text": outputs["text"].data}) == [answer.text for answer in expected]
+
+    prefixes |= {"shape": [2], "data": ["a", ""]}
+    for message, spoilt in {
+        "`inputs` must be tensors named 'text' and 'prefix', got ['text']": request(
+            signature="complete"
+        ),
+        "`inputs` must have the same number of rows, got {'prefix': 2, 'text': 3}": body,
+    }.items():
+        with pytest.raises(MLServerError, match=re.escape(message)):
+            runtime(predict(spoilt))
+
+
 def test_a_hypothesis_that_there_is_not_has_the_lowest_score_that_json_can_write(runtime):
     outputs = runtime(predict(request([""], signature="n_best")))
     assert outputs["score"].data.root == [0.0] + 2 * [float(np.finfo(np.float32).min)]
@@ -173,7 +192,7 @@ BAD = {
     "`shape` of 'text' must be [N] for N=3 elements, got [2]": request(shape=[2]),
     "must be [N] with N from 1 to 7, got [0]": request([]),
     "must be [N] with N from 1 to 7, got [8]": request(8 * ["a"]),
-    "`signature` must be one of ['align', 'n_best', 'serving_default', 'serving_xla'": request(
+    "`signature` must be one of ['align', 'complete', 'n_best', 'serving_default',": request(
         signature="other"
     ),
     "`outputs` must be among ['": {**request(), "outputs": [{"name": "other"}]},
