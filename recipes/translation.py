@@ -91,6 +91,10 @@ class Config:
     average: int = flag(5, "the last checkpoints whose average competes with the best one")
     beam_size: int = flag(5, "hypotheses that beam search keeps")
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    length_deviation_penalty: float = flag(
+        0.0,
+        "per token of deviation from the length that a head, trained beside, expects; 0: no head",
+    )
     max_length: int = flag(128, "most tokens of a source or target; longer pairs are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
@@ -101,7 +105,7 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("validation_pairs", "patience", "beam_size"):
             cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty"):
+        for name in ("minutes", "average", "length_penalty", "length_deviation_penalty"):
             cli.check(self, name, least=0)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
@@ -220,6 +224,8 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     options = {} if is_rnn else {"norm_first": config.norm_first}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     model = getattr(zoo, config.model)(source_tokenizer, target_tokenizer, **options)
+    if config.length_deviation_penalty:
+        model.length_head = kzoo.LengthHead(dtype="float32")
     keras.config.set_dtype_policy(policy)
     rate = config.learning_rate
     if rate is None:
@@ -361,6 +367,8 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         figures.update({label: score.value for label, score in scores.items()})
         return scores | {"sentences a second": round(len(answers) / seconds, 1)}
 
+    penalty = config.length_deviation_penalty
+    length_options = {"length_deviation_penalty": penalty} if penalty else None
     path = export.save(
         model,
         export.next_version(config.folder),
@@ -368,6 +376,7 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         length_penalty=config.length_penalty,
         max_length=config.max_length,
         max_source_length=config.max_length,
+        search_options=length_options,
         card={
             "name": f"Translation {config.source_language} to {config.target_language}",
             "data": f"{config.train or config.data}; training: {splits.train}",

@@ -46,6 +46,7 @@ def config(tmp_path, monkeypatch):
         validation_pairs=11,
         warmup_steps=20,
         beam_size=2,
+        length_deviation_penalty=0.1,
         max_length=16,
         output="out",  # relative, as people type it
     )
@@ -106,7 +107,7 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
     assert set(figures) <= set(saved)
     card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
-    assert "nrefs:1" in card
+    assert "nrefs:1" in card and "length_deviation_penalty 0.1" in card
     assert "python -m recipes.translation --data" in card
     assert isinstance(kzoo.load("out")("two red cats"), str)
 
