@@ -37,7 +37,7 @@ from kzoo.layers.transformer import (
     TransformerEncoderBlock,
 )
 from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
-from kzoo.optimizers import FusedAdam, InverseSquareRoot
+from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
@@ -53,6 +53,7 @@ __all__ = [
     "FixedContext",
     "FusedAdam",
     "InverseSquareRoot",
+    "LazyAdam",
     "LearnedPositions",
     "LengthHead",
     "LocalAttention",

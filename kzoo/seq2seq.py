@@ -271,10 +271,15 @@ class Seq2Seq(Generator):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
         Raises:
-            ValueError: if a `loss` is given.
+            ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
         """
         if loss is not None:
             raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
+        if jit_compile and self.head.num_sampled:
+            raise ValueError(
+                "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
+                f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
+            )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
@@ -290,7 +295,8 @@ class Seq2Seq(Generator):
             y: (B, T) int labels, dense or ragged.
             y_pred: what `call` returned.
             sample_weight: None, (B,) or (B, T), multiplies the loss and count of each token.
-            training: bool; smoothed labels in `fit`, plain cross-entropy in `evaluate`.
+            training: bool; smoothed labels and sampled classes in `fit`, if the head has them;
+                plain cross-entropy in `evaluate`.
 
         Returns:
             Scalar float32.

@@ -14,6 +14,7 @@ LAYERS = [
     "recurrent",
     "streaming",
     "transformer",
+    "candidates",
     "head",
     "length",
 ]
