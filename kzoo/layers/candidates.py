@@ -4,6 +4,7 @@ Axis letters: N labels of a batch, C candidates, V vocabulary.
 """
 
 import math
+import random
 from typing import NamedTuple
 
 import keras
@@ -37,9 +38,9 @@ def log_uniform_probability(ids, vocabulary_size):
 
 
 def draws_for(probability, num_sampled):
-    """The fewest draws with replacement that give so many distinct classes on average.
+    """The fewest draws, on average, that give so many distinct classes on average.
 
-        T = min { t : sum_v 1 - (1 - p(v))^t >= num_sampled }
+        T = min { t : sum_v 1 - exp(-t p(v)) >= num_sampled }
 
     Args:
         probability: (V,) float array, its sum 1.
@@ -48,10 +49,10 @@ def draws_for(probability, num_sampled):
     Returns:
         int, T.
     """
-    log_miss = np.log1p(-np.asarray(probability, np.float64))
+    probability = np.asarray(probability, np.float64)
 
     def distinct(draws):
-        return -np.expm1(draws * log_miss).sum()
+        return -np.expm1(-draws * probability).sum()
 
     low, high = 0, num_sampled
     while distinct(high) < num_sampled:
@@ -66,16 +67,17 @@ def draws_for(probability, num_sampled):
 class CandidateSampler(keras.layers.Layer):
     """Distinct classes drawn at random for one batch, with their expected counts.
 
-        Q(v) = 1 - (1 - p(v))^T        T draws with replacement; one drawn twice counts once
+        Q(v) = 1 - exp(-T p(v))        Poisson(T) draws from p; a class drawn twice counts once
         log_uniform:      p(v) = log((v + 2) / (v + 1)) / log(V + 1)
         uniform:          p(v) = 1 / V
         learned_unigram:  p(v) = (1 + count(v)) / (V + sum_u count(u)), counts of earlier labels
 
-    T is fixed before the draw, so Q is exact: sum over the candidates of f(v) / Q(v) has the
-    expectation sum_v f(v) for every f. It is chosen such that `num_sampled` distinct classes come
-    out on average; the learned unigram corrects it after each draw. (The samplers of TensorFlow
-    draw until there are `num_sampled`, which makes T random and Q approximate; their random state
-    and counts are lost when training is resumed. Here both are saved with the weights.)
+    A Poisson number of draws makes each class a candidate with probability Q(v), whichever others
+    are: the sum over the candidates of f(v) / Q(v) has the expectation sum_v f(v) for every f. T is
+    such that `num_sampled` distinct classes come out on average; the learned unigram corrects it
+    after each draw. (The samplers of TensorFlow draw until there are `num_sampled`, so that Q is
+    approximate, and when training is resumed their random state and counts are lost. Here both are
+    saved with the weights.)
 
     The log-uniform distribution is right for ids that are sorted by falling frequency, and is
     refused for others: once 10,000 labels have been seen, it must explain them better than
@@ -85,7 +87,7 @@ class CandidateSampler(keras.layers.Layer):
         vocabulary_size: int, V.
         num_sampled: int, distinct classes on average; V takes all of them, each with Q = 1.
         distribution: "log_uniform", "uniform" or "learned_unigram".
-        seed: int, or None for one of Keras's own.
+        seed: int, or None for one drawn by Python's `random`, as Keras does it.
 
     Call arguments:
         labels: (N,) int; 0 is padding and counts for nothing.
@@ -115,12 +117,15 @@ class CandidateSampler(keras.layers.Layer):
         self.num_sampled = num_sampled
         self.distribution = distribution
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, labels_shape):
         size = self.vocabulary_size
         if self.num_sampled == size:
             return
+        # A weight and no keras.random.SeedGenerator, whose state Keras does not save.
+        seed = random.randint(1, 10**9) if self.seed is None else self.seed
+        first = keras.initializers.Constant([seed, 0])
+        self.seed_and_calls = self._add_state("seed_and_calls", (2,), first, "int64")
         probability = np.full([size], 1 / size)
         if self.distribution == "log_uniform":
             with tf.init_scope():  # also when built while a graph is traced
@@ -144,12 +149,14 @@ class CandidateSampler(keras.layers.Layer):
         if self.num_sampled == size:
             ones = tf.ones([size])
             return Candidates(tf.range(size, dtype=tf.int64), ones, tf.gather(ones, labels))
-        if self.distribution == "learned_unigram":
-            draws = tf.cast(self.learned_draws.value, tf.int32)
-        else:
-            draws = self.draws
+        is_learned = self.distribution == "learned_unigram"
+        draws = tf.convert_to_tensor(self.learned_draws.value if is_learned else float(self.draws))
+        seed, calls = tf.unstack(self.seed_and_calls.value)
+        self.seed_and_calls.assign_add([0, 1])
+        count_seed, seed = ([seed, 2 * calls + i] for i in range(2))
+        count = tf.random.stateless_poisson((), count_seed, tf.cast(draws, tf.float64), tf.int32)
         # In float64: a float32 has too few values for the many rare classes.
-        u = keras.random.uniform((draws,), dtype="float64", seed=self.seed_generator)
+        u = tf.random.stateless_uniform((count,), seed, dtype=tf.float64)
         if self.distribution == "log_uniform":
             drawn = tf.exp(u * math.log(size + 1)) - 1
         elif self.distribution == "uniform":
@@ -161,7 +168,7 @@ class CandidateSampler(keras.layers.Layer):
         result = Candidates(ids, self._expected(ids, draws), self._expected(labels, draws))
         if self.distribution == "log_uniform":
             self._check_order(labels)
-        elif self.distribution == "learned_unigram":
+        elif is_learned:
             self._learn(labels, draws, tf.size(ids))
         return result
 
@@ -176,7 +183,7 @@ class CandidateSampler(keras.layers.Layer):
             counts = self.counts.value
             total = tf.reduce_sum(tf.cast(counts, tf.float64))
             probability = tf.cast(tf.gather(counts, ids), tf.float64) / total
-        expected = -tf.math.expm1(tf.cast(draws, tf.float64) * tf.math.log1p(-probability))
+        expected = -tf.math.expm1(-tf.cast(draws, tf.float64) * probability)
         return tf.cast(expected, tf.float32)
 
     def _check_order(self, labels):
@@ -202,8 +209,7 @@ class CandidateSampler(keras.layers.Layer):
     def _learn(self, labels, draws, distinct):
         real = tf.boolean_mask(labels, labels != 0)[:, None]
         self.counts.value.scatter_nd_add(real, tf.ones_like(real[:, 0], tf.int32))
-        ratio = self.num_sampled / tf.maximum(distinct, 1)
-        draws = tf.cast(tf.cast(draws, tf.float64) * ratio, tf.float32)
+        draws *= self.num_sampled / tf.cast(tf.maximum(distinct, 1), tf.float32)
         most = float(max(8 * self.vocabulary_size, self.draws))
         self.learned_draws.assign(tf.clip_by_value(draws, self.num_sampled, most))
 

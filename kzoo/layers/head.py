@@ -224,7 +224,7 @@ class VocabularyHead(keras.layers.Layer):
         num_sampled: int, classes sampled for a batch; 0 for the full softmax.
         sampler: "log_uniform" (ids sorted by falling frequency, checked), "uniform" or
             "learned_unigram" (counts the labels); see `candidates.CandidateSampler`.
-        seed: int of the sampler, or None for one of Keras's own.
+        seed: int of the sampler, or None for a random one.
 
     Call arguments:
         hidden: (..., D) float.
