@@ -36,6 +36,7 @@ from kzoo.layers.transformer import (
     TransformerEncoder,
     TransformerEncoderBlock,
 )
+from kzoo.lexicon import Lexicon
 from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
 from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 from kzoo.sampling import sample
@@ -56,6 +57,7 @@ __all__ = [
     "LazyAdam",
     "LearnedPositions",
     "LengthHead",
+    "Lexicon",
     "LocalAttention",
     "LocationAwareAttention",
     "LuongAttention",

@@ -23,6 +23,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 from kzoo import batching, warmup
 from kzoo.engines import in_float32, to_ctranslate2, to_tflite, written_at_once  # noqa: F401
 from kzoo.search import SearchResult
+from kzoo.seq2seq import looked_at
 from kzoo.text import END_ID
 
 _TEXT = tf.TensorSpec([None], tf.string, name="text")
@@ -37,6 +38,8 @@ def save(
     max_length=128,
     length_penalty=0.6,
     max_source_length=256,
+    replace_unknown=False,
+    lexicon=None,
     card=None,
     metrics=None,
     examples=(),
@@ -72,6 +75,9 @@ def save(
         max_length: int, L, most tokens of an output, the end token included.
         length_penalty: float, exponent of the GNMT length penalty.
         max_source_length: int, most tokens of a source, the end token not counted.
+        replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
+            looked at most; for words and characters.
+        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -98,6 +104,8 @@ def save(
         "max_length": max_length,
         "length_penalty": length_penalty,
         "max_source_length": max_source_length,
+        "replace_unknown": replace_unknown,
+        "lexicon": lexicon,
     }
     with written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
@@ -272,9 +280,20 @@ def _write_saved_model(model, folder, **options):
         archive.write_out(str(folder), verbose=False)  # traces the functions
 
 
-def _signatures(model, beam_size, max_length, length_penalty, max_source_length):
+def _signatures(
+    model, beam_size, max_length, length_penalty, max_source_length, replace_unknown, lexicon
+):
     """The functions to export, by name."""
     tokenizer = model.target_tokenizer
+
+    def allowed(source):
+        return None if lexicon is None else lexicon.allowed(source)
+
+    def answers(text, source, ids, weights):
+        """Target ids (N, L) of texts (N,) with weights (N, L, S) -> texts (N,)."""
+        if not replace_unknown:
+            return model.target_texts(ids)
+        return model.target_texts(ids, text, looked_at(weights, source))
 
     def search(text, best_only):
         """Texts (N,) -> source ids (N, S) with end, SearchResult."""
@@ -287,6 +306,7 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
             beam_size=beam_size,
             max_length=max_length,
             length_penalty=length_penalty,
+            allowed=allowed(source),
             best_only=best_only,
         )
         found = _silenced(found, source[:, 0] == END_ID)
@@ -297,20 +317,28 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         return search(text, best_only=True)
 
     def serving_default(text):
-        _, found = best(text)
-        return {"text": tokenizer.detokenize(found.ids[:, 0]), "score": found.scores[:, 0]}
+        source, found = best(text)
+        texts = answers(text, source, found.ids[:, 0], found.weights[:, 0])
+        return {"text": texts, "score": found.scores[:, 0]}
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def compiled(source, length):
-        """Source ids (N, S) -> ids (N, K, L), scores; L is the length of a vector, as XLA wants."""
+        """Source ids (N, S) -> ids (N, L), source steps (N, L), scores, longest output.
+
+        L is the length of a vector, as XLA wants.
+        """
         found = model.generate(
             source,
             beam_size=beam_size,
             max_length=tf.minimum(tf.size(length), max_length),
             length_penalty=length_penalty,
+            allowed=allowed(source),
             static_shapes=True,
         )
-        return found.ids[:, 0], found.scores[:, 0], tf.reduce_max(found.lengths)
+        steps = tf.zeros_like(found.ids[:, 0])
+        if replace_unknown:
+            steps = looked_at(found.weights[:, 0], source)
+        return found.ids[:, 0], steps, found.scores[:, 0], tf.reduce_max(found.lengths)
 
     def serving_xla(text):
         rows = tf.shape(text)[0]
@@ -318,22 +346,27 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         source = _padded_to_powers_of_two(model.source_ids(text, max_source_length))
         # Most outputs are not twice as long as their source. If one is, the search starts again.
         short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
-        ids, scores, longest = compiled(source, short)
-        ids, scores = tf.cond(
+        ids, steps, scores, longest = compiled(source, short)
+        missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
+        ids, steps, scores = tf.cond(
             (longest < tf.size(short)) | (tf.size(short) >= max_length),
-            lambda: (tf.pad(ids, [[0, 0], [0, max_length - tf.shape(ids)[1]]]), scores),
-            lambda: compiled(source, tf.zeros([max_length]))[:2],
+            lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
+            lambda: compiled(source, tf.zeros([max_length]))[:3],
         )
         is_empty = source[:rows, 0] == END_ID
         ids = tf.where(is_empty[:, None], 0, ids[:rows])
         scores = tf.where(is_empty, 0.0, scores[:rows])
-        return {"text": tokenizer.detokenize(ids), "score": scores}
+        from_text = (text[:rows], steps[:rows]) if replace_unknown else ()
+        return {"text": model.target_texts(ids, *from_text), "score": scores}
 
     def n_best(text):
-        _, found = search(text, best_only=False)
-        texts = tokenizer.detokenize(tf.reshape(found.ids, (-1, max_length)))
+        source, found = search(text, best_only=False)
+        ids, weights = (
+            tf.concat(tf.unstack(x, beam_size, 1), 0) for x in (found.ids, found.weights)
+        )
+        texts = answers(tf.tile(text, [beam_size]), tf.tile(source, [beam_size, 1]), ids, weights)
         return {
-            "text": tf.reshape(texts, (-1, beam_size)),
+            "text": tf.transpose(tf.reshape(texts, (beam_size, -1))),
             "score": found.scores,
             "log_prob": found.log_probs,
         }
@@ -344,7 +377,7 @@ def _signatures(model, beam_size, max_length, length_penalty, max_source_length)
         ends = tf.where(ids != 0, tf.range(1, max_length + 1), 0)
         longest = tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
         return {
-            "text": tokenizer.detokenize(ids),
+            "text": answers(text, source, ids, found.weights[:, 0]),
             "source_tokens": model.source_tokenizer.tokens(source),
             "target_tokens": tokenizer.tokens(ids[:, :longest]),
             "alignment": found.weights[:, 0, :longest],

@@ -153,7 +153,9 @@ def test_a_seed_says_what_is_drawn(distribution):
 @every_distribution
 def test_saved_with_a_model_it_goes_on_where_it_was(distribution, tmp_path):
     def model(seed):
-        sampler = make_sampler(distribution, size=101, num_sampled=7, seed=seed, counts=np.ones(101))
+        sampler = make_sampler(
+            distribution, size=101, num_sampled=7, seed=seed, counts=np.ones(101)
+        )
         built = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         built.sampler = sampler
         return built

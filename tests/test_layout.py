@@ -33,6 +33,7 @@ MODULES = [
     "search",
     "sampling",
     "seq2seq",
+    "lexicon",
     "ensemble",
     "zoo",
     "metrics",

@@ -172,7 +172,9 @@ def test_lazy_adam_takes_dense_gradients_as_adam_does():
 
 def test_lazy_adam_updates_the_rows_of_a_vector_as_those_of_a_matrix():
     variable = keras.Variable([1.0, 2.0, 3.0])
-    LazyAdam(0.1).apply([tf.IndexedSlices(tf.constant([0.3, 0.2]), tf.constant([2, 2]))], [variable])
+    LazyAdam(0.1).apply(
+        [tf.IndexedSlices(tf.constant([0.3, 0.2]), tf.constant([2, 2]))], [variable]
+    )
     np.testing.assert_allclose(variable, [1.0, 2.0, 2.9], atol=1e-5)
 
 

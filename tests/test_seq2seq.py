@@ -12,7 +12,7 @@ from kzoo.layers.attention import BahdanauAttention
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.optimizers import InverseSquareRoot
+from kzoo.optimizers import InverseSquareRoot, LazyAdam
 from kzoo.seq2seq import Seq2Seq
 from kzoo.text import END_ID, START_ID, CharacterTokenizer
 
@@ -206,6 +206,65 @@ def test_fit_takes_ragged_tensors_themselves():
     history = model.fit(inputs, labels, batch_size=B, verbose=0).history["loss"]
     assert_close(history[0], loss_of(model))
     assert_close(model.evaluate(inputs, labels, batch_size=2, verbose=0), loss_of(model))
+
+
+def make_sampled(sampler, is_tied=True):
+    """Batches of Zipf's labels, and a model that samples 5 of 101 classes."""
+    size = 101
+    embedding = TokenEmbedding(size, D)
+    tied = embedding if is_tied else None
+    head = VocabularyHead(size, D, tied, num_sampled=5, sampler=sampler, seed=3)
+    encoder = RecurrentEncoder(embedding, U, cell="gru")
+    decoder = AttentionDecoder(embedding, D, BahdanauAttention(5), cell="gru")
+    model = Seq2Seq(encoder, decoder, head)
+    model.compile(LazyAdam(InverseSquareRoot(0.01, 3), global_clipnorm=1.0))
+    ids = np.minimum(4 + np.random.default_rng(4).zipf(1.5, (6, B, T)), size - 1)
+    ids[:, 0, 2:] = 0
+    return model, tf.data.Dataset.from_tensor_slices(({"source": ids, "target": ids}, ids))
+
+
+@pytest.mark.parametrize("sampler", ["log_uniform", "uniform", "learned_unigram"])
+def test_sampled_training_stopped_and_resumed_has_the_weights_of_one_without_a_break(
+    sampler, tmp_path
+):
+    whole, data = make_sampled(sampler)
+    whole(next(iter(data))[0])
+    whole.save_weights(tmp_path / "first.weights.h5")
+    whole.fit(data, shuffle=False, verbose=0)
+
+    before, _ = make_sampled(sampler)
+    before(next(iter(data))[0])
+    before.load_weights(tmp_path / "first.weights.h5")
+    before.fit(data.take(2), shuffle=False, verbose=0)
+    before.save(tmp_path / "model.keras")
+    after = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(after.optimizer, LazyAdam)
+    after.fit(data.skip(2), shuffle=False, verbose=0)
+    for a, b in zip(whole.weights, after.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(whole.optimizer.variables, after.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_samples_classes_and_evaluate_is_about_all():
+    model, data = make_sampled("log_uniform", is_tied=False)
+    history = model.fit(data, epochs=30, shuffle=False, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    (inputs, labels), *_ = data
+    log_p = tf.nn.log_softmax(model(inputs)["logits"]).numpy()
+    expected = -np.take_along_axis(log_p, labels.numpy()[:, :, None], -1)[labels.numpy() != 0]
+    assert_close(model.evaluate(data.take(1), verbose=0), expected.mean())
+    assert expected.mean() > history[-1]
+
+
+def test_compiling_a_sampled_softmax_with_xla_is_refused():
+    model, _ = make_sampled("uniform")
+    message = (
+        "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
+        "got jit_compile=True, num_sampled=5."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.compile(jit_compile=True)
 
 
 def test_a_loss_given_to_compile_is_refused():
