@@ -71,9 +71,6 @@ class Lexicon:
 
         Returns:
             Lexicon.
-
-        Raises:
-            ValueError: the model's weights are not about its source ids.
         """
         sizes = model.source_tokenizer.vocabulary_size(), model.head.vocabulary_size
 

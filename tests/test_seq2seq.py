@@ -13,8 +13,8 @@ from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.optimizers import InverseSquareRoot, LazyAdam
-from kzoo.seq2seq import Seq2Seq
-from kzoo.text import END_ID, START_ID, CharacterTokenizer
+from kzoo.seq2seq import Seq2Seq, looked_at
+from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 B, K, T, S, D, U, V = 3, 2, 4, 5, 6, 7, 11
 SOURCE = np.array([[3, 4, 5, 6, 2], [7, 8, 2, 0, 0], [9, 10, 3, 2, 0]])
@@ -521,3 +521,57 @@ def test_no_texts_have_no_answers(text_model):
 def test_a_text_generator_answers_one_text_with_one_text(text_model):
     generate = text_model.text_generator(beam_size=1, max_length=7)
     assert generate(TEXTS[0]) == generate(TEXTS[0].encode()) == generate(TEXTS[:1])[0]
+
+
+# Unknown words
+
+
+def test_an_unknown_word_looks_at_the_word_with_the_largest_weight():
+    weights = np.array([[[0.1, 0.2, 0.7, 0.0], [0.3, 0.1, 0.6, 0.0], [0.2, 0.3, 0.5, 0.0]]])
+    source = np.array([[5, 6, END_ID, 0]])  # neither the end nor the padding is a word
+    np.testing.assert_array_equal(looked_at(tf.constant(weights), source), [[1, 0, 1]])
+
+
+def test_weights_about_anything_else_than_source_ids_are_refused():
+    message = (
+        "`replace_unknown` needs a model whose attention weights are about its source ids, "
+        "got weights for 2 steps."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        looked_at(tf.zeros([1, 3, 2]), np.array([[5, 6, END_ID, 0]]))
+
+
+def make_word_model(source_tokenizer=None):
+    """A model that answers every source with <unk> only."""
+    words = WordTokenizer.learn(["a b c"], 11)
+    source_tokenizer = source_tokenizer or words
+    sizes = [tokenizer.vocabulary_size() for tokenizer in (source_tokenizer, words)]
+    encoder = RecurrentEncoder(TokenEmbedding(sizes[0], D), U, cell="gru")
+    decoder = AttentionDecoder(TokenEmbedding(sizes[1], D), D, BahdanauAttention(5), cell="gru")
+    model = Seq2Seq(encoder, decoder, VocabularyHead(sizes[1], D), source_tokenizer, words)
+    model.generate(tf.constant([[4, END_ID]]), max_length=2)  # makes the weights
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.7 * rng.normal(size=variable.shape).astype("float32"))
+    model.head.bias.assign(99 * np.eye(sizes[1])[3])
+    return model
+
+
+def test_a_text_generator_replaces_unknown_words_by_what_they_looked_at():
+    model = make_word_model()
+    texts = ["Zoé went", "a  Berlin b", "x"]
+    options = {"beam_size": 2, "max_length": 3}
+    assert model.text_generator(**options)("x") == "⁇ ⁇ ⁇"
+    answers = model.text_generator(replace_unknown=True, **options)(texts)
+    for source, answer in zip(texts, answers, strict=True):
+        ids = model.source_ids(tf.constant([source]), 7)
+        weights = model.generate(ids, **options).weights[0, 0].numpy()
+        words = source.split()
+        assert answer == " ".join(words[step] for step in weights[:, : len(words)].argmax(1))
+    assert {"Zoé", "went", "Berlin"} & set(" ".join(answers).split())
+
+
+def test_replacing_unknown_words_of_subwords_is_refused():
+    model = make_word_model(SubwordTokenizer.learn(["a b c"], 11))
+    with pytest.raises(ValueError, match="needs tokenizers of words or characters, got a Subword"):
+        model.text_generator(replace_unknown=True, max_length=3)("a")
