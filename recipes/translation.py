@@ -45,14 +45,21 @@ RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed w
 )
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
-LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
+LICENCES = {  # of the named sources
+    "homeassistant": "Apache-2.0",
+    "libreoffice-help": "MPL-2.0",
+    "debian-descriptions": "the packages' own, mixed; not to be passed on",
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """The flags of the recipe; `--help` shows them."""
 
-    data: str = flag("homeassistant", "homeassistant, libreoffice-help, or a file or Moses prefix")
+    data: str = flag(
+        "homeassistant",
+        "homeassistant, libreoffice-help, debian-descriptions, or a file or Moses prefix",
+    )
     source_language: str = flag("en", "code of the language to translate from")
     target_language: str = flag("de", "code of the language to translate into")
     train: str | None = flag(
