@@ -36,8 +36,9 @@ from kzoo.layers.transformer import (
     TransformerEncoder,
     TransformerEncoderBlock,
 )
+from kzoo.lexicon import Lexicon
 from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
-from kzoo.optimizers import FusedAdam, InverseSquareRoot
+from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
@@ -53,8 +54,10 @@ __all__ = [
     "FixedContext",
     "FusedAdam",
     "InverseSquareRoot",
+    "LazyAdam",
     "LearnedPositions",
     "LengthHead",
+    "Lexicon",
     "LocalAttention",
     "LocationAwareAttention",
     "LuongAttention",

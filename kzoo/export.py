@@ -24,6 +24,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 from kzoo import batching, warmup
 from kzoo.engines import in_float32, to_ctranslate2, to_tflite, written_at_once  # noqa: F401
 from kzoo.search import SearchResult
+from kzoo.seq2seq import looked_at
 from kzoo.text import END_ID
 
 _TEXT = tf.TensorSpec([None], tf.string, name="text")
@@ -45,6 +46,8 @@ def save(
     max_source_length=256,
     search_options=None,
     request_batching=None,
+    replace_unknown=False,
+    lexicon=None,
     card=None,
     metrics=None,
     examples=(),
@@ -91,6 +94,9 @@ def save(
             {"max_batch_size": 32, "max_delay_ms": 5}, the model itself answers requests that come
             at about the same time in one batch, on any server: in `serving_default`,
             `serving_xla` and `n_best`. Leave it out where the server forms batches.
+        replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
+            looked at most; for words and characters.
+        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -125,6 +131,8 @@ def save(
         "max_source_length": max_source_length,
         "search_options": search_options,
         "request_batching": request_batching,
+        "replace_unknown": replace_unknown,
+        "lexicon": lexicon,
     }
     with written_at_once(path) as folder:
         _write_saved_model(model, folder, **options)
@@ -323,13 +331,23 @@ def _write_saved_model(model, folder, **options):
 
 def _signatures(
     model, beam_size, max_length, length_penalty, max_source_length, search_options,
-    request_batching,
+    request_batching, replace_unknown, lexicon,
 ):  # fmt: skip
     """The functions to export, by name. The names of their arguments are those of the inputs."""
     tokenizer = model.target_tokenizer
-    generate = functools.partial(
-        model.generate, beam_size=beam_size, length_penalty=length_penalty, **search_options
-    )
+
+    def generate(source, **options):
+        if lexicon is not None:
+            options["allowed"] = lexicon.allowed(source)
+        return model.generate(
+            source, beam_size=beam_size, length_penalty=length_penalty, **search_options, **options
+        )
+
+    def answers(text, source, ids, weights):
+        """Target ids (N, L) of texts (N,) with weights (N, L, S) -> texts (N,)."""
+        if not replace_unknown:
+            return model.target_texts(ids)
+        return model.target_texts(ids, text, looked_at(weights, source))
 
     def search(text, best_only, prefix=None):
         """Texts (N,) -> source ids (N, S) with end, SearchResult."""
@@ -348,15 +366,22 @@ def _signatures(
         return search(text, best_only=True)
 
     def serving_default(text):
-        _, found = best(text)
-        return {"text": tokenizer.detokenize(found.ids[:, 0]), "score": found.scores[:, 0]}
+        source, found = best(text)
+        texts = answers(text, source, found.ids[:, 0], found.weights[:, 0])
+        return {"text": texts, "score": found.scores[:, 0]}
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def compiled(source, length):
-        """Source ids (N, S) -> ids (N, K, L), scores; L is the length of a vector, as XLA wants."""
+        """Source ids (N, S) -> ids (N, L), source steps (N, L), scores, longest output.
+
+        L is the length of a vector, as XLA wants.
+        """
         longest = tf.minimum(tf.size(length), max_length)
         found = generate(source, max_length=longest, static_shapes=True)
-        return found.ids[:, 0], found.scores[:, 0], tf.reduce_max(found.lengths)
+        steps = tf.zeros_like(found.ids[:, 0])
+        if replace_unknown:
+            steps = looked_at(found.weights[:, 0], source)
+        return found.ids[:, 0], steps, found.scores[:, 0], tf.reduce_max(found.lengths)
 
     def serving_xla(text):
         rows = tf.shape(text)[0]
@@ -364,22 +389,27 @@ def _signatures(
         source = _padded_to_powers_of_two(model.source_ids(text, max_source_length))
         # Most outputs are not twice as long as their source. If one is, the search starts again.
         short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
-        ids, scores, longest = compiled(source, short)
-        ids, scores = tf.cond(
+        ids, steps, scores, longest = compiled(source, short)
+        missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
+        ids, steps, scores = tf.cond(
             (longest < tf.size(short)) | (tf.size(short) >= max_length),
-            lambda: (tf.pad(ids, [[0, 0], [0, max_length - tf.shape(ids)[1]]]), scores),
-            lambda: compiled(source, tf.zeros([max_length]))[:2],
+            lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
+            lambda: compiled(source, tf.zeros([max_length]))[:3],
         )
         is_empty = source[:rows, 0] == END_ID
         ids = tf.where(is_empty[:, None], 0, ids[:rows])
         scores = tf.where(is_empty, 0.0, scores[:rows])
-        return {"text": tokenizer.detokenize(ids), "score": scores}
+        from_text = (text[:rows], steps[:rows]) if replace_unknown else ()
+        return {"text": model.target_texts(ids, *from_text), "score": scores}
 
     def n_best(text):
-        _, found = search(text, best_only=False)
-        texts = tokenizer.detokenize(tf.reshape(found.ids, (-1, max_length)))
+        source, found = search(text, best_only=False)
+        ids, weights = (
+            tf.concat(tf.unstack(x, beam_size, 1), 0) for x in (found.ids, found.weights)
+        )
+        texts = answers(tf.tile(text, [beam_size]), tf.tile(source, [beam_size, 1]), ids, weights)
         return {
-            "text": tf.reshape(texts, (-1, beam_size)),
+            "text": tf.transpose(tf.reshape(texts, (beam_size, -1))),
             "score": found.scores,
             "log_prob": found.log_probs,
         }
@@ -393,7 +423,7 @@ def _signatures(
         ids = found.ids[:, 0]  # (N, L)
         longest = longest_of(ids)
         return {
-            "text": tokenizer.detokenize(ids),
+            "text": answers(text, source, ids, found.weights[:, 0]),
             "source_tokens": model.source_tokenizer.tokens(source),
             "target_tokens": tokenizer.tokens(ids[:, :longest]),
             "alignment": found.weights[:, 0, :longest],
@@ -401,11 +431,11 @@ def _signatures(
 
     def complete(text, prefix):
         with tf.control_dependencies([_same_rows(text, prefix)]):
-            _, found = search(tf.identity(text), best_only=True, prefix=prefix)
+            source, found = search(tf.identity(text), best_only=True, prefix=prefix)
         ids = found.ids[:, 0]  # (N, L)
         longest = longest_of(ids)
         return {
-            "text": tokenizer.detokenize(ids),
+            "text": answers(text, source, ids, found.weights[:, 0]),
             "score": found.scores[:, 0],
             "target_tokens": tokenizer.tokens(ids[:, :longest]),
             "token_log_prob": found.step_log_probs[:, 0, :longest],

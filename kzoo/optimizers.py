@@ -1,4 +1,4 @@
-"""Adam in one pass over the weights, and learning-rate schedules."""
+"""Adam in one pass over the weights, Adam for the rows in use, and learning-rate schedules."""
 
 import keras
 import tensorflow as tf
@@ -85,3 +85,91 @@ class FusedAdam(keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LazyAdam(FusedAdam):
+    """Adam that updates only the rows which a step has used, where the gradient says which.
+
+    For each row r of a gradient that is tf.IndexedSlices, duplicates summed up to g_r:
+
+        m_r <- m_r + (1 - beta_1) (g_r - m_r),    v_r <- v_r + (1 - beta_2) (g_r^2 - v_r),
+        w_r <- w_r - rate sqrt(1 - beta_2^n) / (1 - beta_1^n) m_r / (sqrt(v_r) + epsilon)
+
+    n = step + 1 counts the steps of the optimizer, not those of the row. All other rows stay as
+    they are: their m and v do not decay, and their w does not drift on with m. So this is Adam if
+    every row has a gradient in every step, and another algorithm if not. A dense gradient is
+    updated as by `FusedAdam`. A step costs what the rows in use cost, however many there are.
+
+    `clipnorm`, `global_clipnorm` and `clipvalue` act on the summed rows, and clip as on the dense
+    gradient. `weight_decay` and `use_ema` are Keras's own: they are right, but pass over all rows
+    in every step. So does keras.optimizers.LossScaleOptimizer, that is "mixed_float16", when it
+    looks for numbers that are not finite; "mixed_bfloat16" needs none. The saved variables are
+    those of Adam, and a resumed run goes on exactly.
+
+    Args:
+        learning_rate and all others: of `keras.optimizers.Adam`, but for those below.
+
+    Raises:
+        ValueError: if `amsgrad`, `gradient_accumulation_steps` or `loss_scale_factor` is set; Keras
+            would make the gradients dense for them.
+
+    Example:
+
+    >>> optimizer = kzoo.LazyAdam(learning_rate=0.1)
+    >>> w = keras.Variable([[1.0], [2.0], [3.0]])
+    >>> optimizer.apply([tf.IndexedSlices(tf.constant([[0.5], [0.5]]), [2, 2], [3, 1])], [w])
+    >>> w.numpy().round(4).ravel()
+    array([1. , 2. , 2.9], dtype=float32)
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for name in ("amsgrad", "gradient_accumulation_steps", "loss_scale_factor"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must not be set: it makes the gradients of LazyAdam dense, "
+                    f"got {name}={getattr(self, name)}."
+                )
+
+    def _clip_gradients(self, grads):
+        # Keras would add up the squares of duplicates one by one, and makes the gradients dense.
+        if not (self.clipnorm or self.global_clipnorm or self.clipvalue):
+            return grads
+        grads = [_summed(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        if self.clipnorm:
+            return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
+        if self.global_clipnorm:
+            return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
+        return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
+
+    def update_step(self, gradient, variable, learning_rate):
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        dtype = variable.dtype
+        weight, m, v = (
+            x.value if isinstance(x, keras.Variable) else x
+            for x in (variable, self._momentums[index], self._velocities[index])
+        )
+        gradient = _summed(gradient)
+        rows, g = gradient.indices, tf.cast(gradient.values, dtype)
+        beta_1, beta_2, n = (
+            tf.cast(x, dtype) for x in (self.beta_1, self.beta_2, self.iterations + 1)
+        )
+        rate = tf.cast(learning_rate, dtype) * tf.sqrt(1 - beta_2**n) / (1 - beta_1**n)
+        m_rows, v_rows = tf.gather(m, rows), tf.gather(v, rows)
+        m_rows += (1 - beta_1) * (g - m_rows)
+        v_rows += (1 - beta_2) * (tf.square(g) - v_rows)
+        step = rate * m_rows / (tf.sqrt(v_rows) + self.epsilon)
+        m.scatter_update(tf.IndexedSlices(m_rows, rows))
+        v.scatter_update(tf.IndexedSlices(v_rows, rows))
+        weight.scatter_sub(tf.IndexedSlices(step, rows))
+
+
+def _summed(gradient):
+    """IndexedSlices with each row once."""
+    rows, place = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)

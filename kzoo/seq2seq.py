@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kzoo import batching, sampling, search
 from kzoo.layers import masking, sharing
-from kzoo.text import END_ID, START_ID
+from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 
 # Adam's step does not depend on it, and the norm that gradients are clipped by hardly does.
 LENGTH_LOSS_WEIGHT = 0.01
@@ -199,7 +199,40 @@ class Generator(keras.Model):
         ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
         return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
 
-    def text_generator(self, *, batch_size=64, max_source_length=256, **options):
+    def target_texts(self, ids, source_texts=None, steps=None):
+        """Target ids to texts in graph; unknown words can be replaced by source words.
+
+        Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 4.1, and Luong et al. (2015),
+        https://arxiv.org/abs/1410.8206: what a model without a word for it looked at is most often
+        a name or a number, which is the same in both languages.
+
+        Args:
+            ids: (N, L) int32.
+            source_texts: (N,) string, or None to write "⁇" for an unknown word. Both tokenizers
+                must be of words, or both of characters.
+            steps: (N, L) int32, the source step of each id, see `looked_at`.
+
+        Returns:
+            (N,) string.
+
+        Raises:
+            ValueError: a tokenizer is of subwords.
+        """
+        if source_texts is None:
+            return self.target_tokenizer.detokenize(ids)
+        if not hasattr(self.source_tokenizer, "split"):
+            raise ValueError(
+                "`replace_unknown` needs tokenizers of words or characters, "
+                f"got a {type(self.source_tokenizer).__name__}."
+            )
+        words = self.source_tokenizer.split(source_texts)
+        words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
+        copied = tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
+        return self.target_tokenizer.detokenize(ids, unknown=copied)
+
+    def text_generator(
+        self, *, batch_size=64, max_source_length=256, replace_unknown=False, **options
+    ):
         """Returns a function from source texts to the best target texts.
 
         One text in, one answer out; a list in, a list out. The function is compiled once and always
@@ -208,14 +241,20 @@ class Generator(keras.Model):
         Args:
             batch_size: int, texts decoded at once; texts of like length go together.
             max_source_length: int, most tokens of a source; the rest is cut off.
+            replace_unknown: bool, whether an unknown word becomes the source word that it looked
+                at most; see `target_texts`.
             **options: of `generate`; `best_only` is True unless it is among them.
         """
         options = {"best_only": True, **options}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def best(texts):
-            result = self.generate(self.source_ids(texts, max_source_length), **options)
-            return self.target_tokenizer.detokenize(result.ids[:, 0])
+            source = self.source_ids(texts, max_source_length)
+            result = self.generate(source, **options)
+            if not replace_unknown:
+                return self.target_texts(result.ids[:, 0])
+            steps = looked_at(result.weights[:, 0], source)
+            return self.target_texts(result.ids[:, 0], texts, steps)
 
         def answer(texts):
             return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
@@ -226,6 +265,28 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
+
+
+def looked_at(weights, source):
+    """The source word with the largest attention weight, for each target step.
+
+    Args:
+        weights: (N, L, S) float32.
+        source: (N, S) ids; the end and the padding are no words.
+
+    Returns:
+        (N, L) int32.
+
+    Raises:
+        ValueError: the weights are not about the source ids, as those of a model without attention.
+    """
+    if not weights.shape[2:].is_compatible_with(source.shape[1:]):
+        raise ValueError(
+            "`replace_unknown` needs a model whose attention weights are about its source ids, "
+            f"got weights for {weights.shape[2]} steps."
+        )
+    is_word = (source != END_ID) & (source != 0)
+    return tf.argmax(tf.where(is_word[:, None, :], weights, -1.0), 2, tf.int32)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -308,10 +369,15 @@ class Seq2Seq(Generator):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
         Raises:
-            ValueError: if a `loss` is given.
+            ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
         """
         if loss is not None:
             raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
+        if jit_compile and self.head.num_sampled:
+            raise ValueError(
+                "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
+                f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
+            )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config):
@@ -327,7 +393,8 @@ class Seq2Seq(Generator):
             y: (B, T) int labels, dense or ragged.
             y_pred: what `call` returned.
             sample_weight: None, (B,) or (B, T), multiplies the loss and count of each token.
-            training: bool; smoothed labels in `fit`, plain cross-entropy in `evaluate`.
+            training: bool; smoothed labels and sampled classes in `fit`, if the head has them;
+                plain cross-entropy in `evaluate`.
 
         Returns:
             Scalar float32.

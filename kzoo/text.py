@@ -139,7 +139,7 @@ def join_words(words):
 class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     """What the three tokenizers share; calling the layer is `tokenize`.
 
-    A subclass gives `_encode(texts (N,)) -> ragged ids`, `_decode(ragged ids) -> texts`,
+    A subclass gives `_encode(texts (N,)) -> ragged ids`, `_decode(ragged ids, unknown) -> texts`,
     `_pieces(ids) -> strings`, all in graph, and `get_vocabulary()`.
     """
 
@@ -170,17 +170,19 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
             return self._encode(normalize(texts, self.lowercase)[tf.newaxis]).flat_values
         return self._encode(normalize(texts, self.lowercase))  # (N, None)
 
-    def detokenize(self, ids):
+    def detokenize(self, ids, unknown=None):
         """Ids to texts. Padding, start and end are dropped; an unknown id becomes "⁇".
 
         Args:
             ids: (N, T) integer, dense or ragged, or (T,) for one text.
+            unknown: (N, T) string, dense as `ids` are, what an unknown id becomes at each place
+                instead; or None. Not for subwords.
 
         Returns:
             (N,) string, or () for one text.
 
         Raises:
-            ValueError: `ids` is neither a vector nor a matrix.
+            ValueError: `ids` is neither a vector nor a matrix, or `unknown` is given for subwords.
         """
         ids = _to_ids(ids)
         if ids.shape.rank not in (1, 2):
@@ -192,8 +194,11 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.RaggedTensor.from_tensor(ids)
         ids = ids.with_flat_values(self._unknown_if_outside(ids.flat_values))
-        ids = tf.ragged.boolean_mask(ids, ids >= UNKNOWN_ID)
-        return tf.strings.strip(self._decode(ids))
+        is_text = ids >= UNKNOWN_ID
+        if unknown is not None:
+            unknown = tf.ragged.boolean_mask(tf.RaggedTensor.from_tensor(unknown), is_text)
+        ids = tf.ragged.boolean_mask(ids, is_text)
+        return tf.strings.strip(self._decode(ids, unknown))
 
     def tokens(self, ids):
         """The piece of every id; "" for padding, "<s>", "</s>" and "<unk>" for ids 1 to 3.
@@ -369,7 +374,11 @@ class SubwordTokenizer(Tokenizer):
     def _encode(self, texts):
         return self._model.tokenize(texts)
 
-    def _decode(self, ids):
+    def _decode(self, ids, unknown):
+        if unknown is not None:
+            raise ValueError(
+                "`unknown` needs a tokenizer of words or characters, got a SubwordTokenizer."
+            )
         return self._model.detokenize(ids)
 
     def _pieces(self, ids):
@@ -442,15 +451,27 @@ class _TableTokenizer(Tokenizer):
             "name": self.name,
         }
 
+    def split(self, texts):
+        """Texts to the strings that `tokenize` looks up, those of unknown words too.
+
+        Args:
+            texts: (N,) string.
+
+        Returns:
+            RaggedTensor (N, None) string.
+        """
+        return self._split(normalize(texts, self.lowercase))
+
     def _encode(self, texts):
         pieces = self._split(texts)
         return pieces.with_flat_values(self._ids.lookup(pieces.flat_values))
 
-    def _decode(self, ids):
-        pieces = ids.with_flat_values(
-            tf.where(ids.flat_values == UNKNOWN_ID, UNKNOWN_TEXT, self._pieces(ids.flat_values))
+    def _decode(self, ids, unknown):
+        flat = ids.flat_values
+        unknown = UNKNOWN_TEXT if unknown is None else unknown.flat_values
+        return self._join(
+            ids.with_flat_values(tf.where(flat == UNKNOWN_ID, unknown, self._pieces(flat)))
         )
-        return self._join(pieces)
 
     def _pieces(self, ids):
         return self._strings.lookup(tf.cast(ids, tf.int64))

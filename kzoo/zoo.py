@@ -30,7 +30,13 @@ __all__ = [
 
 
 def rnn_fixed(
-    source_tokenizer, target_tokenizer, units=256, num_layers=1, dropout=0.2, label_smoothing=0.0
+    source_tokenizer,
+    target_tokenizer,
+    units=256,
+    num_layers=1,
+    dropout=0.2,
+    label_smoothing=0.0,
+    num_sampled=0,
 ):
     """LSTM encoder-decoder with a fixed context vector and no attention.
 
@@ -44,6 +50,7 @@ def rnn_fixed(
         num_layers: int, of the encoder and of the decoder.
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
+        num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
 
     Returns:
         Seq2Seq.
@@ -53,12 +60,20 @@ def rnn_fixed(
     decoder = AttentionDecoder(
         target, units, FixedContext(), num_layers, attend="before", summary="first", dropout=dropout
     )
-    head = VocabularyHead(target.vocabulary_size, units, label_smoothing=label_smoothing)
+    head = VocabularyHead(
+        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
+    )
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
 
 
 def rnn_bahdanau(
-    source_tokenizer, target_tokenizer, units=256, num_layers=1, dropout=0.2, label_smoothing=0.0
+    source_tokenizer,
+    target_tokenizer,
+    units=256,
+    num_layers=1,
+    dropout=0.2,
+    label_smoothing=0.0,
+    num_sampled=0,
 ):
     """Bidirectional GRU encoder, GRU decoder with additive attention.
 
@@ -72,12 +87,20 @@ def rnn_bahdanau(
         target, units, BahdanauAttention(units), num_layers, cell="gru", attend="before",
         dropout=dropout,
     )  # fmt: skip
-    head = VocabularyHead(target.vocabulary_size, units, label_smoothing=label_smoothing)
+    head = VocabularyHead(
+        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
+    )
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
 
 
 def rnn_luong(
-    source_tokenizer, target_tokenizer, units=256, num_layers=1, dropout=0.2, label_smoothing=0.0
+    source_tokenizer,
+    target_tokenizer,
+    units=256,
+    num_layers=1,
+    dropout=0.2,
+    label_smoothing=0.0,
+    num_sampled=0,
 ):
     """Bidirectional LSTM encoder, LSTM decoder with global "general" attention, input feeding.
 
@@ -91,7 +114,9 @@ def rnn_luong(
     decoder = AttentionDecoder(
         target, units, LuongAttention("general"), num_layers, input_feeding=True, dropout=dropout
     )
-    head = VocabularyHead(target.vocabulary_size, units, label_smoothing=label_smoothing)
+    head = VocabularyHead(
+        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
+    )
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
 
 
@@ -102,6 +127,7 @@ def transformer_tiny(
     dropout=0.3,
     label_smoothing=0.1,
     norm_first=False,
+    num_sampled=0,
 ):
     """4 + 4 layers of 128 units, 4 heads, 256 hidden units, all embeddings tied.
 
@@ -115,13 +141,14 @@ def transformer_tiny(
         label_smoothing: float in [0, 1).
         norm_first: bool, pre-norm, which learns faster at first and bears higher rates; the
             papers are post-norm.
+        num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
 
     Returns:
         Seq2Seq.
     """
     return _transformer(
         source_tokenizer, target_tokenizer, num_layers, 128, 4, 256, dropout, label_smoothing,
-        norm_first,
+        norm_first, num_sampled,
     )  # fmt: skip
 
 
@@ -132,6 +159,7 @@ def transformer_small(
     dropout=0.2,
     label_smoothing=0.1,
     norm_first=False,
+    num_sampled=0,
 ):
     """4 + 4 layers of 256 units, 4 heads, 1,024 hidden units, all embeddings tied.
 
@@ -139,7 +167,7 @@ def transformer_small(
     """
     return _transformer(
         source_tokenizer, target_tokenizer, num_layers, 256, 4, 1024, dropout, label_smoothing,
-        norm_first,
+        norm_first, num_sampled,
     )  # fmt: skip
 
 
@@ -150,6 +178,7 @@ def transformer_base(
     dropout=0.1,
     label_smoothing=0.1,
     norm_first=False,
+    num_sampled=0,
 ):
     """6 + 6 layers of 512 units, 8 heads, 2,048 hidden units, all embeddings tied.
 
@@ -159,19 +188,20 @@ def transformer_base(
     """
     return _transformer(
         source_tokenizer, target_tokenizer, num_layers, 512, 8, 2048, dropout, label_smoothing,
-        norm_first,
+        norm_first, num_sampled,
     )  # fmt: skip
 
 
 def _transformer(
     source_tokenizer, target_tokenizer, num_layers, units, num_heads, hidden_units, dropout,
-    label_smoothing, norm_first,
+    label_smoothing, norm_first, num_sampled,
 ):  # fmt: skip
     source, target = _embeddings(source_tokenizer, target_tokenizer, units, scale=True)
     shape = (num_layers, num_heads, hidden_units, dropout, norm_first)
     head = VocabularyHead(
-        target.vocabulary_size, units, target, use_bias=False, label_smoothing=label_smoothing
-    )
+        target.vocabulary_size, units, target, use_bias=False, label_smoothing=label_smoothing,
+        num_sampled=num_sampled,
+    )  # fmt: skip
     encoder = TransformerEncoder(source, *shape)
     decoder = TransformerDecoder(target, *shape)
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)

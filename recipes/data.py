@@ -1,6 +1,7 @@
 """Data: one function per source and file format; text pairs for translation.
 
-    named sources   homeassistant, libreoffice_help      downloaded once, kept in `cache_dir()`
+    named sources   homeassistant, libreoffice_help, debian_descriptions
+                    downloaded once, kept in `cache_dir()`
     files           moses, tsv, jsonl, tmx, po           plain or .gz, .xz, .bz2
     front door      load_pairs -> Splits(train, valid, test)
 
@@ -105,7 +106,8 @@ def load_pairs(
     """Reads train, valid and test pairs; prints to stderr how many came and were skipped.
 
     Args:
-        data: "homeassistant", "libreoffice-help", or files as for `train`, which takes its place.
+        data: "homeassistant", "libreoffice-help", "debian-descriptions", or files as for `train`,
+            which takes its place.
         source_language, target_language: codes such as "en", "de"; they pick the files of a named
             source, the endings of a Moses prefix, the keys of JSONL, the `xml:lang` of TMX.
         train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
@@ -274,6 +276,93 @@ def _download_help(name: str, code: str) -> None:
         _run(["apt-get", "download", f"libreoffice-help-{code}", *options], part)
         (package,) = Path(part).glob("*.deb")
         os.replace(package, folder / package.name)
+
+
+def debian_descriptions(source_language: str, target_language: str) -> Pairs:
+    """Descriptions of Debian's packages, paragraph by paragraph, grouped by source package.
+
+    The package lists come from the machine's own mirror through `apt-get update` into a private
+    folder; that needs neither root nor changes anything else. Debian 12 has 111,137 pairs en-it.
+    The texts have the licences of their packages: train on them, but do not pass them on.
+    """
+    folder = cache_dir() / "debian-descriptions"
+    for name, code in (("source_language", source_language), ("target_language", target_language)):
+        if not any(folder.glob(f"lists/*_i18n_Translation-{code}")):
+            _download_descriptions(folder, name, code)
+    return debian_descriptions_pairs(folder / "lists", source_language, target_language)
+
+
+def debian_descriptions_pairs(
+    folder: str | Path, source_language: str, target_language: str
+) -> Pairs:
+    """Joins the files `*_i18n_Translation-{language}` of apt on (MD5 of the original, paragraph).
+
+    `*_Packages` in the same folder says which source package a package belongs to.
+    """
+    sources = {}
+    for path in sorted(Path(folder).glob("*_Packages")):
+        for fields in _control_blocks(path, "Package", "Source"):
+            sources[fields["Package"]] = fields.get("Source", fields["Package"]).split(" ")[0]
+    source, target = (
+        _descriptions(folder, code, sources) for code in (source_language, target_language)
+    )
+    return _join(source, target, folder, ratios=(0.35, 3.0))
+
+
+def _download_descriptions(folder: Path, name: str, code: str) -> None:
+    if shutil.which("apt-get") is None:
+        raise RuntimeError(
+            'data="debian-descriptions" needs `apt-get` (Debian or Ubuntu), which is not on the '
+            'PATH; use data="homeassistant" or files of your own.'
+        )
+    for part in ("lists/partial", "cache/archives/partial"):
+        Path(folder, part).mkdir(parents=True, exist_ok=True)
+    present = {path.name.rpartition("-")[2] for path in folder.glob("lists/*_i18n_Translation-*")}
+    wanted = " ".join(f'"{language}";' for language in sorted(present | {code}))
+    # Images often set Languages to "none", which only #clear takes back.
+    configuration = folder / "apt.conf"
+    configuration.write_text(f"#clear Acquire::Languages;\nAcquire::Languages {{ {wanted} }};\n")
+    _say(f"Fetching Debian's package lists with descriptions in {code!r} to {folder}")
+    options = [f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache"]
+    options += ["-oAPT::Sandbox::User=root", "-oAcquire::GzipIndexes=false"]
+    _run(["apt-get", "update", "-c", str(configuration), *options], folder)
+    if not any(folder.glob(f"lists/*_i18n_Translation-{code}")):
+        raise ValueError(f"`{name}` must be a language of Debian's descriptions, got {code!r}.")
+
+
+def _descriptions(
+    folder: str | Path, code: str, sources: dict[str, str]
+) -> dict[tuple[str, str, int, int], str]:
+    """{(source package, MD5, number of paragraphs, paragraph): text} of one language."""
+    texts, description = {}, f"Description-{code}"
+    for path in sorted(Path(folder).glob(f"*_i18n_Translation-{code}")):
+        for fields in _control_blocks(path, "Package", "Description-md5", description):
+            paragraphs = fields.get(description, "").split("\n .\n")
+            summary, _, first = paragraphs[0].partition("\n")
+            paragraphs = [summary, *filter(None, [first]), *paragraphs[1:]]
+            package, md5 = fields["Package"], fields["Description-md5"]
+            for number, text in enumerate(paragraphs):
+                key = sources.get(package, package), md5, len(paragraphs), number
+                texts.setdefault(key, text)
+    return texts
+
+
+def _control_blocks(path: str | Path, *names: str) -> Iterator[dict[str, str]]:
+    """The named fields of each block of a Debian control file; lines go on after a space."""
+    fields, name = {}, ""
+    for line in _lines(path):
+        if line.startswith(" "):
+            if name in fields:
+                fields[name] += f"\n{line}"
+            continue
+        name, _, value = line.partition(":")
+        if name in names:
+            fields[name] = value.strip()
+        elif not line and fields:
+            yield fields
+            fields = {}
+    if fields:
+        yield fields
 
 
 def _help_texts(package: str | Path) -> dict[tuple[str, str], str]:
@@ -535,7 +624,11 @@ def _resolve(languages: set[str], source_language: str, target_language: str) ->
     return [_match(languages, code) for code in codes.values()]
 
 
-NAMED_SOURCES = {"homeassistant": homeassistant, "libreoffice-help": libreoffice_help}
+NAMED_SOURCES = {
+    "homeassistant": homeassistant,
+    "libreoffice-help": libreoffice_help,
+    "debian-descriptions": debian_descriptions,
+}
 
 
 def _read(name: str, place: str, source_language: str, target_language: str) -> Pairs:

@@ -5,6 +5,7 @@
     python -m recipes.translation --data libreoffice-help --model transformer_small
     python -m recipes.translation --train corpus/train --valid corpus/dev --test corpus/test
     python -m recipes.translation --data my_pairs.tsv --source_language en --target_language cs
+    python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
 
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
 the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
@@ -44,14 +45,21 @@ RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed w
 )
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
-LICENCES = {"homeassistant": "Apache-2.0", "libreoffice-help": "MPL-2.0"}  # of the named sources
+LICENCES = {  # of the named sources
+    "homeassistant": "Apache-2.0",
+    "libreoffice-help": "MPL-2.0",
+    "debian-descriptions": "the packages' own, mixed; not to be passed on",
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """The flags of the recipe; `--help` shows them."""
 
-    data: str = flag("homeassistant", "homeassistant, libreoffice-help, or a file or Moses prefix")
+    data: str = flag(
+        "homeassistant",
+        "homeassistant, libreoffice-help, debian-descriptions, or a file or Moses prefix",
+    )
     source_language: str = flag("en", "code of the language to translate from")
     target_language: str = flag("de", "code of the language to translate into")
     train: str | None = flag(
@@ -71,6 +79,17 @@ class Config:
         "subwords", "subwords share one vocabulary between both languages"
     )
     vocabulary_size: int = flag(8000, "most entries of a vocabulary")
+    sampled: int = flag(
+        0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
+    )
+    replace_unknown: bool = flag(
+        True, "words: an unknown word is answered by the source word it looked at most"
+    )
+    candidates: int = flag(
+        0,
+        "words: answers consist of so many most frequent words, and of those that were aligned "
+        "with a word of the source in training; 0: of all words",
+    )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     norm_first: bool = flag(
         True,
@@ -107,6 +126,18 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("minutes", "average", "length_penalty", "length_deviation_penalty"):
             cli.check(self, name, least=0)
+        cli.check(self, "sampled", least=0)
+        if self.sampled > self.vocabulary_size:
+            raise ValueError(
+                "`sampled` must not be above vocabulary_size, "
+                f"got sampled={self.sampled}, vocabulary_size={self.vocabulary_size}."
+            )
+        if self.candidates and (self.candidates < 4 or not self.copies_words):
+            raise ValueError(
+                "`candidates` must be 0 or at least 4, and needs words and a model with attention, "
+                f"got candidates={self.candidates}, tokenizer={self.tokenizer}, "
+                f"model={self.model}."
+            )
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
         if self.learning_rate is not None and self.learning_rate <= 0:
@@ -117,6 +148,11 @@ class Config:
     @property
     def bleu_tokenizer(self) -> str:
         return BLEU_TOKENIZERS.get(self.target_language.replace("_", "-").split("-")[0], "13a")
+
+    @property
+    def copies_words(self) -> bool:
+        """Whether attention says which source word a target word comes from."""
+        return self.tokenizer == "words" and self.model != "rnn_fixed"
 
     @property
     def folder(self) -> Path:
@@ -223,6 +259,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     is_rnn = config.model.startswith("rnn")
     options = {} if is_rnn else {"norm_first": config.norm_first}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
+    options |= {"num_sampled": min(config.sampled, target_tokenizer.vocabulary_size())}
     model = getattr(zoo, config.model)(source_tokenizer, target_tokenizer, **options)
     if config.length_deviation_penalty:
         model.length_head = kzoo.LengthHead(dtype="float32")
@@ -231,7 +268,8 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
     schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
-    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
 
@@ -271,7 +309,10 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     print(f"{config.model}: {model.count_params():,} parameters")
 
     generate = model.text_generator(
-        beam_size=1, max_length=config.max_length, max_source_length=config.max_length
+        beam_size=1,
+        max_length=config.max_length,
+        max_source_length=config.max_length,
+        replace_unknown=config.replace_unknown and config.copies_words,
     )
     # Evenly spaced, since the pairs of a component or file stand together.
     count = min(config.validation_pairs, len(splits.valid))
@@ -346,6 +387,18 @@ def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) 
         model.set_weights(weights)
 
 
+def learn_lexicon(model, train: data.Pairs, config: Config) -> kzoo.Lexicon | None:
+    """The candidate lists of --candidates, from the alignments of the training pairs."""
+    if not config.candidates:
+        return None
+    print("Learning a lexicon from the alignments of the training pairs", flush=True)
+    batches = batching.token_batches(
+        tokenize(model, train, config.max_length, "train"), config.batch_tokens
+    )
+    frequent = min(config.candidates, model.target_tokenizer.vocabulary_size())
+    return kzoo.Lexicon.learn(model, batches, frequent)
+
+
 def export_and_score(model, splits: data.Splits, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = callbacks.Journal(run / "journal.jsonl")
@@ -377,6 +430,8 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
         max_length=config.max_length,
         max_source_length=config.max_length,
         search_options=length_options,
+        replace_unknown=config.replace_unknown and config.copies_words,
+        lexicon=learn_lexicon(model, splits.train, config),
         card={
             "name": f"Translation {config.source_language} to {config.target_language}",
             "data": f"{config.train or config.data}; training: {splits.train}",

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import subprocess
 import sys
 import tarfile
@@ -773,3 +774,94 @@ def test_progress_is_shown_to_a_terminal_only(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(data._progress(range(300), "line")) == list(range(300))
     assert capsys.readouterr().err == "\rline 256\rline 300\n"
+
+
+# --- debian-descriptions -------------------------------------------------------------------------
+
+PACKAGES = """\
+Package: libcat0
+Source: cat (1.2)
+Architecture: amd64
+Description: cat library
+
+Package: catdoc
+Version: 3
+"""
+ENGLISH_DESCRIPTIONS = """\
+Package: libcat0
+Description-md5: aa
+Description-en: library of the cat
+ A cat purrs
+ all day.
+ .
+ It sleeps, too.
+
+Package: libcat-dev
+Description-md5: bb
+Description-en: library of the cat
+ Headers only.
+
+Package: catdoc
+Description-md5: cc
+Description-en: documents
+"""
+ITALIAN_DESCRIPTIONS = """\
+Package: libcat0
+Description-md5: aa
+Description-it: libreria del gatto
+ Un gatto fa le fusa
+ tutto il giorno.
+ .
+ E dorme.
+
+Package: libcat-dev
+Description-md5: bb
+Description-it: libreria del gatto
+ Solo intestazioni.
+ .
+ Di più.
+"""
+
+
+def write_lists(folder, **languages):
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "debian_main_binary-amd64_Packages", PACKAGES)
+    for code, content in languages.items():
+        write(folder / f"debian_main_i18n_Translation-{code}", content)
+
+
+def test_debian_descriptions_are_joined_paragraph_by_paragraph(tmp_path):
+    write_lists(tmp_path, en=ENGLISH_DESCRIPTIONS, it=ITALIAN_DESCRIPTIONS)
+    pairs = data.debian_descriptions_pairs(tmp_path, "en", "it")
+    assert rows(pairs) == [
+        ("library of the cat", "libreria del gatto"),
+        ("A cat purrs all day.", "Un gatto fa le fusa tutto il giorno."),
+        ("It sleeps, too.", "E dorme."),
+    ]
+    assert pairs.groups == ["cat", "cat", "cat"]
+    assert pairs.skipped == {"not in target": 3}  # of bb the paragraphs differ in number
+
+
+def test_debian_descriptions_are_downloaded_once_for_each_language(monkeypatch):
+    monkeypatch.setattr(data.shutil, "which", lambda name: f"/usr/bin/{name}")
+    asked = []
+
+    def update(command, folder):
+        configuration = Path(command[command.index("-c") + 1]).read_text()
+        asked.append(re.findall('"(.*?)"', configuration))
+        known = {"en": ENGLISH_DESCRIPTIONS, "it": ITALIAN_DESCRIPTIONS}
+        write_lists(folder / "lists", **{c: known[c] for c in asked[-1] if c in known})
+
+    monkeypatch.setattr(data, "_run", update)
+    assert len(data.debian_descriptions("en", "it")) == 3
+    assert len(data.debian_descriptions("it", "en")) == 3
+    assert asked == [["en"], ["en", "it"]]
+    message = "`target_language` must be a language of Debian's descriptions, got 'xx'"
+    with pytest.raises(ValueError, match=message):
+        data.debian_descriptions("en", "xx")
+
+
+def test_debian_descriptions_without_apt_name_the_other_sources(monkeypatch):
+    monkeypatch.setattr(data.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match=r'needs `apt-get` .* use data="homeassistant"'):
+        data.debian_descriptions("en", "it")

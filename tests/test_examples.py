@@ -29,8 +29,14 @@ def test_the_examples_of_a_public_name_give_what_they_say(name):
     assert runner.failures == 0, "".join(report)
 
 
-SECTION = README.split("## Use the layers in your own model")[-1].split("\n## ")[0]
-BLOCKS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+SECTIONS = ("## Use the layers in your own model", "## Large vocabularies")
+BLOCKS = [
+    block
+    for section in SECTIONS
+    for block in re.findall(
+        r"```python\n(.*?)```", README.split(section)[-1].split("\n## ")[0], re.DOTALL
+    )
+]
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))

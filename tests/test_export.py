@@ -23,6 +23,7 @@ from kzoo.layers.attention import LuongAttention
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.lexicon import Lexicon
 from kzoo.seq2seq import Seq2Seq
 
 TEXTS = [
@@ -197,6 +198,58 @@ def test_a_fresh_process_and_a_session_answer_as_the_model_does(paths, served):
         for outputs in loaded:
             assert outputs["text"] == [answer for answer, _ in best]
             np.testing.assert_allclose(outputs["score"], [score for _, score in best], rtol=1e-5)
+
+
+def test_unknown_words_become_what_they_looked_at_in_every_signature(models, tmp_path):
+    keras.utils.set_random_seed(6)
+    words = text.WordTokenizer.learn(TEXTS, 71)
+    encoder = RecurrentEncoder(TokenEmbedding(words.vocabulary_size(), 7), 5)
+    embedding = TokenEmbedding(words.vocabulary_size(), 7)
+    decoder = AttentionDecoder(embedding, 11, LuongAttention("concat"), cell="gru")
+    head = VocabularyHead(words.vocabulary_size(), 11, num_sampled=5)
+    model = built(Seq2Seq(encoder, decoder, head, words, words))
+    head.bias.assign(4 * np.eye(words.vocabulary_size())[text.UNKNOWN_ID])
+    translations = np.full((words.vocabulary_size(), 1), 7)
+    lexicon = Lexicon(translations, 4, words.vocabulary_size())
+    path = export.save(model, tmp_path / "1", replace_unknown=True, lexicon=lexicon, **OPTIONS)
+    served = export.load(path)
+    texts = ["Zoé saw Nürnberg .", "", "two men and Ødegård"]
+    copied = []
+    for source in texts:
+        found = served.align(source)
+        words_of = found.source_tokens[:-1]  # not the end
+        assert words_of.count("<unk>") == sum(
+            word not in words.get_vocabulary() for word in source.split()
+        )
+        answer = [
+            source.split()[int(row[: len(words_of)].argmax())] if token == "<unk>" else token
+            for token, row in zip(found.target_tokens, found.weights, strict=True)
+            if token not in ("<s>", "</s>", "<pad>")
+        ]
+        assert set(found.target_tokens) <= {
+            "<pad>",
+            "<s>",
+            "</s>",
+            "<unk>",
+            words.tokens([7])[0].numpy().decode(),
+        }
+        assert (
+            found.text
+            == text.join_words(tf.ragged.constant([answer], tf.string))[0].numpy().decode()
+        )
+        copied += answer
+    assert {"Zoé", "Nürnberg", "Ødegård"} & set(copied)
+    everything = {
+        name: served._model.signatures[name](text=tf.constant(texts)) for name in SIGNATURES
+    }
+    for name in ("serving_default", "serving_xla", "align"):
+        assert [t.decode() for t in everything[name]["text"].numpy()] == served(texts)
+    assert (
+        everything["n_best"]["text"][:, 0].numpy().tolist()
+        == everything["align"]["text"].numpy().tolist()
+    )
+    for outputs in python(LOADERS, json.dumps(texts), path)[0]:
+        assert outputs["text"] == served(texts)
 
 
 @pytest.fixture(scope="session")

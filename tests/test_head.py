@@ -2,11 +2,15 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers import candidates
+from kzoo.layers import head as head_module
+from kzoo.layers.candidates import Candidates
+from kzoo.layers.head import TokenEmbedding, VocabularyHead, sampled_cross_entropy
 
 B, T, D, V = 2, 3, 5, 7
 N = 11
@@ -186,6 +190,205 @@ def test_the_loss_of_a_bfloat16_head_is_float32_and_close(training):
     np.testing.assert_allclose(losses, head.loss(hidden, labels, training=training), atol=0.1)
 
 
+def test_the_loss_of_evaluation_is_the_same_in_parts(monkeypatch):
+    head = make_head()
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
+    whole = head.loss(hidden, labels)
+    monkeypatch.setattr(head_module, "LOGITS_AT_ONCE", 3 * V)  # 3 rows at a time
+    np.testing.assert_allclose(head.loss(hidden, labels), whole, rtol=1e-6)
+    unknown_rows = [tf.TensorSpec([None, D]), tf.TensorSpec([None], tf.int64)]
+    in_graph = tf.function(head.loss, input_signature=unknown_rows)
+    np.testing.assert_allclose(in_graph(hidden, labels), whole, rtol=1e-6)
+    assert in_graph(hidden[:0], labels[:0]).shape == (0,)
+
+
+def make_candidates(ids, expected, labels):
+    """Candidates by hand: `expected` of every class."""
+    expected = np.asarray(expected, np.float32)
+    return Candidates(tf.constant(ids, tf.int64), expected[ids], expected[labels])
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_the_sampled_loss_is_that_of_tensorflow(use_bias):
+    head = make_head(use_bias=use_bias)
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1  # candidates 2 and 5 are hits
+    sampled = make_candidates([5, 0, 2], np.linspace(0.2, 0.9, V), labels)
+    bias = head.bias if use_bias else None
+    losses = sampled_cross_entropy(hidden, head.kernel.value, bias, labels, sampled)
+    expected = tf.nn.sampled_softmax_loss(
+        head.kernel.value,
+        bias if use_bias else tf.zeros([V]),
+        labels[:, None],
+        hidden,
+        num_sampled=3,
+        num_classes=V,
+        sampled_values=(sampled.ids, sampled.label_expected[:, None], sampled.expected),
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+
+
+def loss_and_gradients(head, hidden, labels, upstream):
+    with tf.GradientTape() as tape:
+        losses = head.loss(hidden, labels, training=True)
+        total = tf.reduce_sum(losses * upstream)
+    gradients = tape.gradient(total, [hidden, *head.trainable_variables])
+    return losses, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_with_all_classes_sampled_loss_and_gradients_are_the_full_ones(
+    smoothing, use_bias, is_tied
+):
+    options = {"label_smoothing": smoothing, "use_bias": use_bias}
+    heads = [
+        VocabularyHead(V, D, tied=TokenEmbedding(V, D) if is_tied else None, **options, **sampling)
+        for sampling in ({}, {"num_sampled": V})
+    ]
+    for head in heads:
+        head.build((None, D))
+        for index, variable in enumerate(head.trainable_variables):
+            variable.assign(random(*variable.shape, seed=index + 1))
+    hidden, labels = tf.Variable(3 * random(N, D)), np.arange(N) % (V - 1) + 1
+    upstream = random(N, seed=5)
+    full, sampled = (loss_and_gradients(head, hidden, labels, upstream) for head in heads)
+    np.testing.assert_allclose(sampled[0], full[0], rtol=1e-5, atol=1e-5)
+    for a, b in zip(sampled[1], full[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def repeat(function, shape, times):
+    """Results of many calls, (R, *shape), in one graph."""
+
+    @tf.function
+    def run():
+        results = tf.TensorArray(tf.float32, times, element_shape=shape)
+        for number in tf.range(times):
+            results = results.write(number, function())
+        return results.stack()
+
+    return run().numpy()
+
+
+def sampled_gradients(head, hidden, times, correction=True):
+    """d loss / d b, the mean of N labels drawn from the model's own softmax, R times: (R, V)."""
+    logits = head(hidden)
+
+    def gradient():
+        labels = tf.random.categorical(logits, 1)[:, 0]
+        sampled = head.candidate_sampler(labels)
+        if not correction:
+            sampled = Candidates(sampled.ids, *(tf.ones_like(q) for q in sampled[1:]))
+        with tf.GradientTape() as tape:
+            losses = sampled_cross_entropy(
+                hidden, head.kernel.value, head.bias.value, labels, sampled
+            )
+            loss = tf.reduce_mean(losses)
+        return tf.convert_to_tensor(tape.gradient(loss, head.bias.value))
+
+    return repeat(gradient, (V,), times)
+
+
+@pytest.mark.parametrize("sampler", ["log_uniform", "uniform", "learned_unigram"])
+def test_the_expected_gradient_is_0_where_that_of_the_full_loss_is(sampler, monkeypatch):
+    monkeypatch.setattr(candidates, "ORDER_LABELS", 10**9)  # these labels have no order
+    head = make_head(num_sampled=3, sampler=sampler, seed=7)
+    gradients = sampled_gradients(head, random(101, D), 2000)
+    error = gradients.std(0) / len(gradients) ** 0.5
+    assert (np.abs(gradients.mean(0)) < 4.5 * error).all()  # 4.5 standard errors
+    assert error.max() < 0.002
+
+
+def test_without_the_correction_by_log_q_it_is_not():
+    head = make_head(num_sampled=3, seed=7)
+    gradients = sampled_gradients(head, random(101, D), 50, correction=False)
+    assert np.abs(gradients.mean(0)).max() > 0.03
+
+
+@pytest.mark.parametrize("sampler", ["log_uniform", "uniform"])
+def test_what_smoothing_adds_has_the_expectation_of_the_full_loss(sampler, monkeypatch):
+    monkeypatch.setattr(candidates, "ORDER_LABELS", 10**9)  # these labels have no order
+    head = make_head(num_sampled=3, sampler=sampler, seed=7)
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
+
+    def added():
+        sampled = head.candidate_sampler(tf.constant(labels))
+        plain, smoothed = (
+            sampled_cross_entropy(
+                hidden, head.kernel.value, head.bias.value, labels, sampled, smoothing
+            )
+            for smoothing in (0.0, 0.3)
+        )
+        return smoothed - plain
+
+    samples = repeat(added, (N,), 2000)
+    logits = head(hidden)
+    expected = naive_loss(logits, labels, 0.3) - naive_loss(logits, labels, 0.0)
+    bound = 4.5 * samples.std(0) / len(samples) ** 0.5
+    assert (np.abs(samples.mean(0) - expected) < bound).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_the_gradient_of_a_sampled_loss_is_about_the_rows_it_used(dtype, is_tied):
+    embedding = TokenEmbedding(503, D, dtype=dtype)
+    head = VocabularyHead(
+        503, D, tied=embedding if is_tied else None, num_sampled=5, seed=7, dtype=dtype
+    )
+    labels = np.array([3, 401, 5])
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            hidden = embedding(labels)[None][0]
+            loss = tf.reduce_sum(head.loss(hidden, labels, training=True))
+        used = tape.gradient(loss, [head.weight.value, head.bias.value])
+        for gradient in used:
+            assert isinstance(gradient, tf.IndexedSlices)
+        return used
+
+    head.build((None, D))
+    for gradient in gradients():
+        assert gradient.values.dtype == tf.float32
+        assert set(labels) < set(gradient.indices.numpy())
+        assert len(set(gradient.indices.numpy())) < 25
+    whole = [(503, D), (D, 503)]
+    operations = gradients.get_concrete_function().graph.get_operations()
+    touched = {tuple(t.shape) for op in operations for t in op.outputs if t.shape.rank == 2}
+    assert not touched & set(whole)  # nothing of the size of the table is ever made
+
+
+def test_evaluation_and_logits_of_a_sampled_head_are_about_all_classes():
+    head, sampled = make_head(), make_head(num_sampled=3)
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
+    np.testing.assert_array_equal(sampled(hidden), head(hidden))
+    np.testing.assert_array_equal(sampled.loss(hidden, labels), head.loss(hidden, labels))
+
+
+def test_the_sampled_loss_of_a_bfloat16_head_is_float32_and_close():
+    head = make_head(num_sampled=5, seed=7, label_smoothing=0.1)
+    half = make_head(num_sampled=5, seed=7, label_smoothing=0.1, dtype="mixed_bfloat16")
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
+    losses = half.loss(hidden, labels, training=True)
+    assert losses.dtype == tf.float32
+    np.testing.assert_allclose(losses, head.loss(hidden, labels, training=True), atol=0.1)
+
+
+def test_a_head_of_one_seed_repeats_its_losses_and_comes_back_from_its_config():
+    head = VocabularyHead(503, D, num_sampled=5, sampler="uniform", seed=7)
+    config = keras.saving.serialize_keras_object(head)
+    again = keras.saving.deserialize_keras_object(config)
+    assert (again.num_sampled, again.sampler, again.seed) == (5, "uniform", 7)
+    hidden, labels = random(N, D), np.arange(N) + 4
+    head.build((None, D))
+    again.build((None, D))
+    again.kernel.assign(head.kernel)
+    first, second = head.loss(hidden, labels, True), head.loss(hidden, labels, True)
+    np.testing.assert_array_equal(again.loss(hidden, labels, True), first)
+    assert np.abs(second - first).max() > 1e-3  # another sample
+
+
 @pytest.mark.parametrize(
     ("message", "make_layer"),
     [
@@ -206,6 +409,26 @@ def test_the_loss_of_a_bfloat16_head_is_float32_and_close(training):
         (
             "`label_smoothing` must lie in [0, 1), got label_smoothing=1.0.",
             lambda: VocabularyHead(V, D, label_smoothing=1.0),
+        ),
+        (
+            "`num_sampled` must lie between 0 and vocabulary_size, "
+            "got num_sampled=8, vocabulary_size=7.",
+            lambda: VocabularyHead(V, D, num_sampled=8),
+        ),
+        (
+            "`num_sampled` must lie between 0 and vocabulary_size, "
+            "got num_sampled=-1, vocabulary_size=7.",
+            lambda: VocabularyHead(V, D, num_sampled=-1),
+        ),
+        (
+            "`sampler` must be one of ('log_uniform', 'uniform', 'learned_unigram'), got 'zipf'.",
+            lambda: VocabularyHead(V, D, sampler="zipf"),
+        ),
+        (
+            "`label_smoothing` must be 0 with sampler='learned_unigram', got label_smoothing=0.1.",
+            lambda: VocabularyHead(
+                V, D, num_sampled=3, sampler="learned_unigram", label_smoothing=0.1
+            ),
         ),
         (
             "`hidden` must have units=5 features, got 3.",

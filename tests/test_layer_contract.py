@@ -139,6 +139,13 @@ CASES = {
         aligned=True,
         ragged=False,
     ),
+    "VocabularyHead sampled": Case(
+        lambda: VocabularyHead(V, M, num_sampled=5),
+        {"hidden": (S, M)},
+        "hidden",
+        aligned=True,
+        ragged=False,
+    ),
     "LengthHead": Case(LengthHead, MEMORY, "memory", "memory_mask"),
     "RecurrentEncoder of ids": Case(
         lambda: RecurrentEncoder(embed(), U, num_layers=2, dropout=0.1),

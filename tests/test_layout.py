@@ -14,6 +14,7 @@ LAYERS = [
     "recurrent",
     "streaming",
     "transformer",
+    "candidates",
     "head",
     "length",
 ]
@@ -32,6 +33,7 @@ MODULES = [
     "search",
     "sampling",
     "seq2seq",
+    "lexicon",
     "ensemble",
     "zoo",
     "metrics",

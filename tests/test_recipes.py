@@ -15,6 +15,7 @@ import pytest
 import kzoo
 from kzoo import batching, callbacks, export, plots, text
 from recipes import cli, data, reverse, translation
+from recipes.studies import sampled_softmax
 
 WORDS = {
     "one": "eins",
@@ -113,6 +114,52 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
 
 
 @pytest.mark.slow
+def test_a_run_with_sampled_words_and_candidate_lists_is_scored(config, tmp_path):
+    config = dataclasses.replace(config, sampled=5, candidates=6, model="rnn_luong", average=0)
+    figures = translation.main(config)
+    assert figures["test BLEU"] >= 0
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "--sampled 5 --candidates 6" in card
+
+
+def test_a_sampled_run_updates_rows_only():
+    config = translation.Config(tokenizer="words", sampled=5)
+    tokenizer = text.WordTokenizer.learn(["a b c d"], 8)
+    model = translation.build(tokenizer, tokenizer, config)
+    assert isinstance(model.optimizer, kzoo.LazyAdam)
+    assert model.head.num_sampled == 5
+    all_of_8 = dataclasses.replace(config, sampled=1000)
+    assert translation.build(tokenizer, tokenizer, all_of_8).head.num_sampled == 8
+    full = translation.build(tokenizer, tokenizer, dataclasses.replace(config, sampled=0))
+    assert isinstance(full.optimizer, kzoo.FusedAdam)
+    assert not isinstance(full.optimizer, kzoo.LazyAdam)
+
+
+@pytest.mark.slow
+def test_the_study_of_sampled_classes_trains_all_models_in_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampled_softmax, "NUMBERS", (3, 0))
+    words = np.minimum(np.random.default_rng(1).zipf(1.5, (300, 3)), 20)
+    lines = [" ".join(f"w{word}" for word in row) for row in words]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{line}\t{line.upper()}\n" for line in lines))
+    config = sampled_softmax.Config(
+        data=str(tmp_path / "pairs.tsv"),
+        minutes=0.01,
+        turn_seconds=0.3,
+        batch_tokens=256,
+        validation_pairs=7,
+        output=str(tmp_path / "out"),
+    )
+    perplexities = sampled_softmax.main(config)
+    assert list(perplexities) == [3, 0]
+    result = json.loads((tmp_path / "out/points.json").read_text(encoding="utf-8"))
+    assert result["vocabulary"] == 24
+    rounds = len(result["points"]) // 2
+    assert [point["sampled"] for point in result["points"]] == [3, 0] * rounds
+    assert all(point["seconds"] >= 0.6 for point in result["points"][-2:])
+    assert (tmp_path / "out/sampled_softmax.png").exists()
+
+
+@pytest.mark.slow
 def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
     config = dataclasses.replace(config, learning_rate=1e30, warmup_steps=1)
     for resume in (False, True):  # what is left of it has not been fitted either
@@ -174,6 +221,9 @@ def test_reverse_asks_for_no_more_strings_than_there_are():
         ({"average": -1}, "`average` must be at least 0"),
         ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
+        ({"sampled": 9000}, "`sampled` must not be above vocabulary_size, got sampled=9000, voca"),
+        ({"candidates": 3, "tokenizer": "words"}, "`candidates` must be 0 or at least 4, and"),
+        ({"candidates": 99}, "needs words and a model with attention, got candidates=99, tokeniz"),
     ],
 )
 def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):

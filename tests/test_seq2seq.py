@@ -13,9 +13,9 @@ from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.optimizers import InverseSquareRoot
-from kzoo.seq2seq import Seq2Seq
-from kzoo.text import END_ID, START_ID, CharacterTokenizer
+from kzoo.optimizers import InverseSquareRoot, LazyAdam
+from kzoo.seq2seq import Seq2Seq, looked_at
+from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 B, K, T, S, D, U, V = 3, 2, 4, 5, 6, 7, 11
 SOURCE = np.array([[3, 4, 5, 6, 2], [7, 8, 2, 0, 0], [9, 10, 3, 2, 0]])
@@ -207,6 +207,65 @@ def test_fit_takes_ragged_tensors_themselves():
     history = model.fit(inputs, labels, batch_size=B, verbose=0).history["loss"]
     assert_close(history[0], loss_of(model))
     assert_close(model.evaluate(inputs, labels, batch_size=2, verbose=0), loss_of(model))
+
+
+def make_sampled(sampler, is_tied=True):
+    """Batches of Zipf's labels, and a model that samples 5 of 101 classes."""
+    size = 101
+    embedding = TokenEmbedding(size, D)
+    tied = embedding if is_tied else None
+    head = VocabularyHead(size, D, tied, num_sampled=5, sampler=sampler, seed=3)
+    encoder = RecurrentEncoder(embedding, U, cell="gru")
+    decoder = AttentionDecoder(embedding, D, BahdanauAttention(5), cell="gru")
+    model = Seq2Seq(encoder, decoder, head)
+    model.compile(LazyAdam(InverseSquareRoot(0.01, 3), global_clipnorm=1.0))
+    ids = np.minimum(4 + np.random.default_rng(4).zipf(1.5, (6, B, T)), size - 1)
+    ids[:, 0, 2:] = 0
+    return model, tf.data.Dataset.from_tensor_slices(({"source": ids, "target": ids}, ids))
+
+
+@pytest.mark.parametrize("sampler", ["log_uniform", "uniform", "learned_unigram"])
+def test_sampled_training_stopped_and_resumed_has_the_weights_of_one_without_a_break(
+    sampler, tmp_path
+):
+    whole, data = make_sampled(sampler)
+    whole(next(iter(data))[0])
+    whole.save_weights(tmp_path / "first.weights.h5")
+    whole.fit(data, shuffle=False, verbose=0)
+
+    before, _ = make_sampled(sampler)
+    before(next(iter(data))[0])
+    before.load_weights(tmp_path / "first.weights.h5")
+    before.fit(data.take(2), shuffle=False, verbose=0)
+    before.save(tmp_path / "model.keras")
+    after = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(after.optimizer, LazyAdam)
+    after.fit(data.skip(2), shuffle=False, verbose=0)
+    for a, b in zip(whole.weights, after.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(whole.optimizer.variables, after.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_fit_samples_classes_and_evaluate_is_about_all():
+    model, data = make_sampled("log_uniform", is_tied=False)
+    history = model.fit(data, epochs=30, shuffle=False, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    (inputs, labels), *_ = data
+    log_p = tf.nn.log_softmax(model(inputs)["logits"]).numpy()
+    expected = -np.take_along_axis(log_p, labels.numpy()[:, :, None], -1)[labels.numpy() != 0]
+    assert_close(model.evaluate(data.take(1), verbose=0), expected.mean())
+    assert expected.mean() > history[-1]
+
+
+def test_compiling_a_sampled_softmax_with_xla_is_refused():
+    model, _ = make_sampled("uniform")
+    message = (
+        "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
+        "got jit_compile=True, num_sampled=5."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.compile(jit_compile=True)
 
 
 def test_a_loss_given_to_compile_is_refused():
@@ -509,3 +568,57 @@ def test_a_search_takes_the_length_that_the_models_head_expects():
         assert np.abs(found.lengths[:, 0] - expected).max() <= 1
     with pytest.raises(ValueError, match="`length_deviation_penalty` needs an `expected_length`"):
         make_rnn().generate(SOURCE, **options)
+
+
+# Unknown words
+
+
+def test_an_unknown_word_looks_at_the_word_with_the_largest_weight():
+    weights = np.array([[[0.1, 0.2, 0.7, 0.0], [0.3, 0.1, 0.6, 0.0], [0.2, 0.3, 0.5, 0.0]]])
+    source = np.array([[5, 6, END_ID, 0]])  # neither the end nor the padding is a word
+    np.testing.assert_array_equal(looked_at(tf.constant(weights), source), [[1, 0, 1]])
+
+
+def test_weights_about_anything_else_than_source_ids_are_refused():
+    message = (
+        "`replace_unknown` needs a model whose attention weights are about its source ids, "
+        "got weights for 2 steps."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        looked_at(tf.zeros([1, 3, 2]), np.array([[5, 6, END_ID, 0]]))
+
+
+def make_word_model(source_tokenizer=None):
+    """A model that answers every source with <unk> only."""
+    words = WordTokenizer.learn(["a b c"], 11)
+    source_tokenizer = source_tokenizer or words
+    sizes = [tokenizer.vocabulary_size() for tokenizer in (source_tokenizer, words)]
+    encoder = RecurrentEncoder(TokenEmbedding(sizes[0], D), U, cell="gru")
+    decoder = AttentionDecoder(TokenEmbedding(sizes[1], D), D, BahdanauAttention(5), cell="gru")
+    model = Seq2Seq(encoder, decoder, VocabularyHead(sizes[1], D), source_tokenizer, words)
+    model.generate(tf.constant([[4, END_ID]]), max_length=2)  # makes the weights
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign_add(0.7 * rng.normal(size=variable.shape).astype("float32"))
+    model.head.bias.assign(99 * np.eye(sizes[1])[3])
+    return model
+
+
+def test_a_text_generator_replaces_unknown_words_by_what_they_looked_at():
+    model = make_word_model()
+    texts = ["Zoé went", "a  Berlin b", "x"]
+    options = {"beam_size": 2, "max_length": 3}
+    assert model.text_generator(**options)("x") == "⁇ ⁇ ⁇"
+    answers = model.text_generator(replace_unknown=True, **options)(texts)
+    for source, answer in zip(texts, answers, strict=True):
+        ids = model.source_ids(tf.constant([source]), 7)
+        weights = model.generate(ids, **options).weights[0, 0].numpy()
+        words = source.split()
+        assert answer == " ".join(words[step] for step in weights[:, : len(words)].argmax(1))
+    assert {"Zoé", "went", "Berlin"} & set(" ".join(answers).split())
+
+
+def test_replacing_unknown_words_of_subwords_is_refused():
+    model = make_word_model(SubwordTokenizer.learn(["a b c"], 11))
+    with pytest.raises(ValueError, match="needs tokenizers of words or characters, got a Subword"):
+        model.text_generator(replace_unknown=True, max_length=3)("a")

@@ -1,12 +1,15 @@
 """Token embedding and vocabulary projection: ids -> features -> logits, on one (V, D) weight.
 
-Axis letters: B batch, T target steps, D features, V vocabulary.
+Axis letters: B batch, T target steps, N labels, C candidates, D features, V vocabulary.
 """
 
 import keras
 import tensorflow as tf
 
 from kzoo.layers import masking
+from kzoo.layers.candidates import DISTRIBUTIONS, CandidateSampler
+
+LOGITS_AT_ONCE = 2**25  # of a full softmax over a large vocabulary: 128 MB in float32
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -147,12 +150,70 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
     return cross_entropy(hidden, weight, bias)
 
 
+def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.0):
+    """Cross-entropy of the label among a few candidates, which the whole batch has in common.
+
+        loss = log(exp a(y) + sum_{s != y} exp a(s)) - a(y)  +  smooth,    a(v) = z_v - log Q(v)
+        smooth = smoothing / (V - 2) sum_{s != 0} (z_y - z_s) / Q(s)
+
+    with z = W h + b, label y, candidates s and Q how often each was to be expected among them:
+    Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 3.2, with log Q taken off the label
+    too, as in `tf.nn.sampled_softmax_loss`. Then e^z / sum e^z is what minimises it for every Q:
+    where the labels come from the model's own distribution, its gradient is 0 on average, as that
+    of the full loss is. A candidate that is the label ("accidental hit") counts for nothing in the
+    sum. The second term has the expectation of what smoothing adds to the full loss. With all
+    classes as candidates and Q = 1 it is `vocabulary_cross_entropy`.
+
+    The gradients of W and b are tf.IndexedSlices of N + C rows; the table is never copied or cast.
+
+    Args:
+        hidden: (N, D) float.
+        weight: (V, D) float variable or tensor; its rows are cast to the dtype of `hidden`.
+        bias: (V,) float variable or tensor, or None for 0.
+        labels: (N,) int; rows with label 0 are to be masked by the caller.
+        candidates: `candidates.Candidates`.
+        smoothing: float in [0, 1).
+
+    Returns:
+        (N,) float32, nats.
+    """
+
+    def rows(ids):
+        return tf.cast(tf.gather(weight, ids), hidden.dtype)
+
+    def biases(ids):
+        return tf.zeros(tf.shape(ids)) if bias is None else tf.cast(tf.gather(bias, ids), "float32")
+
+    labels = tf.cast(labels, tf.int64)
+    h = tf.cast(hidden, tf.float32)
+    label_logits = tf.reduce_sum(h * tf.cast(rows(labels), tf.float32), 1) + biases(labels)
+    candidate_rows, candidate_biases = rows(candidates.ids), biases(candidates.ids)
+    products = tf.cast(tf.matmul(hidden, candidate_rows, transpose_b=True), tf.float32)  # (N, C)
+    adjusted = products + (candidate_biases - tf.math.log(candidates.expected))
+    is_hit = candidates.ids == labels[:, None]
+    adjusted = tf.where(is_hit, tf.float32.min, adjusted)
+    label_adjusted = label_logits - tf.math.log(candidates.label_expected)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.zeros_like(labels), tf.concat([label_adjusted[:, None], adjusted], 1)
+    )
+    if smoothing:
+        share = tf.where(candidates.ids == 0, 0.0, 1 / candidates.expected)
+        share *= smoothing / max(weight.shape[0] - 2, 1)  # (C,), the padding gets nothing
+        mean_row = tf.linalg.matvec(tf.cast(candidate_rows, tf.float32), share, transpose_a=True)
+        others = tf.linalg.matvec(h, mean_row) + tf.reduce_sum(share * candidate_biases)
+        losses += label_logits * tf.reduce_sum(share) - others
+    return losses
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class VocabularyHead(keras.layers.Layer):
     """logits = W h + b, with one row of W for each word of the vocabulary.
 
     With `tied`, W is the weight of an embedding (Press & Wolf 2017,
-    https://arxiv.org/abs/1608.05859).
+    https://arxiv.org/abs/1608.05859). With `num_sampled`, a training step looks at so many rows of
+    W and at those of its labels (`sampled_cross_entropy`), and its cost does not grow with V if the
+    optimizer updates rows, as `LazyAdam` does. Evaluation, prediction and export always are about
+    all V. XLA cannot compile the sampled loss.
 
     Args:
         vocabulary_size: int, V.
@@ -160,6 +221,10 @@ class VocabularyHead(keras.layers.Layer):
         tied: a layer with an `embeddings` weight (V, D) to share, or None for an own weight.
         use_bias: bool, whether b is learned; otherwise it is 0.
         label_smoothing: float in [0, 1), probability mass given to the other words in training.
+        num_sampled: int, classes sampled for a batch; 0 for the full softmax.
+        sampler: "log_uniform" (ids sorted by falling frequency, checked), "uniform" or
+            "learned_unigram" (counts the labels); see `candidates.CandidateSampler`.
+        seed: int of the sampler, or None for a random one.
 
     Call arguments:
         hidden: (..., D) float.
@@ -168,8 +233,10 @@ class VocabularyHead(keras.layers.Layer):
         logits: (..., V), in the compute dtype.
 
     Raises:
-        ValueError: if a size is not positive, `label_smoothing` is outside [0, 1), or the tied
-            weight has another shape.
+        ValueError: if a size is not positive, `label_smoothing` is outside [0, 1), the tied weight
+            has another shape, `num_sampled` is above V, `sampler` is none of these, or labels are
+            to be smoothed with the learned unigram: its expected counts of rare words fall with
+            the number of labels seen, and what smoothing divides by them grows without bound.
 
     Example:
 
@@ -180,7 +247,16 @@ class VocabularyHead(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocabulary_size, units, tied=None, use_bias=True, label_smoothing=0.0, **kwargs
+        self,
+        vocabulary_size,
+        units,
+        tied=None,
+        use_bias=True,
+        label_smoothing=0.0,
+        num_sampled=0,
+        sampler="log_uniform",
+        seed=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -193,11 +269,31 @@ class VocabularyHead(keras.layers.Layer):
             raise ValueError(
                 f"`label_smoothing` must lie in [0, 1), got label_smoothing={label_smoothing}."
             )
+        if not 0 <= num_sampled <= vocabulary_size:
+            raise ValueError(
+                "`num_sampled` must lie between 0 and vocabulary_size, "
+                f"got num_sampled={num_sampled}, vocabulary_size={vocabulary_size}."
+            )
+        if sampler not in DISTRIBUTIONS:
+            raise ValueError(f"`sampler` must be one of {DISTRIBUTIONS}, got {sampler!r}.")
+        if num_sampled and label_smoothing and sampler == "learned_unigram":
+            raise ValueError(
+                "`label_smoothing` must be 0 with sampler='learned_unigram', "
+                f"got label_smoothing={label_smoothing}."
+            )
         self.vocabulary_size = vocabulary_size
         self.units = units
         self.tied = tied
         self.use_bias = use_bias
         self.label_smoothing = label_smoothing
+        self.num_sampled = num_sampled
+        self.sampler = sampler
+        self.seed = seed
+        self.candidate_sampler = None
+        if num_sampled:
+            self.candidate_sampler = CandidateSampler(
+                vocabulary_size, num_sampled, sampler, seed, dtype="float32"
+            )
 
     def build(self, hidden_shape):
         shape = (self.vocabulary_size, self.units)
@@ -206,7 +302,8 @@ class VocabularyHead(keras.layers.Layer):
                 f"`hidden` must have units={self.units} features, got {hidden_shape[-1]}."
             )
         if self.tied is None:
-            self.kernel = self.add_weight(shape=shape, name="W")
+            # Cast where it is used: a scope that casts variables would cast all V rows.
+            self.kernel = self.add_weight(shape=shape, autocast=False, name="W")
         else:
             if not self.tied.built:
                 self.tied.build((None, None))
@@ -216,7 +313,11 @@ class VocabularyHead(keras.layers.Layer):
                     f"got {tuple(self.tied.embeddings.shape)}."
                 )
         if self.use_bias:
-            self.bias = self.add_weight(shape=shape[:1], initializer="zeros", name="b")
+            self.bias = self.add_weight(
+                shape=shape[:1], initializer="zeros", autocast=False, name="b"
+            )
+        if self.num_sampled:
+            self.candidate_sampler.build((None,))
 
     @property
     def weight(self):
@@ -243,16 +344,42 @@ class VocabularyHead(keras.layers.Layer):
             (N,) float32.
         """
         if not training:
-            logits = tf.cast(self(hidden), tf.float32)
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            return self._full_loss(hidden, labels)
         if not self.built:
             self.build(hidden.shape)
         hidden = tf.cast(hidden, self.compute_dtype)
+        bias = self.bias.value if self.use_bias else None
+        if self.num_sampled:
+            return sampled_cross_entropy(
+                hidden, self.weight.value, bias, labels, self.candidate_sampler(labels),
+                self.label_smoothing,
+            )  # fmt: skip
         weight = tf.cast(self.weight, hidden.dtype)
-        bias = self.bias if self.use_bias else tf.zeros([self.vocabulary_size])
+        bias = tf.zeros([self.vocabulary_size]) if bias is None else bias
         return vocabulary_cross_entropy(
             hidden, weight, tf.cast(bias, hidden.dtype), labels, self.label_smoothing
         )
+
+    def _full_loss(self, hidden, labels):
+        """Some rows at a time, as the logits of a whole batch may not fit into memory."""
+
+        rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
+
+        def losses_from(start):
+            logits = tf.cast(self(hidden[start : start + rows]), tf.float32)
+            part = labels[start : start + rows]
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(part, logits)
+
+        count = hidden.shape[0]
+        if count is not None:
+            return tf.concat([losses_from(start) for start in range(0, max(count, 1), rows)], 0)
+        return tf.while_loop(
+            lambda start, losses: start < tf.shape(hidden)[0],
+            lambda start, losses: (start + rows, tf.concat([losses, losses_from(start)], 0)),
+            (0, tf.zeros([0])),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+            parallel_iterations=1,
+        )[1]
 
     def get_config(self):
         return {
@@ -262,6 +389,9 @@ class VocabularyHead(keras.layers.Layer):
             "tied": keras.saving.serialize_keras_object(self.tied),
             "use_bias": self.use_bias,
             "label_smoothing": self.label_smoothing,
+            "num_sampled": self.num_sampled,
+            "sampler": self.sampler,
+            "seed": self.seed,
         }
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Studies: one script for each claim, which measures it and draws it."""
