@@ -31,6 +31,8 @@ MODULES = [
     "beams",
     "search",
     "sampling",
+    "ctc",
+    "joint",
     "seq2seq",
     "ensemble",
     "zoo",
