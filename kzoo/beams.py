@@ -118,9 +118,9 @@ def beam_step(
     ranking = ranking or Ranking(length_penalty)
     sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
     logits = tf.cast(logits, tf.float32)
-    normalizer = (
-        tf.reduce_logsumexp(logits, axis=1, keepdims=True) if normalize else 0.0
-    )  # (B*J, 1)
+    normalizer = 0.0
+    if normalize:
+        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # (B*J, 1)
     if forbidden is not None:
         logits = tf.where(forbidden, -math.inf, logits)
 

@@ -189,11 +189,8 @@ def ctc_advance(logits, beams, mask=None, window=None):
     )
 
     def body(t, beams):
-        is_real = real.read(t)
-        beams = CTCBeams(
-            *map(tf.ensure_shape, _advance(frames.read(t), is_real, beams, window), shapes)
-        )
-        return t + 1, beams
+        beams = _advance(frames.read(t), real.read(t), beams, window)
+        return t + 1, CTCBeams(*map(tf.ensure_shape, beams, shapes))
 
     _, beams = tf.while_loop(
         lambda t, _: t < tf.shape(log_p)[1],

@@ -11,7 +11,6 @@ import math
 import tensorflow as tf
 
 from kzoo.ctc import BLANK_ID
-from kzoo.layers import masking
 
 LEAST_LOG_PROB = -1e4  # of a token in a frame, so that sums over frames stay finite
 
@@ -23,9 +22,9 @@ def prefix_step(logits, mask, end_id):
 
     P(y) is the probability of all outputs that begin with y, p(y) that of y itself. They sum to 1
     over all v and the end. Graves (2008), https://mediatum.ub.tum.de/doc/673554, section 7.5.2;
-    Watanabe et al. (2017), algorithm 2, here with all frames at once: r_t = q_t (r_t-1 + phi_t), the
-    probability of the alignments up to frame t, is a sum over frames with the products of q before
-    it divided out, in float64.
+    Watanabe et al. (2017), algorithm 2, here with all frames at once: r_t = q_t (r_t-1 + phi_t),
+    the probability of the alignments up to frame t, is a sum over frames with the products of q
+    before it divided out, in float64.
 
     Args:
         logits: (B, S, V) float, of CTC, with the blank as id 0.

@@ -14,6 +14,8 @@ LAYERS = [
     "recurrent",
     "streaming",
     "transformer",
+    "conformer",
+    "speech",
     "head",
     "length",
 ]
