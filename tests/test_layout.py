@@ -21,6 +21,7 @@ MODULES = [
     "protos",
     "text",
     "image",
+    "wav",
     "audio",
     "batching",
     "losses",
