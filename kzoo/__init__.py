@@ -6,7 +6,8 @@ import sys
 if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kzoo import zoo
+from kzoo import audio, zoo
+from kzoo.audio import ConvSubsampling, LogMel, SpecAugment
 from kzoo.ensemble import Ensemble
 from kzoo.export import load
 from kzoo.layers import masking
@@ -49,6 +50,7 @@ __all__ = [
     "AttentionDecoder",
     "BahdanauAttention",
     "CharacterTokenizer",
+    "ConvSubsampling",
     "Ensemble",
     "FixedContext",
     "FusedAdam",
@@ -57,6 +59,7 @@ __all__ = [
     "LengthHead",
     "LocalAttention",
     "LocationAwareAttention",
+    "LogMel",
     "LuongAttention",
     "MonotonicAttention",
     "MultiHeadAttention",
@@ -69,6 +72,7 @@ __all__ = [
     "SequenceAccuracy",
     "SequenceCrossEntropy",
     "SinusoidalPositions",
+    "SpecAugment",
     "StatefulRNN",
     "StreamingRNN",
     "SubwordTokenizer",
@@ -79,6 +83,7 @@ __all__ = [
     "TransformerEncoderBlock",
     "VocabularyHead",
     "WordTokenizer",
+    "audio",
     "beam_search",
     "ensemble_step",
     "greedy_search",

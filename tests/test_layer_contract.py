@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.audio import ConvSubsampling, SpecAugment
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -175,6 +176,13 @@ CASES = {
         lambda: StreamingRNN(U, num_layers=2, dropout=0.1), {"x": (S, M)}, "x", "mask"
     ),
     "StreamingRNN simple": Case(lambda: StreamingRNN(U, cell="simple"), {"x": (S, M)}, "x", "mask"),
+    "ConvSubsampling": Case(
+        lambda: ConvSubsampling(U, filters=3), {"frames": (S, M)}, "frames", "mask"
+    ),
+    "ConvSubsampling by two": Case(
+        lambda: ConvSubsampling(U, filters=3, factor=2), {"frames": (S, M)}, "frames", "mask"
+    ),
+    "SpecAugment": Case(SpecAugment, {"frames": (S, M)}, "frames", "mask", aligned=True),
     "AttentionDecoder before": Case(
         lambda: AttentionDecoder(
             embed(), U, BahdanauAttention(5), num_layers=2, cell="gru", attend="before", dropout=0.1
@@ -297,6 +305,7 @@ CASES = {
 every_layer = pytest.mark.parametrize("name", CASES)
 ELSEWHERE = {
     "StatefulRNN",  # answers the same call differently the second time: test_streaming
+    "LogMel",  # takes samples and lengths: test_audio
     "RotaryPositions",  # have no call of their own, and are in the cases of attention
     "RelativePositions",
     "AlibiPositions",
@@ -561,8 +570,8 @@ def test_a_row_without_a_real_step_gives_zeros_and_leaves_the_others_alone(name)
     for x, y in zip(outputs, expected, strict=True):
         assert np.isfinite(x).all()
         np.testing.assert_allclose(x[0], floats([y])[0][0], atol=1e-5)
-        # What has the steps of the padded argument on an axis: memory, masks, attention weights over
-        # its steps. A padded query has weights too: its context is what is blanked.
+        # What has the steps of the padded argument on an axis: memory, masks, attention weights
+        # over its steps. A padded query has weights too: its context is what is blanked.
         if S in x.shape[1:] and not (x.ndim == 4 and case.padded == "x"):
             np.testing.assert_array_equal(x[1], np.zeros_like(x[1]))
 

@@ -23,6 +23,7 @@ MODULES = [
     "protos",
     "text",
     "image",
+    "wav",
     "audio",
     "batching",
     "losses",
