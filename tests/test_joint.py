@@ -35,7 +35,9 @@ def test_each_step_gives_the_conditional_probabilities_of_the_prefix(seed, steps
     logits = ctc_logits(seed, steps, scale)
     lengths = [steps, max(steps - 1, 0), steps // 2]
     step, state = joint.prefix_step(logits, tf.sequence_mask(lengths, steps), END)
-    outputs = [enumerated(row[:n]) if n else {(): 0.0} for row, n in zip(logits, lengths, strict=True)]
+    outputs = [
+        enumerated(row[:n]) if n else {(): 0.0} for row, n in zip(logits, lengths, strict=True)
+    ]
     path = np.random.default_rng(seed).choice([1, 3], (4, B))
     before = np.ones(B, np.int32)
     for position in range(4):

@@ -139,7 +139,7 @@ class StreamingEncoder(keras.layers.Layer):
         return masking.carry_mask(memory, mask), mask
 
     def initial_state(self, batch_size):
-        """Returns the state before a stream: {"frames": those that wait, "rnn": of StreamingRNN}."""
+        """Returns the state before a stream: "frames" that wait, "rnn" of StreamingRNN."""
         frames = tf.zeros((batch_size, 0, self.features), self.compute_dtype)
         return {"frames": frames, "rnn": self.rnn.initial_state(batch_size)}
 
