@@ -13,6 +13,7 @@ chunk.
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -307,8 +308,9 @@ def _explained(answers_to, content, name):
         answers_to([content])
     except tf.errors.InvalidArgumentError as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
-        # The rule that was broken; in the lines after it stand the names of the nodes.
-        rule = error.message.splitlines()[0].removeprefix("assertion failed: ")
+        # The rule that was broken stands among the names of the nodes.
+        rule = re.search(r"assertion failed: (.*\])", error.message)
+        rule = rule[1] if rule else error.message
         raise ValueError(f"{name} was refused: {rule}") from None
 
 
