@@ -373,7 +373,8 @@ def _check_model(model):
         if getattr(model, name, None) is None:
             raise ValueError(f"`model` must have a {name}: the SavedModel takes and gives texts.")
     for name in ("encoder", "decoder", "head"):
-        if not getattr(model, name, model.head).built:  # CTC has no decoder
+        part = getattr(model, name, None)  # CTC has no decoder
+        if part is not None and not part.built:
             raise ValueError(
                 f"`model` must be built, but its {name} has no weights yet: "
                 "fit it, call it or load its weights first."
