@@ -166,7 +166,8 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
         if share and not parts[name]:
             raise ValueError(
                 f"Splitting must leave at least one pair in `{name}`, got none of {len(pairs):,} "
-                f"pairs in {len(set(pairs.groups)):,} groups; give `train`, `valid` and `test` yourself."
+                f"pairs in {len(set(pairs.groups)):,} groups; give `train`, `valid` and `test` "
+                "yourself."
             )
     return Splits(**parts)
 
