@@ -8,8 +8,11 @@ if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: ans
 
 from kzoo import audio, zoo
 from kzoo.audio import ConvSubsampling, LogMel, SpecAugment
+from kzoo.ctc import ctc_beam_search, ctc_greedy_search, ctc_loss
 from kzoo.ensemble import Ensemble
 from kzoo.export import load
+from kzoo.framewise import CTCModel
+from kzoo.joint import joint_step
 from kzoo.layers import masking
 from kzoo.layers.attention import (
     BahdanauAttention,
@@ -20,6 +23,7 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
+from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
@@ -30,6 +34,7 @@ from kzoo.layers.positions import (
     SinusoidalPositions,
 )
 from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 from kzoo.layers.transformer import (
     TransformerDecoder,
@@ -42,14 +47,19 @@ from kzoo.optimizers import FusedAdam, InverseSquareRoot
 from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
+from kzoo.sources import AudioSource
 from kzoo.steps import ensemble_step
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 __all__ = [
     "AlibiPositions",
     "AttentionDecoder",
+    "AudioSource",
     "BahdanauAttention",
+    "CTCModel",
     "CharacterTokenizer",
+    "ConformerBlock",
+    "ConformerEncoder",
     "ConvSubsampling",
     "Ensemble",
     "FixedContext",
@@ -74,7 +84,9 @@ __all__ = [
     "SinusoidalPositions",
     "SpecAugment",
     "StatefulRNN",
+    "StreamingEncoder",
     "StreamingRNN",
+    "SubsampledEncoder",
     "SubwordTokenizer",
     "TokenEmbedding",
     "TransformerDecoder",
@@ -85,8 +97,12 @@ __all__ = [
     "WordTokenizer",
     "audio",
     "beam_search",
+    "ctc_beam_search",
+    "ctc_greedy_search",
+    "ctc_loss",
     "ensemble_step",
     "greedy_search",
+    "joint_step",
     "load",
     "masking",
     "sample",

@@ -58,6 +58,11 @@ class Ensemble(Generator):
         # Nothing to do: the layers build themselves when they are called.
         pass
 
+    @property
+    def normalize(self):
+        """See `Generator`: the mean of probabilities needs no softmax, and may not bear one."""
+        return False
+
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
@@ -65,7 +70,8 @@ class Ensemble(Generator):
         """The step function of a search; see `Generator.search_step`."""
         parts = [model.search_step(source, max_length) for model in self.models]
         steps, states, source_masks = zip(*parts, strict=True)
-        return ensemble_step(steps), states, source_masks[0]
+        normalize = [model.normalize for model in self.models]
+        return ensemble_step(steps, normalize), states, source_masks[0]
 
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]

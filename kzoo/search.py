@@ -67,6 +67,7 @@ def beam_search(
     groups=1,
     diversity_penalty=0.0,
     best_only=False,
+    normalize=True,
 ):
     """The K best continuations: argmax over y of the score
 
@@ -115,6 +116,9 @@ def beam_search(
             the search also ends when no unfinished hypothesis can become better than the best
             finished one: log-probabilities only fall, so it scores at most
             log p / ((5 + L) / 6) ** length_penalty.
+        normalize: bool, whether to take the softmax of the step's logits. Without, they are
+            log-probabilities as they are, even where these sum to less than 1: see
+            `joint.joint_step`.
 
     Returns:
         `SearchResult`: ids (B, K, L), scores, log_probs and lengths (B, K), weights (B, K, L, S).
@@ -171,6 +175,7 @@ def beam_search(
                 coverage_terms=coverage_terms,
                 ranking=ranking,
                 is_last=position == max_length - 1,
+                normalize=normalize,
             )
 
         hypotheses = (*beams, coverage_terms, forbidden)
@@ -291,6 +296,7 @@ def greedy_search(
     repetition_penalty=1.0,
     prefix=None,
     allowed=None,
+    normalize=True,
 ):
     """The best next token at each step, until the end: `beam_search` with one beam.
 
@@ -326,6 +332,7 @@ def greedy_search(
         repetition_penalty=repetition_penalty,
         prefix=prefix,
         allowed=allowed,
+        normalize=normalize,
     )
 
 

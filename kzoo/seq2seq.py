@@ -7,7 +7,7 @@ L longest output, P prefix.
 import keras
 import tensorflow as tf
 
-from kzoo import batching, sampling, search
+from kzoo import batching, ctc, joint, sampling, search
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID
 
@@ -17,6 +17,11 @@ class Generator(keras.Model):
 
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
+
+    @property
+    def normalize(self):
+        """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
+        return True
 
     def search_step(self, source, max_length):
         """Encodes the source once for a search.
@@ -101,6 +106,7 @@ class Generator(keras.Model):
             groups=groups,
             diversity_penalty=diversity_penalty,
             best_only=best_only,
+            normalize=self.normalize,
         )
 
     def sample(
@@ -170,8 +176,7 @@ class Generator(keras.Model):
         Returns:
             (N, S) int32, padded.
         """
-        ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
-        return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+        return self.source_tokenizer.read(texts, max_source_length)[0]
 
     def text_generator(self, *, batch_size=64, max_source_length=256, **options):
         """Returns a function from source texts to the best target texts.
@@ -202,26 +207,113 @@ class Generator(keras.Model):
         return generate
 
 
+class Trainable(Generator):
+    """A generator with its loss built in.
+
+    A child has `call`, `compute_loss`, `get_config` and `own_metrics`, a dict of metrics by name.
+    """
+
+    def build(self, inputs_shape):
+        # Nothing to do: the layers build themselves when they are called.
+        pass
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+        """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
+
+        Raises:
+            ValueError: if a `loss` is given.
+        """
+        if loss is not None:
+            name = type(self).__name__
+            raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def label_weights(self, y, sample_weight=None):
+        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding."""
+        labels, real = masking.to_dense(y)
+        count = tf.cast(real & (labels != 0), tf.float32)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, tf.float32)
+            count *= weight[:, None] if weight.shape.rank == 1 else weight
+        return labels, count
+
+    def ctc_loss(self, labels, count, logits, mask):
+        """CTC's loss in nats per token of the rows that it is feasible for; updates the metrics.
+
+        Args:
+            labels: (B, T) int, with the end, padded with 0.
+            count: (B, T) float32, weight of each label, 0 for padding.
+            logits: (B, S, V), of CTC. mask: (B, S) bool.
+
+        Returns:
+            Scalar float32.
+        """
+        tokens = tf.where(labels == END_ID, 0, labels)
+        losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
+        real = tf.reduce_sum(tf.cast(labels != 0, tf.float32), 1)
+        counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)
+        weights = tf.math.divide_no_nan(counts, real)
+        total = tf.reduce_sum(counts)
+        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
+        self.own_metrics["ctc_loss"].update_state(loss, total)
+        missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
+        self.own_metrics["infeasible"].update_state(missing)
+        return loss
+
+    @property
+    def metrics(self):
+        """Keras's own "loss" weighs each batch by its rows; these weigh it by its tokens."""
+        own = list(self.own_metrics.values())
+        return [*own, *(m for m in super().metrics if m.name != "loss" and m not in own)]
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable("kzoo")
-class Seq2Seq(Generator):
+class Seq2Seq(Trainable):
     """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
 
-    Train it with plain `compile` and `fit`; the loss is built in.
+    Train it with plain `compile` and `fit`; the loss is built in. With a CTC head on the memory it
+    is that of Watanabe et al. (2017), https://doi.org/10.1109/JSTSP.2017.2763455, equation 39, and
+    the search, too, has CTC's opinion (`joint.joint_step`):
+
+        loss = (1 - ctc_weight) cross-entropy + ctc_weight CTC
 
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
         decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
         head: VocabularyHead.
-        source_tokenizer: strings -> source ids, or None. `export.save` needs it.
+        source_tokenizer: strings -> source ids, or for speech an AudioSource; or None.
+            `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
+        ctc_head: VocabularyHead on the memory, with the blank as id 0, or None.
+        ctc_weight: float in [0, 1], of CTC in the loss and, while no other is set, in the search.
+            The attribute may be set before an export or before a function that generates is
+            traced: 0 searches by attention alone, 1 by CTC alone.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that
-            begin with the start id; each dense or ragged.
+            begin with the start id; each dense or ragged. Dense features may come with a
+            "source_mask" (B, S) bool.
 
     Returns:
-        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D). `compute_loss` reads
-        "hidden"; in a graph, logits that nobody reads cost nothing.
+        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D), with a CTC head also
+        "ctc_logits" (B, S', V) and "memory_mask" (B, S'). `compute_loss` reads "hidden"; in a
+        graph, logits that nobody reads cost nothing.
+
+    Raises:
+        ValueError: if `ctc_weight` is outside [0, 1].
 
     Example:
 
@@ -246,44 +338,51 @@ class Seq2Seq(Generator):
         head,
         source_tokenizer=None,
         target_tokenizer=None,
+        ctc_head=None,
+        ctc_weight=0.3,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        joint.check_ctc_weight(ctc_weight)
         self.encoder = encoder
         self.decoder = decoder
         self.head = head
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
-        self.token_loss = keras.metrics.Mean(name="loss")
+        self.ctc_head = ctc_head
+        self.ctc_weight = ctc_weight
+        names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
+        self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
+        if ctc_head is not None:
+            self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
 
-    def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+    @property
+    def normalize(self):
+        """See `Generator`: what joins two probabilities does not sum to 1."""
+        return not self._is_joint
+
+    @property
+    def _is_joint(self):
+        return self.ctc_head is not None and self.ctc_weight > 0
 
     def call(self, inputs, training=False):
-        memory, memory_mask, *_ = self.encoder(inputs["source"], training=training)
+        memory, memory_mask, *_ = self.encoder(
+            inputs["source"], source_mask=inputs.get("source_mask"), training=training
+        )
         hidden, weights = self.decoder(
             inputs["target"], memory, memory_mask=memory_mask, training=training
         )
-        return {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
-
-    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
-        """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
-
-        Raises:
-            ValueError: if a `loss` is given.
-        """
-        if loss is not None:
-            raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+        if self.ctc_head is not None:
+            outputs |= {"ctc_logits": self.ctc_head(memory), "memory_mask": memory_mask}
+        return outputs
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
+
+        With a CTC head, the weighted mean of it and of CTC's loss, in nats per token as well, the
+        end included though CTC does not have it. Rows with too few memory steps for their labels
+        are left out of the latter; "infeasible" among the metrics counts them.
 
         Args:
             x: unused.
@@ -295,27 +394,22 @@ class Seq2Seq(Generator):
         Returns:
             Scalar float32.
         """
-        labels, real = masking.to_dense(y)
+        labels, count = self.label_weights(y, sample_weight)
         hidden = y_pred["hidden"]
-        count = tf.cast(real & (labels != 0), tf.float32)
-        if sample_weight is not None:
-            weight = tf.cast(sample_weight, tf.float32)
-            count *= weight[:, None] if weight.shape.rank == 1 else weight
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
         loss = tf.math.divide_no_nan(
             tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
         )
-        self.token_loss.update_state(loss, tf.reduce_sum(count))
+        if self.ctc_head is not None:
+            self.own_metrics["attention_loss"].update_state(loss, tf.reduce_sum(count))
+            ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
+            loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
+        self.own_metrics["loss"].update_state(loss, tf.reduce_sum(count))
         if self.losses:
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
-
-    @property
-    def metrics(self):
-        """Keras's own "loss" weighs each batch by its rows; this one weighs it by its tokens."""
-        return [self.token_loss, *(m for m in super().metrics if m.name != "loss")]
 
     def prepare(self, source):
         """Encodes the source once for a search.
@@ -346,17 +440,19 @@ class Seq2Seq(Generator):
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return self.head(hidden), weights, state
 
-        return step, self.decoder.initial_state(prepared, max_length), memory_mask
+        state = self.decoder.initial_state(prepared, max_length)
+        if self._is_joint:
+            step, state = joint.joint_step(
+                step,
+                state,
+                self.ctc_head(memory),
+                memory_mask,
+                end_id=END_ID,
+                ctc_weight=self.ctc_weight,
+            )
+        return step, state, memory_mask
 
     def get_config(self):
-        parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer")
+        parts = ("encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "ctc_head")
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = {
-            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-            for name, value in config.items()
-        }
-        return cls(**config)
+        return {**super().get_config(), **config, "ctc_weight": self.ctc_weight}
