@@ -119,7 +119,8 @@ class LogMel(keras.layers.Layer):
 
     Example:
 
-    >>> frames, mask = kzoo.LogMel(rate_hz=16_000)(tf.zeros((2, 1040)), lengths=np.array([1040, 700]))
+    >>> samples, lengths = tf.zeros((2, 1040)), tf.constant([1040, 700])
+    >>> frames, mask = kzoo.LogMel(rate_hz=16_000)(samples, lengths)
     >>> frames.shape
     TensorShape([2, 5, 80])
     >>> mask.numpy().sum(1)
