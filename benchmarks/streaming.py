@@ -5,9 +5,9 @@
     python -m benchmarks.streaming --clients 8                      # rows of one call
 
 The state goes through the client in every call, as it does on a server. The latency is the time
-from the last sample of a chunk to the text with it: median, 99th percentile. The real-time factor is
-seconds of computing for a second of audio, of each client. The untrained model has the sizes of the
-default and hears noise; it says more than anybody would, which costs more.
+from the last sample of a chunk to the text with it: median, 99th percentile. The real-time factor
+is seconds of computing for a second of audio, of each client. The untrained model has the sizes of
+the default and hears noise.
 """
 
 import argparse

@@ -17,8 +17,8 @@ class Ensemble(Generator):
     attention weights are averaged, so all must shorten a source alike.
 
     Args:
-        models: list of Seq2Seq or CTCModel that read and write the same ids: trained with the tokenizers of the
-            first, which are the ensemble's.
+        models: list of Seq2Seq or CTCModel that read and write the same ids: trained with the
+            tokenizers of the first, which are the ensemble's.
 
     Call arguments:
         inputs: as in Seq2Seq.

@@ -52,7 +52,9 @@ def prefix_step(logits, mask, end_id):
     }
 
     def fold(tensor):  # (N, ...) -> (B, K, ...)
-        return tf.reshape(tensor, tf.concat([[sentences, -1], tf.shape(tensor)[1:]], 0))
+        shape = tf.shape(tensor)
+        beams = shape[0] // tf.maximum(sentences, 1)
+        return tf.reshape(tensor, tf.concat([[sentences, beams], shape[1:]], 0))
 
     def grown(state, ids):
         """The state (B, K, ...) with one token more."""

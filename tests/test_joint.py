@@ -159,6 +159,15 @@ def test_long_clips_keep_their_precision():
     np.testing.assert_allclose(found[0, END], expected, rtol=1e-4)
 
 
+def test_no_frames_can_only_be_the_empty_output():
+    step, state = joint.prefix_step(tf.zeros((2, 0, V)), tf.zeros((2, 0), tf.bool), END)
+    found = greedy_search(
+        step, state, tf.constant([1, 1]), end_id=END, max_length=3, normalize=False
+    )
+    assert found.ids.numpy().tolist() == [[[END, 0, 0]]] * 2
+    assert found.log_probs.numpy().tolist() == [[0.0]] * 2
+
+
 def test_a_weight_outside_its_range_is_refused():
     for ctc_weight in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"`ctc_weight` must lie in \[0, 1\], got ctc_weight="):
