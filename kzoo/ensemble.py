@@ -17,7 +17,7 @@ class Ensemble(Generator):
     attention weights are averaged, so all must shorten a source alike.
 
     Args:
-        models: list of Seq2Seq that read and write the same ids: trained with the tokenizers of the
+        models: list of Seq2Seq or CTCModel that read and write the same ids: trained with the tokenizers of the
             first, which are the ensemble's.
 
     Call arguments:
@@ -50,7 +50,8 @@ class Ensemble(Generator):
         self.models = list(models)
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
-        self.encoder, self.decoder, self.head = first.encoder, first.decoder, first.head
+        self.encoder, self.head = first.encoder, first.head
+        self.decoder = getattr(first, "decoder", None)  # CTC has none
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 

@@ -67,6 +67,12 @@ class CTCModel(Trainable):
         """See `Generator`: the step's logits are log-probabilities."""
         return False
 
+    @property
+    def can_stream(self):
+        """Whether `stream` answers live audio: the encoder must not look ahead, nor the source."""
+        source = self.source_tokenizer
+        return hasattr(self.encoder, "step") and source is not None and source.can_stream
+
     def call(self, inputs, training=False):
         memory, memory_mask, *_ = self.encoder(
             inputs["source"], source_mask=inputs.get("source_mask"), training=training

@@ -18,6 +18,13 @@ class Generator(keras.Model):
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
 
+    can_stream = False  # whether there is a `stream` for live audio
+
+    @property
+    def encoder_stride(self):
+        """Source steps from one memory step to the next."""
+        return getattr(self.encoder, "stride", 1)
+
     @property
     def normalize(self):
         """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""

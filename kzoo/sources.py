@@ -93,6 +93,11 @@ class AudioSource(keras.layers.Layer):
         is_real = tf.cast(begins, tf.int64) < source.row_lengths()[:, None]
         return tf.where(is_real, tf.strings.as_string(seconds, precision=2), "")
 
+    @property
+    def can_stream(self):
+        """Whether `step` can be used: normalisation must not need the whole clip."""
+        return self.features.normalize != "utterance"
+
     def initial_state(self, rows):
         """Returns the state of streams before the first sample; see `features.initial_state`."""
         return self.features.initial_state(rows)

@@ -145,7 +145,7 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
 
     # How an exported model reads texts; `sources.AudioSource` says the same of sounds.
     input_name = "text"
-    neutral = b"1, 2, 3."  # where nobody gave an example
+    neutral = b"1, 2, 3."  # the content where nobody gave an example
     longest = 256  # tokens
     is_static = True  # whether XLA can compile a search on what `read` returns
     usage = '"text"', '"text"'  # in a shell and in Python

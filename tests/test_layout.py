@@ -45,6 +45,7 @@ MODULES = [
     "plots",
     "engines",
     "warmup",
+    "signatures",
     "export",
     "serving",
     "__init__",
