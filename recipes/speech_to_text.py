@@ -14,7 +14,6 @@ model, model_card.md, metrics.json, learning_curve.png and attention maps. Inter
 with --resume. What it reached on which data stands in the README under Results.
 """
 
-import io
 import math
 import time
 import warnings
@@ -24,7 +23,6 @@ from typing import Literal
 
 import keras
 import numpy as np
-import soundfile
 import tensorflow as tf
 
 import kzoo
@@ -214,14 +212,14 @@ def augmented(augment: audio.SpecAugment, inputs: dict) -> dict:
     return inputs | {"source": source}
 
 
-def transcriber(model, max_length: int):
-    """A function from a list of (S, F) arrays to texts, by greedy search."""
+def transcriber(model, max_length: int, beam_size: int = 1):
+    """A function from a list of (S, F) arrays to texts."""
 
     shape = (None, None, model.source_tokenizer.features.num_mels)
 
     @tf.function(input_signature=[tf.RaggedTensorSpec(shape, tf.float32, ragged_rank=1)])
     def best(source):
-        found = model.generate(source, beam_size=1, max_length=max_length, best_only=True)
+        found = model.generate(source, beam_size=beam_size, max_length=max_length, best_only=True)
         return model.target_tokenizer.detokenize(found.ids[:, 0])
 
     def answers(arrays):
@@ -231,12 +229,24 @@ def transcriber(model, max_length: int):
     return lambda arrays: batching.map_by_length(answers, arrays, 32)
 
 
+def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dict:
+    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}."""
+    if getattr(model, "ctc_head", None) is None:
+        return {}
+    arrays, _, texts = examples(model, part, (1.0,), config, name)
+    scores, trained = {}, model.ctc_weight
+    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
+        model.ctc_weight = weight  # read when the function below is traced
+        answers = transcriber(model, config.max_length, config.beam_size)(arrays)
+        scores[f"{name} WER, {label}"] = metrics.word_error_rate(answers, texts)
+        print(f"{name}, {label}: {scores[f'{name} WER, {label}']}")
+    return scores
+
+
 def wav_bytes(clip: clips.Clip) -> bytes:
     """What a client would send for a clip: 16-bit WAV, one channel."""
     samples, rate = clips.read_audio(clip)
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    return tf.audio.encode_wav(samples[:, None], rate).numpy()
 
 
 def export_and_score(model, splits: Splits, run: Path, config: Config):
@@ -244,8 +254,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
     journal = runs.open_journal(run)
     name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
     sounds = [wav_bytes(clip) for clip in part.rows]
-    seconds = sum(len(samples) / rate for samples, rate in map(clips.read_audio, part.rows))
-    longest = max(len(samples) / rate for samples, rate in map(clips.read_audio, part.rows))
+    seconds = [len(samples) / rate for samples, rate in map(clips.read_audio, part.rows)]
     figures = {}
 
     def evaluate(served):
@@ -260,7 +269,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         for score in scores.values():
             print(f"{name}: {score}")
         figures.update({label: score.value for label, score in scores.items()})
-        return scores | {"seconds of audio a second": round(seconds / spent, 1)}
+        return scores | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
 
     path = export.save(
         model,
@@ -268,7 +277,8 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,
-        max_source_length=math.ceil(max(config.max_seconds, longest)),
+        max_source_length=math.ceil(max(config.max_seconds, *seconds)),
+        metrics=compare_searches(model, name, part, config),
         card={
             "name": f"Speech to text, {Path(config.train or config.data).stem}",
             "data": f"{config.train or config.data}; training: {splits.train}",
