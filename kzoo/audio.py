@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.layers import masking
-from kzoo.wav import decode_batch, decode_wav, resample  # noqa: F401
+from kzoo.wav import MIN_RATE_HZ, decode_batch, decode_wav, resample  # noqa: F401
 
 _LEAST_POWER = 1e-10  # about the noise of 16-bit samples; librosa's `amin`
 # What running normalisation expects before it has heard anything: speech of any of our corpora.

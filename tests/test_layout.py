@@ -54,7 +54,13 @@ MODULES = [
 ORDER = ["kzoo.layers", *(f"kzoo.layers.{name}" for name in LAYERS)]
 ORDER += [f"kzoo.{name}" for name in MODULES]
 BANNED = {"utils", "helpers", "common", "base", "registry", "config", "trainer"}
-SHARED_BY_RECIPES = {"recipes.cli", "recipes.clips", "recipes.data", "recipes.runs"}
+SHARED_BY_RECIPES = {
+    "recipes.cli",
+    "recipes.clips",
+    "recipes.data",
+    "recipes.frames",
+    "recipes.runs",
+}
 
 
 def files(*folders):
