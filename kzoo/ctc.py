@@ -88,6 +88,12 @@ def ctc_greedy_search(logits, mask=None):
     Returns:
         `SearchResult` with K = 1 and L the most tokens of a row. `log_probs` and `scores` are
         those of the alignment; the weights are 1 at the frame where a token begins.
+
+    Example:
+
+    >>> logits = 9 * tf.one_hot([[1, 1, 0, 1, 2]], 3)  # a repeat, a blank
+    >>> kzoo.ctc_greedy_search(logits).ids.numpy()
+    array([[[1, 1, 2]]], dtype=int32)
     """
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     mask = tf.ones(tf.shape(log_p)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)

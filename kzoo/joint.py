@@ -144,6 +144,17 @@ def joint_step(step, state, logits, mask, *, end_id, ctc_weight):
 
     Raises:
         ValueError: `ctc_weight` is outside [0, 1].
+
+    Example:
+
+    >>> def step(ids, state, position):  # a decoder that knows nothing
+    ...     return tf.zeros((tf.shape(ids)[0], 4)), state
+    >>> logits, mask = 9 * tf.one_hot([[3, 0, 3]], 4), tf.ones((1, 3), tf.bool)  # 3 was said twice
+    >>> step, state = kzoo.joint_step(step, (), logits, mask, end_id=2, ctc_weight=0.5)
+    >>> start = tf.constant([1])
+    >>> found = kzoo.greedy_search(step, state, start, end_id=2, max_length=5, normalize=False)
+    >>> found.ids.numpy()
+    array([[[3, 3, 2, 0, 0]]], dtype=int32)
     """
     check_ctc_weight(ctc_weight)
     ctc_step, ctc_state = prefix_step(logits, mask, end_id)
