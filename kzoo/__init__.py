@@ -6,9 +6,13 @@ import sys
 if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kzoo import zoo
+from kzoo import audio, zoo
+from kzoo.audio import ConvSubsampling, LogMel, SpecAugment
+from kzoo.ctc import ctc_beam_search, ctc_greedy_search, ctc_loss
 from kzoo.ensemble import Ensemble
 from kzoo.export import load
+from kzoo.framewise import CTCModel
+from kzoo.joint import joint_step
 from kzoo.layers import masking
 from kzoo.layers.attention import (
     BahdanauAttention,
@@ -19,6 +23,7 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
+from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
@@ -29,6 +34,7 @@ from kzoo.layers.positions import (
     SinusoidalPositions,
 )
 from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 from kzoo.layers.transformer import (
     TransformerDecoder,
@@ -42,14 +48,20 @@ from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
+from kzoo.sources import AudioSource
 from kzoo.steps import ensemble_step
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 __all__ = [
     "AlibiPositions",
     "AttentionDecoder",
+    "AudioSource",
     "BahdanauAttention",
+    "CTCModel",
     "CharacterTokenizer",
+    "ConformerBlock",
+    "ConformerEncoder",
+    "ConvSubsampling",
     "Ensemble",
     "FixedContext",
     "FusedAdam",
@@ -60,6 +72,7 @@ __all__ = [
     "Lexicon",
     "LocalAttention",
     "LocationAwareAttention",
+    "LogMel",
     "LuongAttention",
     "MonotonicAttention",
     "MultiHeadAttention",
@@ -72,8 +85,11 @@ __all__ = [
     "SequenceAccuracy",
     "SequenceCrossEntropy",
     "SinusoidalPositions",
+    "SpecAugment",
     "StatefulRNN",
+    "StreamingEncoder",
     "StreamingRNN",
+    "SubsampledEncoder",
     "SubwordTokenizer",
     "TokenEmbedding",
     "TransformerDecoder",
@@ -82,9 +98,14 @@ __all__ = [
     "TransformerEncoderBlock",
     "VocabularyHead",
     "WordTokenizer",
+    "audio",
     "beam_search",
+    "ctc_beam_search",
+    "ctc_greedy_search",
+    "ctc_loss",
     "ensemble_step",
     "greedy_search",
+    "joint_step",
     "load",
     "masking",
     "sample",

@@ -1,10 +1,12 @@
-"""Answers texts with an exported model, one answer a line.
+"""Answers texts or WAV files with an exported model, one answer a line.
 
 python -m kzoo saved_models/en-de "A dog runs." "A cat sleeps."
 python -m kzoo saved_models/en-de sentences.txt > answers.txt
 echo "A dog runs." | python -m kzoo saved_models/en-de
 python -m kzoo saved_models/en-de --n_best "A dog runs."
 python -m kzoo saved_models/en-de --align "A dog runs."
+python -m kzoo saved_models/speech recording.wav another.wav
+arecord -f S16_LE -c 1 -r 16000 -t raw | python -m kzoo saved_models/live-speech --live
 python -m kzoo serve saved_models --port 8080    # see python -m kzoo serve --help
 """
 
@@ -14,9 +16,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from kzoo import export
 
-_CHUNK = 1024  # lines that are read before they are answered
+_CHUNK = {"text": 1024, "audio_bytes": 32}  # lines that are read before they are answered
+_LIVE_SECONDS = 0.1  # of audio that are read before they are answered
 _SHOWN = 3  # source tokens that --align prints for a target token
 
 
@@ -27,7 +32,8 @@ def main(arguments=None):
         arguments: list of str; by default those of this process.
 
     Raises:
-        SystemExit: with code 2 and a message if there is nothing to load or a file is missing.
+        SystemExit: with code 2 and a message if there is nothing to load or a file is missing or
+            no WAV file.
     """
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -41,12 +47,35 @@ def main(arguments=None):
     try:
         texts = _texts(args.texts)
         model = export.load(args.path)
+        if args.live:
+            return _listen(model)
+        if model.input_name != "text":
+            texts = map(os.fsdecode, texts)  # names of files
+        chunk = _CHUNK[model.input_name]
+        chunk = 1 if sys.stdin.isatty() and "-" in (args.texts or ["-"]) else chunk
+        while lines := list(itertools.islice(texts, chunk)):
+            for answer in _answers(model, lines, args):
+                print(answer, flush=chunk == 1)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    chunk = 1 if sys.stdin.isatty() and "-" in (args.texts or ["-"]) else _CHUNK
-    while lines := list(itertools.islice(texts, chunk)):
-        for answer in _answers(model, lines, args):
-            print(answer, flush=chunk == 1)
+
+
+def _listen(model):
+    """Prints what is said while it is said, on a terminal; else at the end.
+
+    Raises:
+        ValueError: the model does not take live audio.
+    """
+    text, state = model.stream(np.zeros(0))
+    size = 2 * round(_LIVE_SECONDS * model.rate_hz)  # bytes
+    while data := sys.stdin.buffer.read(size):
+        samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2") / 2**15
+        text, state = model.stream(samples, state)
+        if sys.stdout.isatty():
+            print(f"\r\033[K{text}", end="", flush=True)
+    print("" if sys.stdout.isatty() else text)
 
 
 def _parser():
@@ -63,10 +92,16 @@ def _parser():
         "texts",
         metavar="TEXT",
         nargs="*",
-        help="a text; a .txt file, for its lines; or - for the lines of the standard input, "
-        "which is the default",
+        help="a text, or for speech a WAV file; a .txt file, for its lines; or - for the lines of "
+        "the standard input, which is the default",
     )
     shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--live",
+        action="store_true",
+        help="transcribe raw audio from the standard input as it comes: 16-bit little-endian "
+        "samples of one channel at the rate of the model",
+    )
     shown.add_argument(
         "--n_best",
         action="store_true",

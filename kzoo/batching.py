@@ -61,12 +61,18 @@ def teacher_forcing(source, target):
         `({"source": (B, S), "target": (B, T)}, labels (B, T))`, int32: the source and the labels
         end with END_ID, the target begins with START_ID.
     """
-    ones = tf.ones([source.nrows(), 1], source.dtype)
-    inputs = {
-        "source": tf.concat([source, END_ID * ones], 1).to_tensor(),
-        "target": tf.concat([START_ID * ones, target], 1).to_tensor(),
-    }
-    return inputs, tf.concat([target, END_ID * ones], 1).to_tensor()
+    shifted, labels = _shifted(target)
+    return {"source": _ended(source).to_tensor(), "target": shifted}, labels
+
+
+def _ended(ids):
+    return tf.concat([ids, tf.fill([ids.nrows(), 1], tf.constant(END_ID, ids.dtype))], 1)
+
+
+def _shifted(target):
+    """What a decoder reads, beginning with START_ID, and what it is to say, ending with END_ID."""
+    starts = tf.fill([target.nrows(), 1], tf.constant(START_ID, target.dtype))
+    return tf.concat([starts, target], 1).to_tensor(), _ended(target).to_tensor()
 
 
 def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, rows_multiple=8):
@@ -151,8 +157,51 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
     """
-    source_lengths = corpus.source.row_lengths().numpy()
-    target_lengths = corpus.target.row_lengths().numpy()
+
+    def gather(rows):
+        return teacher_forcing(tf.gather(corpus.source, rows), tf.gather(corpus.target, rows))
+
+    lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
+    return _planned(*lengths, batch_tokens, gather, seed, pool)
+
+
+def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
+    """Makes the dataset of teacher-forcing batches of features, of speech for example.
+
+    Args:
+        frames: sequence of N arrays (S, F) float32, such as a list, or views of a file in memory;
+            only those of a batch are read.
+        target: (N, None) ragged int32 ids, without start and end.
+        batch_frames: int, most frames of a batch, padding included; as `batch_tokens` of `plan`.
+        seed, pool: as in `token_batches`.
+
+    Returns:
+        tf.data.Dataset of `({"source": (B, S, F) float32, "source_mask": (B, S) bool,
+        "target": (B, T) int32}, labels (B, T))`; the latter as in `teacher_forcing`.
+
+    Raises:
+        ValueError: as `plan`.
+    """
+    lengths = np.array([len(each) for each in frames], int)
+    size = frames[0].shape[1] if len(frames) else None
+
+    def read(rows):
+        source = np.zeros((len(rows), lengths[rows].max(), size), np.float32)
+        for row, index in zip(source, rows, strict=True):
+            row[: lengths[index]] = frames[index]
+        return source
+
+    def gather(rows):
+        source = tf.ensure_shape(tf.numpy_function(read, [rows], tf.float32), (None, None, size))
+        mask = tf.sequence_mask(tf.gather(lengths, rows), tf.shape(source)[1])
+        shifted, labels = _shifted(tf.gather(target, rows))
+        return {"source": source, "source_mask": mask, "target": shifted}, labels
+
+    return _planned(lengths, target.row_lengths().numpy(), batch_frames, gather, seed, pool)
+
+
+def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool):
+    """The dataset of what `gather` makes of the rows of each planned batch."""
     rng = None if seed is None else np.random.default_rng(seed)
     fixed = plan(source_lengths, target_lengths, batch_tokens, rng, pool)
 
@@ -160,9 +209,6 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
         yield from (
             fixed if rng is None else plan(source_lengths, target_lengths, batch_tokens, rng, pool)
         )
-
-    def gather(rows):
-        return teacher_forcing(tf.gather(corpus.source, rows), tf.gather(corpus.target, rows))
 
     dataset = tf.data.Dataset.from_generator(
         batches, output_signature=tf.TensorSpec([None], tf.int64)

@@ -85,6 +85,7 @@ def beam_step(
     coverage_terms=None,
     ranking=None,
     is_last=False,
+    normalize=True,
 ):
     """One step: the best K of all one-token extensions of J hypotheses.
 
@@ -110,6 +111,7 @@ def beam_step(
         coverage_terms: (B, J) float32 or None, part of the score of all extensions.
         ranking: `Ranking`, or None for the length penalty alone.
         is_last: bool or bool scalar tensor, whether no further step follows.
+        normalize: bool, whether to take the softmax; without, logits are log-probabilities.
 
     Returns:
         `Beams`.
@@ -117,7 +119,9 @@ def beam_step(
     ranking = ranking or Ranking(length_penalty)
     sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
     logits = tf.cast(logits, tf.float32)
-    normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # (B*J, 1)
+    normalizer = 0.0
+    if normalize:
+        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # (B*J, 1)
     if forbidden is not None:
         logits = tf.where(forbidden, -math.inf, logits)
 

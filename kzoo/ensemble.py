@@ -19,8 +19,8 @@ class Ensemble(Generator):
     expect, if all do.
 
     Args:
-        models: list of Seq2Seq that read and write the same ids: trained with the tokenizers of the
-            first, which are the ensemble's.
+        models: list of Seq2Seq or CTCModel that read and write the same ids: trained with the
+            tokenizers of the first, which are the ensemble's.
 
     Call arguments:
         inputs: as in Seq2Seq.
@@ -52,13 +52,19 @@ class Ensemble(Generator):
         self.models = list(models)
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
-        self.encoder, self.decoder, self.head = first.encoder, first.decoder, first.head
+        self.encoder, self.head = first.encoder, first.head
+        self.decoder = getattr(first, "decoder", None)  # CTC has none
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 
     def build(self, inputs_shape):
         # Nothing to do: the layers build themselves when they are called.
         pass
+
+    @property
+    def normalize(self):
+        """See `Generator`: the mean of probabilities needs no softmax, and may not bear one."""
+        return False
 
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
@@ -67,8 +73,9 @@ class Ensemble(Generator):
         """The step function of a search; see `Generator.search_step`."""
         starts = [model.search_step(source, max_length) for model in self.models]
         steps, states, source_masks, lengths = zip(*starts, strict=True)
+        normalize = [model.normalize for model in self.models]
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
-        return SearchStart(ensemble_step(steps), states, source_masks[0], length)
+        return SearchStart(ensemble_step(steps, normalize), states, source_masks[0], length)
 
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]

@@ -1,18 +1,19 @@
-"""Seq2Seq -> SavedModel, and back as a function from texts to texts.
+"""A model -> SavedModel, and back as a function from texts or sounds to texts.
 
     export.save(model, export.next_version("saved_models/en-de"), card={"data": "..."})
     translate = export.load("saved_models/en-de")
     translate("A dog runs.")
 
-The SavedModel takes raw texts; a server needs TensorFlow and the ops of tensorflow_text, no kzoo.
+The SavedModel takes raw texts, or the bytes of WAV files; a server needs TensorFlow and the ops of
+tensorflow_text, no kzoo.
 
-Axis letters: N texts, K beams, L longest output, S source tokens, T target tokens.
+Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
+chunk.
 """
 
 import datetime
-import functools
-import inspect
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +22,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
-from kzoo import batching, warmup
+from kzoo import batching, signatures, warmup
 from kzoo.engines import in_float32, to_ctranslate2, to_tflite, written_at_once  # noqa: F401
-from kzoo.search import SearchResult
-from kzoo.seq2seq import looked_at
-from kzoo.text import END_ID
 
-_TEXT = tf.TensorSpec([None], tf.string, name="text")
 # Of `Seq2Seq.generate`; those that are one value for each source are left out.
 _SEARCH_OPTIONS = {
     *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
@@ -43,7 +40,7 @@ def save(
     beam_size=4,
     max_length=128,
     length_penalty=0.6,
-    max_source_length=256,
+    max_source_length=None,
     search_options=None,
     request_batching=None,
     replace_unknown=False,
@@ -55,15 +52,16 @@ def save(
 ):
     """Writes a model with its tokenizers and its search as a SavedModel.
 
-    | signature | outputs for `text` string [N] |
+    | signature | outputs for `text`, or for speech `audio_bytes`, string [N] |
     |---|---|
     | `serving_default` | `text` string [N], `score` float [N] |
     | `n_best` | `text` string [N, K], `score` float [N, K], `log_prob` float [N, K], best first |
     | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
     | | `alignment` float [N, T, S] |
-    | `serving_xla` | as `serving_default`, from a search that XLA compiles |
+    | `serving_xla` | as `serving_default`, from a search that XLA compiles; texts only |
     | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
-    | string [N] | `token_log_prob` float [N, T] |
+    | string [N] | `token_log_prob` float [N, T]; not of a model of CTC alone |
+    | `stream` | live audio, a chunk at a time, if the model can: `signatures.of_streams` |
 
     In `align` and `complete`, S and T are the longest of the batch; both kinds of tokens end with
     "</s>", padding is "" and 0, and a row of attention weights sums to 1. A source of more than
@@ -74,6 +72,10 @@ def save(
     `complete` begins its answers with the tokens of `prefix`, which may be "": what a translator
     has typed already. A prefix should end where a word ends, since subwords are not cut anew.
 
+    For speech the source tokens are the seconds at which the steps begin that a token may look at,
+    as "0.12". A file that is no WAV, or longer than `max_source_length` seconds, fails its batch
+    with InvalidArgument. One without sound, or less than a frame, is empty.
+
     `serving_xla` is for small models and small batches. The server must have XLA, and compiles the
     search anew for every new pair of batch size and source length, which takes seconds: sizes are
     rounded up to powers of two, and warm-up requests spare the first users the wait.
@@ -82,12 +84,13 @@ def save(
     folder beside `path` and renamed at the end: there is a whole model or none.
 
     Args:
-        model: Seq2Seq with both tokenizers, its weights built.
+        model: Seq2Seq, CTCModel or Ensemble with both tokenizers, its weights built.
         path: str or path that does not exist yet; `next_version` gives one as servers want them.
         beam_size: int, K.
         max_length: int, L, most tokens of an output, the end token included.
         length_penalty: float, exponent of the GNMT length penalty.
-        max_source_length: int, most tokens of a source, the end token not counted.
+        max_source_length: most of a source: tokens, the end token not counted, or seconds. None
+            for 256 tokens or 60 seconds.
         search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
             {"no_repeat_ngram": 3}.
         request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
@@ -100,8 +103,8 @@ def save(
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
-        examples: source texts; the card shows what the written SavedModel answers, and servers
-            warm up with them.
+        examples: source texts, or paths of WAV files; the card shows what the written SavedModel
+            answers, and servers warm up with them.
         evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
             very thing that is served, on record before the folder gets its name.
 
@@ -120,23 +123,28 @@ def save(
         raise ValueError(
             f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
         )
+    if lexicon is not None and "allowed" in search_options:
+        raise ValueError("`lexicon` and `search_options` must not both say what is allowed.")
+    if max_source_length is None:
+        max_source_length = model.source_tokenizer.longest
     if max_source_length < 1:
         raise ValueError(
             f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
         )
-    options = {
-        "beam_size": beam_size,
-        "max_length": max_length,
-        "length_penalty": length_penalty,
-        "max_source_length": max_source_length,
-        "search_options": search_options,
-        "request_batching": request_batching,
-        "replace_unknown": replace_unknown,
-        "lexicon": lexicon,
-    }
+    options = signatures.Options(
+        beam_size=beam_size,
+        max_length=max_length,
+        length_penalty=length_penalty,
+        max_source_length=max_source_length,
+        search_options=search_options,
+        request_batching=request_batching,
+        replace_unknown=replace_unknown,
+        lexicon=lexicon,
+    )
     with written_at_once(path) as folder:
-        _write_saved_model(model, folder, **options)
-        warmup.write(folder, examples)
+        _write_saved_model(model, folder, options)
+        reader = model.source_tokenizer
+        warmup.write(folder, _contents(reader.input_name, examples), neutral=reader.neutral)
         measured = evaluate(ServedModel(folder)) if evaluate else {}
         metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
         (folder / "metrics.json").write_text(
@@ -211,13 +219,18 @@ class Completion(NamedTuple):
 
 
 class ServedModel:
-    """A SavedModel as a function. One text in, one answer out; a list in, a list out.
+    """A SavedModel as a function. One content in, one answer out; a list in, a list out.
 
-    Texts are str, or bytes as they came. A list is answered in batches of texts of like length.
+    A content is a text, str or bytes as they came; or for a model of speech the path of a WAV file,
+    or its bytes. A list is answered in batches of contents of like length.
 
     Args:
         path: str or path of the SavedModel.
-        batch_size: int, most texts that are answered at once.
+        batch_size: int, most contents that are answered at once.
+
+    Attributes:
+        input_name: "text" or "audio_bytes".
+        rate_hz: int, samples a second of live audio; None for a model that does not take any.
 
     Example:
         >>> translate = ServedModel("saved_models/en-de/1")
@@ -245,17 +258,22 @@ class ServedModel:
                 f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has "
                 f"no signature {', '.join(sorted(missing))}."
             )
+        (self.input_name,) = self._model.signatures["serving_default"].structured_input_signature[1]
+        self.rate_hz = None
+        if "stream" in self._model.signatures:
+            self.rate_hz = int(self._begin(1)["rate_hz"])
 
-    def __call__(self, texts):
-        """The best answer to each text: str, or a list of N str.
+    def __call__(self, contents):
+        """The best answer to each content: str, or a list of N str.
 
         Raises:
-            ValueError: `texts` is neither a text nor a list of texts.
+            ValueError: `contents` is neither a content nor a list of contents, or one of them is
+                refused, such as a file that is no WAV.
         """
-        return self._answers(texts, "serving_default", lambda row: row["text"].decode())
+        return self._answers(contents, "serving_default", lambda row: row["text"].decode())
 
-    def n_best(self, texts):
-        """The K best answers to each text: a list of (str, float score), best first, or N of them.
+    def n_best(self, contents):
+        """The K best answers to each content: a list of (str, float score), best first, or N.
 
         Hypotheses without probability are left out, so that an empty text has one answer.
         """
@@ -264,51 +282,124 @@ class ServedModel:
             pairs = zip(row["text"], row["score"].tolist(), strict=True)
             return [(text.decode(), score) for text, score in pairs if score > -np.inf]
 
-        return self._answers(texts, "n_best", answer)
+        return self._answers(contents, "n_best", answer)
 
-    def align(self, texts):
-        """The best answer to each text with its attention weights: an Alignment, or N of them."""
+    def align(self, contents):
+        """The best answer to each content with its attention weights: an Alignment, or N."""
 
         def answer(row):
             source, target = _unpadded(row["source_tokens"]), _unpadded(row["target_tokens"])
             weights = row["alignment"][: len(target), : len(source)]
             return Alignment(row["text"].decode(), source, target, weights)
 
-        return self._answers(texts, "align", answer)
+        return self._answers(contents, "align", answer)
 
-    def complete(self, text, prefix):
-        """The best answer to one text that begins with `prefix`: a Completion."""
+    def complete(self, content, prefix):
+        """The best answer to one content that begins with the text `prefix`: a Completion.
+
+        Raises:
+            ValueError: the model takes no prefix, or an argument is of another kind.
+        """
+        if "complete" not in self._model.signatures:
+            raise ValueError(f"`prefix` needs a model with a decoder, but {self.path} has none.")
         run = self._model.signatures["complete"]
-        inputs = {"text": [text], "prefix": [prefix]}
-        inputs = {name: tf.constant(_as_bytes(value), tf.string) for name, value in inputs.items()}
+        given = {self.input_name: _contents(self.input_name, [content])}
+        given |= {"prefix": _contents("text", [prefix])}
+        inputs = {name: tf.constant(value, tf.string) for name, value in given.items()}
         row = {name: tensor.numpy()[0] for name, tensor in run(**inputs).items()}
         tokens = _unpadded(row["target_tokens"])
         return Completion(
             row["text"].decode(), float(row["score"]), tokens, row["token_log_prob"][: len(tokens)]
         )
 
-    def _answers(self, texts, signature, answer):
-        is_one = isinstance(texts, str | bytes)
-        texts = _as_bytes([texts] if is_one else texts)
+    def stream(self, samples, state=None):
+        """Takes up a live stream where the state says.
+
+        Args:
+            samples: (C,) float in [-1, 1], the next samples at `rate_hz`; C may be 0. Or (N, C), of
+                N streams that have had equally many.
+            state: as `stream` returned it; None before the first chunk.
+
+        Returns:
+            text: str, all so far, or a list of N str. state: dict of tensors, for the next chunk.
+
+        Raises:
+            ValueError: the model does not take live audio, or `samples` have other axes.
+        """
+        if self.rate_hz is None:
+            raise ValueError(f"`stream` needs a model of live audio, but {self.path} is none.")
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim not in (1, 2):
+            raise ValueError(f"`samples` must have shape (C,) or (N, C), got {samples.shape}.")
+        rows = samples if samples.ndim == 2 else samples[None]
+        if state is None:
+            state = self._begin(len(rows))
+        state = {name: state[name] for name in state if name not in signatures.NOT_STATE}
+        outputs = self._model.signatures["stream"](audio=tf.constant(rows), **state)
+        texts = [text.decode() for text in outputs["text"].numpy()]
+        return (texts if samples.ndim == 2 else texts[0]), outputs
+
+    def _begin(self, rows):
+        return self._model.signatures["stream_begin"](rows=tf.constant(rows))
+
+    def _answers(self, contents, signature, answer):
+        is_one = isinstance(contents, str | bytes | Path)
+        contents = [contents] if is_one else contents
+        given = _contents(self.input_name, contents)
         run = self._model.signatures[signature]
 
         def answers_to(batch):
-            outputs = run(text=tf.constant(batch, tf.string))
+            outputs = run(**{self.input_name: tf.constant(batch, tf.string)})
             outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
             return [
                 answer({name: values[row] for name, values in outputs.items()})
                 for row in range(len(batch))
             ]
 
-        answers = batching.map_by_length(answers_to, texts, self.batch_size)
+        try:
+            answers = batching.map_by_length(answers_to, given, self.batch_size)
+        except tf.errors.InvalidArgumentError:
+            for content, name in zip(given, contents, strict=True):  # which one is it?
+                _explained(answers_to, content, name)
+            raise
         return answers[0] if is_one else answers
 
 
-def _as_bytes(texts):
-    if not isinstance(texts, list | tuple) or not all(isinstance(t, str | bytes) for t in texts):
-        raise ValueError(f"`texts` must be a str or a list of str, got {texts!r}.")
+def _explained(answers_to, content, name):
+    try:
+        answers_to([content])
+    except tf.errors.InvalidArgumentError as error:
+        name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
+        # The rule that was broken stands among the names of the nodes.
+        rule = re.search(r"assertion failed: (.*\])", error.message)
+        rule = rule[1] if rule else error.message
+        raise ValueError(f"{name} was refused: {rule}") from None
+
+
+def _contents(input_name, contents):
+    """Contents as bytes, whatever they came as."""
+    read, kinds, expected = _CONTENTS[input_name]
+    is_list = isinstance(contents, list | tuple)
+    if not is_list or not all(isinstance(content, kinds) for content in contents):
+        raise ValueError(f"{expected}, got {contents!r}.")
+    return [content if isinstance(content, bytes) else read(content) for content in contents]
+
+
+def _utf_8(text):
     # A lone surrogate becomes bytes that are not UTF-8, and so unknown characters.
-    return [t.encode("utf-8", "surrogatepass") if isinstance(t, str) else t for t in texts]
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _file(path):
+    return Path(path).read_bytes()
+
+
+_CONTENTS = {
+    "text": (_utf_8, (str, bytes), "`texts` must be a str or a list of str"),
+    "audio_bytes": (
+        _file, (str, Path, bytes), "`contents` must be a path or bytes of a WAV file, or a list"
+    ),
+}  # fmt: skip
 
 
 def _unpadded(tokens):
@@ -317,182 +408,16 @@ def _unpadded(tokens):
     return [token.decode() for token in tokens[: used[-1] + 1 if used.size else 0]]
 
 
-def _write_saved_model(model, folder, **options):
+def _write_saved_model(model, folder, options):
     archive = keras.export.ExportArchive()
     archive.track(model.source_tokenizer)
     archive.track(model.target_tokenizer)
     with in_float32(model):
-        for name, function in _signatures(model, **options).items():
-            arguments = inspect.signature(function).parameters
-            specs = [tf.TensorSpec([None], tf.string, name=name) for name in arguments]
+        functions = signatures.of_contents(model, options)
+        functions |= signatures.of_streams(model, options.beam_size, options.length_penalty)
+        for name, (function, specs) in functions.items():
             archive.add_endpoint(name, function, input_signature=specs)
         archive.write_out(str(folder), verbose=False)  # traces the functions
-
-
-def _signatures(
-    model, beam_size, max_length, length_penalty, max_source_length, search_options,
-    request_batching, replace_unknown, lexicon,
-):  # fmt: skip
-    """The functions to export, by name. The names of their arguments are those of the inputs."""
-    tokenizer = model.target_tokenizer
-
-    def generate(source, **options):
-        if lexicon is not None:
-            options["allowed"] = lexicon.allowed(source)
-        return model.generate(
-            source, beam_size=beam_size, length_penalty=length_penalty, **search_options, **options
-        )
-
-    def answers(text, source, ids, weights):
-        """Target ids (N, L) of texts (N,) with weights (N, L, S) -> texts (N,)."""
-        if not replace_unknown:
-            return model.target_texts(ids)
-        return model.target_texts(ids, text, looked_at(weights, source))
-
-    def search(text, best_only, prefix=None):
-        """Texts (N,) -> source ids (N, S) with end, SearchResult."""
-        rows = tf.shape(text)[0]
-        # A batch without rows has one during the search: not every layer can do with 0.
-        missing = tf.fill([tf.maximum(1 - rows, 0)], "")
-        source = model.source_ids(tf.concat([text, missing], 0), max_source_length)
-        if prefix is not None:
-            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))[:, :max_length].to_tensor()
-        found = generate(source, max_length=max_length, prefix=prefix, best_only=best_only)
-        found = _silenced(found, source[:, 0] == END_ID)
-        return source[:rows], SearchResult(*(tensor[:rows] for tensor in found))
-
-    @functools.partial(tf.function, input_signature=[_TEXT], autograph=False)  # traced once for two
-    def best(text):
-        return search(text, best_only=True)
-
-    def serving_default(text):
-        source, found = best(text)
-        texts = answers(text, source, found.ids[:, 0], found.weights[:, 0])
-        return {"text": texts, "score": found.scores[:, 0]}
-
-    @functools.partial(tf.function, jit_compile=True, autograph=False)
-    def compiled(source, length):
-        """Source ids (N, S) -> ids (N, L), source steps (N, L), scores, longest output.
-
-        L is the length of a vector, as XLA wants.
-        """
-        longest = tf.minimum(tf.size(length), max_length)
-        found = generate(source, max_length=longest, static_shapes=True)
-        steps = tf.zeros_like(found.ids[:, 0])
-        if replace_unknown:
-            steps = looked_at(found.weights[:, 0], source)
-        return found.ids[:, 0], steps, found.scores[:, 0], tf.reduce_max(found.lengths)
-
-    def serving_xla(text):
-        rows = tf.shape(text)[0]
-        text = tf.concat([text, tf.fill([tf.maximum(1 - rows, 0)], "")], 0)
-        source = _padded_to_powers_of_two(model.source_ids(text, max_source_length))
-        # Most outputs are not twice as long as their source. If one is, the search starts again.
-        short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
-        ids, steps, scores, longest = compiled(source, short)
-        missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
-        ids, steps, scores = tf.cond(
-            (longest < tf.size(short)) | (tf.size(short) >= max_length),
-            lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
-            lambda: compiled(source, tf.zeros([max_length]))[:3],
-        )
-        is_empty = source[:rows, 0] == END_ID
-        ids = tf.where(is_empty[:, None], 0, ids[:rows])
-        scores = tf.where(is_empty, 0.0, scores[:rows])
-        from_text = (text[:rows], steps[:rows]) if replace_unknown else ()
-        return {"text": model.target_texts(ids, *from_text), "score": scores}
-
-    def n_best(text):
-        source, found = search(text, best_only=False)
-        ids, weights = (
-            tf.concat(tf.unstack(x, beam_size, 1), 0) for x in (found.ids, found.weights)
-        )
-        texts = answers(tf.tile(text, [beam_size]), tf.tile(source, [beam_size, 1]), ids, weights)
-        return {
-            "text": tf.transpose(tf.reshape(texts, (beam_size, -1))),
-            "score": found.scores,
-            "log_prob": found.log_probs,
-        }
-
-    def longest_of(ids):
-        ends = tf.where(ids != 0, tf.range(1, max_length + 1), 0)
-        return tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
-
-    def align(text):
-        source, found = best(text)
-        ids = found.ids[:, 0]  # (N, L)
-        longest = longest_of(ids)
-        return {
-            "text": answers(text, source, ids, found.weights[:, 0]),
-            "source_tokens": model.source_tokenizer.tokens(source),
-            "target_tokens": tokenizer.tokens(ids[:, :longest]),
-            "alignment": found.weights[:, 0, :longest],
-        }
-
-    def complete(text, prefix):
-        with tf.control_dependencies([_same_rows(text, prefix)]):
-            source, found = search(tf.identity(text), best_only=True, prefix=prefix)
-        ids = found.ids[:, 0]  # (N, L)
-        longest = longest_of(ids)
-        return {
-            "text": answers(text, source, ids, found.weights[:, 0]),
-            "score": found.scores[:, 0],
-            "target_tokens": tokenizer.tokens(ids[:, :longest]),
-            "token_log_prob": found.step_log_probs[:, 0, :longest],
-        }
-
-    functions = {"serving_default": serving_default, "n_best": n_best, "serving_xla": serving_xla}
-    if request_batching is not None:
-        functions = {
-            name: _answering_together(function, request_batching)
-            for name, function in functions.items()
-        }
-    return {**functions, "align": align, "complete": complete}
-
-
-def _answering_together(function, options):
-    batched = batching.batch_requests(function, **options)
-
-    def together(text):
-        return batched(text)
-
-    return together
-
-
-def _same_rows(text, prefix):
-    message = "`text` and `prefix` must have the same number of rows."
-    return tf.debugging.assert_equal(tf.shape(text), tf.shape(prefix), message)
-
-
-def _padded_to_powers_of_two(source):
-    """Ids (N, S) -> ids of at least 8 columns, rows and columns powers of two.
-
-    XLA compiles once for each shape. Added rows repeat the first one: of others the search would
-    not know when to stop.
-    """
-    powers = 2 ** tf.range(31)
-
-    def room(count, least):
-        return tf.reduce_min(tf.where(powers >= tf.maximum(count, least), powers, powers[-1]))
-
-    rows, steps = tf.shape(source)[0], tf.shape(source)[1]
-    source = tf.pad(source, [[0, 0], [0, room(steps, 8) - steps]])
-    more = tf.repeat(source[:1], room(rows, 1) - rows, axis=0)
-    return tf.concat([source, more], 0)
-
-
-def _silenced(found, is_empty):
-    """Gives the rows of empty sources the empty text as their only hypothesis."""
-    first = tf.range(found.ids.shape[1]) == 0
-    only = tf.where(first, 0.0, -np.inf)[None, :]  # (1, K)
-    return SearchResult(
-        ids=tf.where(is_empty[:, None, None], 0, found.ids),
-        scores=tf.where(is_empty[:, None], only, found.scores),
-        log_probs=tf.where(is_empty[:, None], only, found.log_probs),
-        lengths=tf.where(is_empty[:, None], 0, found.lengths),
-        weights=tf.where(is_empty[:, None, None, None], 0.0, found.weights),
-        step_log_probs=tf.where(is_empty[:, None, None], 0.0, found.step_log_probs),
-    )
 
 
 def _versions(folder):
@@ -507,7 +432,8 @@ def _check_model(model):
         if getattr(model, name, None) is None:
             raise ValueError(f"`model` must have a {name}: the SavedModel takes and gives texts.")
     for name in ("encoder", "decoder", "head"):
-        if not getattr(model, name).built:
+        part = getattr(model, name, None)  # CTC has no decoder
+        if part is not None and not part.built:
             raise ValueError(
                 f"`model` must be built, but its {name} has no weights yet: "
                 "fit it, call it or load its weights first."
@@ -527,13 +453,11 @@ def _model_card(path, model, options, card, metrics, examples, answers):
         **stated,
         **card,
         "parameters": f"{model.count_params():,}",
-        "vocabulary": f"{model.source_tokenizer.vocabulary_size():,} source, "
-        f"{model.target_tokenizer.vocabulary_size():,} target",
-        "search": f"beam size {options['beam_size']}, "
-        f"length penalty {options['length_penalty']}, {_listed(options['search_options'])}"
-        f"at most {options['max_length']} tokens with the end",
-        "source": f"cut after {options['max_source_length']} tokens; "
-        "an empty text is answered with an empty text",
+        "vocabulary": f"{model.target_tokenizer.vocabulary_size():,} entries",
+        "search": f"beam size {options.beam_size}, "
+        f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
+        f"at most {options.max_length} tokens with the end",
+        **model.source_tokenizer.facts(options.max_source_length),
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
     }
@@ -543,12 +467,15 @@ def _model_card(path, model, options, card, metrics, examples, answers):
     if answers:
         rows = zip(examples, answers, strict=True)
         parts += ["## What it answers", _table(("source", "answer"), rows)]
-    parts += ["## How to use it", _USAGE.format(path=path)]
+    reader = model.source_tokenizer
+    shell, value = reader.usage
+    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.input_name)
+    parts += ["## How to use it", usage + (_STREAM_USAGE if model.can_stream else "")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 _USAGE = """\
-    python -m kzoo {path} "text"
+    python -m kzoo {path} {shell}
 
 In Python with `kzoo.load`, or without kzoo:
 
@@ -556,12 +483,20 @@ In Python with `kzoo.load`, or without kzoo:
     import tensorflow_text  # registers the ops
 
     model = tf.saved_model.load("{path}")
-    model.signatures["serving_default"](text=tf.constant(["text"]))
+    model.signatures["serving_default"]({name}=tf.constant([{value}]))
 
-Signatures, each with the input `text` string [N]: `serving_default` (text, score), `n_best` (text,
-score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment), `serving_xla`
-(as serving_default, compiled by XLA) and, with a second input `prefix` string [N] that answers
-begin with, `complete` (text, score, target_tokens, token_log_prob)."""
+Signatures, each with the input `{name}` string [N]: `serving_default` (text, score), `n_best`
+(text, score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment); for
+texts `serving_xla` (as serving_default, compiled by XLA); with a second input `prefix` string [N]
+that answers begin with, `complete` (text, score, target_tokens, token_log_prob)."""
+
+_STREAM_USAGE = """
+
+For live audio `stream_begin` gives the state of `rows` streams and the rate of the samples;
+`stream` takes the next samples, `audio` float [N, C], with every tensor of the state, and gives the
+text so far and the state for the next chunk. Keep that: the server keeps nothing.
+
+    arecord -f S16_LE -c 1 -r RATE -t raw | python -m kzoo PATH --live"""
 
 
 def _listed(search_options):

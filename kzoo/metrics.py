@@ -1,12 +1,15 @@
-"""Scores of texts against references, thin over sacrebleu: BLEU, chrF, exact match.
+"""Scores of texts against references: BLEU and chrF by sacrebleu, WER and CER by jiwer.
 
     print(bleu(["The cat sat down."], ["The cat sat down."]))
     # BLEU 100.00 (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0)
+    print(word_error_rate(["the cat sat"], ["the cat sat down"]))
+    # WER 25.00 (words:4|sub:0|del:1|ins:0|version:jiwer 4.0.0)
 
 Every score carries the signature that makes it comparable with another. Texts are passed as they
 are read by people: detokenized, with their spaces and capitals.
 """
 
+import importlib.metadata
 import itertools
 from typing import NamedTuple
 
@@ -15,8 +18,8 @@ class Score(NamedTuple):
     """A value with what is needed to compute it again.
 
     Args:
-        name: str, "BLEU", "chrF2", "chrF2++" or "exact match".
-        value: float, 0 to 100, more is better.
+        name: str, "BLEU", "chrF2", "chrF2++", "exact match", "WER" or "CER".
+        value: float in percent; more is better, but of WER and CER, which may exceed 100, less.
         signature: str, the settings and the version of the program that counted.
 
     Example:
@@ -102,6 +105,56 @@ def exact_match(hypotheses, references):
     return Score("exact match", 100 * right / len(rows), f"nrefs:{_count(rows)}|case:mixed")
 
 
+def word_error_rate(hypotheses, references):
+    """WER: 100 (substitutions + deletions + insertions) / words of the references.
+
+    The fewest edits that make each reference of its hypothesis, summed over all texts. Texts are
+    compared as they are, split at white space: case and punctuation count.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, one for each; at least one of them with a word.
+
+    Returns:
+        Score.
+
+    Raises:
+        ValueError: no texts, not equally many, several references for one text, or no word in any.
+        ImportError: the jiwer package is missing.
+
+    Example:
+        >>> word_error_rate(["a b x", ""], ["a b c", "d"]).value
+        50.0
+    """
+    return _error_rate("WER", "words", _import_jiwer().process_words, hypotheses, references)
+
+
+def character_error_rate(hypotheses, references):
+    """CER: as `word_error_rate`, of characters; a space is one.
+
+    Args, Returns, Raises: as `word_error_rate`.
+    """
+    return _error_rate("CER", "chars", _import_jiwer().process_characters, hypotheses, references)
+
+
+def _error_rate(name, unit, process, hypotheses, references):
+    rows = _rows(hypotheses, references)
+    if any(len(row) > 1 for row in rows):
+        raise ValueError("`references` must hold one text for every hypothesis.")
+    texts = [" ".join(row[0].split()) for row in rows]
+    if not any(texts):
+        raise ValueError("`references` must hold at least one word, got none.")
+    found = process(texts, [" ".join(text.split()) for text in hypotheses])
+    edits = found.substitutions + found.deletions + found.insertions
+    count = found.hits + found.substitutions + found.deletions
+    version = importlib.metadata.version("jiwer")
+    signature = (
+        f"{unit}:{count}|sub:{found.substitutions}|del:{found.deletions}|ins:{found.insertions}"
+        f"|version:jiwer {version}"
+    )
+    return Score(name, 100 * edits / count, signature)
+
+
 def _score(name, scorer, hypotheses, references):
     # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
     streams = list(itertools.zip_longest(*_rows(hypotheses, references)))
@@ -141,3 +194,13 @@ def _import_sacrebleu():
             "This score needs the sacrebleu package: pip install kzoo[metrics]"
         ) from error
     return metrics
+
+
+def _import_jiwer():
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ImportError(
+            "This score needs the jiwer package: pip install kzoo[metrics]"
+        ) from error
+    return jiwer

@@ -44,7 +44,8 @@ class SearchResult(NamedTuple):
     log_probs: tf.Tensor  # (B, K) float32: plain sum over the tokens, the end included
     lengths: tf.Tensor  # (B, K) int32: generated tokens, the end not counted
     weights: tf.Tensor  # (B, K, L, S) float32: attention per generated token, then 0; or S = 0
-    step_log_probs: tf.Tensor  # (B, K, L) float32: of each token, then 0; they sum to log_probs
+    step_log_probs: tf.Tensor  # (B, K, L) float32: of each token, then 0; they sum to log_probs.
+    # (B, K, 0) from a search by CTC, whose outputs have a probability and their tokens none.
 
 
 def beam_search(
@@ -68,6 +69,7 @@ def beam_search(
     groups=1,
     diversity_penalty=0.0,
     best_only=False,
+    normalize=True,
 ):
     """The K best continuations: argmax over y of the score
 
@@ -116,6 +118,9 @@ def beam_search(
             the search also ends when no unfinished hypothesis can become better than the best
             finished one: log-probabilities only fall, so it scores at most
             log p / ((5 + L) / 6) ** length_penalty.
+        normalize: bool, whether to take the softmax of the step's logits. Without, they are
+            log-probabilities as they are, even where these sum to less than 1: see
+            `joint.joint_step`.
 
     Returns:
         `SearchResult`: ids (B, K, L), scores, log_probs and lengths (B, K), weights (B, K, L, S).
@@ -172,6 +177,7 @@ def beam_search(
                 coverage_terms=coverage_terms,
                 ranking=ranking,
                 is_last=position == max_length - 1,
+                normalize=normalize,
             )
 
         hypotheses = (*beams, coverage_terms, forbidden)
@@ -298,6 +304,7 @@ def greedy_search(
     repetition_penalty=1.0,
     prefix=None,
     allowed=None,
+    normalize=True,
 ):
     """The best next token at each step, until the end: `beam_search` with one beam.
 
@@ -333,6 +340,7 @@ def greedy_search(
         repetition_penalty=repetition_penalty,
         prefix=prefix,
         allowed=allowed,
+        normalize=normalize,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kzoo import batching, sampling, search
+from kzoo import batching, ctc, joint, sampling, search
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 
@@ -32,6 +32,19 @@ class Generator(keras.Model):
 
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
+
+    can_stream = False  # whether there is a `stream` for live audio
+    takes_prefix = True  # whether `generate` can be told what an output begins with
+
+    @property
+    def encoder_stride(self):
+        """Source steps from one memory step to the next."""
+        return getattr(self.encoder, "stride", 1)
+
+    @property
+    def normalize(self):
+        """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
+        return True
 
     def search_step(self, source, max_length):
         """Encodes the source once for a search.
@@ -127,6 +140,7 @@ class Generator(keras.Model):
             groups=groups,
             diversity_penalty=diversity_penalty,
             best_only=best_only,
+            normalize=self.normalize,
         )
 
     def sample(
@@ -196,8 +210,7 @@ class Generator(keras.Model):
         Returns:
             (N, S) int32, padded.
         """
-        ids = self.source_tokenizer.tokenize(texts)[:, :max_source_length]
-        return tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+        return self.source_tokenizer.read(texts, max_source_length)[0]
 
     def target_texts(self, ids, source_texts=None, steps=None):
         """Target ids to texts in graph; unknown words can be replaced by source words.
@@ -289,29 +302,115 @@ def looked_at(weights, source):
     return tf.argmax(tf.where(is_word[:, None, :], weights, -1.0), 2, tf.int32)
 
 
+class Trainable(Generator):
+    """A generator with its loss built in.
+
+    A child has `call`, `compute_loss`, `get_config` and `own_metrics`, a dict of metrics by name.
+    """
+
+    def build(self, inputs_shape):
+        # Nothing to do: the layers build themselves when they are called.
+        pass
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+        """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
+
+        Raises:
+            ValueError: if a `loss` is given.
+        """
+        if loss is not None:
+            name = type(self).__name__
+            raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def label_weights(self, y, sample_weight=None):
+        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding."""
+        labels, real = masking.to_dense(y)
+        count = tf.cast(real & (labels != 0), tf.float32)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, tf.float32)
+            count *= weight[:, None] if weight.shape.rank == 1 else weight
+        return labels, count
+
+    def ctc_loss(self, labels, count, logits, mask):
+        """CTC's loss in nats per token of the rows that it is feasible for; updates the metrics.
+
+        Args:
+            labels: (B, T) int, with the end, padded with 0.
+            count: (B, T) float32, weight of each label, 0 for padding.
+            logits: (B, S, V), of CTC. mask: (B, S) bool.
+
+        Returns:
+            Scalar float32.
+        """
+        tokens = tf.where(labels == END_ID, 0, labels)
+        losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
+        real = tf.reduce_sum(tf.cast(labels != 0, tf.float32), 1)
+        counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)
+        weights = tf.math.divide_no_nan(counts, real)
+        total = tf.reduce_sum(counts)
+        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
+        self.own_metrics["ctc_loss"].update_state(loss, total)
+        missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
+        self.own_metrics["infeasible"].update_state(missing)
+        return loss
+
+    @property
+    def metrics(self):
+        """Keras's own "loss" weighs each batch by its rows; these weigh it by its tokens."""
+        own = list(self.own_metrics.values())
+        return [*own, *(m for m in super().metrics if m.name != "loss" and m not in own)]
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = {
+            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable("kzoo")
-class Seq2Seq(Generator):
+class Seq2Seq(Trainable):
     """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
 
-    Train it with plain `compile` and `fit`; the loss is built in.
+    Train it with plain `compile` and `fit`; the loss is built in. With a CTC head on the memory it
+    is that of Watanabe et al. (2017), https://doi.org/10.1109/JSTSP.2017.2763455, equation 39, and
+    the search, too, has CTC's opinion (`joint.joint_step`):
+
+        loss = (1 - ctc_weight) cross-entropy + ctc_weight CTC
 
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
         decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
         head: VocabularyHead.
-        source_tokenizer: strings -> source ids, or None. `export.save` needs it.
+        source_tokenizer: strings -> source ids, or for speech an AudioSource; or None.
+            `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
         length_head: LengthHead or None. `fit` trains it on the lengths of the labels, beside the
             model: the memory learns nothing from it. `generate` takes the length it expects.
+        ctc_head: VocabularyHead on the memory, with the blank as id 0, or None.
+        ctc_weight: float in [0, 1], of CTC in the loss and, while no other is set, in the search.
+            The attribute may be set before an export or before a function that generates is
+            traced: 0 searches by attention alone, 1 by CTC alone.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that
-            begin with the start id; each dense or ragged.
+            begin with the start id; each dense or ragged. Dense features may come with a
+            "source_mask" (B, S) bool.
 
     Returns:
         dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D), with a `length_head`
-        also "length" (B,). `compute_loss` reads "hidden" and "length"; in a graph, logits that
-        nobody reads cost nothing.
+        also "length" (B,), with a `ctc_head` also "ctc_logits" (B, S', V) and "memory_mask" (B, S').
+        `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
+
+    Raises:
+        ValueError: if `ctc_weight` is outside [0, 1].
 
     Example:
 
@@ -337,29 +436,46 @@ class Seq2Seq(Generator):
         source_tokenizer=None,
         target_tokenizer=None,
         length_head=None,
+        ctc_head=None,
+        ctc_weight=0.3,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        joint.check_ctc_weight(ctc_weight)
         self.encoder = encoder
         self.decoder = decoder
         self.head = head
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.length_head = length_head
-        self.token_loss = keras.metrics.Mean(name="loss")
+        self.ctc_head = ctc_head
+        self.ctc_weight = ctc_weight
+        names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
+        self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
+        if ctc_head is not None:
+            self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
 
-    def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+    @property
+    def normalize(self):
+        """See `Generator`: what joins two probabilities does not sum to 1."""
+        return not self._is_joint
+
+    @property
+    def _is_joint(self):
+        return self.ctc_head is not None and self.ctc_weight > 0
 
     def call(self, inputs, training=False):
-        memory, memory_mask, *_ = self.encoder(inputs["source"], training=training)
+        memory, memory_mask, *_ = self.encoder(
+            inputs["source"], source_mask=inputs.get("source_mask"), training=training
+        )
         hidden, weights = self.decoder(
             inputs["target"], memory, memory_mask=memory_mask, training=training
         )
         outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
         if self.length_head is not None:
             outputs["length"] = self._expected_length(memory, memory_mask)
+        if self.ctc_head is not None:
+            outputs |= {"ctc_logits": self.ctc_head(memory), "memory_mask": memory_mask}
         return outputs
 
     def _expected_length(self, memory, memory_mask):
@@ -371,22 +487,19 @@ class Seq2Seq(Generator):
         Raises:
             ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
         """
-        if loss is not None:
-            raise ValueError(f"`loss` must be None: Seq2Seq has its own, got loss={loss!r}.")
         if jit_compile and self.head.num_sampled:
             raise ValueError(
                 "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
                 f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
             )
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
+
+        With a CTC head, the weighted mean of it and of CTC's loss, in nats per token as well, the
+        end included though CTC does not have it. Rows with too few memory steps for their labels
+        are left out of the latter; "infeasible" among the metrics counts them.
 
         Args:
             x: unused.
@@ -399,19 +512,19 @@ class Seq2Seq(Generator):
         Returns:
             Scalar float32.
         """
-        labels, real = masking.to_dense(y)
+        labels, count = self.label_weights(y, sample_weight)
         hidden = y_pred["hidden"]
-        count = tf.cast(real & (labels != 0), tf.float32)
-        if sample_weight is not None:
-            weight = tf.cast(sample_weight, tf.float32)
-            count *= weight[:, None] if weight.shape.rank == 1 else weight
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
         loss = tf.math.divide_no_nan(
             tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
         )
-        self.token_loss.update_state(loss, tf.reduce_sum(count))
+        if self.ctc_head is not None:
+            self.own_metrics["attention_loss"].update_state(loss, tf.reduce_sum(count))
+            ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
+            loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
+        self.own_metrics["loss"].update_state(loss, tf.reduce_sum(count))
         if self.length_head is not None:
             expected = tf.cast(y_pred["length"], tf.float32)
             length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
@@ -423,11 +536,6 @@ class Seq2Seq(Generator):
         if self.losses:
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
-
-    @property
-    def metrics(self):
-        """Keras's own "loss" weighs each batch by its rows; this one weighs it by its tokens."""
-        return [self.token_loss, *(m for m in super().metrics if m.name != "loss")]
 
     def prepare(self, source):
         """Encodes the source once for a search.
@@ -458,29 +566,25 @@ class Seq2Seq(Generator):
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return self.head(hidden), weights, state
 
-        return SearchStart(
-            step,
-            self.decoder.initial_state(prepared, max_length),
-            memory_mask,
-            None if self.length_head is None else self._expected_length(memory, memory_mask),
-        )
+        state = self.decoder.initial_state(prepared, max_length)
+        if self._is_joint:
+            step, state = joint.joint_step(
+                step,
+                state,
+                self.ctc_head(memory),
+                memory_mask,
+                end_id=END_ID,
+                ctc_weight=self.ctc_weight,
+            )
+        length = None
+        if self.length_head is not None:
+            length = self._expected_length(memory, memory_mask)
+        return SearchStart(step, state, memory_mask, length)
 
     def get_config(self):
         parts = (
-            "encoder",
-            "decoder",
-            "head",
-            "source_tokenizer",
-            "target_tokenizer",
-            "length_head",
-        )
+            "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
+            "ctc_head",
+        )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = {
-            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-            for name, value in config.items()
-        }
-        return cls(**config)
+        return {**super().get_config(), **config, "ctc_weight": self.ctc_weight}

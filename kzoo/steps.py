@@ -71,7 +71,7 @@ def call_step(step, ids, state, position, end_id):
     return logits, weights, new_state
 
 
-def ensemble_step(steps):
+def ensemble_step(steps, normalize=None):
     """One step function from several: the mean of their probabilities.
 
         p(v) = 1/n sum_i softmax(logits_i)[v]
@@ -81,6 +81,8 @@ def ensemble_step(steps):
 
     Args:
         steps: list of n step functions with one vocabulary.
+        normalize: list of n bool, whether to take the softmax of a step's logits; None for all.
+            Others are log-probabilities.
 
     Returns:
         A step function; its logits are log p.
@@ -101,6 +103,7 @@ def ensemble_step(steps):
     steps = list(steps)
     if not steps:
         raise ValueError("`steps` must hold at least one step function, got [].")
+    normalize = [True] * len(steps) if normalize is None else normalize
 
     def step(ids, states, position):
         logits, weights, new_states = [], [], []
@@ -112,7 +115,10 @@ def ensemble_step(steps):
         sizes = [x.shape[-1] for x in logits]
         if len(set(sizes)) > 1:
             raise ValueError(f"`steps` must have one vocabulary, got the sizes {sizes}.")
-        log_p = tf.reduce_logsumexp([_log_softmax(x) for x in logits], axis=0)
+        logits = [
+            _log_softmax(x) if is_free else x for x, is_free in zip(logits, normalize, strict=True)
+        ]
+        log_p = tf.reduce_logsumexp(logits, axis=0)
         log_p -= math.log(len(steps))
         agree = all(x.shape.is_compatible_with(weights[0].shape) for x in weights)
         if len(weights) < len(steps) or not agree:

@@ -143,6 +143,13 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     `_pieces(ids) -> strings`, all in graph, and `get_vocabulary()`.
     """
 
+    # How an exported model reads texts; `sources.AudioSource` says the same of sounds.
+    input_name = "text"
+    neutral = b"1, 2, 3."  # the content where nobody gave an example
+    longest = 256  # tokens
+    is_static = True  # whether XLA can compile a search on what `read` returns
+    usage = '"text"', '"text"'  # in a shell and in Python
+
     def __init__(self, lowercase=False, name=None):
         super().__init__(name=name, dtype="int32", trainable=False)
         self.lowercase = bool(lowercase)
@@ -199,6 +206,31 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
             unknown = tf.ragged.boolean_mask(tf.RaggedTensor.from_tensor(unknown), is_text)
         ids = tf.ragged.boolean_mask(ids, is_text)
         return tf.strings.strip(self._decode(ids, unknown))
+
+    def read(self, contents, longest):
+        """Tokenizes source texts: at most so many tokens, then the end id.
+
+        Args:
+            contents: (N,) string.
+            longest: int, most tokens, the end not counted; the rest is cut off.
+
+        Returns:
+            (N, S) int32, padded. is_empty: (N,) bool.
+        """
+        ids = self.tokenize(contents)[:, :longest]
+        ids = tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
+        return ids, ids[:, 0] == END_ID
+
+    def step_names(self, source, steps, stride):
+        """The piece of each memory step: (N, S) ids -> (N, S) string."""
+        return self.tokens(source)
+
+    def facts(self, longest):
+        """What a model card says of the input: dict."""
+        return {
+            "source vocabulary": f"{self.vocabulary_size():,} entries",
+            "source": f"cut after {longest} tokens; an empty text is answered with an empty text",
+        }
 
     def tokens(self, ids):
         """The piece of every id; "" for padding, "<s>", "</s>" and "<unk>" for ids 1 to 3.

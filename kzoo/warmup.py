@@ -21,7 +21,7 @@ NEUTRAL_TEXT = "1, 2, 3."  # where nobody gave an example
 MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 records
 
 
-def write(path, examples=(), batch_sizes=(1, 8)):
+def write(path, examples=(), batch_sizes=(1, 8), neutral=NEUTRAL_TEXT):
     """Writes warm-up requests for all signatures of a SavedModel into its folder.
 
     For each signature whose inputs are all `string` [N] there is a request of each batch size; the
@@ -29,8 +29,9 @@ def write(path, examples=(), batch_sizes=(1, 8)):
 
     Args:
         path: str or path of the SavedModel.
-        examples: texts, str or bytes; the requests take turns with the first of them.
+        examples: contents, str or bytes; the requests take turns with the first of them.
         batch_sizes: ints, N of the requests.
+        neutral: str or bytes, the content of the requests if there are no examples.
 
     Returns:
         pathlib.Path of the file written.
@@ -41,7 +42,7 @@ def write(path, examples=(), batch_sizes=(1, 8)):
     if any(size < 1 for size in batch_sizes):
         raise ValueError(f"`batch_sizes` must be positive, got batch_sizes={batch_sizes}.")
     path = Path(path)
-    texts = list(examples)[:MAX_EXAMPLES] or [NEUTRAL_TEXT]
+    texts = list(examples)[:MAX_EXAMPLES] or [neutral]
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:

@@ -1,7 +1,8 @@
 """The named architectures of the papers, assembled from the parts.
 
 Each function takes the two tokenizers and returns an untrained `Seq2Seq`. With one and the same
-tokenizer on both sides, source and target share their vocabulary, and so the embedding.
+tokenizer on both sides, source and target share their vocabulary, and so the embedding. Those for
+speech take an `AudioSource` as the first and are trained on its frames.
 
 Example:
 
@@ -13,16 +14,31 @@ Example:
 TensorShape([2, 2, 5])
 """
 
-from kzoo.layers.attention import BahdanauAttention, FixedContext, LuongAttention
+import keras
+
+from kzoo.audio import ConvSubsampling
+from kzoo.framewise import CTCModel
+from kzoo.layers.attention import (
+    BahdanauAttention,
+    FixedContext,
+    LocationAwareAttention,
+    LuongAttention,
+)
+from kzoo.layers.conformer import ConformerEncoder
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.positions import RotaryPositions
+from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.seq2seq import Seq2Seq
 
 __all__ = [
+    "listen_attend_spell",
     "rnn_bahdanau",
     "rnn_fixed",
     "rnn_luong",
+    "speech_transformer",
+    "streaming_ctc",
     "transformer_base",
     "transformer_small",
     "transformer_tiny",
@@ -205,6 +221,125 @@ def _transformer(
     encoder = TransformerEncoder(source, *shape)
     decoder = TransformerDecoder(target, *shape)
     return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
+
+
+def listen_attend_spell(
+    source,
+    target_tokenizer,
+    units=256,
+    num_layers=3,
+    dropout=0.2,
+    label_smoothing=0.1,
+    ctc_weight=0.3,
+):
+    """Pyramidal bidirectional LSTM, location-aware attention, LSTM decoder; CTC on the memory.
+
+    Chan et al. (2016), https://arxiv.org/abs/1508.01211, with the attention of Chorowski et al.
+    (2015), https://arxiv.org/abs/1506.07503, and joint training as in Watanabe et al. (2017),
+    https://doi.org/10.1109/JSTSP.2017.2763455. Each layer after the first halves the steps: the
+    default makes 25 a second of 100 frames, as CTC needs one for every character.
+
+    Args:
+        source: AudioSource.
+        target_tokenizer: of `text`.
+        units: int, of each direction of the encoder, and of the decoder.
+        num_layers: int, of the encoder.
+        dropout: float in [0, 1).
+        label_smoothing: float in [0, 1), of the decoder's loss.
+        ctc_weight: float in [0, 1], of CTC in loss and search; 0 for no CTC.
+
+    Returns:
+        Seq2Seq.
+    """
+    size = target_tokenizer.vocabulary_size()
+    encoder = PyramidalEncoder(keras.layers.Dense(units), units, num_layers, dropout=dropout)
+    decoder = AttentionDecoder(
+        TokenEmbedding(size, units), units, LocationAwareAttention(units, filters=10, width=31),
+        attend="before", dropout=dropout,
+    )  # fmt: skip
+    head = VocabularyHead(size, units, label_smoothing=label_smoothing)
+    ctc_head = VocabularyHead(size, 2 * units) if ctc_weight else None
+    return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
+
+
+def speech_transformer(
+    source,
+    target_tokenizer,
+    units=144,
+    num_layers=6,
+    decoder_layers=2,
+    num_heads=4,
+    hidden_units=576,
+    dropout=0.1,
+    label_smoothing=0.1,
+    ctc_weight=0.3,
+    conformer=True,
+    factor=4,
+):
+    """Convolutional subsampling, Conformer or transformer encoder, transformer decoder; CTC.
+
+    Dong et al. (2018), https://doi.org/10.1109/ICASSP.2018.8462506, with the encoder of Gulati et
+    al. (2020), https://arxiv.org/abs/2005.08100, of the width of their Conformer (S) and fewer
+    layers, and joint training as in Watanabe et al. (2017),
+    https://doi.org/10.1109/JSTSP.2017.2763455. Pre-norm; rotary positions in the encoder.
+
+    Args:
+        source: AudioSource.
+        target_tokenizer: of `text`.
+        units, num_heads, hidden_units: int, sizes of encoder and decoder.
+        num_layers, decoder_layers: int.
+        dropout: float in [0, 1).
+        label_smoothing: float in [0, 1), of the decoder's loss.
+        ctc_weight: float in [0, 1], of CTC in loss and search; 0 for no CTC.
+        conformer: bool; False for a transformer encoder.
+        factor: 4 or 2, frames that make one step.
+
+    Returns:
+        Seq2Seq.
+    """
+    size = target_tokenizer.vocabulary_size()
+    features = keras.layers.Identity()  # the subsampling gives `units` already
+    shape = (num_heads, hidden_units)
+    if conformer:
+        encoder = ConformerEncoder(features, num_layers, *shape, dropout=dropout)
+    else:
+        encoder = TransformerEncoder(
+            features, num_layers, *shape, dropout=dropout, norm_first=True,
+            attention_positions=RotaryPositions(),
+        )  # fmt: skip
+    encoder = SubsampledEncoder(ConvSubsampling(units, factor=factor), encoder)
+    embedding = TokenEmbedding(size, units, scale=True)
+    decoder = TransformerDecoder(
+        embedding, decoder_layers, *shape, dropout=dropout, norm_first=True
+    )
+    head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
+    ctc_head = VocabularyHead(size, units) if ctc_weight else None
+    return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
+
+
+def streaming_ctc(
+    source, target_tokenizer, units=320, num_layers=3, stride=3, dropout=0.1, window=32
+):
+    """LSTMs that only look back, and CTC: for live audio, one step in 30 ms.
+
+    Graves et al. (2006), https://doi.org/10.1145/1143844.1143891, with the unidirectional stack and
+    the joined frames of Sak et al. (2015), https://arxiv.org/abs/1507.06947.
+
+    Args:
+        source: AudioSource; its LogMel normalises by "running" or None.
+        target_tokenizer: of `text`.
+        units: int.
+        num_layers: int.
+        stride: int, frames that make one step.
+        dropout: float in [0, 1).
+        window: int, most tokens in which the hypotheses of a search may differ.
+
+    Returns:
+        CTCModel.
+    """
+    encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)
+    head = VocabularyHead(target_tokenizer.vocabulary_size(), units)
+    return CTCModel(encoder, head, source, target_tokenizer, window)
 
 
 def _embeddings(source_tokenizer, target_tokenizer, units, scale=False):

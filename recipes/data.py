@@ -74,8 +74,8 @@ class Pairs:
 
     def add(self, source: str, target: str, group: str | None = None) -> None:
         """Appends one pair, or counts why not."""
-        source, target = _one_line(source), _one_line(target)
-        if not (_is_utf8(source) and _is_utf8(target)):
+        source, target = one_line(source), one_line(target)
+        if not (is_utf8(source) and is_utf8(target)):
             self.skipped["invalid UTF-8"] += 1
         elif BLANK.fullmatch(source) or BLANK.fullmatch(target):
             self.skipped["empty side"] += 1
@@ -143,7 +143,7 @@ def load_pairs(
     splits = split(whole, **shares, seed=seed) if shares else Splits(whole, Pairs(), None)
     splits = splits._replace(**given)
     for name, pairs in splits._asdict().items():
-        _say(f"{name}: {'not given' if pairs is None else pairs}")
+        say(f"{name}: {'not given' if pairs is None else pairs}")
     return splits
 
 
@@ -154,9 +154,34 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
     `LARGEST_GROUP_SHARE` of a held-out part stays in train, unless the smaller ones do not suffice.
     A held-out pair whose source text also occurs in train is dropped and counted.
     """
-    sizes = Counter(pairs.groups)
+    home = hold_out(pairs.groups, valid=valid, test=test, seed=seed)
+    parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
+    rows = list(zip(pairs.source, pairs.target, pairs.groups, strict=True))
+    trained = {source for source, _, group in rows if group not in home}
+    for source, target, group in rows:
+        name = home.get(group, "train")
+        if name != "train" and source in trained:
+            parts[name].skipped["source also in train"] += 1
+        else:
+            parts[name].add(source, target, group)
+    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
+        if share and not parts[name]:
+            raise ValueError(
+                f"Splitting must leave at least one pair in `{name}`, got none of {len(pairs):,} "
+                f"pairs in {len(set(pairs.groups)):,} groups; give `train`, `valid` and `test` "
+                "yourself."
+            )
+    return Splits(**parts)
+
+
+def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict[str, str]:
+    """{group: "valid" or "test"} for the groups that are held out; `split` says which.
+
+    `groups` names the group of each example.
+    """
+    sizes = Counter(groups)
     wanted = {
-        name: min(share * len(pairs), HELD_OUT_PAIRS)
+        name: min(share * len(groups), HELD_OUT_PAIRS)
         for name, share in (("test", test), ("valid", valid))
         if share > 0
     }
@@ -172,22 +197,7 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
             group = order.pop()
             home[group] = name
             missing -= sizes[group]
-    parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
-    rows = list(zip(pairs.source, pairs.target, pairs.groups, strict=True))
-    trained = {source for source, _, group in rows if group not in home}
-    for source, target, group in rows:
-        name = home.get(group, "train")
-        if name != "train" and source in trained:
-            parts[name].skipped["source also in train"] += 1
-        else:
-            parts[name].add(source, target, group)
-    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
-        if share and not parts[name]:
-            raise ValueError(
-                f"Splitting must leave at least one pair in `{name}`, got none of {len(pairs):,} "
-                f"pairs in {len(sizes):,} groups; give `train`, `valid` and `test` yourself."
-            )
-    return Splits(**parts)
+    return home
 
 
 # --- named sources -------------------------------------------------------------------------------
@@ -201,7 +211,7 @@ def homeassistant(source_language: str, target_language: str) -> Pairs:
     """
     wheel = cache_dir() / f"homeassistant-{HOMEASSISTANT_VERSION}-py3-none-any.whl"
     if not wheel.exists():
-        _say(f"Downloading homeassistant {HOMEASSISTANT_VERSION} (68 MB) to {wheel.parent}")
+        say(f"Downloading homeassistant {HOMEASSISTANT_VERSION} (68 MB) to {wheel.parent}")
         pin = f"homeassistant=={HOMEASSISTANT_VERSION} --hash=sha256:{HOMEASSISTANT_SHA256}\n"
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
         with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
@@ -213,7 +223,7 @@ def homeassistant(source_language: str, target_language: str) -> Pairs:
 
 def homeassistant_pairs(wheel: str | Path, source_language: str, target_language: str) -> Pairs:
     """Joins `components/*/translations/{language}.json` of a wheel on component and key path."""
-    _say(f"Reading {wheel}")
+    say(f"Reading {wheel}")
     pattern = re.compile(r"homeassistant/components/([^/]+)/translations/([^/]+)\.json")
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -225,7 +235,7 @@ def homeassistant_pairs(wheel: str | Path, source_language: str, target_language
                     tree = json.loads(archive.read(file[0]))
                     texts[file[2]].update(_leaves(tree, (file[1],)))
     except (zipfile.BadZipFile, json.JSONDecodeError, *UNREADABLE) as error:
-        raise _unreadable(wheel, error) from error
+        raise unreadable(wheel, error) from error
     return _join(*(texts[code] for code in codes), wheel)
 
 
@@ -253,27 +263,51 @@ def libreoffice_help_pairs(source_package: str | Path, target_package: str | Pat
 
 
 def _download_help(name: str, code: str) -> None:
+    found, options = _apt_search("^libreoffice-help-")
+    languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
+    if code not in languages:
+        raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
+    _apt_download(f"libreoffice-help-{code}", options)
+
+
+def debian_package(name: str) -> Path:
+    """The newest .deb of a package in `cache_dir()`, downloaded if there is none.
+
+    Needs `apt-get`, but neither root nor an installed package.
+    """
+    if not any(cache_dir().glob(f"{name}_*.deb")):
+        found, options = _apt_search(f"^{re.escape(name)}$")
+        if not found:
+            raise RuntimeError(f"`apt-get` knows no package {name}; use files of your own.")
+        _apt_download(name, options)
+    return max(cache_dir().glob(f"{name}_*.deb"))
+
+
+def _apt_search(pattern: str) -> tuple[str, list[str]]:
+    """The packages whose name matches, and the options with which apt finds them."""
     if shutil.which("apt-get") is None:
         raise RuntimeError(
-            'data="libreoffice-help" needs `apt-get` (Debian or Ubuntu), which is not on the PATH; '
-            'use data="homeassistant" or files of your own.'
+            "This data needs `apt-get` (Debian or Ubuntu), which is not on the PATH; use another "
+            "source or files of your own: see --help."
         )
     folder, options = cache_dir(), ["-oAPT::Sandbox::User=root"]  # _apt may not see our folder
-    search = ["apt-cache", "search", "--names-only", "^libreoffice-help-"]
+    search = ["apt-cache", "search", "--names-only", pattern]
     if not (found := _run(search, folder, capture=True)):
-        _say("Fetching Debian's package lists, which this machine lacks")
+        say("Fetching Debian's package lists, which this machine lacks")
         lists, cache = folder / "apt/lists", folder / "apt/cache"
         Path(lists, "partial").mkdir(parents=True, exist_ok=True)
         Path(cache, "archives/partial").mkdir(parents=True, exist_ok=True)
         options += [f"-oDir::State::Lists={lists}", f"-oDir::Cache={cache}"]
         _run(["apt-get", "update", *options], folder)
         found = _run([*search, *options], folder, capture=True)
-    languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
-    if code not in languages:
-        raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
-    _say(f"Downloading libreoffice-help-{code} to {folder}")
+    return found, options
+
+
+def _apt_download(name: str, options: list[str]) -> None:
+    folder = cache_dir()
+    say(f"Downloading {name} to {folder}")
     with tempfile.TemporaryDirectory(dir=folder) as part:
-        _run(["apt-get", "download", f"libreoffice-help-{code}", *options], part)
+        _run(["apt-get", "download", name, *options], part)
         (package,) = Path(part).glob("*.deb")
         os.replace(package, folder / package.name)
 
@@ -369,8 +403,8 @@ def _help_texts(package: str | Path) -> dict[tuple[str, str], str]:
     """{(file, id): text} of the pages `text/**/*.html` in one package."""
     texts = {}
     try:
-        with tarfile.open(fileobj=_deb_data(package), mode="r:*") as archive:
-            for member in _progress(archive, f"Reading {package}, file"):
+        with tarfile.open(fileobj=deb_data(package), mode="r:*") as archive:
+            for member in progress(archive, f"Reading {package}, file"):
                 _, _, path = member.name.partition("/text/")
                 if path.endswith(".html"):
                     parser = _HelpParser()
@@ -379,11 +413,11 @@ def _help_texts(package: str | Path) -> dict[tuple[str, str], str]:
                     for key, pieces in parser.paragraphs:
                         texts.setdefault((path, key), "".join(pieces))
     except (tarfile.TarError, *UNREADABLE, UnicodeDecodeError) as error:
-        raise _unreadable(package, error) from error
+        raise unreadable(package, error) from error
     return texts
 
 
-def _deb_data(package: str | Path) -> BinaryIO:
+def deb_data(package: str | Path) -> BinaryIO:
     """The member data.tar.* of a .deb, which is an `ar` archive: 60-byte headers, even offsets."""
     with open(package, "rb") as file:
         if file.read(8) == b"!<arch>\n":
@@ -441,7 +475,7 @@ def _join(
     untranslated texts, repeated pairs, target / source lengths that no translation has."""
     pairs, seen = Pairs(), set()
     for key, text in source.items():
-        pair = _one_line(text), _one_line(target.get(key, ""))
+        pair = one_line(text), one_line(target.get(key, ""))
         if key not in target:
             pairs.skipped["not in target"] += 1
         elif not all(pair):
@@ -464,7 +498,7 @@ def _join(
 def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
     """Two files, one text a line; line n of one means line n of the other."""
     pairs, counts = Pairs(), [0, 0]
-    for source, target in zip_longest(_lines(source_path), _lines(target_path)):
+    for source, target in zip_longest(lines(source_path), lines(target_path)):
         counts[0] += source is not None
         counts[1] += target is not None
         pairs.add(source or "", target or "")
@@ -479,7 +513,7 @@ def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
 def tsv(path: str | Path) -> Pairs:
     """Two columns, or three where the last is a comment (Tatoeba and Anki exports)."""
     pairs = Pairs()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         columns = line.split("\t") if line else ["", ""]
         if len(columns) not in (2, 3):
             raise ValueError(
@@ -494,7 +528,7 @@ def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
     """An object a line: the two keys, also below "translation", or else "source" and "target"."""
     pairs = Pairs()
     choices = (source_key, target_key), ("source", "target")
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         try:
             row = json.loads(line or '{"source": "", "target": ""}')
         except ValueError as error:
@@ -517,7 +551,7 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
     try:
         with _open(path) as file:
             events = ElementTree.iterparse(file, events=("start", "end"))
-            for event, element in _progress(events, f"Reading {path}, XML tag"):
+            for event, element in progress(events, f"Reading {path}, XML tag"):
                 if event == "start":
                     inside.append(element)
                     continue
@@ -536,7 +570,7 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}:{error.position[0]}: expected XML, got: {error}") from error
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if languages:
         _resolve(languages, source_language, target_language)
     return _some(pairs, path)
@@ -564,7 +598,7 @@ def _po_entries(path: str | Path) -> Iterator[dict[str, str]]:
         r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"((?:[^"\\]|\\.)*)"'
     )
     entry, keyword = {}, None
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         line = line.strip()
         found = form.fullmatch(line)
         opens = found and found[1] in ("msgctxt", "msgid")
@@ -679,25 +713,25 @@ def _open(path: str | Path) -> BinaryIO:
     return OPENERS.get(Path(path).suffix, open)(path, "rb")
 
 
-def _lines(path: str | Path) -> Iterator[str]:
+def lines(path: str | Path) -> Iterator[str]:
     """Lines without their ending. Bytes that are not UTF-8 stay as surrogates for `Pairs.add`."""
     try:
         with _open(path) as file:
-            for number, line in enumerate(_progress(file, f"Reading {path}, line")):
+            for number, line in enumerate(progress(file, f"Reading {path}, line")):
                 if number == 0:
                     line = line.removeprefix(codecs.BOM_UTF8)
                     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                         raise ValueError(f"{path}:1: expected UTF-8, got UTF-16.")
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return re.sub(r"[ \t\r\n]+", " ", text).strip()
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
     return re.search("[\ud800-\udfff]", text) is None
 
 
@@ -707,11 +741,11 @@ def _some(pairs: Pairs, place: object) -> Pairs:
     return pairs
 
 
-def _unreadable(path: str | Path, error: Exception) -> ValueError:
+def unreadable(path: str | Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: expected a readable file, got {type(error).__name__}: {error}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -724,7 +758,7 @@ def _run(command: list[str], folder: str | Path, capture: bool = False) -> str:
     return done.stdout or ""
 
 
-def _progress(items: Iterable[Item], label: str) -> Iterator[Item]:
+def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
     """Counts on stderr while `items` pass; silent where nobody watches or it takes no time."""
     shown = start = time.monotonic()
     for number, item in enumerate(items, start=1):

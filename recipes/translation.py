@@ -13,14 +13,8 @@ learning_curve.png and attention maps. Interrupted, it goes on with --resume.
 What it reached on which data, with every flag, stands in the README under Results.
 """
 
-import dataclasses
 import functools
-import hashlib
-import itertools
 import math
-import shutil
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -32,17 +26,10 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import batching, callbacks, export, metrics, optimizers, plots, text, zoo
-from recipes import cli, data
+from kzoo import batching, export, metrics, optimizers, plots, text, zoo
+from recipes import cli, data, runs
 from recipes.cli import flag
 
-MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
-EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
-RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
-RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
-    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
-    *("best.weights.h5", "part.best.weights.h5", "last", "backup"),
-)
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
 LICENCES = {  # of the named sources
@@ -175,68 +162,17 @@ def main(config: Config) -> dict[str, float]:
         test=config.test,
         seed=config.seed,
     )
-    run = open_run(config, splits)
+    sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
+    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     source_tokenizer, target_tokenizer = learn_tokenizers(splits.train, config)
     model = build(source_tokenizer, target_tokenizer, config)
     fit(model, splits, run, config)
     path, scores = export_and_score(model, splits, run, config)
     texts = (splits.test or splits.valid).source
-    show_answers(path, texts[:: math.ceil(len(texts) / 5)])
-    remove_run(run)
+    runs.show_answers(path, texts[:: math.ceil(len(texts) / 5)])
+    runs.remove_run(run)
     print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} 'a text'")
     return scores
-
-
-def open_run(config: Config, splits: data.Splits) -> Path:
-    """Makes the folder of the run's checkpoints, or finds it again with --resume."""
-    run = config.folder / RUN_FOLDER
-    digest = fingerprint(splits.train, splits.valid)
-    if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
-        if config.resume:
-            print(f"Nothing to resume in {config.folder}: starting.")
-        remove_run(run)
-        run.mkdir(parents=True)
-        (run / "data.sha256").write_text(digest, encoding="utf-8")
-        cli.save(config, run / "config.json")
-        return run
-    if not config.resume:
-        raise ValueError(
-            f"`output` {config.folder} holds an interrupted run: go on with it by --resume, "
-            f"or remove {run}."
-        )
-    before = dataclasses.asdict(cli.load(Config, run / "config.json"))
-    changed = {
-        name: (before[name], value)
-        for name, value in dataclasses.asdict(config).items()
-        if name not in MAY_CHANGE and before[name] != value
-    }
-    if changed:
-        raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
-    if (run / "data.sha256").read_text(encoding="utf-8") != digest:
-        raise ValueError("`resume` needs the data of the run before, but the pairs have changed.")
-    return run
-
-
-def fingerprint(*parts: data.Pairs) -> str:
-    """A hash of the texts, which must not change between a run and its resumption."""
-    digest = hashlib.sha256()
-    for pairs in parts:
-        digest.update(f"{len(pairs)}\n".encode())
-        for one in itertools.chain(pairs.source, pairs.target):
-            digest.update(f"{one}\n".encode())  # one after the other: no second copy of all
-    return digest.hexdigest()
-
-
-def remove_run(run: Path) -> None:
-    """Removes the folder of a run, unless it holds what no run has written."""
-    foreign = sorted(path.name for path in run.glob("*") if path.name not in RUN_FILES)
-    if foreign or (run.exists() and not run.is_dir()):
-        raise ValueError(
-            f"{run} must be a folder with nothing but the files of a run, as it is removed "
-            f"after it; got {', '.join(foreign) or 'a file'}."
-        )
-    if run.exists():
-        shutil.rmtree(run)
 
 
 def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:
@@ -295,7 +231,7 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
-    journal = callbacks.Journal(run / "journal.jsonl")
+    journal = runs.open_journal(run)
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, journal.epochs]
     batches = batching.token_batches(train, config.batch_tokens, seed=seed)
@@ -325,66 +261,8 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
         answers = generate(source)
         return metrics.bleu(answers, target, tokenize=config.bleu_tokenizer, force=True).value
 
-    best_path = run / "best.weights.h5"
-    last = callbacks.LastWeights(run / "last", config.average)
-    fitted = run / "fitted"
-    if not fitted.exists():
-        epoch_steps = min(steps, EPOCH_BATCHES)
-        try:
-            model.fit(
-                batches.repeat(),
-                steps_per_epoch=epoch_steps,
-                validation_data=batching.token_batches(valid, config.batch_tokens),
-                epochs=config.epochs,
-                shuffle=False,  # the dataset shuffles itself
-                callbacks=[
-                    callbacks.TimeBudget(config.minutes, spent=journal.minutes),
-                    keras.callbacks.TerminateOnNaN(),
-                    callbacks.ValidationScore("val_bleu", validation_bleu),
-                    callbacks.BestWeights(best_path, "val_bleu", journal.best("val_bleu")),
-                    last,
-                    journal,
-                    keras.callbacks.EarlyStopping(
-                        "val_bleu",
-                        mode="max",
-                        patience=config.patience,
-                        baseline=journal.best("val_bleu"),
-                        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
-                    ),
-                    keras.callbacks.BackupAndRestore(
-                        run / "backup", delete_checkpoint=False, double_checkpoint=True
-                    ),
-                ],
-            )
-        except KeyboardInterrupt:
-            print("\nInterrupted. The same command with --resume goes on from the last epoch.")
-            raise
-        check_convergence(journal, run)
-        fitted.touch()
-    keep_the_better(model, best_path, last, validation_bleu)
-
-
-def check_convergence(journal: callbacks.Journal, run: Path) -> None:
-    """Raises a RuntimeError if the last epoch's loss is no number."""
-    losses = journal.history()["loss"]
-    if not math.isfinite(losses[-1]):
-        raise RuntimeError(
-            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
-            f"remove {run} and lower --learning_rate."
-        )
-
-
-def keep_the_better(model, best_path: Path, last: callbacks.LastWeights, score) -> None:
-    """Leaves the weights of the best epoch in the model, or the last epochs' average if better."""
-    model.load_weights(best_path)
-    if not last.paths():
-        return
-    best, weights = score(), model.get_weights()
-    model.set_weights(last.average())
-    average = score()
-    print(f"validation BLEU: best epoch {best:.2f}, average of the last epochs {average:.2f}")
-    if not average > best:  # also if it is NaN, as of weights that are not finite
-        model.set_weights(weights)
+    valid_batches = batching.token_batches(valid, config.batch_tokens)
+    runs.fit(model, batches, valid_batches, validation_bleu, run, config, monitor="val_bleu")
 
 
 def learn_lexicon(model, train: data.Pairs, config: Config) -> kzoo.Lexicon | None:
@@ -401,7 +279,7 @@ def learn_lexicon(model, train: data.Pairs, config: Config) -> kzoo.Lexicon | No
 
 def export_and_score(model, splits: data.Splits, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
-    journal = callbacks.Journal(run / "journal.jsonl")
+    journal = runs.open_journal(run)
     name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
     figures = {}
     bleu = functools.partial(metrics.bleu, tokenize=config.bleu_tokenizer)
@@ -481,26 +359,6 @@ def translate(served, texts: list[str], chunk: int = 256) -> list[str]:
         answers += served(texts[start : start + chunk])
         progress.update(len(answers))
     return answers
-
-
-FRESH_PROCESS = """
-import sys, tensorflow as tf, tensorflow_text
-model = tf.saved_model.load(sys.argv[1])
-answer = model.signatures["serving_default"](text=tf.constant(sys.argv[2:]))
-for source, text, score in zip(sys.argv[2:], answer["text"].numpy(), answer["score"].numpy()):
-    print(f"{source}\\n    -> {text.decode()}   (score {score:.2f})")
-"""
-
-
-def show_answers(path: Path, texts: list[str]) -> None:
-    """Translates in a new process that knows TensorFlow and nothing of kzoo."""
-    print("\nA fresh process that imports only tensorflow and tensorflow_text answers:", flush=True)
-    command = [sys.executable, "-c", FRESH_PROCESS, str(path.resolve()), *texts]
-    # From the model's folder, so that not even this checkout can be imported.
-    done = subprocess.run(command, cwd=path, capture_output=True, text=True, encoding="utf-8")
-    if done.returncode:
-        raise RuntimeError(f"{path} cannot be loaded in a fresh process:\n{done.stderr}")
-    print(done.stdout)
 
 
 if __name__ == "__main__":

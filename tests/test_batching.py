@@ -106,6 +106,38 @@ def test_teacher_forcing_shifts_the_target_by_the_start_and_ends_the_labels():
     assert {x.dtype for x in (*inputs.values(), labels)} == {tf.int32}
 
 
+def test_batches_of_frames_are_padded_with_their_mask_and_hold_each_example_once():
+    rng = np.random.default_rng(0)
+    frames = [np.full((n, 3), i + 1, "float32") for i, n in enumerate(rng.integers(1, 30, 23))]
+    target = tf.ragged.constant([[10 + i] * (i % 5) for i in range(23)], dtype=tf.int32)
+    dataset = batching.frame_batches(frames, target, batch_frames=77, seed=5)
+    found = {}
+    for inputs, labels in dataset:
+        source, mask = inputs["source"].numpy(), inputs["source_mask"].numpy()
+        assert source.dtype == np.float32
+        assert len(source) == 1 or len(source) * (source.shape[1] + 1) <= 77
+        assert not source[~mask].any()
+        for row, real, ids, label in zip(source, mask, inputs["target"], labels, strict=True):
+            index = int(row[0, 0]) - 1
+            found[index] = row[real]
+            wanted = target[index].numpy().tolist()
+            rest = [0] * (len(ids) - len(wanted) - 1)
+            assert ids.numpy().tolist() == [1, *wanted, *rest]
+            assert label.numpy().tolist() == [*wanted, 2, *rest]
+    assert sorted(found) == list(range(23))
+    for index, each in enumerate(frames):
+        np.testing.assert_array_equal(found[index], each)
+    assert dataset.element_spec[0]["source"].shape[2] == 3
+    assert len(list(dataset)) == int(dataset.cardinality()) > 1
+
+
+def test_no_frames_give_no_batches_and_unequal_sides_are_refused():
+    nothing = tf.RaggedTensor.from_row_splits(tf.zeros(0, tf.int32), [0])
+    assert list(batching.frame_batches([], nothing, batch_frames=7)) == []
+    with pytest.raises(ValueError, match="must have as many rows, got 1 and 0"):
+        batching.frame_batches([np.ones((5, 3))], nothing, batch_frames=7)
+
+
 def test_epochs_differ_and_the_seed_brings_them_back():
     pairs = random_corpus(53)
     dataset = batching.token_batches(pairs, batch_tokens=31, seed=5)

@@ -572,7 +572,7 @@ def test_libreoffice_help_refuses_an_unknown_language_and_lists_the_known(monkey
 
 def test_libreoffice_help_without_apt_names_the_other_sources(monkeypatch):
     monkeypatch.setattr(data.shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"needs `apt-get` .*; use data=\"homeassistant\" or"):
+    with pytest.raises(RuntimeError, match=r"needs `apt-get` .*; use another source"):
         data.libreoffice_help("en", "de")
 
 
@@ -769,10 +769,10 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
 def test_progress_is_shown_to_a_terminal_only(monkeypatch, capsys):
     clock = iter(range(10_000))
     monkeypatch.setattr(data.time, "monotonic", lambda: next(clock))
-    assert list(data._progress(range(300), "line")) == list(range(300))
+    assert list(data.progress(range(300), "line")) == list(range(300))
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert list(data._progress(range(300), "line")) == list(range(300))
+    assert list(data.progress(range(300), "line")) == list(range(300))
     assert capsys.readouterr().err == "\rline 256\rline 300\n"
 
 

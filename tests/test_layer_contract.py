@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo.audio import ConvSubsampling, SpecAugment
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -24,6 +25,7 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
+from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
@@ -34,6 +36,7 @@ from kzoo.layers.positions import (
     SinusoidalPositions,
 )
 from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StreamingRNN
 from kzoo.layers.transformer import (
     FeedForward,
@@ -182,6 +185,13 @@ CASES = {
         lambda: StreamingRNN(U, num_layers=2, dropout=0.1), {"x": (S, M)}, "x", "mask"
     ),
     "StreamingRNN simple": Case(lambda: StreamingRNN(U, cell="simple"), {"x": (S, M)}, "x", "mask"),
+    "ConvSubsampling": Case(
+        lambda: ConvSubsampling(U, filters=3), {"frames": (S, M)}, "frames", "mask"
+    ),
+    "ConvSubsampling by two": Case(
+        lambda: ConvSubsampling(U, filters=3, factor=2), {"frames": (S, M)}, "frames", "mask"
+    ),
+    "SpecAugment": Case(SpecAugment, {"frames": (S, M)}, "frames", "mask", aligned=True),
     "AttentionDecoder before": Case(
         lambda: AttentionDecoder(
             embed(), U, BahdanauAttention(5), num_layers=2, cell="gru", attend="before", dropout=0.1
@@ -276,6 +286,35 @@ CASES = {
         "source_mask",
         aligned=True,
     ),
+    "ConformerBlock": Case(
+        lambda: ConformerBlock(3, U, width=3, dropout=0.1, attention_positions=RotaryPositions()),
+        {"x": (S, 2 * D)},
+        "x",
+        "mask",
+        aligned=True,
+    ),
+    "ConformerEncoder": Case(
+        lambda: ConformerEncoder(keras.layers.Dense(8), 2, 2, U, width=3, dropout=0.1),
+        {"source": (S, M)},
+        "source",
+        "source_mask",
+        aligned=True,
+    ),
+    "SubsampledEncoder": Case(
+        lambda: SubsampledEncoder(
+            ConvSubsampling(D, filters=3, factor=2),
+            TransformerEncoder(keras.layers.Identity(), 1, 2, U, dropout=0.1),
+        ),
+        {"source": (S, M)},
+        "source",
+        "source_mask",
+    ),
+    "StreamingEncoder": Case(
+        lambda: StreamingEncoder(U, num_layers=2, stride=2, dropout=0.1),
+        {"source": (S, M)},
+        "source",
+        "source_mask",
+    ),
     "TransformerDecoder": Case(
         lambda: TransformerDecoder(embed(), 2, 2, U), DECODE, "memory", "memory_mask"
     ),
@@ -303,7 +342,9 @@ CASES = {
 }
 every_layer = pytest.mark.parametrize("name", CASES)
 ELSEWHERE = {
+    "AudioSource",  # has no weights and gives a ragged tensor: test_signatures
     "StatefulRNN",  # answers the same call differently the second time: test_streaming
+    "LogMel",  # takes samples and lengths: test_audio
     "RotaryPositions",  # have no call of their own, and are in the cases of attention
     "RelativePositions",
     "AlibiPositions",

@@ -14,6 +14,8 @@ LAYERS = [
     "recurrent",
     "streaming",
     "transformer",
+    "conformer",
+    "speech",
     "candidates",
     "head",
     "length",
@@ -22,7 +24,9 @@ MODULES = [
     "protos",
     "text",
     "image",
+    "wav",
     "audio",
+    "sources",
     "batching",
     "losses",
     "optimizers",
@@ -32,14 +36,18 @@ MODULES = [
     "beams",
     "search",
     "sampling",
+    "ctc",
+    "joint",
     "seq2seq",
     "lexicon",
+    "framewise",
     "ensemble",
     "zoo",
     "metrics",
     "plots",
     "engines",
     "warmup",
+    "signatures",
     "export",
     "serving",
     "__init__",
@@ -48,7 +56,13 @@ MODULES = [
 ORDER = ["kzoo.layers", *(f"kzoo.layers.{name}" for name in LAYERS)]
 ORDER += [f"kzoo.{name}" for name in MODULES]
 BANNED = {"utils", "helpers", "common", "base", "registry", "config", "trainer"}
-SHARED_BY_RECIPES = {"recipes.cli", "recipes.data"}
+SHARED_BY_RECIPES = {
+    "recipes.cli",
+    "recipes.clips",
+    "recipes.data",
+    "recipes.frames",
+    "recipes.runs",
+}
 
 
 def files(*folders):

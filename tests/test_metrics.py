@@ -2,7 +2,14 @@ import sys
 
 import pytest
 
-from kzoo.metrics import Score, bleu, chrf, exact_match
+from kzoo.metrics import (
+    Score,
+    bleu,
+    character_error_rate,
+    chrf,
+    exact_match,
+    word_error_rate,
+)
 
 HYPOTHESIS = "the cat sat on the mat today"
 REFERENCE = "the cat sat on a mat today"
@@ -92,7 +99,10 @@ def test_a_score_prints_name_value_and_signature():
     assert str(Score("BLEU", 35.1249, "nrefs:1|case:mixed")) == "BLEU 35.12 (nrefs:1|case:mixed)"
 
 
-@pytest.mark.parametrize("metric", [bleu, chrf, exact_match])
+EVERY = [bleu, chrf, exact_match, word_error_rate, character_error_rate]
+
+
+@pytest.mark.parametrize("metric", EVERY)
 def test_every_metric_refuses_lists_that_are_empty_or_unequal(metric):
     with pytest.raises(ValueError, match="got 0 hypotheses, 0 references"):
         metric([], [])
@@ -108,3 +118,46 @@ def test_without_sacrebleu_the_error_tells_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ImportError, match=r"pip install kzoo\[metrics\]"):
         bleu(["a"], ["a"])
+
+
+def edits(one, other):
+    """Levenshtein's distance, row by row."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, row = row, [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (a != b)))
+    return row[-1]
+
+
+def test_error_rates_are_edits_over_the_length_of_the_references():
+    hypotheses = ["the cat sat on mat", "", "one  two", "a dog dog"]
+    references = ["the cat sat on the mat", "hm", "one two", "dog"]
+    by_words = sum(edits(h.split(), r.split()) for h, r in zip(hypotheses, references, strict=True))
+    score = word_error_rate(hypotheses, references)
+    assert score.value == pytest.approx(100 * by_words / 10)
+    assert score.signature.startswith("words:10|sub:0|del:2|ins:2|version:jiwer 4.")
+    hypotheses[2] = "one two"  # white space is one space
+    by_chars = sum(map(edits, hypotheses, references))
+    score = character_error_rate(hypotheses, references)
+    assert score.value == pytest.approx(100 * by_chars / len("".join(references)))
+    assert (score.name, score.signature.split("|")[0]) == ("CER", "chars:34")
+
+
+def test_error_rates_heed_case_and_may_exceed_100():
+    assert word_error_rate(["A b c"], ["a"]).value == 300
+    assert word_error_rate(["", "x"], ["", "x"]).value == 0
+
+
+def test_error_rates_want_one_reference_for_each_text_and_a_word_in_one():
+    with pytest.raises(ValueError, match="`references` must hold one text for every hypothesis"):
+        word_error_rate(["a"], [["a", "b"]])
+    with pytest.raises(ValueError, match="`references` must hold at least one word, got none"):
+        character_error_rate(["a"], [" "])
+
+
+def test_without_jiwer_the_error_tells_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    for metric in (word_error_rate, character_error_rate):
+        with pytest.raises(ImportError, match=r"jiwer package: pip install kzoo\[metrics\]"):
+            metric(["a"], ["a"])

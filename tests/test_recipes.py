@@ -14,7 +14,7 @@ import pytest
 
 import kzoo
 from kzoo import batching, callbacks, export, plots, text
-from recipes import cli, data, reverse, translation
+from recipes import cli, data, reverse, runs, translation
 from recipes.studies import sampled_softmax
 
 WORDS = {
@@ -180,23 +180,23 @@ def test_the_average_is_taken_only_if_it_is_better(average, kept, tmp_path):
     model.set_weights([np.full((1, 1), 5.0)])
     model.save_weights(tmp_path / "best.weights.h5")
     scores = iter([5.0, average])
-    translation.keep_the_better(model, tmp_path / "best.weights.h5", last, lambda: next(scores))
+    best = tmp_path / "best.weights.h5"
+    runs.keep_the_better(model, best, last, lambda: next(scores), "val_bleu")
     assert model.get_weights()[0] == kept
 
 
 def test_a_run_removes_its_own_folder_only(config, tmp_path):
     (tmp_path / "out/training").mkdir(parents=True)
     (tmp_path / "out/training/thesis.txt").write_text("mine")
-    pairs = data.Pairs(["a"], ["b"], ["a"])
-    run = translation.open_run(config, data.Splits(pairs, pairs, None))
-    assert translation.open_run(config, data.Splits(pairs, pairs, None)) == run  # nothing to lose
+    run = runs.open_run(config, config.folder, "digest")
+    assert runs.open_run(config, config.folder, "digest") == run  # nothing to lose
     (run / "notes.txt").write_text("mine")
-    for act in (lambda: translation.remove_run(run), lambda: translation.main(config)):
+    for act in (lambda: runs.remove_run(run), lambda: translation.main(config)):
         with pytest.raises(ValueError, match=r"\.kzoo-run must be a folder .* got notes\.txt"):
             act()
     assert (run / "notes.txt").exists()
     (run / "notes.txt").unlink()
-    translation.remove_run(run)
+    runs.remove_run(run)
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "thesis.txt"]
 
 
@@ -268,12 +268,11 @@ def test_reverse_computes_in_the_precision_asked_for():
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_a_fingerprint_tells_texts_sides_and_parts_apart():
-    one, two = data.Pairs(["a"], ["b"], ["a"]), data.Pairs(["b"], ["a"], ["b"])
-    made = [(one, two), (two, one), (one, one), (one, data.Pairs()), (data.Pairs(), one)]
-    prints = [translation.fingerprint(*parts) for parts in made]
+def test_a_fingerprint_tells_texts_and_parts_apart():
+    made = [(["a"], ["b"]), (["b"], ["a"]), (["a", "b"], []), ([], ["a", "b"]), (["a"],)]
+    prints = [runs.fingerprint(*parts) for parts in made]
     assert len(set(prints)) == len(made)
-    assert prints[0] == translation.fingerprint(one, two)
+    assert prints[0] == runs.fingerprint(["a"], ["b"])
 
 
 def test_bleu_splits_languages_without_spaces_into_characters():

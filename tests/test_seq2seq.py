@@ -132,9 +132,9 @@ def test_a_regularizer_is_minimised_but_not_reported():
     model.encoder = TransformerEncoder(dense, 1, 2, U)
     features = np.random.default_rng(0).normal(size=(B, S, 3)).astype("float32")
     outputs = model({"source": features, "target": TARGET})
-    model.token_loss.reset_state()
+    model.own_metrics["loss"].reset_state()
     loss = float(model.compute_loss(y=LABELS, y_pred=outputs))
-    reported = float(model.token_loss.result())
+    reported = float(model.own_metrics["loss"].result())
     assert_close(loss - reported, 0.5 * np.square(dense.kernel).sum())
 
 

@@ -340,6 +340,11 @@ class PyramidalEncoder(keras.layers.Layer):
         # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
         self.supports_masking = True
 
+    @property
+    def stride(self):
+        """Source steps from the beginning of one memory step to that of the next."""
+        return self.factor ** (self.num_layers - 1)
+
     def build(self, source_shape):
         size = _build_embedding(self.embedding, source_shape)
         for rnn in self.rnns:

@@ -1,0 +1,90 @@
+"""Live audio on one core: latency of a chunk and real-time factor of the `stream` signature.
+
+    python -m benchmarks.streaming                                  # zoo.streaming_ctc, untrained
+    python -m benchmarks.streaming --model saved_models/speech      # a trained one, on --wav
+    python -m benchmarks.streaming --clients 8                      # rows of one call
+
+The state goes through the client in every call, as it does on a server. The latency is the time
+from the last sample of a chunk to the text with it: median, 99th percentile. The real-time factor
+is seconds of computing for a second of audio, of each client. The untrained model has the sizes of
+the default and hears noise.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+SECONDS = 20  # of audio in each run
+CHUNKS_MS = (10, 20, 100, 1000)
+
+
+def untrained(folder):
+    """Exports the default streaming model with random weights; returns its path."""
+    import tensorflow as tf
+
+    import kzoo
+    from kzoo import export, zoo
+
+    letters = kzoo.CharacterTokenizer.learn(["abcdefghijklmnopqrstuvwxyz '"], 32)
+    source = kzoo.AudioSource(kzoo.LogMel(normalize="running"))
+    model = zoo.streaming_ctc(source, letters)
+    model({"source": tf.ones((1, 40, 80))})
+    model.head.kernel.assign(10 * model.head.kernel)  # or no frame would prefer a letter
+    return export.save(model, Path(folder) / "1")
+
+
+def measure(model, samples, chunk, clients):
+    """Seconds of each call of `stream`, and the text of the first client."""
+    import numpy as np
+
+    rows = np.repeat(samples[None], clients, axis=0)
+    seconds, state = [], None
+    for start in range(0, rows.shape[1], chunk):
+        before = time.perf_counter()
+        texts, state = model.stream(rows[:, start : start + chunk], state)
+        seconds.append(time.perf_counter() - before)
+    return seconds, texts[0]
+
+
+def main():
+    """Prints a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a SavedModel with the signature `stream`")
+    parser.add_argument("--wav", help="a WAV file, repeated to 20 seconds; else noise")
+    parser.add_argument("--clients", type=int, default=1, help="streams in one call")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    import numpy as np
+    import tensorflow as tf
+
+    from kzoo import export
+    from kzoo.audio import decode_batch
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = export.load(args.model or untrained(folder))
+        size = SECONDS * model.rate_hz
+        samples = np.random.default_rng(0).normal(0, 0.1, size)
+        if args.wav:
+            wav = tf.constant([Path(args.wav).read_bytes()])
+            samples = np.resize(decode_batch(wav, model.rate_hz)[0][0], size)
+        print(f"one core, {args.clients} streams a call, {SECONDS} s of audio")
+        print("chunk ms  median ms   99 % ms  real-time factor  letters")
+        for chunk_ms in CHUNKS_MS:
+            chunk = chunk_ms * model.rate_hz // 1000
+            measure(model, samples[: 5 * chunk], chunk, args.clients)  # warm
+            seconds, text = measure(model, samples, chunk, args.clients)
+            milliseconds = 1000 * np.array(seconds)
+            factor = sum(seconds) / SECONDS / args.clients
+            print(
+                f"{chunk_ms:8}  {np.median(milliseconds):9.2f}  "
+                f"{np.percentile(milliseconds, 99):8.2f}  {factor:16.4f}  {len(text):7}"
+            )
+
+
+if __name__ == "__main__":
+    main()

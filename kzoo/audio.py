@@ -1,0 +1,473 @@
+"""From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
+
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
+    frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
+    frames = SpecAugment()(frames, mask, training=True)
+    memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
+
+Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.layers import masking
+from kzoo.wav import MIN_RATE_HZ, decode_batch, decode_wav, resample  # noqa: F401
+
+_LEAST_POWER = 1e-10  # about the noise of 16-bit samples; librosa's `amin`
+# What running normalisation expects before it has heard anything: speech of any of our corpora.
+_PRIOR_MEAN, _PRIOR_VARIANCE, _PRIOR_SECONDS = -9.0, 9.0, 1.0
+_VARIANCE_FLOOR = 1e-5
+
+
+def perturb_speed(samples, speed):
+    """Plays a sound faster or slower, pitch included: y(t) = x(speed t).
+
+    Ko et al. (2015), Audio Augmentation for Speech Recognition,
+    https://www.isca-archive.org/interspeech_2015/ko15_interspeech.html: train on every clip at the
+    speeds 0.9, 1.0 and 1.1.
+
+    Args:
+        samples: (L,) float.
+        speed: float, in thousandths.
+
+    Returns:
+        (ceil(L / speed),) float32.
+
+    Raises:
+        ValueError: if `speed` is not positive.
+    """
+    if speed < 0.001:
+        raise ValueError(f"`speed` must be at least 0.001, got speed={speed}.")
+    return resample(samples, round(1000 * speed), 1000)
+
+
+def mel_filters(rate_hz, fft_length, num_mels):
+    """Triangular filters, evenly spaced on Slaney's mel scale, each with an area of 1 Hz.
+
+    The scale of Slaney (1998), Auditory Toolbox: linear up to 1,000 Hz, 15 mels, then
+    logarithmic, 27 mels a factor of 6.4. librosa's default.
+
+    Args:
+        rate_hz: int. fft_length: int. num_mels: int.
+
+    Returns:
+        (fft_length // 2 + 1, num_mels) float64 array.
+
+    Raises:
+        ValueError: if there are so many filters that one holds no frequency of the spectrum.
+    """
+
+    def hertz(mel):
+        return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+
+    highest = rate_hz / 2
+    top = highest * 3 / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
+    edges = hertz(np.linspace(0, top, num_mels + 2))
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    frequencies = np.linspace(0, highest, fft_length // 2 + 1)[:, None]
+    rising, falling = (
+        (frequencies - lower) / (centre - lower),
+        (upper - frequencies) / (upper - centre),
+    )
+    filters = np.maximum(np.minimum(rising, falling), 0) * 2 / (upper - lower)
+    if not filters.any(0).all():
+        raise ValueError(
+            "`num_mels` must leave each filter a frequency of the spectrum, "
+            f"got num_mels={num_mels}, rate_hz={rate_hz}, fft_length={fft_length}."
+        )
+    return filters
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LogMel(keras.layers.Layer):
+    """Log-mel frames: x_s = ln(max(|FFT(window * samples[s H : s H + W])|^2 . filters, 1e-10)).
+
+    Frame s begins with sample s H: nothing is centred or padded, so that a stream has the frames
+    of the whole file. Samples after the last whole window are left. The window is the periodic
+    Hann window, filled up with zeros to the next power of two; the filters are `mel_filters`.
+    There is no dither and no pre-emphasis. It equals librosa.feature.melspectrogram of the samples
+    with (fft_length - W) // 2 zeros before them, `center=False`, `win_length=W`.
+
+    Normalised per feature, over the real frames:
+        "utterance": (x - mean) / sqrt(variance + 1e-5) over the whole clip.
+        "running": the same over frames 0 ... s, with 1 second of frames of mean -9 and variance 9
+            imagined before them: Viikki & Laurila (1998), https://doi.org/10.1016/S0167-6393(98)00033-8,
+            for streams.
+
+    Computes and returns float32 whatever the dtype policy.
+
+    Args:
+        rate_hz: int, of the samples.
+        window_seconds: float, W = round(rate_hz * window_seconds).
+        hop_seconds: float, H, not more than the window.
+        num_mels: int, F.
+        normalize: "utterance", "running" or None.
+
+    Call arguments:
+        samples: (B, L) float in [-1, 1], dense or ragged.
+        lengths: (B,) int, the real samples of each row; None means all.
+
+    Returns:
+        frames: (B, S, F) float32, S = max(1, 1 + (L - W) // H); zeros in the padding.
+        mask: (B, S) bool; a row has 1 + (length - W) // H real frames, 0 if it is shorter than W.
+
+    Raises:
+        ValueError: if a size is not positive, the hop longer than the window, `normalize` unknown,
+            or as `mel_filters`.
+
+    Example:
+
+    >>> samples, lengths = tf.zeros((2, 1040)), tf.constant([1040, 700])
+    >>> frames, mask = kzoo.LogMel(rate_hz=16_000)(samples, lengths)
+    >>> frames.shape
+    TensorShape([2, 5, 80])
+    >>> mask.numpy().sum(1)
+    array([5, 2])
+    """
+
+    def __init__(
+        self,
+        rate_hz=16_000,
+        window_seconds=0.025,
+        hop_seconds=0.010,
+        num_mels=80,
+        normalize="utterance",
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.window = round(rate_hz * window_seconds)
+        self.hop = round(rate_hz * hop_seconds)
+        if self.window < 1 or num_mels < 1 or not 1 <= self.hop <= self.window:
+            raise ValueError(
+                "`num_mels` and the samples of a hop must be at least 1, and a hop not longer than "
+                f"a window, got rate_hz={rate_hz}, window_seconds={window_seconds}, "
+                f"hop_seconds={hop_seconds}, num_mels={num_mels}."
+            )
+        if normalize not in ("utterance", "running", None):
+            raise ValueError(
+                f'`normalize` must be "utterance", "running" or None, got normalize={normalize!r}.'
+            )
+        self.rate_hz = rate_hz
+        self.window_seconds = window_seconds
+        self.hop_seconds = hop_seconds
+        self.num_mels = num_mels
+        self.normalize = normalize
+        self.fft_length = 2 ** (self.window - 1).bit_length()
+        # TensorFlow's Hann window is not the periodic one if its length is odd.
+        angles = 2 * np.pi * np.arange(self.window) / self.window
+        self.window_weights = 0.5 - 0.5 * np.cos(angles)
+        self.filters = mel_filters(rate_hz, self.fft_length, num_mels)
+
+    def build(self, samples_shape):
+        pass  # there are no weights
+
+    def call(self, samples, lengths=None):
+        if isinstance(samples, tf.RaggedTensor):
+            lengths = samples.row_lengths() if lengths is None else lengths
+            samples = samples.to_tensor()
+        samples = tf.cast(samples, tf.float32)
+        if lengths is None:
+            lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
+        counts = 1 + (tf.cast(lengths, tf.int32) - self.window) // self.hop
+        # At least one frame: not everything that follows can do with an axis of 0.
+        missing = tf.maximum(self.window - tf.shape(samples)[1], 0)
+        frames = self._frames(tf.pad(samples, [[0, 0], [0, missing]]))
+        mask = tf.range(tf.shape(frames)[1]) < counts[:, None]
+        frames = masking.blank(frames, mask)
+        if self.normalize == "utterance":
+            mean = masking.masked_mean(frames, mask)[:, None]
+            variance = masking.masked_mean(tf.square(frames - mean), mask)[:, None]
+            frames = (frames - mean) * tf.math.rsqrt(variance + _VARIANCE_FLOOR)
+        elif self.normalize == "running":
+            statistics = self._statistics(tf.shape(frames)[0])
+            frames, _ = self._normalized_so_far(frames, *statistics)
+        frames = masking.blank(frames, mask)
+        return masking.carry_mask(frames, mask), mask
+
+    def _frames(self, samples):
+        """(B, L) -> (B, 1 + (L - W) // H, F), not normalised; none if L < W."""
+        windows = tf.signal.frame(samples, self.window, self.hop)
+        # In float32 the strongest frequency would drown out those 140 dB below it.
+        windows = tf.cast(windows, tf.float64) * self.window_weights
+        # With an `fft_length`, rfft would do that too, but not for no windows.
+        windows = tf.pad(windows, [[0, 0], [0, 0], [0, self.fft_length - self.window]])
+        spectrum = tf.signal.rfft(windows)
+        power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
+        mels = tf.matmul(tf.cast(power, tf.float32), tf.constant(self.filters, tf.float32))
+        return tf.math.log(tf.maximum(mels, _LEAST_POWER))
+
+    def _statistics(self, batch_size):
+        """What running normalisation knows at first: number, sum and sum of squares of frames.
+
+        Sums are about the prior mean: those of the squares would lose digits otherwise.
+        """
+        number = tf.fill([batch_size], _PRIOR_SECONDS / self.hop_seconds)
+        zeros = tf.zeros((batch_size, self.num_mels))
+        return number, zeros, zeros + number[:, None] * _PRIOR_VARIANCE
+
+    def _normalized_so_far(self, frames, number, total, squares):
+        """Frames normalised by all up to each, and the statistics after the last."""
+        x = frames - _PRIOR_MEAN
+        numbers = number[:, None] + 1 + tf.range(tf.shape(x)[1], dtype=tf.float32)
+        totals = total[:, None] + tf.cumsum(x, 1)
+        all_squares = squares[:, None] + tf.cumsum(tf.square(x), 1)
+        mean = totals / numbers[:, :, None]
+        variance = all_squares / numbers[:, :, None] - tf.square(mean)
+        steps = tf.cast(tf.shape(x)[1], tf.float32)
+        statistics = (
+            number + steps,
+            total + tf.reduce_sum(x, 1),
+            squares + tf.reduce_sum(tf.square(x), 1),
+        )
+        normalized = (x - mean) * tf.math.rsqrt(tf.maximum(variance, 0) + _VARIANCE_FLOOR)
+        return normalized, statistics
+
+    def initial_state(self, batch_size):
+        """Returns the state of a stream before its first chunk: a dict of tensors of B rows.
+
+        Raises:
+            ValueError: if `normalize` is "utterance", which needs the whole clip.
+        """
+        if self.normalize == "utterance":
+            raise ValueError('`normalize` must be "running" or None to stream, got "utterance".')
+        state = {"samples": tf.zeros((batch_size, 0))}
+        if self.normalize == "running":
+            names = "number", "sum", "sum_of_squares"
+            state |= dict(zip(names, self._statistics(batch_size), strict=True))
+        return state
+
+    def step(self, chunk, state):
+        """Takes up B streams where the state says: chunks of any length give the whole's frames.
+
+        Args:
+            chunk: (B, C) float, the next samples of streams that have had equally many; C may be 0.
+            state: as `initial_state` or `step` returned it. "samples" (B, less than W) are those
+                that the next frame begins with.
+
+        Returns:
+            frames: (B, S, F), those that are complete now; S may be 0. state: dict.
+        """
+        samples = tf.concat([state["samples"], tf.cast(chunk, tf.float32)], 1)
+        frames = self._frames(samples)
+        rest = {"samples": samples[:, tf.shape(frames)[1] * self.hop :]}
+        if self.normalize is None:
+            return frames, rest
+        statistics = state["number"], state["sum"], state["sum_of_squares"]
+        frames, (number, total, squares) = self._normalized_so_far(frames, *statistics)
+        return frames, rest | {"number": number, "sum": total, "sum_of_squares": squares}
+
+    def compute_mask(self, samples, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "rate_hz": self.rate_hz,
+            "window_seconds": self.window_seconds,
+            "hop_seconds": self.hop_seconds,
+            "num_mels": self.num_mels,
+            "normalize": self.normalize,
+        }
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SpecAugment(keras.layers.Layer):
+    """Blots out bands of features and stretches of frames, in training only.
+
+    Park et al. (2019), https://arxiv.org/abs/1904.08779, section 2, without time warping: for each
+    mask a width w is drawn from 0 ... the widest, then a start from 0 ... size - w.
+
+    Args:
+        feature_masks: int, how many bands (m_F of the paper).
+        feature_width: int, features of the widest band (F of the paper).
+        frame_masks: int, how many stretches (m_T).
+        frame_width: int, frames of the longest stretch (T).
+        frame_share: float in (0, 1], most of a clip's frames that one stretch takes (p).
+        fill: "zero", which is the mean of normalised features, or "mean" of the clip.
+        seed: int or None.
+
+    Call arguments:
+        frames: (B, S, F) float, dense or ragged.
+        mask: (B, S) bool; None means all. Stretches lie within the real frames.
+
+    Returns:
+        (B, S, F), zeros where `mask` is False; `frames` unless `training`.
+
+    Raises:
+        ValueError: if a number is negative, `frame_share` outside (0, 1], or `fill` unknown.
+
+    Example:
+
+    >>> augment = kzoo.SpecAugment(feature_masks=1, feature_width=2, frame_masks=0, seed=7)
+    >>> augment(tf.ones((1, 3, 5)), training=True).shape
+    TensorShape([1, 3, 5])
+    """
+
+    def __init__(
+        self,
+        feature_masks=2,
+        feature_width=27,
+        frame_masks=2,
+        frame_width=40,
+        frame_share=0.2,
+        fill="zero",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if min(feature_masks, feature_width, frame_masks, frame_width) < 0:
+            raise ValueError(
+                "The numbers and widths of masks must not be negative, "
+                f"got feature_masks={feature_masks}, feature_width={feature_width}, "
+                f"frame_masks={frame_masks}, frame_width={frame_width}."
+            )
+        if not 0 < frame_share <= 1:
+            raise ValueError(f"`frame_share` must lie in (0, 1], got frame_share={frame_share}.")
+        if fill not in ("zero", "mean"):
+            raise ValueError(f'`fill` must be "zero" or "mean", got fill={fill!r}.')
+        self.feature_masks = feature_masks
+        self.feature_width = feature_width
+        self.frame_masks = frame_masks
+        self.frame_width = frame_width
+        self.frame_share = frame_share
+        self.fill = fill
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, frames, mask=None, training=False):
+        frames, mask = masking.to_dense(frames, mask)
+        frames = masking.blank(frames, mask)
+        if not training:
+            return frames
+        lengths = tf.reduce_sum(tf.cast(mask, tf.float32), 1)
+        sizes = tf.fill(tf.shape(lengths), tf.cast(tf.shape(frames)[2], tf.float32))
+        longest = tf.minimum(float(self.frame_width), self.frame_share * lengths)
+        widest = tf.minimum(float(self.feature_width), sizes)
+        features = self._stretches(self.feature_masks, widest, sizes, tf.shape(frames)[2])
+        stretches = self._stretches(self.frame_masks, longest, lengths, tf.shape(frames)[1])
+        blotted = features[:, None, :] | stretches[:, :, None]
+        fill = tf.zeros([], frames.dtype)
+        if self.fill == "mean":
+            fill = masking.masked_mean(frames, mask)[:, None]
+        return masking.blank(tf.where(blotted, fill, frames), mask)
+
+    def _stretches(self, count, widest, sizes, steps):
+        """(B, steps) bool, True in `count` random stretches of 0 ... `widest` (B,) of `sizes`."""
+        shape = (tf.shape(sizes)[0], count)
+        width = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        width = tf.floor(width * (tf.floor(widest[:, None]) + 1))
+        start = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        start = tf.floor(start * (sizes[:, None] - width + 1))[:, None]
+        place = tf.range(steps, dtype=tf.float32)[:, None]
+        return tf.reduce_any((place >= start) & (place < start + width[:, None]), -1)
+
+    def compute_mask(self, frames, previous_mask=None):
+        return masking.carried_mask(frames, previous_mask)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "feature_masks": self.feature_masks,
+            "feature_width": self.feature_width,
+            "frame_masks": self.frame_masks,
+            "frame_width": self.frame_width,
+            "frame_share": self.frame_share,
+            "fill": self.fill,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ConvSubsampling(keras.layers.Layer):
+    """Two convolutions over frames and features that make one step of four, or of two:
+
+        y = W reshape(relu(conv^2(relu(conv^1(frames))))) + b
+
+    with 3 x 3 kernels, stride 2 (in `factor=2` the second has stride 1 in time), zeros around the
+    frames. Dong et al. (2018), Speech-Transformer, https://doi.org/10.1109/ICASSP.2018.8462506,
+    section 3.2; padded as here, step t is about frames 4 t - 3 ... 4 t + 3.
+
+    Args:
+        units: int, D.
+        filters: int, channels of each convolution.
+        factor: 4 or 2.
+
+    Call arguments:
+        frames: (B, S, F) float, dense or ragged.
+        mask: (B, S) bool; None means all. Filled in by Keras if `frames` carries one.
+
+    Returns:
+        features: (B, S', D), S' = ceil(S / factor); zeros in the padding.
+        mask: (B, S') bool; a row of n real frames has ceil(n / factor) real steps, which do not
+            depend on the padding.
+
+    Raises:
+        ValueError: if a size is not positive or `factor` is neither 2 nor 4.
+
+    Example:
+
+    >>> features, mask = kzoo.ConvSubsampling(units=8)(tf.ones((2, 9, 80)))
+    >>> features.shape
+    TensorShape([2, 3, 8])
+    """
+
+    def __init__(self, units, filters=32, factor=4, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1 or filters < 1:
+            raise ValueError(
+                f"`units` and `filters` must be at least 1, got units={units}, filters={filters}."
+            )
+        if factor not in (2, 4):
+            raise ValueError(f"`factor` must be 2 or 4, got factor={factor}.")
+        self.units = units
+        self.filters = filters
+        self.factor = factor
+        self.steps = (2, factor // 2)  # strides in time
+        policy = self.dtype_policy
+        self.convolutions = [
+            keras.layers.Conv2D(filters, 3, (step, 2), activation="relu", dtype=policy)
+            for step in self.steps
+        ]
+        self.projection = keras.layers.Dense(units, dtype=policy)
+        self.supports_masking = True
+
+    def build(self, frames_shape):
+        features, channels = frames_shape[-1], 1
+        for convolution in self.convolutions:
+            convolution.build((None, None, features + 2, channels))
+            features, channels = -(-features // 2), self.filters
+        self.projection.build((None, None, features * channels))
+
+    def call(self, frames, mask=None):
+        frames, mask = masking.to_dense(frames, mask)
+        frames = tf.cast(frames, self.compute_dtype)
+        # Convolutions want a step, and may write one where there is none.
+        missing = tf.maximum(1 - tf.shape(frames)[1], 0)
+        x, real = (
+            tf.pad(frames, [[0, 0], [0, missing], [0, 0]]),
+            tf.pad(mask, [[0, 0], [0, missing]]),
+        )
+        x = masking.blank(x, real)[:, :, :, None]
+        for convolution, step in zip(self.convolutions, self.steps, strict=True):
+            # Not padding="same", which pads at the end only if the batch's longest is even.
+            x = convolution(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))
+            mask, real = mask[:, ::step], real[:, ::step]
+            x = tf.where(real[:, :, None, None], x, tf.zeros([], x.dtype))
+        steps = tf.shape(mask)[1]
+        size = x.shape[2] * self.filters
+        x = self.projection(tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], size)))[:, :steps]
+        return masking.carry_mask(masking.blank(x, mask), mask), mask
+
+    def compute_mask(self, frames, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "filters": self.filters,
+            "factor": self.factor,
+        }

@@ -1,0 +1,175 @@
+"""Encoders of speech that read several frames as one step: after a subsampling, or as they come.
+
+Axis letters: B batch, S frames, S' memory steps, F features of a frame, D features, U units.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo.layers import masking, sharing
+from kzoo.layers.streaming import StreamingRNN
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SubsampledEncoder(keras.layers.Layer):
+    """memory = encoder(subsampling(source)): an encoder of fewer steps than the source has.
+
+    Args:
+        subsampling: layer, (source, mask) -> (features, mask), such as ConvSubsampling.
+        encoder: layer, encoder(features, source_mask) -> (memory, memory_mask, ...).
+
+    Call arguments:
+        source: (B, S, F) float, dense or ragged.
+        source_mask: (B, S) bool; None means all True.
+        mask: the same, filled in by Keras when `source` is the only tensor argument and carries
+            a mask.
+
+    Returns:
+        What `encoder` returns.
+
+    Example:
+
+    >>> encoder = kzoo.ConformerEncoder(keras.layers.Dense(8), 1, num_heads=2, hidden_units=16)
+    >>> encoder = kzoo.SubsampledEncoder(kzoo.ConvSubsampling(units=8), encoder)
+    >>> memory, memory_mask = encoder(tf.ones((2, 9, 80)))
+    >>> memory.shape
+    TensorShape([2, 3, 8])
+    """
+
+    def __init__(self, subsampling, encoder, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.subsampling = subsampling
+        self.encoder = encoder
+
+    @property
+    def stride(self):
+        """Frames from the beginning of one memory step to that of the next."""
+        return self.subsampling.factor
+
+    def build(self, source_shape):
+        if not self.subsampling.built:
+            self.subsampling.build(source_shape)
+        features = self.subsampling.units
+        if not self.encoder.built:
+            self.encoder.build((*source_shape[:2], features))
+
+    def call(self, source, source_mask=None, mask=None, training=False):
+        source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
+        features, mask = self.subsampling(masking.blank(source, mask), mask=mask)
+        return self.encoder(features, source_mask=mask, training=training)
+
+    def compute_mask(self, source, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "subsampling": sharing.serialize(self.subsampling),
+            "encoder": sharing.serialize(self.encoder),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**sharing.deserialize(config, "subsampling", "encoder"))
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class StreamingEncoder(keras.layers.Layer):
+    """StreamingRNN over groups of frames, for speech that is still being spoken:
+
+        memory_t = RNN(relu(W [frame_(f t); ...; frame_(f t + f - 1)] + b)),    f = stride
+
+    Nothing looks ahead, and frames that do not make up a whole group wait for the next chunk: a
+    stream in chunks gives what it gives as a whole. Sak et al. (2015),
+    https://arxiv.org/abs/1507.06947, section 3, stack frames so for CTC.
+
+    Args:
+        units: int, size U of the states and of `memory`.
+        num_layers: int.
+        stride: int, f.
+        cell: "lstm", "gru" or "simple".
+        dropout: float in [0, 1), share of each layer's inputs dropped in training.
+
+    Call arguments:
+        source: (B, S, F) float, dense or ragged.
+        source_mask: (B, S) bool; None means all True.
+        mask: the same, filled in by Keras when `source` is the only tensor argument and carries
+            a mask.
+
+    Returns:
+        memory: (B, S', U), S' = S // stride; zeros in the padding, with its mask for Keras.
+        memory_mask: (B, S') bool; a row of n real frames has n // stride steps.
+
+    Raises:
+        ValueError: if `stride` is not positive, or as StreamingRNN.
+
+    Example:
+
+    >>> encoder = kzoo.StreamingEncoder(units=4, stride=3)
+    >>> memory, memory_mask = encoder(tf.ones((2, 11, 5)))
+    >>> memory.shape
+    TensorShape([2, 3, 4])
+    """
+
+    def __init__(self, units, num_layers=1, stride=3, cell="lstm", dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if stride < 1:
+            raise ValueError(f"`stride` must be at least 1, got stride={stride}.")
+        self.supports_masking = True
+        self.stride = stride
+        policy = self.dtype_policy
+        self.projection = keras.layers.Dense(units, "relu", dtype=policy)
+        self.rnn = StreamingRNN(units, num_layers, cell, dropout, dtype=policy)
+
+    def build(self, source_shape):
+        self.features = source_shape[-1]
+        self.projection.build((None, None, self.stride * self.features))
+        self.rnn.build((None, None, self.rnn.units))
+
+    def call(self, source, source_mask=None, mask=None, training=False):
+        source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
+        steps = tf.shape(source)[1] // self.stride
+        # The last step of a group says whether the group is whole.
+        mask = mask[:, self.stride - 1 :: self.stride]
+        size = self.stride * source.shape[2]
+        x = tf.reshape(source[:, : steps * self.stride], (tf.shape(source)[0], steps, size))
+        x = masking.blank(x, mask)
+        memory, _ = self.rnn(self.projection(x), mask=mask, training=training)
+        return masking.carry_mask(memory, mask), mask
+
+    def initial_state(self, batch_size):
+        """Returns the state before a stream: "frames" that wait, "rnn" of StreamingRNN."""
+        frames = tf.zeros((batch_size, 0, self.features), self.compute_dtype)
+        return {"frames": frames, "rnn": self.rnn.initial_state(batch_size)}
+
+    def step(self, frames, state):
+        """Takes up streams where the state says.
+
+        Args:
+            frames: (B, S, F) float, the next of streams that have had equally many; S may be 0.
+            state: as `initial_state` or `step` returned it.
+
+        Returns:
+            memory: (B, S', U), of the groups that are whole now. state: for the next chunk.
+        """
+        frames = tf.concat([state["frames"], tf.cast(frames, self.compute_dtype)], 1)
+        steps = tf.shape(frames)[1] // self.stride
+        whole = steps * self.stride
+        size = self.stride * self.features
+        x = tf.reshape(frames[:, :whole], (tf.shape(frames)[0], steps, size))
+        memory, rnn = self.rnn(self.projection(x), state["rnn"])
+        return memory, {"frames": frames[:, whole:], "rnn": rnn}
+
+    def compute_mask(self, source, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.rnn.units,
+            "num_layers": self.rnn.num_layers,
+            "stride": self.stride,
+            "cell": self.rnn.cell,
+            "dropout": self.rnn.dropout,
+        }

@@ -1,0 +1,287 @@
+"""What an exported model answers: the functions behind its signatures, traced by `export.save`.
+
+The model's source says what it reads (`text.Tokenizer`, `sources.AudioSource`), so texts and sounds
+are served by the same lines.
+
+Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
+chunk.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo import batching
+from kzoo.search import SearchResult
+from kzoo.seq2seq import looked_at
+
+NOT_STATE = ("audio", "text", "score", "rate_hz")  # inputs and outputs of `stream` beside its state
+
+
+class Options(NamedTuple):
+    """How an exported model answers; `export.save` explains each."""
+
+    beam_size: int
+    max_length: int
+    length_penalty: float
+    max_source_length: float
+    search_options: dict
+    request_batching: dict | None
+    replace_unknown: bool
+    lexicon: Any  # lexicon.Lexicon or None
+
+
+def of_contents(model, options):
+    """The functions of (N,) contents, by name; see `export.save`.
+
+    Args:
+        model: Generator with both tokenizers.
+        options: Options.
+
+    Returns:
+        dict of name -> (function, list of its TensorSpecs).
+    """
+    tokenizer, reader = model.target_tokenizer, model.source_tokenizer
+    beam_size, max_length = options.beam_size, options.max_length
+    spec = tf.TensorSpec([None], tf.string, name=reader.input_name)
+
+    def search(contents, best_only, **more):
+        """Contents (N,) -> what was read, SearchResult; at least one row."""
+        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
+        found = _generate(model, options, source, max_length, best_only=best_only, **more)
+        return source, _silenced(found, is_empty)
+
+    def texts_of(contents, source, found, beam=0):
+        """The texts (N,) of one of the beams."""
+        ids = found.ids[:, beam]
+        if not options.replace_unknown:
+            return model.target_texts(ids)
+        rows = tf.shape(contents)[0]
+        steps = looked_at(found.weights[:, beam], source[:rows])
+        return model.target_texts(ids, contents, steps)
+
+    @functools.partial(tf.function, input_signature=[spec], autograph=False)  # traced once for two
+    def best(contents):
+        source, found = search(contents, best_only=True)
+        names = reader.step_names(source, tf.shape(found.weights)[3], model.encoder_stride)
+        found = _first_rows(found, contents)
+        return names[: tf.shape(contents)[0]], texts_of(contents, source, found), found
+
+    def serving_default(contents):
+        _, texts, found = best(contents)
+        return {"text": texts, "score": found.scores[:, 0]}
+
+    def n_best(contents):
+        source, found = search(contents, best_only=False)
+        found = _first_rows(found, contents)
+        texts = [texts_of(contents, source, found, beam) for beam in range(beam_size)]
+        return {
+            "text": tf.stack(texts, 1),
+            "score": found.scores,
+            "log_prob": found.log_probs,
+        }
+
+    def align(contents):
+        names, texts, found = best(contents)
+        ids = found.ids[:, 0]  # (N, L)
+        longest = _longest(ids)
+        return {
+            "text": texts,
+            "source_tokens": names,
+            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "alignment": found.weights[:, 0, :longest],
+        }
+
+    def complete(contents, prefix):
+        message = f"`{reader.input_name}` and `prefix` must have the same number of rows."
+        same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
+        with tf.control_dependencies([same_rows]):
+            missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
+            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))
+        prefix = prefix[:, :max_length].to_tensor()
+        source, found = search(contents, best_only=True, prefix=prefix)
+        found = _first_rows(found, contents)
+        ids = found.ids[:, 0]  # (N, L)
+        longest = _longest(ids)
+        return {
+            "text": texts_of(contents, source, found),
+            "score": found.scores[:, 0],
+            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "token_log_prob": found.step_log_probs[:, 0, :longest],
+        }
+
+    functions = {"serving_default": serving_default, "n_best": n_best}
+    if reader.is_static:
+        functions["serving_xla"] = _compiled(model, options)
+    if options.request_batching is not None:
+        functions = {
+            name: _answering_together(function, options.request_batching)
+            for name, function in functions.items()
+        }
+    functions["align"] = align
+    functions = {name: (function, [spec]) for name, function in functions.items()}
+    if model.takes_prefix:
+        functions["complete"] = complete, [spec, tf.TensorSpec([None], tf.string, name="prefix")]
+    return functions
+
+
+def _answering_together(function, options):
+    batched = batching.batch_requests(function, **options)
+
+    def together(contents):  # ExportArchive wants to trace a function itself
+        return batched(contents)
+
+    return together
+
+
+def _at_least_one(contents, reader):
+    """A batch without rows has one during the search: not every layer can do with 0."""
+    missing = tf.maximum(1 - tf.shape(contents)[0], 0)
+    return tf.concat([contents, tf.fill([missing], reader.neutral)], 0)
+
+
+def _first_rows(found, contents):
+    rows = tf.shape(contents)[0]
+    return SearchResult(*(tensor[:rows] for tensor in found))
+
+
+def _longest(ids):
+    """The number of tokens of the longest of ids (N, L)."""
+    ends = tf.where(ids != 0, tf.range(1, tf.shape(ids)[1] + 1), 0)
+    return tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
+
+
+def _generate(model, options, source, max_length, **more):
+    if options.lexicon is not None:
+        more["allowed"] = options.lexicon.allowed(source)
+    return model.generate(
+        source,
+        beam_size=options.beam_size,
+        max_length=max_length,
+        length_penalty=options.length_penalty,
+        **options.search_options,
+        **more,
+    )
+
+
+def _compiled(model, options):
+    """`serving_default` with a search that XLA compiles."""
+    reader, max_length = model.source_tokenizer, options.max_length
+
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    def compiled(source, length):
+        """Source ids (N, S) -> ids (N, L), source steps (N, L), scores, longest output.
+
+        L is the length of a vector, as XLA wants.
+        """
+        longest = tf.minimum(tf.size(length), max_length)
+        found = _generate(model, options, source, longest, static_shapes=True)
+        steps = tf.zeros_like(found.ids[:, 0])
+        if options.replace_unknown:
+            steps = looked_at(found.weights[:, 0], source)
+        return found.ids[:, 0], steps, found.scores[:, 0], tf.reduce_max(found.lengths)
+
+    def serving_xla(contents):
+        rows = tf.shape(contents)[0]
+        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
+        source, is_empty = _padded_to_powers_of_two(source), is_empty[:rows]
+        # Most outputs are not twice as long as their source. If one is, the search starts again.
+        short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
+        ids, steps, scores, longest = compiled(source, short)
+        missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
+        ids, steps, scores = tf.cond(
+            (longest < tf.size(short)) | (tf.size(short) >= max_length),
+            lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
+            lambda: compiled(source, tf.zeros([max_length]))[:3],
+        )
+        ids = tf.where(is_empty[:, None], 0, ids[:rows])
+        scores = tf.where(is_empty, 0.0, scores[:rows])
+        copied = (contents, steps[:rows]) if options.replace_unknown else ()
+        return {"text": model.target_texts(ids, *copied), "score": scores}
+
+    return serving_xla
+
+
+def of_streams(model, beam_size, length_penalty):
+    """The functions of live audio, by name; none unless the model can `stream`.
+
+    `stream_begin` takes the number of streams, `rows`, and gives the state before them and the
+    `rate_hz` of the samples. `stream` takes `audio` float [N, C], the next samples of N streams,
+    and every tensor of the state; it gives the `text` so far and its `score` [N], and the state for
+    the next chunk under the same names. Nothing is kept between calls.
+
+    Returns:
+        dict of name -> (function, list of TensorSpecs).
+    """
+    if not model.can_stream:
+        return {}
+    example = model.initial_state(1, beam_size)
+    # What grows begins with a size of 0.
+    specs = {
+        name: tf.TensorSpec(
+            [None, *(size or None for size in tensor.shape[1:])], tensor.dtype, name
+        )
+        for name, tensor in _named(example).items()
+    }
+    specs["audio"] = tf.TensorSpec([None, None], tf.float32, "audio")
+
+    def stream(inputs):
+        leaves = [inputs[name] for name in _named(example)]
+        state = tf.nest.pack_sequence_as(example, leaves)
+        found, state = model.stream(inputs["audio"], state, length_penalty)
+        text = model.target_tokenizer.detokenize(found.ids[:, 0])
+        return {"text": text, "score": found.scores[:, 0], **_named(state)}
+
+    def stream_begin(rows):
+        state = _named(model.initial_state(rows, beam_size))
+        return {"rate_hz": tf.constant(model.source_tokenizer.features.rate_hz), **state}
+
+    rows = tf.TensorSpec([], tf.int32, "rows")
+    return {"stream": (stream, [specs]), "stream_begin": (stream_begin, [rows])}
+
+
+def _named(structure, name=""):
+    """The tensors of nested dicts and tuples by their path, "encoder_rnn_0_1", in nest's order."""
+    if isinstance(structure, dict):
+        items = sorted(structure.items())
+    elif isinstance(structure, tuple):
+        items = enumerate(structure)
+    else:
+        return {name: structure}
+    named = {}
+    for key, value in items:
+        named |= _named(value, f"{name}_{key}" if name else str(key))
+    return named
+
+
+def _padded_to_powers_of_two(source):
+    """Ids (N, S) -> ids of at least 8 columns, rows and columns powers of two.
+
+    XLA compiles once for each shape. Added rows repeat the first one: of others the search would
+    not know when to stop.
+    """
+    powers = 2 ** tf.range(31)
+
+    def room(count, least):
+        return tf.reduce_min(tf.where(powers >= tf.maximum(count, least), powers, powers[-1]))
+
+    rows, steps = tf.shape(source)[0], tf.shape(source)[1]
+    source = tf.pad(source, [[0, 0], [0, room(steps, 8) - steps]])
+    more = tf.repeat(source[:1], room(rows, 1) - rows, axis=0)
+    return tf.concat([source, more], 0)
+
+
+def _silenced(found, is_empty):
+    """Gives the rows of empty sources the empty text as their only hypothesis."""
+    first = tf.range(found.ids.shape[1]) == 0
+    only = tf.where(first, 0.0, -np.inf)[None, :]  # (1, K)
+    return SearchResult(
+        ids=tf.where(is_empty[:, None, None], 0, found.ids),
+        scores=tf.where(is_empty[:, None], only, found.scores),
+        log_probs=tf.where(is_empty[:, None], only, found.log_probs),
+        lengths=tf.where(is_empty[:, None], 0, found.lengths),
+        weights=tf.where(is_empty[:, None, None, None], 0.0, found.weights),
+        step_log_probs=tf.where(is_empty[:, None, None], 0.0, found.step_log_probs),
+    )

@@ -1,0 +1,123 @@
+"""What a model of speech reads when it is served: WAV bytes, or samples as they come.
+
+A model reads contents, one string for each answer. Texts are read by their tokenizer, sounds by an
+AudioSource in its place; both say how: `input_name`, `neutral`, `longest`, `is_static`, `usage`,
+`read`, `step_names`, `facts`.
+
+Axis letters: N contents, B streams, C samples of a chunk, S frames, S' memory steps, F features of
+a frame.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo.audio import decode_batch
+from kzoo.layers import sharing
+
+_HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
+_SILENCE = (
+    b"RIFF" + (36 + _HALF_A_SECOND).to_bytes(4, "little")
+    + b"WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0"
+    + b"data" + _HALF_A_SECOND.to_bytes(4, "little") + bytes(_HALF_A_SECOND)
+)  # fmt: skip
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class AudioSource(keras.layers.Layer):
+    """WAV bytes -> frames, in the graph: `features(decode_batch(contents))`.
+
+    Args:
+        features: LogMel, or a layer with its `call`, `rate_hz`, `hop_seconds` and, for live audio,
+            `initial_state` and `step`.
+
+    Call arguments:
+        samples: (N, L) float. lengths: (N,) int, the real samples of each row.
+
+    Returns:
+        (N, S, F) RaggedTensor of frames.
+
+    Example:
+
+    >>> source = kzoo.AudioSource(kzoo.LogMel(rate_hz=8_000))
+    >>> silence = tf.audio.encode_wav(tf.zeros((4000, 1)), sample_rate=8_000)
+    >>> frames, is_empty = source.read([silence], longest=60)
+    >>> frames.bounding_shape().numpy(), is_empty.numpy()
+    (array([ 1, 48, 80]), array([False]))
+    """
+
+    input_name = "audio_bytes"
+    neutral = _SILENCE  # where nobody gave an example
+    longest = 60  # seconds
+    is_static = False  # XLA has no ragged frames
+    usage = "file.wav", 'open("file.wav", "rb").read()'
+
+    def __init__(self, features, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.features = features
+        self.built = True  # there are no weights
+
+    def call(self, samples, lengths=None):
+        frames, mask = self.features(samples, lengths=lengths)
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int64), 1)
+        return tf.RaggedTensor.from_tensor(frames, lengths)
+
+    def read(self, contents, longest):
+        """Decodes WAV files; a file without sound, or less than a frame of it, is empty.
+
+        Args:
+            contents: (N,) string.
+            longest: number, most seconds of a file.
+
+        Returns:
+            (N, S, F) ragged float32. is_empty: (N,) bool.
+
+        Raises:
+            tf.errors.InvalidArgumentError: one is no WAV file, or longer.
+        """
+        frames = self(*decode_batch(contents, self.features.rate_hz, float(longest)))
+        return frames, tf.equal(frames.row_lengths(), 0)
+
+    def step_names(self, source, steps, stride):
+        """When each memory step begins, in seconds: "0.12"; "" for padding.
+
+        Args:
+            source: (N, S, F) ragged, from `read`.
+            steps: int tensor, S'.
+            stride: int, frames from one memory step to the next.
+
+        Returns:
+            (N, S') string.
+        """
+        begins = tf.range(steps) * stride
+        seconds = tf.cast(begins, tf.float32) * self.features.hop_seconds
+        is_real = tf.cast(begins, tf.int64) < source.row_lengths()[:, None]
+        return tf.where(is_real, tf.strings.as_string(seconds, precision=2), "")
+
+    @property
+    def can_stream(self):
+        """Whether `step` can be used: normalisation must not need the whole clip."""
+        return self.features.normalize != "utterance"
+
+    def initial_state(self, rows):
+        """Returns the state of streams before the first sample; see `features.initial_state`."""
+        return self.features.initial_state(rows)
+
+    def step(self, samples, state):
+        """The frames (B, S, F) that samples (B, C) complete, and the next state."""
+        return self.features.step(samples, state)
+
+    def facts(self, longest):
+        """What a model card says of the input: dict."""
+        hop = 1000 * self.features.hop_seconds
+        return {
+            "source": f"WAV files of any rate, at most {longest} seconds, as "
+            f"{self.features.num_mels} log-mel features every {hop:g} ms at "
+            f"{self.features.rate_hz:,} Hz; a file without sound is answered with an empty text",
+        }
+
+    def get_config(self):
+        return {**super().get_config(), "features": sharing.serialize(self.features)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**sharing.deserialize(config, "features"))

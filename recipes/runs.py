@@ -1,0 +1,195 @@
+"""Training runs: a folder to go on from, `fit` within a budget, the better weights, a last proof.
+
+    run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
+    fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
+    remove_run(run)
+
+A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
+`output` and `resume`.
+"""
+
+import dataclasses
+import hashlib
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo import callbacks
+from recipes import cli
+
+MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
+EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
+RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
+    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup"),
+)
+
+
+def open_run(config: Any, folder: Path, digest: str) -> Path:
+    """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
+
+    `digest` is the `fingerprint` of the data, which must not change between the two.
+    """
+    run = folder / RUN_FOLDER
+    if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
+        if config.resume:
+            print(f"Nothing to resume in {folder}: starting.")
+        remove_run(run)
+        run.mkdir(parents=True)
+        (run / "data.sha256").write_text(digest, encoding="utf-8")
+        cli.save(config, run / "config.json")
+        return run
+    if not config.resume:
+        raise ValueError(
+            f"`output` {folder} holds an interrupted run: go on with it by --resume, "
+            f"or remove {run}."
+        )
+    before = dataclasses.asdict(cli.load(type(config), run / "config.json"))
+    changed = {
+        name: (before[name], value)
+        for name, value in dataclasses.asdict(config).items()
+        if name not in MAY_CHANGE and before[name] != value
+    }
+    if changed:
+        raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
+    if (run / "data.sha256").read_text(encoding="utf-8") != digest:
+        raise ValueError("`resume` needs the data of the run before, but they have changed.")
+    return run
+
+
+def fingerprint(*parts: Iterable[str]) -> str:
+    """A hash of lists of texts."""
+    digest = hashlib.sha256()
+    for texts in parts:
+        digest.update(f"{len(texts)}\n".encode())
+        for text in texts:
+            digest.update(f"{text}\n".encode())  # one after the other: no second copy of all
+    return digest.hexdigest()
+
+
+def remove_run(run: Path) -> None:
+    """Removes the folder of a run, unless it holds what no run has written."""
+    foreign = sorted(path.name for path in run.glob("*") if path.name not in RUN_FILES)
+    if foreign or (run.exists() and not run.is_dir()):
+        raise ValueError(
+            f"{run} must be a folder with nothing but the files of a run, as it is removed "
+            f"after it; got {', '.join(foreign) or 'a file'}."
+        )
+    if run.exists():
+        shutil.rmtree(run)
+
+
+def open_journal(run: Path) -> callbacks.Journal:
+    """The journal of a run, with what its interrupted parts have written."""
+    return callbacks.Journal(run / "journal.jsonl")
+
+
+def fit(
+    model,
+    batches,
+    valid_batches,
+    score: Callable[[], float],
+    run: Path,
+    config: Any,
+    monitor: str,
+) -> None:
+    """Trains within the budget and leaves the best weights in the model.
+
+    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
+    validation score, more is better; the logs call it `monitor`.
+    """
+    journal = open_journal(run)
+    best_path = run / "best.weights.h5"
+    last = callbacks.LastWeights(run / "last", config.average)
+    fitted = run / "fitted"
+    if not fitted.exists():
+        epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+        try:
+            model.fit(
+                batches.repeat(),
+                steps_per_epoch=epoch_steps,
+                validation_data=valid_batches,
+                epochs=config.epochs,
+                shuffle=False,  # the dataset shuffles itself
+                callbacks=[
+                    callbacks.TimeBudget(config.minutes, spent=journal.minutes),
+                    keras.callbacks.TerminateOnNaN(),
+                    callbacks.ValidationScore(monitor, score),
+                    callbacks.BestWeights(best_path, monitor, journal.best(monitor)),
+                    last,
+                    journal,
+                    keras.callbacks.EarlyStopping(
+                        monitor,
+                        mode="max",
+                        patience=config.patience,
+                        baseline=journal.best(monitor),
+                        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+                    ),
+                    keras.callbacks.BackupAndRestore(
+                        run / "backup", delete_checkpoint=False, double_checkpoint=True
+                    ),
+                ],
+            )
+        except KeyboardInterrupt:
+            print("\nInterrupted. The same command with --resume goes on from the last epoch.")
+            raise
+        check_convergence(journal, run)
+        fitted.touch()
+    keep_the_better(model, best_path, last, score, monitor)
+
+
+def check_convergence(journal: callbacks.Journal, run: Path) -> None:
+    """Raises a RuntimeError if the last epoch's loss is no number."""
+    losses = journal.history()["loss"]
+    if not math.isfinite(losses[-1]):
+        raise RuntimeError(
+            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
+            f"remove {run} and lower --learning_rate."
+        )
+
+
+def keep_the_better(
+    model, best_path: Path, last: callbacks.LastWeights, score: Callable[[], float], name: str
+) -> None:
+    """Leaves the weights of the best epoch in the model, or the last epochs' average if better."""
+    model.load_weights(best_path)
+    if not last.paths():
+        return
+    best, weights = score(), model.get_weights()
+    model.set_weights(last.average())
+    average = score()
+    print(f"{name}: best epoch {best:.2f}, average of the last epochs {average:.2f}")
+    if not average > best:  # also if it is NaN, as of weights that are not finite
+        model.set_weights(weights)
+
+
+FRESH_PROCESS = """
+import sys, tensorflow as tf, tensorflow_text
+path, name, *items = sys.argv[1:]
+contents = items if name == "text" else [open(item, "rb").read() for item in items]
+model = tf.saved_model.load(path)
+answer = model.signatures["serving_default"](**{name: tf.constant(contents)})
+for item, text, score in zip(items, answer["text"].numpy(), answer["score"].numpy()):
+    print(f"{item}\\n    -> {text.decode()}   (score {score:.2f})")
+"""
+
+
+def show_answers(path: Path, items: list[str], input_name: str = "text") -> None:
+    """Asks the SavedModel in a new process that knows TensorFlow and nothing of kzoo.
+
+    `items` are texts or, for another input than "text", absolute paths of files.
+    """
+    print("\nA fresh process that imports only tensorflow and tensorflow_text answers:", flush=True)
+    command = [sys.executable, "-c", FRESH_PROCESS, str(path.resolve()), input_name, *items]
+    # From the model's folder, so that not even this checkout can be imported.
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{path} cannot be loaded in a fresh process:\n{done.stderr}")
+    print(done.stdout)

@@ -1,0 +1,336 @@
+"""Speech to text: from transcribed clips to a SavedModel that takes WAV bytes and returns words.
+
+    python -m recipes.speech_to_text                       telephone prompts, from Debian
+    python -m recipes.speech_to_text --data an4/train.jsonl --minutes 90
+    python -m recipes.speech_to_text --data LibriSpeech/train-clean-100 --tokenizer subwords
+    python -m recipes.speech_to_text --train cv/train.tsv --valid cv/dev.tsv --test cv/test.tsv
+    python -m recipes.speech_to_text --data my_clips --model streaming_ctc
+
+`--data` takes NeMo manifests (.jsonl), Common Voice tables (.tsv) and folders: LJSpeech,
+LibriSpeech, Kaldi, audiofolder (metadata.csv or .jsonl), FSDD or Speech Commands names. A run
+computes log-mel features once, learns a vocabulary, trains with progress bars and validation
+WER, scores the test clips with the exported SavedModel, and leaves in <output>/<version>/ the
+model, model_card.md, metrics.json, learning_curve.png and attention maps. Interrupted, it goes on
+with --resume. What it reached on which data stands in the README under Results.
+"""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kzoo
+from kzoo import audio, batching, export, metrics, optimizers, plots, text, zoo
+from recipes import cli, clips, frames, runs
+from recipes.cli import flag
+from recipes.data import Splits
+
+SPEEDS = (1.0, 0.9, 1.1)
+LICENCES = {"asterisk": "CC-BY-SA-3.0"}  # of the named sources
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the recipe; `--help` shows them."""
+
+    data: str = flag("asterisk", "asterisk (also asterisk-es, -fr, -it, -ru), a manifest or folder")
+    train: str | None = flag(None, "training clips, in place of --data: a manifest or a folder")
+    valid: str | None = flag(None, "validation clips; else speakers are split off")
+    test: str | None = flag(None, "test clips; else split off, or valid if train and valid are set")
+    transcripts: Literal["spoken", "written"] = flag(
+        "spoken", "spoken: lower case without punctuation; written: as they are"
+    )
+    model: Literal["speech_transformer", "listen_attend_spell", "streaming_ctc"] = flag(
+        "speech_transformer", "architecture, see kzoo.zoo"
+    )
+    tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
+    vocabulary_size: int = flag(500, "most entries of the vocabulary")
+    rate_hz: int | None = flag(
+        None, "samples a second that all audio is brought to; none: the first clip's, but <= 16,000"
+    )
+    num_mels: int = flag(80, "features of a frame")
+    dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    ctc_weight: float = flag(0.3, "of CTC in loss and search; 0: attention alone")
+    speed_perturbation: bool = flag(True, "train on every clip at the speeds 0.9, 1.0 and 1.1")
+    spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
+    epochs: int = flag(1000, "most passes over the training clips, or of 1,000 batches of them")
+    minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
+    batch_seconds: float = flag(120.0, "seconds of audio in a batch, padding included")
+    learning_rate: float = flag(0.002, "peak of the schedule")
+    warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
+    validation_clips: int = flag(200, "validation WER is measured on this many clips")
+    patience: int = flag(30, "epochs without a better validation WER before it stops")
+    average: int = flag(5, "the last checkpoints whose average competes with the best one")
+    beam_size: int = flag(8, "hypotheses that beam search keeps")
+    length_penalty: float = flag(0.0, "exponent of the GNMT length penalty")
+    max_seconds: float = flag(15.0, "longer clips are left out of training and validation")
+    max_length: int = flag(250, "most tokens of a transcript; longer ones are left out")
+    seed: int = flag(0, "of weights, dropout, order and split")
+    output: str | None = flag(None, "folder; none takes saved_models/speech-<name of the data>")
+    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    def __post_init__(self):
+        for name in ("vocabulary_size", "num_mels", "epochs", "warmup_steps", "max_length"):
+            cli.check(self, name, least=1)
+        for name in ("validation_clips", "patience", "beam_size"):
+            cli.check(self, name, least=1)
+        for name in ("minutes", "average", "length_penalty"):
+            cli.check(self, name, least=0)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
+        if not 0 <= self.ctc_weight <= 1:
+            raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
+        for name in ("learning_rate", "batch_seconds", "max_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {name}={getattr(self, name)}.")
+        if self.rate_hz is not None and self.rate_hz < audio.MIN_RATE_HZ:
+            raise ValueError(
+                f"`rate_hz` must be at least {audio.MIN_RATE_HZ}, got rate_hz={self.rate_hz}."
+            )
+
+    @property
+    def folder(self) -> Path:
+        name = Path(self.train or self.data)
+        name = name.parent.name if name.is_file() else name.name
+        return Path(self.output or f"saved_models/speech-{name or 'mine'}")
+
+
+def main(config: Config) -> dict[str, float]:
+    """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
+    if config.tokenizer == "subwords":
+        cli.require("sentencepiece", extra="recipes")
+    keras.utils.set_random_seed(config.seed)
+    splits = clips.load_clips(
+        config.data,
+        train=config.train,
+        valid=config.valid,
+        test=config.test,
+        transcripts=config.transcripts,
+        seed=config.seed,
+    )
+    names = ([str(row) for row in part.rows] for part in splits[:2])
+    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
+    model = build(splits.train, config)
+    fit(model, splits, run, config)
+    path, scores = export_and_score(model, splits, run, config)
+    show_answers(path, splits.test or splits.valid)
+    runs.remove_run(run)
+    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} file.wav")
+    return scores
+
+
+def build(train: clips.Clips, config: Config) -> keras.Model:
+    """Learns the vocabulary; builds and compiles the model in the precision asked for."""
+    print(f"Learning a vocabulary of {config.tokenizer} from {len(train):,} texts", flush=True)
+    learn = {"characters": text.CharacterTokenizer.learn, "subwords": text.SubwordTokenizer.learn}
+    tokenizer = learn[config.tokenizer](train.texts, config.vocabulary_size)
+    streams = config.model == "streaming_ctc"
+    features = audio.LogMel(
+        config.rate_hz or min(clips.read_audio(train.rows[0])[1], 16_000),
+        num_mels=config.num_mels,
+        normalize="running" if streams else "utterance",
+    )
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(cli.precision(config.precision))
+    options = {} if streams else {"ctc_weight": config.ctc_weight}
+    options |= {} if config.dropout is None else {"dropout": config.dropout}
+    source = kzoo.AudioSource(features)
+    model = getattr(zoo, config.model)(source, tokenizer, **options)
+    keras.config.set_dtype_policy(policy)
+    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    return model
+
+
+def examples(model, part: clips.Clips, speeds, config: Config, name: str):
+    """(frames, ids, texts) of the clips at each speed, without those that are too long."""
+    features = model.source_tokenizer.features
+    found = [frames.extract(part, features, config.max_seconds, speed) for speed in speeds]
+    arrays = [array for each in found for array in each.arrays]
+    rows = np.concatenate([each.rows for each in found])
+    texts = [part.texts[row] for row in rows]
+    ids = batching.tokenize(model.target_tokenizer, texts)
+    fits = ids.row_lengths().numpy() < config.max_length
+    seconds = sum(map(len, arrays)) * features.hop_seconds
+    print(
+        f"{name}: {found[0]}, {seconds / 60:.1f} minutes at all speeds; "
+        f"{(~fits).sum():,} over {config.max_length} tokens left out"
+    )
+    if not fits.any():
+        raise ValueError(
+            f"`max_seconds` and `max_length` must leave at least one clip in {name}, got "
+            f"max_seconds={config.max_seconds}, max_length={config.max_length}."
+        )
+    rows = np.flatnonzero(fits)
+    return [arrays[row] for row in rows], tf.gather(ids, rows), [texts[row] for row in rows]
+
+
+def fit(model, splits: Splits, run: Path, config: Config) -> None:
+    """Trains within the budget and leaves the best weights in the model."""
+    speeds = SPEEDS if config.speed_perturbation else (1.0,)
+    train, train_ids, _ = examples(model, splits.train, speeds, config, "train")
+    valid, valid_ids, valid_texts = examples(model, splits.valid, (1.0,), config, "valid")
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    seed = [config.seed, runs.open_journal(run).epochs]
+    budget = round(config.batch_seconds / model.source_tokenizer.features.hop_seconds)
+    batches = batching.frame_batches(train, train_ids, budget, seed=seed)
+    if config.spec_augment:
+        augment = audio.SpecAugment(seed=seed[0] + seed[1])
+        batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
+    print(f"{int(batches.cardinality()):,} batches")
+
+    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
+    model.optimizer.build(model.trainable_variables)
+    print(f"{config.model}: {model.count_params():,} parameters")
+
+    count = min(config.validation_clips, len(valid))
+    chosen = np.linspace(0, len(valid) - 1, count).astype(int)
+    references = [valid_texts[row] for row in chosen]
+    transcribe = transcriber(model, config.max_length)
+
+    def word_accuracy():
+        answers = transcribe([valid[row] for row in chosen])
+        return 100 - metrics.word_error_rate(answers, references).value
+
+    valid_batches = batching.frame_batches(valid, valid_ids, budget)
+    runs.fit(model, batches, valid_batches, word_accuracy, run, config, "val_word_accuracy")
+
+
+def augmented(augment: audio.SpecAugment, inputs: dict) -> dict:
+    """Inputs whose source SpecAugment has blotted."""
+    source = augment(inputs["source"], mask=inputs["source_mask"], training=True)
+    return inputs | {"source": source}
+
+
+def transcriber(model, max_length: int, beam_size: int = 1):
+    """A function from a list of (S, F) arrays to texts."""
+
+    shape = (None, None, model.source_tokenizer.features.num_mels)
+
+    @tf.function(input_signature=[tf.RaggedTensorSpec(shape, tf.float32, ragged_rank=1)])
+    def best(source):
+        found = model.generate(source, beam_size=beam_size, max_length=max_length, best_only=True)
+        return model.target_tokenizer.detokenize(found.ids[:, 0])
+
+    def answers(arrays):
+        source = tf.RaggedTensor.from_row_lengths(np.concatenate(arrays), list(map(len, arrays)))
+        return [answer.decode() for answer in best(source).numpy()]
+
+    return lambda arrays: batching.map_by_length(answers, arrays, 32)
+
+
+def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dict:
+    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}."""
+    if getattr(model, "ctc_head", None) is None:
+        return {}
+    arrays, _, texts = examples(model, part, (1.0,), config, name)
+    scores, trained = {}, model.ctc_weight
+    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
+        model.ctc_weight = weight  # read when the function below is traced
+        answers = transcriber(model, config.max_length, config.beam_size)(arrays)
+        scores[f"{name} WER, {label}"] = metrics.word_error_rate(answers, texts)
+        print(f"{name}, {label}: {scores[f'{name} WER, {label}']}")
+    return scores
+
+
+def wav_bytes(clip: clips.Clip) -> bytes:
+    """What a client would send for a clip: 16-bit WAV, one channel."""
+    samples, rate = clips.read_audio(clip)
+    return tf.audio.encode_wav(samples[:, None], rate).numpy()
+
+
+def export_and_score(model, splits: Splits, run: Path, config: Config):
+    """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
+    journal = runs.open_journal(run)
+    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    sounds = [wav_bytes(clip) for clip in part.rows]
+    seconds = [len(samples) / rate for samples, rate in map(clips.read_audio, part.rows)]
+    figures = {}
+
+    def evaluate(served):
+        start = time.monotonic()
+        answers = transcribe(served, sounds)
+        spent = time.monotonic() - start
+        scores = {
+            f"{name} WER": metrics.word_error_rate(answers, part.texts),
+            f"{name} CER": metrics.character_error_rate(answers, part.texts),
+            f"{name} exact match": metrics.exact_match(answers, part.texts),
+        }
+        for score in scores.values():
+            print(f"{name}: {score}")
+        figures.update({label: score.value for label, score in scores.items()})
+        return scores | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
+
+    path = export.save(
+        model,
+        export.next_version(config.folder),
+        beam_size=config.beam_size,
+        length_penalty=config.length_penalty,
+        max_length=config.max_length,
+        max_source_length=math.ceil(max(config.max_seconds, *seconds)),
+        metrics=compare_searches(model, name, part, config),
+        card={
+            "name": f"Speech to text, {Path(config.train or config.data).stem}",
+            "data": f"{config.train or config.data}; training: {splits.train}",
+            "scored on": f"{name}: {part}",
+            "licence": LICENCES.get(config.data.partition("-")[0], "as the data's"),
+            "command": "python -m recipes.speech_to_text " + " ".join(cli.changed(config)),
+            "time": f"{journal.minutes:.1f} minutes of training",
+            "machine": cli.machine(),
+        },
+        evaluate=evaluate,
+    )
+    try:
+        draw(export.load(path), journal.history(), part, sounds)
+    except Exception as error:  # a picture is not worth a finished training
+        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
+    return path, figures
+
+
+def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
+    """Answers of the SavedModel, under a progress bar."""
+    progress = keras.utils.Progbar(len(sounds), unit_name="clip")
+    answers = []
+    for start in range(0, len(sounds), chunk):
+        answers += served(sounds[start : start + chunk])
+        progress.update(len(answers))
+    return answers
+
+
+def draw(served, history: dict, part: clips.Clips, sounds: list[bytes]) -> None:
+    """Writes the learning curve and up to three attention maps beside the model."""
+    plots.learning_curve(history, served.path / "learning_curve.png")
+    worth_a_look = [row for row, words in enumerate(part.texts) if 3 <= len(words.split()) <= 12]
+    for number, row in enumerate((worth_a_look or range(len(part)))[:3], start=1):
+        drawn = served.align(sounds[row])
+        if drawn.target_tokens:
+            plots.attention_map(
+                drawn.weights,
+                drawn.source_tokens,
+                drawn.target_tokens,
+                served.path / f"attention-{number}.png",
+                title=f"reference: {part.texts[row]}",
+            )
+
+
+def show_answers(path: Path, part: clips.Clips) -> None:
+    """Transcribes five clips in a new process that knows TensorFlow and nothing of kzoo."""
+    for number, clip in enumerate(part.rows[:: math.ceil(len(part) / 5)], start=1):
+        (path / f"example-{number}.wav").write_bytes(wav_bytes(clip))
+        print(f"example-{number}.wav is {clip.path}: {clip.text}")
+    names = sorted(str(each.resolve()) for each in path.glob("example-*.wav"))
+    runs.show_answers(path, names, "audio_bytes")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)

@@ -1,0 +1,150 @@
+"""The recipe for speech, whole: clips in, a scored SavedModel out, interrupted and resumed."""
+
+import dataclasses
+import itertools
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+import kzoo
+from kzoo import callbacks
+from recipes import clips, speech_to_text
+
+RATE = 8000
+TONES = {"low": 300, "middle": 900, "high": 2100}
+
+
+def sound(words, rng):
+    t = np.arange(RATE // 5) / RATE
+    parts = [np.sin(2 * np.pi * TONES[word] * t) * np.hanning(len(t)) for word in words]
+    return np.concatenate(parts) / 2 + rng.normal(size=len(t) * len(words)) / 100
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng, lines = np.random.default_rng(0), ["file_name,text,speaker"]
+    for speaker, words in itertools.product(range(12), itertools.product(TONES, repeat=2)):
+        name = f"{speaker}-{'-'.join(words)}.wav"
+        soundfile.write(tmp_path / name, sound(words, rng), RATE)
+        lines.append(f"{name},{' '.join(words).title()}!,{speaker}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return str(tmp_path)
+
+
+@pytest.fixture
+def config(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    return speech_to_text.Config(
+        data=folder,
+        model="streaming_ctc",
+        num_mels=20,
+        batch_seconds=10.0,
+        epochs=2,
+        warmup_steps=5,
+        speed_perturbation=False,
+        average=2,
+        max_length=30,
+        beam_size=3,
+        output="out",
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
+    config, tmp_path, monkeypatch, capfd
+):
+    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
+
+    def interrupt_in_epoch_2(self, batch, logs=None):
+        if backup.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
+        with pytest.raises(KeyboardInterrupt):
+            speech_to_text.main(config)
+    assert "The same command with --resume goes on" in capfd.readouterr().out
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
+        speech_to_text.main(dataclasses.replace(resumed, seed=7))
+    figures = speech_to_text.main(resumed)
+    printed = capfd.readouterr().out
+    assert "Epoch 1/2" not in printed.split("Learning a vocabulary")[-1]
+    assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
+    assert "->" in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    written = {path.name for path in (tmp_path / "out/1").iterdir()}
+    assert {"saved_model.pb", "model_card.md", "learning_curve.png", "example-1.wav"} <= written
+    saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
+    assert set(figures) == {"test WER", "test CER", "test exact match"}
+    assert set(figures) <= set(saved)
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "python -m recipes.speech_to_text --data" in card
+    assert "version:jiwer" in card
+    assert isinstance(kzoo.load("out")(str(tmp_path / "0-low-high.wav")), str)
+
+
+@pytest.mark.slow
+def test_a_joint_model_is_compared_in_each_search(config):
+    config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2)
+    splits = clips.load_clips(config.data)
+    built = speech_to_text.build(splits.train, config)
+    arrays, ids, texts = speech_to_text.examples(built, splits.train, (1.0, 0.9), config, "train")
+    assert len(arrays) == len(texts) == ids.nrows() == 2 * len(splits.train)
+    assert len(arrays[0]) < len(arrays[len(splits.train)])
+    assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
+    assert built.source_tokenizer.features.rate_hz == RATE
+    small = clips.Clips(splits.valid.rows[:2])
+    found = speech_to_text.compare_searches(built, "valid", small, config)
+    labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
+    assert list(found) == labels
+    assert built.ctc_weight == config.ctc_weight
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"warmup_steps": 0}, "`warmup_steps` must be at least 1, got warmup_steps=0"),
+        ({"average": -1}, "`average` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
+        ({"ctc_weight": 1.5}, r"`ctc_weight` must lie in \[0, 1\], got ctc_weight=1.5"),
+        ({"batch_seconds": 0.0}, "`batch_seconds` must be positive, got batch_seconds=0.0"),
+        ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
+    with pytest.raises(ValueError, match=message):
+        speech_to_text.Config(**values)
+
+
+@pytest.mark.parametrize("package", ["soundfile", "jiwer", "matplotlib", "sentencepiece"])
+def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
+        speech_to_text.main(speech_to_text.Config(data="missing", tokenizer="subwords"))
+
+
+def test_clips_that_are_all_too_long_are_refused(config):
+    config = dataclasses.replace(config, max_length=3)
+    splits = clips.load_clips(config.data)
+    model = speech_to_text.build(splits.train, config)
+    message = "`max_seconds` and `max_length` must leave at least one clip in train"
+    with pytest.raises(ValueError, match=message):
+        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+
+
+def test_the_folder_of_a_run_is_named_after_the_data():
+    assert str(speech_to_text.Config().folder) == "saved_models/speech-asterisk"
+    assert str(speech_to_text.Config(train="x/LibriSpeech").folder).endswith("speech-LibriSpeech")
+
+
+def test_a_clip_is_sent_as_16_bit_wav(config):
+    clip = clips.load_clips(config.data).train.rows[0]
+    content = speech_to_text.wav_bytes(clip)
+    samples, rate = kzoo.audio.decode_wav(content)
+    assert rate == RATE
+    np.testing.assert_allclose(samples, clips.read_audio(clip)[0], atol=1e-4)
