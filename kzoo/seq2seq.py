@@ -405,8 +405,8 @@ class Seq2Seq(Trainable):
             "source_mask" (B, S) bool.
 
     Returns:
-        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D), with a `length_head`
-        also "length" (B,), with a `ctc_head` also "ctc_logits" (B, S', V) and "memory_mask" (B, S').
+        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D); with a `length_head`
+        also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V) and "memory_mask" (B, S').
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:

@@ -356,7 +356,7 @@ def _download_descriptions(folder: Path, name: str, code: str) -> None:
     # Images often set Languages to "none", which only #clear takes back.
     configuration = folder / "apt.conf"
     configuration.write_text(f"#clear Acquire::Languages;\nAcquire::Languages {{ {wanted} }};\n")
-    _say(f"Fetching Debian's package lists with descriptions in {code!r} to {folder}")
+    say(f"Fetching Debian's package lists with descriptions in {code!r} to {folder}")
     options = [f"-oDir::State::Lists={folder}/lists", f"-oDir::Cache={folder}/cache"]
     options += ["-oAPT::Sandbox::User=root", "-oAcquire::GzipIndexes=false"]
     _run(["apt-get", "update", "-c", str(configuration), *options], folder)
@@ -384,7 +384,7 @@ def _descriptions(
 def _control_blocks(path: str | Path, *names: str) -> Iterator[dict[str, str]]:
     """The named fields of each block of a Debian control file; lines go on after a space."""
     fields, name = {}, ""
-    for line in _lines(path):
+    for line in lines(path):
         if line.startswith(" "):
             if name in fields:
                 fields[name] += f"\n{line}"
