@@ -23,6 +23,7 @@ import tensorflow as tf
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.precision import in_float32
 from kzoo.text import END_ID, SPECIAL_TOKENS, START_ID, UNKNOWN_ID, SubwordTokenizer
 
 _LONGEST = 2048  # rows of the table of positions; CTranslate2 cuts sources at 1,024 by itself
@@ -192,23 +193,6 @@ class _SearchOnIds(tf.Module):
             return {"ids": found.ids, "scores": found.scores}
 
         self.search = tf.function(search, autograph=False)
-
-
-@contextlib.contextmanager
-def in_float32(model):
-    """Lets all layers compute in float32 for a while; the weights are float32 in any case."""
-    policies = {
-        layer: layer.dtype_policy
-        for layer in model._flatten_layers()
-        if layer.compute_dtype in ("bfloat16", "float16")
-    }
-    try:
-        for layer in policies:
-            layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in policies.items():
-            layer.dtype_policy = policy
 
 
 @contextlib.contextmanager

@@ -336,6 +336,21 @@ def test_a_model_trained_in_bfloat16_answers_in_float32(models, served, tmp_path
 
 
 @each_family
+def test_a_bfloat16_export_has_half_the_size_and_nearly_the_scores(models, served, tmp_path, name):
+    path = export.save(models[name], tmp_path / "1", precision="bfloat16", **OPTIONS)
+    stored = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    kinds = stored.get_variable_to_dtype_map().values()
+    assert tf.bfloat16 in kinds and tf.float32 not in kinds
+    loaded = export.load(path)
+    for found, exact in zip(loaded.n_best(TEXTS), served[name].n_best(TEXTS), strict=True):
+        np.testing.assert_allclose(found[0][1], exact[0][1], rtol=0.05)
+    (outputs,) = python(LOADERS, json.dumps(TEXTS), path)
+    assert outputs[0]["text"] == outputs[1]["text"] == loaded(TEXTS)
+    compiled = loaded._model.signatures["serving_xla"](text=tf.constant(TEXTS))
+    np.testing.assert_allclose(compiled["score"], outputs[0]["score"], rtol=0.05)
+
+
+@each_family
 def test_an_empty_text_has_the_empty_text_as_its_only_answer(served, name):
     outputs = served[name]._model.signatures["n_best"](text=tf.constant(["", " \u200b\n"]))
     assert outputs["text"].numpy().tolist() == [[b""] * BEAMS] * 2

@@ -45,6 +45,7 @@ MODULES = [
     "zoo",
     "metrics",
     "plots",
+    "precision",
     "engines",
     "warmup",
     "signatures",
