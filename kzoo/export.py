@@ -83,8 +83,8 @@ def save(
     search anew for every new pair of batch size and source length, which takes seconds: sizes are
     rounded up to powers of two, and warm-up requests spare the first users the wait.
 
-    The graph computes in `precision`, however the model was trained. Everything is written to a hidden
-    folder beside `path` and renamed at the end: there is a whole model or none.
+    The graph computes in `precision`, however the model was trained. Everything is written to a
+    hidden folder beside `path` and renamed at the end: there is a whole model or none.
 
     Args:
         model: Seq2Seq, CTCModel or Ensemble with both tokenizers, its weights built.
