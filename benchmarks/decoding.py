@@ -11,8 +11,8 @@ Sources have 20 words, outputs 30 tokens. The models are untrained: what they sa
 takes as long as sense would. kzoo and CTranslate2 have the same weights, by `to_ctranslate2`; the
 others have their own random ones, of the same sizes.
 
-    kzoo            the loaded SavedModel, from strings to strings: `serving_default`, and
-                    `serving_xla` after its compilation
+    kzoo            the loaded SavedModel, from strings to strings: `serving_default`, also of an
+                    export in bfloat16, and `serving_xla` after its compilation
     ctranslate2     ctranslate2.Translator on tokens, float32 and int8
     keras_hub       BartSeq2SeqLM.generate on ids
     marian          transformers.MarianMTModel.generate on ids, PyTorch
@@ -72,10 +72,14 @@ def kzoo_and_ctranslate2(name, size, folder, beam, wanted):
     engines = {}
 
     if "kzoo" in wanted:
-        path = export.save(model, folder / "kzoo", beam_size=beam, max_length=TARGET_TOKENS)
-        served = tf.saved_model.load(str(path))
+        def answer(signature, precision="float32"):
+            path = folder / precision
+            if not path.exists():
+                export.save(
+                    model, path, beam_size=beam, max_length=TARGET_TOKENS, precision=precision
+                )
+            served = tf.saved_model.load(str(path))
 
-        def answer(signature):
             def translate(ids):
                 texts = [" ".join(f"w{i}" for i in row) for row in ids]
                 answers = run(text=tf.constant(texts))["text"].numpy()
@@ -86,6 +90,7 @@ def kzoo_and_ctranslate2(name, size, folder, beam, wanted):
             return translate
 
         engines |= {f"kzoo {s}": answer(s) for s in ("serving_default", "serving_xla")}
+        engines["kzoo serving_default bfloat16"] = answer("serving_default", "bfloat16")
 
     if "ctranslate2" in wanted:
         import ctranslate2
