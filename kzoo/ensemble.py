@@ -61,9 +61,9 @@ class Ensemble(Generator):
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """The step function of a search; see `Generator.search_step`."""
-        parts = [model.search_step(source, max_length) for model in self.models]
+        parts = [model.search_step(source, max_length, candidates) for model in self.models]
         steps, states, source_masks = zip(*parts, strict=True)
         return ensemble_step(steps), states, source_masks[0]
 

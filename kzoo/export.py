@@ -77,7 +77,8 @@ def save(
         max_source_length: int, most tokens of a source, the end token not counted.
         replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
             looked at most; for words and characters.
-        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+        lexicon: `lexicon.Lexicon`, the candidate lists that answers are made of, or None for all
+            words.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -286,9 +287,6 @@ def _signatures(
     """The functions to export, by name."""
     tokenizer = model.target_tokenizer
 
-    def allowed(source):
-        return None if lexicon is None else lexicon.allowed(source)
-
     def answers(text, source, ids, weights):
         """Target ids (N, L) of texts (N,) with weights (N, L, S) -> texts (N,)."""
         if not replace_unknown:
@@ -306,7 +304,7 @@ def _signatures(
             beam_size=beam_size,
             max_length=max_length,
             length_penalty=length_penalty,
-            allowed=allowed(source),
+            lexicon=lexicon,
             best_only=best_only,
         )
         found = _silenced(found, source[:, 0] == END_ID)
@@ -332,7 +330,7 @@ def _signatures(
             beam_size=beam_size,
             max_length=tf.minimum(tf.size(length), max_length),
             length_penalty=length_penalty,
-            allowed=allowed(source),
+            lexicon=lexicon,
             static_shapes=True,
         )
         steps = tf.zeros_like(found.ids[:, 0])

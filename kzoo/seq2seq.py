@@ -4,6 +4,8 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -18,12 +20,13 @@ class Generator(keras.Model):
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """Encodes the source once for a search.
 
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
+            candidates: (C,) int target ids, which the step calls 0 to C - 1; or None for all.
 
         Returns:
             step: function, see `steps`. state: what it starts from, B rows. source_mask: (B, S')
@@ -49,6 +52,7 @@ class Generator(keras.Model):
         groups=1,
         diversity_penalty=0.0,
         best_only=False,
+        lexicon=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -78,10 +82,23 @@ class Generator(keras.Model):
         Returns:
             `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
             weights (B, K, L, S).
+
+        Raises:
+            ValueError: `lexicon` and `prefix` are given.
         """
+        candidates = None
+        if lexicon is not None:
+            if prefix is not None:
+                raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+            candidates, listed = lexicon.candidates(source)
+            allowed = None if allowed is None else tf.gather(allowed, candidates, axis=-1)
         may_grow = not (static_shapes or tf.executing_eagerly())
-        step, state, source_mask = self.search_step(source, None if may_grow else max_length)
-        return search.beam_search(
+        step, state, source_mask = self.search_step(
+            source, None if may_grow else max_length, candidates
+        )
+        if lexicon is not None:
+            step = _listed_step(step, listed)
+        found = search.beam_search(
             step,
             state,
             self._start_ids(source_mask),
@@ -102,6 +119,9 @@ class Generator(keras.Model):
             diversity_penalty=diversity_penalty,
             best_only=best_only,
         )
+        if lexicon is None:
+            return found
+        return found._replace(ids=tf.gather(candidates, found.ids))
 
     def sample(
         self,
@@ -239,6 +259,18 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
+
+
+def _listed_step(step, listed):
+    """A step function whose logits are -inf for what a sentence's row of (B, C) does not list."""
+
+    def listed_step(ids, state, position):
+        logits, *rest = step(ids, state, position)
+        beams = tf.reshape(logits, [tf.shape(listed)[0], -1, listed.shape[1]])
+        beams = tf.where(listed[:, None, :], beams, -math.inf)
+        return tf.reshape(beams, tf.shape(logits)), *rest
+
+    return listed_step
 
 
 def looked_at(weights, source):
@@ -404,14 +436,21 @@ class Seq2Seq(Generator):
             )
         return memory, memory_mask
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """The step function of a search; see `Generator.search_step`."""
         memory, memory_mask = self._encode(source)
         prepared = self.decoder.prepare(memory, memory_mask)
+        head = self.head
+        if candidates is not None:
+            if not head.built:
+                head.build((None, head.units))
+            head = head.restricted(candidates)
 
         def step(ids, state, position):
+            if candidates is not None:
+                ids = tf.gather(candidates, ids)
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
-            return self.head(hidden), weights, state
+            return head(hidden), weights, state
 
         return step, self.decoder.initial_state(prepared, max_length), memory_mask
 
