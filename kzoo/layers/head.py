@@ -380,7 +380,6 @@ class VocabularyHead(keras.layers.Layer):
 
     def _full_loss(self, hidden, labels):
         """Some rows at a time, as the logits of a whole batch may not fit into memory."""
-
         rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
 
         def losses_from(start):
