@@ -72,6 +72,7 @@ def kzoo_and_ctranslate2(name, size, folder, beam, wanted):
     engines = {}
 
     if "kzoo" in wanted:
+
         def answer(signature, precision="float32"):
             path = folder / precision
             if not path.exists():

@@ -63,7 +63,7 @@ def save(
     | | `alignment` float [N, T, S] |
     | `serving_xla` | as `serving_default`, from a search that XLA compiles; texts only |
     | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
-    | string [N] | `token_log_prob` float [N, T]; not of a model of CTC alone |
+    | string [N] | `token_log_prob` float [N, T]; not with a lexicon or CTC alone |
     | `stream` | live audio, a chunk at a time, if the model can: `signatures.of_streams` |
 
     In `align` and `complete`, S and T are the longest of the batch; both kinds of tokens end with
@@ -129,8 +129,6 @@ def save(
         raise ValueError(
             f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
         )
-    if lexicon is not None and "allowed" in search_options:
-        raise ValueError("`lexicon` and `search_options` must not both say what is allowed.")
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'`precision` must be "float32" or "bfloat16", got {precision!r}.')
     if precision == "bfloat16" and not model.source_tokenizer.is_static:

@@ -103,11 +103,13 @@ class CTCModel(Trainable):
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """The step function of CTC's prefix probabilities; see `Generator.search_step`.
 
         `sample` and an Ensemble search by it, token by token.
         """
+        if candidates is not None:
+            raise ValueError("`lexicon` needs a model with a decoder, got one of CTC alone.")
         outputs = self({"source": source})
         step, state = joint.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
         return SearchStart(step, state, outputs["memory_mask"], expected_length=None)

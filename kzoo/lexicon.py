@@ -16,30 +16,36 @@ _FIRST_WORD_ID = len(SPECIAL_TOKENS)
 class Lexicon:
     """Candidate lists: the words that the answer to a sentence may consist of.
 
-        allowed(x) = { v < frequent }  union  { t : t is a translation of a word of x }
+        list(x) = { v < frequent }  union  { t : t is a translation of a word of x }
 
     Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 3.3. With ids sorted by falling
-    frequency the first set is the most frequent words, the special ids among them. Of a large
-    vocabulary it takes away the words that have nothing to do with the source; the search still
-    scores all V, so this is about what is answered and not about time.
+    frequency the first set is the most frequent words, the special ids among them. A search with a
+    lexicon computes the softmax over the list of each sentence alone: its cost does not grow with
+    V, and it never answers a rare word that has nothing to do with the source.
+
+    The sentences of a batch have room for so many words beside the frequent ones. If their lists
+    need more, the translations go first that are the least frequent for their source word.
 
     Args:
-        translations: (source vocabulary, R) int array, target ids; 0 for none.
+        translations: (source vocabulary, R) int array, target ids by falling frequency; 0 for none.
         frequent: int, ids from 0 on that every answer may use; at least the 4 special ones.
         vocabulary_size: int, V, of the target.
+        room: int, words of a batch that are not frequent.
 
     Raises:
-        ValueError: `frequent` is not between 4 and V, or an id of `translations` is outside of it.
+        ValueError: `frequent` is not between 4 and V, an id of `translations` is outside of V, or
+            `room` is not positive.
 
     Example:
 
     >>> translations = [[0], [0], [0], [0], [8], [9]]  # of the source ids 4 and 5
-    >>> lexicon = kzoo.Lexicon(translations, frequent=5, vocabulary_size=10)
-    >>> tf.where(lexicon.allowed([[4, 2], [3, 2]])[0]).numpy().ravel()
-    array([0, 1, 2, 3, 4, 8])
+    >>> lexicon = kzoo.Lexicon(translations, frequent=5, vocabulary_size=10, room=2)
+    >>> ids, listed = lexicon.candidates([[4, 2], [3, 2]])
+    >>> [tf.boolean_mask(ids, row).numpy().tolist() for row in listed]
+    [[0, 1, 2, 3, 4, 8], [0, 1, 2, 3, 4]]
     """
 
-    def __init__(self, translations, frequent, vocabulary_size):
+    def __init__(self, translations, frequent, vocabulary_size, room=4096):
         translations = np.asarray(translations, np.int32)
         if not _FIRST_WORD_ID <= frequent <= vocabulary_size:
             raise ValueError(
@@ -52,9 +58,12 @@ class Lexicon:
                 "`translations` must be a matrix of ids below vocabulary_size, "
                 f"got shape {translations.shape}, vocabulary_size={vocabulary_size}."
             )
+        if room < 1:
+            raise ValueError(f"`room` must be at least 1, got room={room}.")
         self.translations = translations
         self.frequent = frequent
         self.vocabulary_size = vocabulary_size
+        self.room = room
 
     @classmethod
     def learn(cls, model, batches, frequent, translations=10):
@@ -93,22 +102,36 @@ class Lexicon:
             progress.add(1)
         return cls(_most_frequent(pairs, counts, sizes, translations), frequent, sizes[1])
 
-    def allowed(self, source):
-        """The words that the answer to each source may consist of.
+    def candidates(self, source):
+        """The candidate lists of a batch.
 
         Args:
             source: (B, S) int ids.
 
         Returns:
-            (B, V) bool, for `allowed` of `Seq2Seq.generate`.
+            ids: (C,) int32, C = frequent + room at most, ids 0 to 3 first. listed: (B, C) bool,
+            which of them are on the list of a sentence; each word is at most once.
         """
         found = tf.gather(tf.constant(self.translations), source)  # (B, S, R)
         rows = tf.shape(found)[0]
+        best_first = tf.zeros_like(found) + tf.range(found.shape[2], 0, -1)
+        is_rare = found >= self.frequent
+        ranks = tf.tensor_scatter_nd_max(
+            tf.zeros([self.vocabulary_size], tf.int32),
+            tf.reshape(found, [-1, 1]),
+            tf.reshape(tf.where(is_rare, best_first, 0), [-1]),
+        )
+        room = max(min(self.room, self.vocabulary_size - self.frequent), 1)
+        ranks, rare = tf.math.top_k(ranks, room)
         place = tf.zeros_like(found) + tf.range(rows)[:, None, None]
-        index = tf.reshape(tf.stack([place, found], -1), [-1, 2])
-        ones = tf.ones([tf.size(found)], tf.int32)
-        listed = tf.scatter_nd(index, ones, [rows, self.vocabulary_size]) > 0
-        return listed | (tf.range(self.vocabulary_size) < self.frequent)
+        translated = tf.scatter_nd(
+            tf.reshape(tf.stack([place, found], -1), [-1, 2]),
+            tf.reshape(tf.cast(is_rare, tf.int32), [-1]),
+            [rows, self.vocabulary_size],
+        )
+        listed = (tf.gather(translated, rare, axis=1) > 0) & (ranks > 0)
+        listed = tf.concat([tf.ones([rows, self.frequent], tf.bool), listed], 1)
+        return tf.concat([tf.range(self.frequent), rare], 0), listed
 
 
 def _most_frequent(pairs, counts, sizes, translations):

@@ -4,6 +4,7 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,12 +47,13 @@ class Generator(keras.Model):
         """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
         return True
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """Encodes the source once for a search.
 
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
+            candidates: (C,) int target ids, which the step calls 0 to C - 1; or None for all.
 
         Returns:
             `SearchStart`.
@@ -76,6 +78,7 @@ class Generator(keras.Model):
         groups=1,
         diversity_penalty=0.0,
         best_only=False,
+        lexicon=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -111,8 +114,14 @@ class Generator(keras.Model):
             ValueError: there is a `length_deviation_penalty`, but no length to deviate from; or
                 what `search.beam_search` refuses.
         """
+        candidates = None
+        if lexicon is not None:
+            if prefix is not None:
+                raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+            candidates, listed = lexicon.candidates(source)
+            allowed = None if allowed is None else tf.gather(allowed, candidates, axis=-1)
         may_grow = not (static_shapes or tf.executing_eagerly())
-        start = self.search_step(source, None if may_grow else max_length)
+        start = self.search_step(source, None if may_grow else max_length, candidates)
         if length_deviation_penalty and expected_length is None:
             expected_length = start.expected_length
             if expected_length is None:
@@ -120,8 +129,9 @@ class Generator(keras.Model):
                     "`length_deviation_penalty` needs an `expected_length` or a model with a "
                     f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
                 )
-        return search.beam_search(
-            start.step,
+        step = start.step if lexicon is None else _listed_step(start.step, listed)
+        found = search.beam_search(
+            step,
             start.state,
             self._start_ids(start.source_mask),
             end_id=END_ID,
@@ -142,6 +152,9 @@ class Generator(keras.Model):
             best_only=best_only,
             normalize=self.normalize,
         )
+        if lexicon is None:
+            return found
+        return found._replace(ids=tf.gather(candidates, found.ids))
 
     def sample(
         self,
@@ -278,6 +291,18 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
+
+
+def _listed_step(step, listed):
+    """A step function whose logits are -inf for what a sentence's row of (B, C) does not list."""
+
+    def listed_step(ids, state, position):
+        logits, *rest = step(ids, state, position)
+        beams = tf.reshape(logits, [tf.shape(listed)[0], -1, listed.shape[1]])
+        beams = tf.where(listed[:, None, :], beams, -math.inf)
+        return tf.reshape(beams, tf.shape(logits)), *rest
+
+    return listed_step
 
 
 def looked_at(weights, source):
@@ -557,17 +582,26 @@ class Seq2Seq(Trainable):
             )
         return memory, memory_mask
 
-    def search_step(self, source, max_length):
+    def search_step(self, source, max_length, candidates=None):
         """The step function of a search; see `Generator.search_step`."""
         memory, memory_mask = self._encode(source)
         prepared = self.decoder.prepare(memory, memory_mask)
+        head = self.head
+        if candidates is not None:
+            if not head.built:
+                head.build((None, head.units))
+            head = head.restricted(candidates)
 
         def step(ids, state, position):
+            if candidates is not None:
+                ids = tf.gather(candidates, ids)
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
-            return self.head(hidden), weights, state
+            return head(hidden), weights, state
 
         state = self.decoder.initial_state(prepared, max_length)
         if self._is_joint:
+            if candidates is not None:
+                raise ValueError("`lexicon` needs a search without CTC: set `ctc_weight` to 0.")
             step, state = joint.joint_step(
                 step,
                 state,

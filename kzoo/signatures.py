@@ -122,7 +122,7 @@ def of_contents(model, options):
         }
     functions["align"] = align
     functions = {name: (function, [spec]) for name, function in functions.items()}
-    if model.takes_prefix:
+    if model.takes_prefix and options.lexicon is None:
         functions["complete"] = complete, [spec, tf.TensorSpec([None], tf.string, name="prefix")]
     return functions
 
@@ -155,7 +155,7 @@ def _longest(ids):
 
 def _generate(model, options, source, max_length, **more):
     if options.lexicon is not None:
-        more["allowed"] = options.lexicon.allowed(source)
+        more["lexicon"] = options.lexicon
     return model.generate(
         source,
         beam_size=options.beam_size,

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo import batching, text
+from kzoo.ensemble import Ensemble
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
 from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
@@ -18,12 +19,29 @@ TRANSLATIONS = np.array([[0, 0], [0, 0], [0, 0], [0, 0], [8, 0], [9, 7], [0, 0]]
 SOURCES, TARGETS = ["a b", "b", "c a b"], ["A B", "B B", "C A B"]
 
 
-def test_allowed_are_frequent_words_and_translations_of_the_words_of_each_source():
+def lists(lexicon, source):
+    ids, listed = lexicon.candidates(np.array(source))
+    rows = [ids.numpy()[row] for row in listed.numpy()]
+    for row in rows:
+        assert len(set(row)) == len(row)
+    return [set(row.tolist()) for row in rows]
+
+
+def test_a_list_has_the_frequent_words_and_the_translations_of_the_words_of_its_source():
     lexicon = Lexicon(TRANSLATIONS, frequent=5, vocabulary_size=V)
-    allowed = lexicon.allowed(np.array([[4, 2, 0], [6, 5, 2], [3, 2, 0]])).numpy()
-    assert allowed.dtype == bool
-    expected = [{0, 1, 2, 3, 4, 8}, {0, 1, 2, 3, 4, 7, 9}, {0, 1, 2, 3, 4}]
-    assert [set(np.flatnonzero(row)) for row in allowed] == expected
+    source = [[4, 2, 0], [6, 5, 2], [3, 2, 0]]
+    assert lists(lexicon, source) == [{0, 1, 2, 3, 4, 8}, {0, 1, 2, 3, 4, 7, 9}, {0, 1, 2, 3, 4}]
+
+
+def test_a_translation_that_is_a_frequent_word_is_on_the_list_once():
+    lexicon = Lexicon(TRANSLATIONS, frequent=9, vocabulary_size=V)
+    assert lists(lexicon, [[4, 5, 2]]) == [{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}]
+    assert lists(Lexicon(TRANSLATIONS, V, V), [[4, 5, 2]]) == [set(range(V))]
+
+
+def test_without_room_the_least_frequent_translations_go_first():
+    lexicon = Lexicon(TRANSLATIONS, frequent=4, vocabulary_size=V, room=2)
+    assert lists(lexicon, [[5, 4, 2]]) == [{0, 1, 2, 3, 8, 9}]  # 7 is the second one of 5
 
 
 def make_model():
@@ -63,17 +81,74 @@ def test_the_translations_of_a_word_are_those_it_is_most_often_aligned_with(tran
     assert lexicon.vocabulary_size == model.head.vocabulary_size
 
 
-def test_a_search_answers_with_allowed_words_only():
+def test_a_search_answers_with_words_of_the_list_only():
     model = make_model()
     source = model.source_ids(tf.constant(SOURCES), 7)
     model.generate(source, max_length=2)  # makes the weights
     model.head.bias.assign([0, 0, 0, 0, 0, 9, 8])  # 5 is the best word
     lexicon = Lexicon(np.array([[0]] * 4 + [[6]] * 3), 4, 7)
     best = [
-        set(model.generate(source, max_length=3, beam_size=1, allowed=allowed).ids.numpy().ravel())
-        for allowed in (None, lexicon.allowed(source))
+        set(model.generate(source, max_length=3, beam_size=1, lexicon=lexicon).ids.numpy().ravel())
+        for lexicon in (None, lexicon)
     ]
     assert best == [{5}, {6}]
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_with_lists_of_all_words_the_search_is_the_full_one(in_graph):
+    model = make_model()
+    source = model.source_ids(tf.constant(SOURCES), 7)
+    size = model.head.vocabulary_size
+    everything = Lexicon(np.tile(np.arange(size), (size, 1)), 4, size, room=9)
+    options = {"max_length": 5, "beam_size": 3}
+    run = tf.function(model.generate) if in_graph else model.generate
+    full, listed = (run(source, lexicon=lexicon, **options) for lexicon in (None, everything))
+    np.testing.assert_array_equal(listed.ids, full.ids)
+    np.testing.assert_allclose(listed.log_probs, full.log_probs, rtol=1e-5)
+    np.testing.assert_allclose(listed.weights, full.weights, atol=1e-6)
+
+
+def test_a_list_is_a_softmax_of_its_own_whatever_the_neighbours():
+    model = make_model()
+    source = model.source_ids(tf.constant(SOURCES), 7)
+    translations = np.array([[0]] * 4 + [[6], [5], [4]])
+    lexicon = Lexicon(translations, 4, model.head.vocabulary_size)
+    options = {"max_length": 1, "beam_size": 7, "length_penalty": 0.0, "lexicon": lexicon}
+    together = model.generate(source, **options)
+    np.testing.assert_allclose(np.exp(together.log_probs).sum(1), 1, rtol=1e-5)
+    for row in range(len(SOURCES)):
+        alone = model.generate(source[row : row + 1], **options)
+        np.testing.assert_allclose(alone.log_probs[0], together.log_probs[row], rtol=1e-5)
+        np.testing.assert_array_equal(alone.ids[0], together.ids[row])
+
+
+def test_two_models_search_the_same_lists():
+    model = make_model()
+    source = model.source_ids(tf.constant(SOURCES), 7)
+    lexicon = Lexicon(np.array([[0]] * 4 + [[6], [5], [4]]), 4, model.head.vocabulary_size)
+    one, two = (
+        m.generate(source, max_length=4, lexicon=lexicon) for m in (model, Ensemble([model] * 2))
+    )
+    np.testing.assert_array_equal(one.ids, two.ids)
+
+
+def test_allowed_words_are_still_about_the_whole_vocabulary():
+    model = make_model()
+    source = model.source_ids(tf.constant(SOURCES), 7)
+    size = model.head.vocabulary_size
+    lexicon = Lexicon(np.array([[6]] * size), 4, size)
+    allowed = np.isin(np.arange(size), [2, 5, 6])
+    found = model.generate(source, max_length=3, lexicon=lexicon, allowed=allowed)
+    assert set(found.ids.numpy().ravel()) <= {0, 2, 6}
+
+
+def test_a_prefix_and_a_lexicon_do_not_go_together():
+    model = make_model()
+    lexicon = Lexicon(np.zeros((7, 1)), 4, model.head.vocabulary_size)
+    with pytest.raises(
+        ValueError, match=re.escape("`prefix` must be None with a lexicon, got [5].")
+    ):
+        model.generate(np.array([[4, 2]]), prefix=[5], lexicon=lexicon)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +173,7 @@ def test_a_search_answers_with_allowed_words_only():
             "got shape (2,), vocabulary_size=11.",
             ([1, 2], 4, V),
         ),
+        ("`room` must be at least 1, got room=0.", (TRANSLATIONS, 4, V, 0)),
     ],
 )
 def test_a_bad_argument_is_named_with_its_rule_and_value(message, arguments):

@@ -75,9 +75,9 @@ class CandidateSampler(keras.layers.Layer):
     A Poisson number of draws makes each class a candidate with probability Q(v), whichever others
     are: the sum over the candidates of f(v) / Q(v) has the expectation sum_v f(v) for every f. T is
     such that `num_sampled` distinct classes come out on average; the learned unigram corrects it
-    after each draw. (The samplers of TensorFlow draw until there are `num_sampled`, so that Q is
-    approximate, and when training is resumed their random state and counts are lost. Here both are
-    saved with the weights.)
+    after each draw, and is the only one to pass over V numbers, its counts. (The samplers of
+    TensorFlow draw until there are `num_sampled`, so that Q is approximate, and when training is
+    resumed their random state and counts are lost. Here both are saved with the weights.)
 
     The log-uniform distribution is right for ids that are sorted by falling frequency, and is
     refused for others: once 10,000 labels have been seen, it must explain them better than

@@ -331,6 +331,24 @@ class VocabularyHead(keras.layers.Layer):
             logits = tf.nn.bias_add(logits, tf.cast(self.bias, rows.dtype))
         return tf.reshape(logits, tf.concat([tf.shape(hidden)[:-1], [self.vocabulary_size]], 0))
 
+    def restricted(self, ids):
+        """The head for some classes alone, whose rows of W are gathered once.
+
+        Args:
+            ids: (C,) int.
+
+        Returns:
+            A function from hidden (N, D) to logits (N, C).
+        """
+        rows = tf.cast(tf.gather(self.weight.value, ids), self.compute_dtype)
+        bias = tf.gather(self.bias.value, ids) if self.use_bias else tf.zeros(tf.shape(ids))
+
+        def logits(hidden):
+            products = tf.matmul(tf.cast(hidden, rows.dtype), rows, transpose_b=True)
+            return products + tf.cast(bias, rows.dtype)
+
+        return logits
+
     def loss(self, hidden, labels, training=False):
         """Cross-entropy of each label, in nats, always in float32.
 
@@ -362,7 +380,6 @@ class VocabularyHead(keras.layers.Layer):
 
     def _full_loss(self, hidden, labels):
         """Some rows at a time, as the logits of a whole batch may not fit into memory."""
-
         rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
 
         def losses_from(start):
