@@ -17,7 +17,7 @@ from kzoo import batching
 from kzoo.search import SearchResult
 from kzoo.seq2seq import looked_at
 
-NOT_STATE = ("audio", "text", "score", "rate_hz")  # inputs and outputs of `stream` beside its state
+NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
 class Options(NamedTuple):
