@@ -271,11 +271,10 @@ class ServedModel:
             raise ValueError(f"`samples` must have shape (C,) or (N, C), got {samples.shape}.")
         rows = samples if samples.ndim == 2 else samples[None]
         if state is None:
-            state = self._begin(len(rows))
-        state = {name: state[name] for name in state if name not in signatures.NOT_STATE}
+            state = _state_of(self._begin(len(rows)))
         outputs = self._model.signatures["stream"](audio=tf.constant(rows), **state)
         texts = [text.decode() for text in outputs["text"].numpy()]
-        return (texts if samples.ndim == 2 else texts[0]), outputs
+        return (texts if samples.ndim == 2 else texts[0]), _state_of(outputs)
 
     def _begin(self, rows):
         return self._model.signatures["stream_begin"](rows=tf.constant(rows))
@@ -301,6 +300,10 @@ class ServedModel:
                 _explained(answers_to, content, name)
             raise
         return answers[0] if is_one else answers
+
+
+def _state_of(outputs):
+    return {name: outputs[name] for name in outputs if name not in signatures.NOT_STATE}
 
 
 def _explained(answers_to, content, name):

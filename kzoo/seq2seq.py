@@ -305,9 +305,9 @@ class Seq2Seq(Trainable):
             `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
         ctc_head: VocabularyHead on the memory, with the blank as id 0, or None.
-        ctc_weight: float in [0, 1], of CTC in the loss and, while no other is set, in the search.
-            The attribute may be set before an export or before a function that generates is
-            traced: 0 searches by attention alone, 1 by CTC alone.
+        ctc_weight: float in [0, 1], of CTC in the loss and in the search. The attribute may be set
+            between training and search, before a function is traced: 0 searches by attention
+            alone, 1 by CTC alone.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that

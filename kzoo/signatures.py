@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kzoo.search import SearchResult
 
-NOT_STATE = ("audio", "text", "score", "rate_hz")  # inputs and outputs of `stream` beside its state
+NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
 def of_contents(model, beam_size, max_length, length_penalty, longest):

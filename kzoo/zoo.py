@@ -228,7 +228,7 @@ def listen_attend_spell(
         attend="before", dropout=dropout,
     )  # fmt: skip
     head = VocabularyHead(size, units, label_smoothing=label_smoothing)
-    ctc_head = VocabularyHead(size, 2 * units) if ctc_weight else None
+    ctc_head = _ctc_head(size, 2 * units) if ctc_weight else None
     return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
 
 
@@ -283,7 +283,7 @@ def speech_transformer(
         embedding, decoder_layers, *shape, dropout=dropout, norm_first=True
     )
     head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
-    ctc_head = VocabularyHead(size, units) if ctc_weight else None
+    ctc_head = _ctc_head(size, units) if ctc_weight else None
     return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
 
 
@@ -308,8 +308,13 @@ def streaming_ctc(
         CTCModel.
     """
     encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)
-    head = VocabularyHead(target_tokenizer.vocabulary_size(), units)
+    head = _ctc_head(target_tokenizer.vocabulary_size(), units)
     return CTCModel(encoder, head, source, target_tokenizer, window)
+
+
+def _ctc_head(vocabulary_size, units):
+    # CTC adds up log-probabilities of many frames, and the head is small.
+    return VocabularyHead(vocabulary_size, units, dtype="float32")
 
 
 def _embeddings(source_tokenizer, target_tokenizer, units, scale=False):
