@@ -35,7 +35,7 @@ $(BIN)/pip:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 SIZE_recipes := about 700 MB with TensorFlow
-SIZE_test := about 850 MB with TensorFlow and MLServer
+SIZE_test := about 1.2 GB with TensorFlow, MLServer and librosa
 SIZE_dev := TensorFlow and PyTorch; on Linux PyTorch may bring gigabytes of CUDA libraries
 
 # One stamp for each extra of setup.cfg.

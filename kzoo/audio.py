@@ -16,8 +16,9 @@ from kzoo.layers import masking
 from kzoo.wav import MIN_RATE_HZ, decode_batch, decode_wav, resample  # noqa: F401
 
 _LEAST_POWER = 1e-10  # about the noise of 16-bit samples; librosa's `amin`
-# What running normalisation expects before it has heard anything: speech of any of our corpora.
-_PRIOR_MEAN, _PRIOR_VARIANCE, _PRIOR_SECONDS = -9.0, 9.0, 1.0
+# What running normalisation expects before it has heard anything. The means of AN4, FSDD, Asterisk
+# and LibriSpeech lie between -11.0 and -10.1, the variances between 12 and 28.
+_PRIOR_MEAN, _PRIOR_VARIANCE, _PRIOR_SECONDS = -10.0, 16.0, 1.0
 _VARIANCE_FLOOR = 1e-5
 
 
@@ -92,7 +93,7 @@ class LogMel(keras.layers.Layer):
 
     Normalised per feature, over the real frames:
         "utterance": (x - mean) / sqrt(variance + 1e-5) over the whole clip.
-        "running": the same over frames 0 ... s, with 1 second of frames of mean -9 and variance 9
+        "running": the same over frames 0 ... s, with 1 second of frames of mean -10 and variance 16
             imagined before them: Viikki & Laurila (1998), https://doi.org/10.1016/S0167-6393(98)00033-8,
             for streams.
 

@@ -14,7 +14,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     return run
 
 
-def fingerprint(*parts: Iterable[str]) -> str:
+def fingerprint(*parts: Sequence[str]) -> str:
     """A hash of lists of texts."""
     digest = hashlib.sha256()
     for texts in parts:

@@ -32,7 +32,6 @@ from recipes.cli import flag
 from recipes.data import Splits
 
 SPEEDS = (1.0, 0.9, 1.1)
-LICENCES = {"asterisk": "CC-BY-SA-3.0"}  # of the named sources
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ class Config:
     )
     num_mels: int = flag(80, "features of a frame")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
-    ctc_weight: float = flag(0.3, "of CTC in loss and search; 0: attention alone")
+    ctc_weight: float = flag(
+        0.3, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
+    )
     speed_perturbation: bool = flag(True, "train on every clip at the speeds 0.9, 1.0 and 1.1")
     spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
     epochs: int = flag(1000, "most passes over the training clips, or of 1,000 batches of them")
@@ -229,16 +230,26 @@ def transcriber(model, max_length: int, beam_size: int = 1):
     return lambda arrays: batching.map_by_length(answers, arrays, 32)
 
 
+def licence(name: str) -> str:
+    """Of the data that `--data` names."""
+    return "CC-BY-SA-3.0" if name.partition("-")[0] == "asterisk" else "as the data's"
+
+
 def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dict:
-    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}."""
+    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}.
+
+    In the precision of the training, while the SavedModel computes in float32.
+    """
     if getattr(model, "ctc_head", None) is None:
         return {}
-    arrays, _, texts = examples(model, part, (1.0,), config, name)
+    found = frames.extract(part, model.source_tokenizer.features, max_seconds=math.inf)
     scores, trained = {}, model.ctc_weight
     for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
         model.ctc_weight = weight  # read when the function below is traced
-        answers = transcriber(model, config.max_length, config.beam_size)(arrays)
-        scores[f"{name} WER, {label}"] = metrics.word_error_rate(answers, texts)
+        search = transcriber(model, config.max_length, config.beam_size)
+        answers = dict(zip(found.rows, search(found.arrays), strict=True))
+        texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
+        scores[f"{name} WER, {label}"] = metrics.word_error_rate(texts, part.texts)
         print(f"{name}, {label}: {scores[f'{name} WER, {label}']}")
     return scores
 
@@ -283,7 +294,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
             "name": f"Speech to text, {Path(config.train or config.data).stem}",
             "data": f"{config.train or config.data}; training: {splits.train}",
             "scored on": f"{name}: {part}",
-            "licence": LICENCES.get(config.data.partition("-")[0], "as the data's"),
+            "licence": "as the data's" if config.train else licence(config.data),
             "command": "python -m recipes.speech_to_text " + " ".join(cli.changed(config)),
             "time": f"{journal.minutes:.1f} minutes of training",
             "machine": cli.machine(),

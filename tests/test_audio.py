@@ -86,8 +86,8 @@ def test_running_normalisation_is_its_equation():
     raw = LogMel(RATE, num_mels=5, normalize=None)(clips()[:1])[0][0].numpy()
     frames = LogMel(RATE, num_mels=5, normalize="running")(clips()[:1])[0][0].numpy()
     for s in range(len(raw)):
-        # A hundred frames with mean -9 and variance 9: half of them 3 above, half 3 below.
-        seen = np.concatenate([[[-12.0] * 5] * 50, [[-6.0] * 5] * 50, raw[: s + 1]])
+        # A hundred frames with mean -10 and variance 16: half of them 4 above, half 4 below.
+        seen = np.concatenate([[[-14.0] * 5] * 50, [[-6.0] * 5] * 50, raw[: s + 1]])
         expected = (raw[s] - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-5)
         np.testing.assert_allclose(frames[s], expected, atol=1e-4)
 
@@ -114,8 +114,8 @@ def test_an_hour_of_running_statistics_keeps_its_digits():
     layer = LogMel(RATE, num_mels=5, normalize="running")
     number, total, squares = layer._statistics(1)
     hour = 360_000.0
-    late = (number + hour, total + 1.5 * hour, squares + 6.25 * hour)  # mean -7.5, variance 4
-    frames, _ = layer._normalized_so_far(tf.fill((1, 3, 5), -5.5), *late)
+    late = (number + hour, total + 1.5 * hour, squares + 6.25 * hour)  # mean -8.5, variance 4
+    frames, _ = layer._normalized_so_far(tf.fill((1, 3, 5), -6.5), *late)
     np.testing.assert_allclose(frames, 1.0, atol=2e-3)
 
 

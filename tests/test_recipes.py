@@ -268,6 +268,15 @@ def test_reverse_computes_in_the_precision_asked_for():
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()  # as if an epoch were done
+    resumed = dataclasses.replace(config, resume=True, minutes=7.0)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
+        runs.open_run(resumed, config.folder, "other")
+
+
 def test_a_fingerprint_tells_texts_and_parts_apart():
     made = [(["a"], ["b"]), (["b"], ["a"]), (["a", "b"], []), ([], ["a", "b"]), (["a"],)]
     prints = [runs.fingerprint(*parts) for parts in made]

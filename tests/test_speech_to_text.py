@@ -103,6 +103,7 @@ def test_a_joint_model_is_compared_in_each_search(config):
     labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
     assert list(found) == labels
     assert built.ctc_weight == config.ctc_weight
+    assert speech_to_text.licence("asterisk-fr") == "CC-BY-SA-3.0"
 
 
 @pytest.mark.parametrize(
