@@ -150,6 +150,8 @@ def draw(cells, path):
     for method in METHODS:
         for units, line in zip(UNITS, ("--", "-"), strict=True):
             sizes = [size for size in SIZES if (method, size, units) in cells]
+            if not sizes:
+                continue
             own = [cells[method, size, units] for size in sizes]
             style = {"color": COLORS[method], "ls": line, "marker": "o", "markersize": 4}
             label = f"{method}, D = {units}"
