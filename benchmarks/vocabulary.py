@@ -150,6 +150,8 @@ def draw(cells, path):
     for method in METHODS:
         for units, line in zip(UNITS, ("--", "-"), strict=True):
             sizes = [size for size in SIZES if (method, size, units) in cells]
+            if not sizes:
+                continue
             own = [cells[method, size, units] for size in sizes]
             style = {"color": COLORS[method], "ls": line, "marker": "o", "markersize": 4}
             label = f"{method}, D = {units}"
@@ -157,6 +159,8 @@ def draw(cells, path):
             panels[0].plot(sizes, seconds, label=label, **style)
             panels[1].plot(sizes, [cell["peak_gb"] for cell in own], label=label, **style)
     panels[0].set_yscale("log")
+    panels[0].set_yticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
+    panels[0].minorticks_off()
     panels[0].set_ylabel("seconds a step")
     panels[1].set_ylabel("peak memory, GB")
     panels[1].set_ylim(bottom=0)
@@ -165,7 +169,7 @@ def draw(cells, path):
         axes.set_xticks(SIZES, [f"{size // 1000}k" for size in SIZES])
         axes.grid(color="#e9edf1")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, 0.8))
+    panels[1].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=150)
 
 
