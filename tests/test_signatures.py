@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 from test_export import python, saved_model
 
-import kzoo
 from kzoo import export, warmup, zoo
 from kzoo.__main__ import main
 from kzoo.audio import LogMel
