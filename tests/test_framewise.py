@@ -79,7 +79,7 @@ def test_the_joint_loss_is_the_weighted_mean_of_both(name):
 
 
 @pytest.mark.parametrize("name", ["las", "conformer"])
-@pytest.mark.parametrize("ctc_weight", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
 def test_the_score_of_an_answer_is_the_weighted_mean_of_both_log_probabilities(name, ctc_weight):
     model, (x, _) = joint_models()[name], batch()
     model(x)
@@ -129,13 +129,24 @@ def test_frames_may_come_ragged_or_dense_with_their_mask():
         np.testing.assert_allclose(padded[key], value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [ctc_model, lambda: joint_models()["las"]])
-def test_a_model_survives_a_file_and_trains_on(make, tmp_path):
-    model, (x, y) = make(), batch()
+def test_a_joint_model_survives_a_file(tmp_path):
+    model, (x, _) = joint_models()["conformer"], batch()
+    expected = model(x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.ctc_weight == 0.4
+    found = loaded(x)
+    for key in ("logits", "ctc_logits"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-5)
+
+
+def test_a_ctc_model_survives_a_file_and_trains_on(tmp_path):
+    model, (x, y) = ctc_model(window=7), batch()
     model.compile(keras.optimizers.Adam(1e-2))
     first = model.fit(x, y, epochs=3, verbose=0).history["loss"]
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.window == 7
     again = loaded.evaluate(x, y, verbose=0, return_dict=True)
     expected = model.evaluate(x, y, verbose=0, return_dict=True)
     for key, value in expected.items():

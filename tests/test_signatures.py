@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 from test_export import python, saved_model
 
-import kzoo
-from kzoo import export, zoo
+from kzoo import export, warmup, zoo
 from kzoo.__main__ import main
 from kzoo.audio import LogMel
 from kzoo.sources import AudioSource
@@ -51,7 +50,12 @@ def models():
 @pytest.fixture(scope="module")
 def paths(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("speech")
-    return {name: export.save(m, folder / name / "1", **OPTIONS) for name, m in models.items()}
+    (folder / "clip.wav").write_bytes(WAVS[1])
+    examples = {"streaming": [folder / "clip.wav"]}
+    return {
+        name: export.save(model, folder / name / "1", examples=examples.get(name, ()), **OPTIONS)
+        for name, model in models.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,9 @@ print(json.dumps(answers))
 
 def test_a_fresh_process_and_a_session_answer_as_the_model_does(paths, served):
     contents = json.dumps([base64.b64encode(content).decode() for content in WAVS])
-    for name, loaded in zip(paths, python(LOADERS, contents, *paths.values()), strict=True):
+    names = ["conformer", "streaming"]
+    answers = python(LOADERS, contents, *(paths[name] for name in names))
+    for name, loaded in zip(names, answers, strict=True):
         best = [pairs[0] for pairs in served[name].n_best(WAVS)]
         for outputs in loaded:
             assert outputs["text"] == [answer for answer, _ in best]
@@ -319,13 +325,18 @@ def test_streaming_is_refused_where_it_cannot_be(served):
         served["streaming"].stream(np.zeros((1, 2, 3)))
 
 
-def test_the_card_says_how_to_ask_and_what_was_answered(models, tmp_path):
-    file = tmp_path / "clip.wav"
-    file.write_bytes(WAVS[1])
-    path = export.save(models["streaming"], tmp_path / "1", examples=[file], **OPTIONS)
-    card = (path / "model_card.md").read_text("utf-8")
-    assert f"| {file} | {kzoo.load(path)(file)} |" in card
+def test_the_card_says_how_to_ask_and_what_was_answered(paths, served):
+    card = (paths["streaming"] / "model_card.md").read_text("utf-8")
+    file = paths["streaming"].parents[1] / "clip.wav"
+    assert f"| {file} | {served['streaming'](file)} |" in card
     assert "file.wav" in card and "--live" in card and "at most 60 seconds" in card
+
+
+def test_warm_up_requests_are_sounds(paths):
+    for path, content in ((paths["streaming"], WAVS[1]), (paths["las"], AudioSource.neutral)):
+        requests = warmup.read(path)
+        assert {name for name, _ in requests} == {"serving_default", "n_best", "align"}
+        assert all(set(contents) == {content} for _, contents in requests)
 
 
 # The command line.
@@ -354,8 +365,6 @@ def test_the_command_answers_wav_files_and_lists_of_them(
     main([str(paths["las"]), str(files[0]), str(tmp_path / "list.txt"), "-"])
     expected = served["las"]([WAVS[i] for i in (0, 2, 0, 1)])
     assert capsys.readouterr().out.splitlines() == expected
-    main([str(paths["las"]), "--align", str(files[0])])
-    assert capsys.readouterr().out.splitlines()[0] == expected[0]
 
 
 def test_the_command_says_which_file_is_no_sound_or_missing(paths, tmp_path, capsys):
