@@ -6,12 +6,13 @@ import sys
 if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kzoo import audio, zoo
+from kzoo import audio, backbones, image, zoo
 from kzoo.audio import ConvSubsampling, LogMel, SpecAugment
 from kzoo.ctc import ctc_beam_search, ctc_greedy_search, ctc_loss
 from kzoo.ensemble import Ensemble
 from kzoo.export import load
 from kzoo.framewise import CTCModel
+from kzoo.image import ImageAugment
 from kzoo.joint import joint_step
 from kzoo.layers import masking
 from kzoo.layers.attention import (
@@ -34,6 +35,7 @@ from kzoo.layers.positions import (
     SinusoidalPositions,
 )
 from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 from kzoo.layers.transformer import (
@@ -48,7 +50,7 @@ from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 from kzoo.sampling import sample
 from kzoo.search import SearchResult, beam_search, greedy_search
 from kzoo.seq2seq import Seq2Seq
-from kzoo.sources import AudioSource
+from kzoo.sources import AudioSource, ImageSource
 from kzoo.steps import ensemble_step
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
@@ -65,6 +67,8 @@ __all__ = [
     "Ensemble",
     "FixedContext",
     "FusedAdam",
+    "ImageAugment",
+    "ImageSource",
     "InverseSquareRoot",
     "LazyAdam",
     "LearnedPositions",
@@ -78,6 +82,7 @@ __all__ = [
     "MultiHeadAttention",
     "PyramidalEncoder",
     "RecurrentEncoder",
+    "RegionEncoder",
     "RelativePositions",
     "RotaryPositions",
     "SearchResult",
@@ -99,12 +104,14 @@ __all__ = [
     "VocabularyHead",
     "WordTokenizer",
     "audio",
+    "backbones",
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy_search",
     "ctc_loss",
     "ensemble_step",
     "greedy_search",
+    "image",
     "joint_step",
     "load",
     "masking",

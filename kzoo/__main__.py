@@ -1,4 +1,4 @@
-"""Answers texts or WAV files with an exported model, one answer a line.
+"""Answers texts, WAV files or pictures with an exported model, one answer a line.
 
 python -m kzoo saved_models/en-de "A dog runs." "A cat sleeps."
 python -m kzoo saved_models/en-de sentences.txt > answers.txt
@@ -6,6 +6,7 @@ echo "A dog runs." | python -m kzoo saved_models/en-de
 python -m kzoo saved_models/en-de --n_best "A dog runs."
 python -m kzoo saved_models/en-de --align "A dog runs."
 python -m kzoo saved_models/speech recording.wav another.wav
+python -m kzoo saved_models/captions picture.jpg another.png
 arecord -f S16_LE -c 1 -r 16000 -t raw | python -m kzoo saved_models/live-speech --live
 python -m kzoo serve saved_models --port 8080    # see python -m kzoo serve --help
 """
@@ -20,7 +21,11 @@ import numpy as np
 
 from kzoo import export
 
-_CHUNK = {"text": 1024, "audio_bytes": 32}  # lines that are read before they are answered
+_CHUNK = {
+    "text": 1024,
+    "audio_bytes": 32,
+    "image_bytes": 32,
+}  # lines that are read before they are answered
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
 _SHOWN = 3  # source tokens that --align prints for a target token
 
@@ -33,7 +38,7 @@ def main(arguments=None):
 
     Raises:
         SystemExit: with code 2 and a message if there is nothing to load or a file is missing or
-            no WAV file.
+            no WAV file or picture.
     """
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -92,8 +97,8 @@ def _parser():
         "texts",
         metavar="TEXT",
         nargs="*",
-        help="a text, or for speech a WAV file; a .txt file, for its lines; or - for the lines of "
-        "the standard input, which is the default",
+        help="a text, or for speech a WAV file, or a picture; a .txt file, for its lines; or - for "
+        "the lines of the standard input, which is the default",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(

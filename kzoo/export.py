@@ -1,11 +1,11 @@
-"""A model -> SavedModel, and back as a function from texts or sounds to texts.
+"""A model -> SavedModel, and back as a function from texts, sounds or pictures to texts.
 
     export.save(model, export.next_version("saved_models/en-de"), card={"data": "..."})
     translate = export.load("saved_models/en-de")
     translate("A dog runs.")
 
-The SavedModel takes raw texts, or the bytes of WAV files; a server needs TensorFlow and the ops of
-tensorflow_text, no kzoo.
+The SavedModel takes raw texts, or the bytes of WAV files or pictures; a server needs
+TensorFlow and the ops of tensorflow_text, no kzoo.
 
 Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
 chunk.
@@ -55,7 +55,7 @@ def save(
 ):
     """Writes a model with its tokenizers and its search as a SavedModel.
 
-    | signature | outputs for `text`, or for speech `audio_bytes`, string [N] |
+    | signature | outputs for `text`, or `audio_bytes` or `image_bytes`, string [N] |
     |---|---|
     | `serving_default` | `text` string [N], `score` float [N] |
     | `n_best` | `text` string [N, K], `score` float [N, K], `log_prob` float [N, K], best first |
@@ -79,6 +79,10 @@ def save(
     as "0.12". A file that is no WAV, or longer than `max_source_length` seconds, fails its batch
     with InvalidArgument. One without sound, or less than a frame, is empty.
 
+    For pictures they are the regions of the grid that the square has, as "0,6" for the last of the
+    first row of 7. What is no JPEG, PNG, GIF or BMP, is broken, or has more than
+    `max_source_length` megapixels, fails its batch with InvalidArgument.
+
     `serving_xla` is for small models and small batches. The server must have XLA, and compiles the
     search anew for every new pair of batch size and source length, which takes seconds: sizes are
     rounded up to powers of two, and warm-up requests spare the first users the wait.
@@ -92,8 +96,8 @@ def save(
         beam_size: int, K.
         max_length: int, L, most tokens of an output, the end token included.
         length_penalty: float, exponent of the GNMT length penalty.
-        max_source_length: most of a source: tokens, the end token not counted, or seconds. None
-            for 256 tokens or 60 seconds.
+        max_source_length: most of a source: tokens, the end token not counted, seconds or
+            megapixels. None for 256, 60 and 64 of them.
         search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
             {"no_repeat_ngram": 3}.
         request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
@@ -109,8 +113,8 @@ def save(
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
-        examples: source texts, or paths of WAV files; the card shows what the written SavedModel
-            answers, and servers warm up with them.
+        examples: source texts, or paths of WAV files or pictures; the card shows what the
+            written SavedModel answers, and servers warm up with them.
         evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
             very thing that is served, on record before the folder gets its name.
 
@@ -132,7 +136,7 @@ def save(
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'`precision` must be "float32" or "bfloat16", got {precision!r}.')
     if precision == "bfloat16" and not model.source_tokenizer.is_static:
-        raise ValueError('`precision` must be "float32" for a model of speech, got "bfloat16".')
+        raise ValueError('`precision` must be "float32" but for texts, got "bfloat16".')
     if max_source_length is None:
         max_source_length = model.source_tokenizer.longest
     if max_source_length < 1:
@@ -231,14 +235,15 @@ class ServedModel:
     """A SavedModel as a function. One content in, one answer out; a list in, a list out.
 
     A content is a text, str or bytes as they came; or for a model of speech the path of a WAV file,
-    or its bytes. A list is answered in batches of contents of like length.
+    or its bytes, and likewise for one of pictures. A list is answered in batches of contents of
+    like length.
 
     Args:
         path: str or path of the SavedModel.
         batch_size: int, most contents that are answered at once.
 
     Attributes:
-        input_name: "text" or "audio_bytes".
+        input_name: "text", "audio_bytes" or "image_bytes".
         rate_hz: int, samples a second of live audio; None for a model that does not take any.
 
     Example:
@@ -277,7 +282,7 @@ class ServedModel:
 
         Raises:
             ValueError: `contents` is neither a content nor a list of contents, or one of them is
-                refused, such as a file that is no WAV.
+                refused, such as a file that is no WAV or picture.
         """
         return self._answers(contents, "serving_default", lambda row: row["text"].decode())
 
@@ -410,6 +415,9 @@ _CONTENTS = {
     "text": (_utf_8, (str, bytes), "`texts` must be a str or a list of str"),
     "audio_bytes": (
         _file, (str, Path, bytes), "`contents` must be a path or bytes of a WAV file, or a list"
+    ),
+    "image_bytes": (
+        _file, (str, Path, bytes), "`contents` must be a path or bytes of a picture, or a list"
     ),
 }  # fmt: skip
 

@@ -410,11 +410,16 @@ class Seq2Seq(Trainable):
 
         loss = (1 - ctc_weight) cross-entropy + ctc_weight CTC
 
+    Attention can be asked to look everywhere, to every step s about as often: doubly stochastic
+    attention, Xu et al. (2015), https://arxiv.org/abs/1502.03044, equation 14, adds
+
+        doubly_stochastic sum_s (1 - sum_t weights_ts)^2
+
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
         decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
         head: VocabularyHead.
-        source_tokenizer: strings -> source ids, or for speech an AudioSource; or None.
+        source_tokenizer: strings -> source ids, or an AudioSource or ImageSource; or None.
             `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
         length_head: LengthHead or None. `fit` trains it on the lengths of the labels, beside the
@@ -423,19 +428,22 @@ class Seq2Seq(Trainable):
         ctc_weight: float in [0, 1], of CTC in the loss and in the search. The attribute may be set
             between training and search, before a function is traced: 0 searches by attention
             alone, 1 by CTC alone.
+        doubly_stochastic: float of at least 0, see above; 0 for no such term. The sum over the rows
+            is divided by the number of tokens, as the cross-entropy is. "loss" does not report it.
 
     Call arguments:
-        inputs: dict of "source" (B, S) ids or (B, S, F) features, and "target" (B, T) ids that
-            begin with the start id; each dense or ragged. Dense features may come with a
-            "source_mask" (B, S) bool.
+        inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
+            "target" (B, T) ids that begin with the start id; each dense or ragged, but for pixels.
+            Dense features may come with a "source_mask" (B, S) bool.
 
     Returns:
         dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D); with a `length_head`
-        also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V) and "memory_mask" (B, S').
+        also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V), and with it or with
+        `doubly_stochastic` "memory_mask" (B, S').
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:
-        ValueError: if `ctc_weight` is outside [0, 1].
+        ValueError: if `ctc_weight` is outside [0, 1], or `doubly_stochastic` negative.
 
     Example:
 
@@ -463,10 +471,16 @@ class Seq2Seq(Trainable):
         length_head=None,
         ctc_head=None,
         ctc_weight=0.3,
+        doubly_stochastic=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         joint.check_ctc_weight(ctc_weight)
+        if doubly_stochastic < 0:
+            raise ValueError(
+                "`doubly_stochastic` must not be negative, "
+                f"got doubly_stochastic={doubly_stochastic}."
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.head = head
@@ -475,6 +489,7 @@ class Seq2Seq(Trainable):
         self.length_head = length_head
         self.ctc_head = ctc_head
         self.ctc_weight = ctc_weight
+        self.doubly_stochastic = doubly_stochastic
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
@@ -500,7 +515,9 @@ class Seq2Seq(Trainable):
         if self.length_head is not None:
             outputs["length"] = self._expected_length(memory, memory_mask)
         if self.ctc_head is not None:
-            outputs |= {"ctc_logits": self.ctc_head(memory), "memory_mask": memory_mask}
+            outputs["ctc_logits"] = self.ctc_head(memory)
+        if self.ctc_head is not None or self.doubly_stochastic:
+            outputs["memory_mask"] = memory_mask
         return outputs
 
     def _expected_length(self, memory, memory_mask):
@@ -558,9 +575,20 @@ class Seq2Seq(Trainable):
             loss += LENGTH_LOSS_WEIGHT * tf.math.divide_no_nan(
                 tf.reduce_sum(losses), tf.reduce_sum(count)
             )
+        if self.doubly_stochastic:
+            loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
         if self.losses:
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
+
+    def _unevenness(self, labels, count, y_pred):
+        """sum_s (1 - sum_t weights_ts)^2 over real tokens and steps, per token; a scalar."""
+        is_real = tf.cast(labels != 0, tf.float32)
+        seen = tf.einsum("bts,bt->bs", tf.cast(y_pred["weights"], tf.float32), is_real)
+        uneven = tf.reduce_sum(tf.where(y_pred["memory_mask"], (1 - seen) ** 2, 0.0), 1)
+        counts = tf.reduce_sum(count, 1)
+        row_weights = tf.math.divide_no_nan(counts, tf.reduce_sum(is_real, 1))
+        return tf.math.divide_no_nan(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
 
     def prepare(self, source):
         """Encodes the source once for a search.
@@ -621,4 +649,5 @@ class Seq2Seq(Trainable):
             "ctc_head",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        return {**super().get_config(), **config, "ctc_weight": self.ctc_weight}
+        weights = {"ctc_weight": self.ctc_weight, "doubly_stochastic": self.doubly_stochastic}
+        return {**super().get_config(), **config, **weights}

@@ -1,7 +1,7 @@
 """What an exported model answers: the functions behind its signatures, traced by `export.save`.
 
-The model's source says what it reads (`text.Tokenizer`, `sources.AudioSource`), so texts and sounds
-are served by the same lines.
+The model's source says what it reads (`text.Tokenizer`, `sources.AudioSource`,
+`sources.ImageSource`), so texts, sounds and pictures are served by the same lines.
 
 Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
 chunk.

@@ -2,7 +2,8 @@
 
 Each function takes the two tokenizers and returns an untrained `Seq2Seq`. With one and the same
 tokenizer on both sides, source and target share their vocabulary, and so the embedding. Those for
-speech take an `AudioSource` as the first and are trained on its frames.
+speech take an `AudioSource` as the first and are trained on its frames; those for pictures an
+`ImageSource`, and the network of `backbones` that looks at them.
 
 Example:
 
@@ -26,17 +27,20 @@ from kzoo.layers.attention import (
 )
 from kzoo.layers.conformer import ConformerEncoder
 from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.positions import RotaryPositions
+from kzoo.layers.positions import LearnedPositions, RotaryPositions
 from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.seq2seq import Seq2Seq
 
 __all__ = [
+    "captioning_transformer",
     "listen_attend_spell",
     "rnn_bahdanau",
     "rnn_fixed",
     "rnn_luong",
+    "show_attend_tell",
     "speech_transformer",
     "streaming_ctc",
     "transformer_base",
@@ -340,6 +344,102 @@ def streaming_ctc(
     encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)
     head = _ctc_head(target_tokenizer.vocabulary_size(), units)
     return CTCModel(encoder, head, source, target_tokenizer, window)
+
+
+def show_attend_tell(
+    source,
+    target_tokenizer,
+    backbone,
+    units=512,
+    dropout=0.5,
+    label_smoothing=0.0,
+    doubly_stochastic=1.0,
+):
+    """LSTM decoder with additive attention over the regions of a picture, soft and gated.
+
+    Xu et al. (2015), https://arxiv.org/abs/1502.03044: sections 3.1, 4.2 and 4.2.1; the paper has
+    VGG-19 as backbone and 14 x 14 regions.
+
+    Args:
+        source: ImageSource, of the backbone's size.
+        target_tokenizer: of `text`.
+        backbone: keras.Model, see `backbones`. One that is not to be trained has `trainable=False`.
+        units: int, of the decoder, its embedding and its attention.
+        dropout: float in [0, 1).
+        label_smoothing: float in [0, 1).
+        doubly_stochastic: float, see `Seq2Seq`; lambda of the paper.
+
+    Returns:
+        Seq2Seq.
+
+    Raises:
+        ValueError: `source` and `backbone` are of different sizes.
+    """
+    _check_size(source, backbone)
+    size = target_tokenizer.vocabulary_size()
+    decoder = AttentionDecoder(
+        TokenEmbedding(size, units), units, BahdanauAttention(units), attend="before",
+        dropout=dropout, gate_context=True,
+    )  # fmt: skip
+    head = VocabularyHead(size, units, label_smoothing=label_smoothing)
+    return Seq2Seq(
+        RegionEncoder(backbone), decoder, head, source, target_tokenizer,
+        doubly_stochastic=doubly_stochastic,
+    )  # fmt: skip
+
+
+def captioning_transformer(
+    source,
+    target_tokenizer,
+    backbone,
+    units=256,
+    num_layers=2,
+    decoder_layers=3,
+    num_heads=4,
+    hidden_units=1024,
+    dropout=0.1,
+    label_smoothing=0.1,
+):
+    """Transformer over the regions of a picture, with a learned position for each; pre-norm, tied.
+
+    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, on regions as Herdade et al. (2019),
+    https://arxiv.org/abs/1906.05963, have it, with a grid in place of detected objects.
+
+    Args:
+        source: ImageSource, of the backbone's size.
+        target_tokenizer: of `text`.
+        backbone: keras.Model, see `backbones`. One that is not to be trained has `trainable=False`.
+        units, num_heads, hidden_units: int, sizes of encoder and decoder.
+        num_layers, decoder_layers: int.
+        dropout: float in [0, 1).
+        label_smoothing: float in [0, 1).
+
+    Returns:
+        Seq2Seq.
+
+    Raises:
+        ValueError: `source` and `backbone` are of different sizes.
+    """
+    _check_size(source, backbone)
+    size = target_tokenizer.vocabulary_size()
+    _, rows, columns, _ = backbone.output_shape
+    shape = (num_heads, hidden_units, dropout, True)
+    encoder = TransformerEncoder(
+        keras.layers.Dense(units), num_layers, *shape, positions=LearnedPositions(rows * columns)
+    )
+    embedding = TokenEmbedding(size, units, scale=True)
+    decoder = TransformerDecoder(embedding, decoder_layers, *shape)
+    head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
+    return Seq2Seq(RegionEncoder(backbone, encoder), decoder, head, source, target_tokenizer)
+
+
+def _check_size(source, backbone):
+    size = backbone.input_shape[1]
+    if source is not None and source.size != size:
+        raise ValueError(
+            "`source` and `backbone` must be of one size, "
+            f"got {source.size} and {size} pixels of a side."
+        )
 
 
 def _ctc_head(vocabulary_size, units):

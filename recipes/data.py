@@ -209,16 +209,21 @@ def homeassistant(source_language: str, target_language: str) -> Pairs:
     pip downloads the wheel (68 MB) and checks its SHA-256; it is never installed. Version
     2026.11.0 has 36,164 pairs en-de and 29,829 en-fr.
     """
-    wheel = cache_dir() / f"homeassistant-{HOMEASSISTANT_VERSION}-py3-none-any.whl"
+    wheel = pypi_wheel("homeassistant", HOMEASSISTANT_VERSION, HOMEASSISTANT_SHA256, "68 MB")
+    return homeassistant_pairs(wheel, source_language, target_language)
+
+
+def pypi_wheel(name: str, version: str, sha256: str, size: str, tag: str = "py3") -> Path:
+    """A wheel of the Python package index, kept in `cache_dir()`; checked and never installed."""
+    wheel = cache_dir() / f"{name.replace('-', '_')}-{version}-{tag}-none-any.whl"
     if not wheel.exists():
-        say(f"Downloading homeassistant {HOMEASSISTANT_VERSION} (68 MB) to {wheel.parent}")
-        pin = f"homeassistant=={HOMEASSISTANT_VERSION} --hash=sha256:{HOMEASSISTANT_SHA256}\n"
+        say(f"Downloading {name} {version} ({size}) to {wheel.parent}")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
         with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
-            Path(folder, "pin.txt").write_text(pin)
+            Path(folder, "pin.txt").write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
             _run([*command, "--ignore-requires-python", "-r", "pin.txt"], folder)
             os.replace(Path(folder, wheel.name), wheel)
-    return homeassistant_pairs(wheel, source_language, target_language)
+    return wheel
 
 
 def homeassistant_pairs(wheel: str | Path, source_language: str, target_language: str) -> Pairs:

@@ -200,6 +200,14 @@ CASES = {
         "memory",
         "memory_mask",
     ),
+    "AttentionDecoder gated": Case(
+        lambda: AttentionDecoder(
+            embed(), U, BahdanauAttention(5), attend="before", gate_context=True
+        ),
+        DECODE,
+        "memory",
+        "memory_mask",
+    ),
     "AttentionDecoder after": Case(
         lambda: AttentionDecoder(embed(), U, LuongAttention()), DECODE, "memory", "memory_mask"
     ),
@@ -343,6 +351,9 @@ CASES = {
 every_layer = pytest.mark.parametrize("name", CASES)
 ELSEWHERE = {
     "AudioSource",  # has no weights and gives a ragged tensor: test_signatures
+    "ImageAugment",  # take pictures, and have no steps: test_image, test_backbones
+    "ImageSource",
+    "RegionEncoder",
     "StatefulRNN",  # answers the same call differently the second time: test_streaming
     "LogMel",  # takes samples and lengths: test_audio
     "RotaryPositions",  # have no call of their own, and are in the cases of attention

@@ -16,6 +16,7 @@ LAYERS = [
     "transformer",
     "conformer",
     "speech",
+    "regions",
     "candidates",
     "head",
     "length",
@@ -24,6 +25,8 @@ MODULES = [
     "protos",
     "text",
     "image",
+    "torch_file",
+    "backbones",
     "wav",
     "audio",
     "sources",
@@ -62,6 +65,7 @@ SHARED_BY_RECIPES = {
     "recipes.clips",
     "recipes.data",
     "recipes.frames",
+    "recipes.pictures",
     "recipes.runs",
 }
 

@@ -424,6 +424,32 @@ def test_a_bahdanau_decoder_asks_with_the_previous_state_and_feeds_the_context()
         np.testing.assert_allclose(weights[:, t], expected_weights, atol=1e-5)
 
 
+@pytest.mark.parametrize("attend_when", ["before", "after"])
+def test_a_gate_scales_the_context_by_what_the_asking_state_says(attend_when):
+    decoder = make_decoder(attend=attend_when, gate_context=True)
+    memory = random(B, S, M)
+    hidden, weights = decoder(IDS, memory, memory_mask=MASK)
+    gate = decoder.gate.kernel.numpy(), decoder.gate.bias.numpy()
+    cell, readout_kernel, readout_bias = numpy_weights(decoder)
+    summary = np.stack([row[:length].mean(0) for row, length in zip(memory, LENGTHS, strict=True)])
+    h, c = lstm_bridge(decoder, summary)
+    fed = np.zeros((B, U))
+    for t in range(T):
+        embedded = decoder.embedding.embeddings.numpy()[IDS[:, t]]
+        if attend_when == "after":
+            h, c = lstm_step(np.concatenate([embedded, fed], 1), h, c, cell)
+        context, expected_weights = attend(decoder, h, memory)
+        context = context / (1 + np.exp(-(h @ gate[0] + gate[1])))
+        if attend_when == "before":
+            h, c = lstm_step(np.concatenate([embedded, context], 1), h, c, cell)
+            read = np.concatenate([h, context, embedded], 1)
+        else:
+            read = np.concatenate([context, h], 1)
+        fed = np.tanh(read @ readout_kernel + readout_bias)
+        np.testing.assert_allclose(hidden[:, t], fed, atol=1e-5)
+        np.testing.assert_allclose(weights[:, t], expected_weights, atol=1e-5)
+
+
 @pytest.mark.parametrize("input_feeding", [True, False])
 def test_a_luong_decoder_asks_with_the_current_state_and_feeds_its_output(input_feeding):
     decoder = make_decoder("luong_general", attend="after", input_feeding=input_feeding)

@@ -138,6 +138,30 @@ def test_a_regularizer_is_minimised_but_not_reported():
     assert_close(loss - reported, 0.5 * np.square(dense.kernel).sum())
 
 
+def test_doubly_stochastic_attention_is_asked_to_look_everywhere_by_real_tokens_alone():
+    model = built(make_rnn())
+    uneven = Seq2Seq(model.encoder, model.decoder, model.head, doubly_stochastic=0.7)
+    outputs = uneven(INPUTS)
+    weights, is_step = outputs["weights"].numpy(), outputs["memory_mask"].numpy()
+    assert not is_step.all() and (LABELS == 0).any()
+    expected = [
+        sum((1 - weights[b, LABELS[b] != 0, s].sum()) ** 2 for s in range(S) if is_step[b, s])
+        for b in range(B)
+    ]
+    plain, tokens = loss_of(model), (LABELS != 0).sum()
+    assert_close(loss_of(uneven), plain + 0.7 * sum(expected) / tokens)
+    assert_close(uneven.own_metrics["loss"].result(), plain)  # not reported
+    assert_close(loss_of(uneven, ragged(LABELS, TOKENS)), loss_of(uneven))
+    rows = np.array([0.5, 2.0, 3.0], "float32")
+    tokens = (rows[:, None] * (LABELS != 0)).sum()
+    plain = loss_of(model, sample_weight=rows)
+    weighted = plain + 0.7 * (rows * expected).sum() / tokens
+    assert_close(loss_of(uneven, sample_weight=rows), weighted)
+    assert Seq2Seq.from_config(uneven.get_config()).doubly_stochastic == 0.7
+    with pytest.raises(ValueError, match=r"must not be negative, got doubly_stochastic=-1"):
+        Seq2Seq(model.encoder, model.decoder, model.head, doubly_stochastic=-1)
+
+
 # Fit and evaluate
 
 

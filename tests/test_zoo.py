@@ -19,7 +19,10 @@ SHAPES = {  # layers of each side, units, hidden units
     "transformer_base": (6, 512, 2048),
 }
 SPEECH = ["listen_attend_spell", "speech_transformer", "streaming_ctc"]  # test_framewise
-every_model = pytest.mark.parametrize("name", sorted(set(zoo.__all__) - set(SPEECH)))
+PICTURES = ["captioning_transformer", "show_attend_tell"]  # test_captioning
+every_model = pytest.mark.parametrize(
+    "name", sorted(set(zoo.__all__) - set(SPEECH) - set(PICTURES))
+)
 
 
 class Size:
@@ -133,6 +136,15 @@ def test_a_model_of_speech_is_documented_and_takes_what_all_take(name):
     parameters = list(inspect.signature(function).parameters)
     assert parameters[:2] == ["source", "target_tokenizer"]
     assert {"dropout", "units", "num_layers"} <= set(parameters)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_model_of_pictures_is_documented_and_takes_what_all_take(name):
+    function = getattr(zoo, name)
+    assert function.__doc__
+    parameters = list(inspect.signature(function).parameters)
+    assert parameters[:3] == ["source", "target_tokenizer", "backbone"]
+    assert {"dropout", "units", "label_smoothing"} <= set(parameters)
 
 
 def test_the_special_ids_are_the_same_in_every_vocabulary(tokenizer):

@@ -409,7 +409,12 @@ class AttentionDecoder(keras.layers.Layer):
 
         s_(-1) = tanh(W m + b),    m = the mean of the memory's real steps, or its first step.
 
-    With FixedContext as attention and summary="first", this is the decoder without attention.
+    With FixedContext as attention and summary="first", this is the decoder without attention. With
+    gate_context, how much of the context is read at all depends on the state q_t that asked for it:
+
+        context_t = sigmoid(v . q_t + b) attention(q_t, memory)
+
+    Xu et al. (2015), https://arxiv.org/abs/1502.03044, section 4.2.1.
 
     Args:
         embedding: layer that takes ids (B, T) to (B, T, D), e.g. TokenEmbedding.
@@ -421,6 +426,7 @@ class AttentionDecoder(keras.layers.Layer):
         input_feeding: bool, whether `hidden` is fed to the next step; attend="after" only.
         summary: "mean" or "first", what the initial state is made from.
         dropout: float in [0, 1), share of embedding features and of `hidden` dropped in training.
+        gate_context: bool, whether a learned gate in (0, 1) scales each context.
 
     Call arguments:
         ids: (B, T) int, dense or ragged, the target shifted right.
@@ -453,6 +459,7 @@ class AttentionDecoder(keras.layers.Layer):
         input_feeding=None,
         summary="mean",
         dropout=0.0,
+        gate_context=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -475,6 +482,7 @@ class AttentionDecoder(keras.layers.Layer):
         self.input_feeding = attend == "after" if input_feeding is None else input_feeding
         self.summary = summary
         self.dropout = dropout
+        self.gate_context = gate_context
         policy = self.dtype_policy
         self.num_states = num_states(cell)
         self.cells = [
@@ -485,6 +493,9 @@ class AttentionDecoder(keras.layers.Layer):
             for _ in range(num_layers)
         ]
         self.readout = keras.layers.Dense(units, activation="tanh", dtype=policy)
+        self.gate = None
+        if gate_context:
+            self.gate = keras.layers.Dense(1, activation="sigmoid", dtype=policy)
         self.embedding_dropout = keras.layers.Dropout(dropout, dtype=policy)
         self.hidden_dropout = keras.layers.Dropout(dropout, dtype=policy)
         self.supports_masking = True
@@ -510,6 +521,8 @@ class AttentionDecoder(keras.layers.Layer):
             bridge.build((None, memory_shape[-1]))
             size = self.units
         self.readout.build((None, read_size))
+        if self.gate is not None:
+            self.gate.build((None, self.units))
 
     def call(self, ids, memory, memory_mask=None, training=False):
         ids, _ = masking.to_dense(ids)
@@ -645,6 +658,8 @@ class AttentionDecoder(keras.layers.Layer):
         context = tf.reshape(context, (rows * beams, context.shape[-1]))
         weights = tf.reshape(weights, (rows * beams, steps))
         context = tf.cast(context, self.compute_dtype)
+        if self.gate is not None:
+            context *= self.gate(query)
         weights = tf.cast(weights, self.compute_dtype)
         return context, weights, tf.nest.map_structure(unfold, state)
 
@@ -660,6 +675,7 @@ class AttentionDecoder(keras.layers.Layer):
             "input_feeding": self.input_feeding,
             "summary": self.summary,
             "dropout": self.dropout,
+            "gate_context": self.gate_context,
         }
 
     @classmethod

@@ -1,0 +1,278 @@
+"""Picture bytes -> pixels, in the graph: decoding, fitting into a square, augmentation.
+
+JPEG, PNG, GIF (its first frame) and BMP of any size and colours, as a server gets them: nothing is
+looked at but the bytes, and each picture becomes a square of its own, so that neighbours in a batch
+change nothing.
+
+Axis letters: N pictures, B batch, H height, W width.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+
+GREY = 127.0  # of the border beside a picture that is no square
+_SHORTEST = 32  # bytes; no picture is shorter, and the sizes stand in them
+_KINDS = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8", "bmp": b"BM", "jpeg": b"\xff\xd8\xff"}
+
+
+def decode(content, megapixels=64.0):
+    """One picture -> its pixels.
+
+    CMYK and greyscale become RGB; what is transparent in a PNG lies on white. Of an animation the
+    first frame counts. Orientation in EXIF does not.
+
+    Args:
+        content: () string, the bytes of a JPEG, PNG, GIF or BMP file.
+        megapixels: number, most millions of pixels, looked up before anything is decoded.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is none of these, larger, or broken.
+    """
+    content = tf.convert_to_tensor(content, tf.string)
+    is_long = tf.strings.length(content) >= _SHORTEST
+    head = tf.strings.substr(content, 0, _SHORTEST)
+    is_kind = {
+        kind: is_long & tf.equal(tf.strings.substr(head, 0, len(magic)), magic)
+        for kind, magic in _KINDS.items()
+    }
+    with _checked(
+        tf.reduce_any(list(is_kind.values())),
+        "expected the bytes of a JPEG, PNG, GIF or BMP picture, got bytes:",
+        tf.strings.length(content),
+    ):
+        head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
+        width, height = _by_kind(
+            is_kind,
+            png=lambda: (_number(head, 16, 4, big=True), _number(head, 20, 4, big=True)),
+            gif=lambda: (_number(head, 6, 2), _number(head, 8, 2)),
+            # The height of a BMP is negative where its rows come from the top.
+            bmp=lambda: (_number(head, 18, 4), tf.abs(_signed(_number(head, 22, 4)))),
+            jpeg=lambda: _jpeg_size(content),
+        )
+    most = round(megapixels * 1e6)
+    with _checked(
+        (width * height >= 1) & (width * height <= most),
+        f"a picture must have 1 to {most:,} pixels, got width and height:",
+        *(width, height),
+    ):
+        pixels = _by_kind(
+            is_kind,
+            png=lambda: _on_white(tf.io.decode_png(content, channels=4)),
+            gif=lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+            bmp=lambda: _decode_bmp(content, head),
+            jpeg=lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+        )
+    pixels.set_shape((None, None, 3))
+    return pixels
+
+
+def letterbox(pixels, size):
+    """Scales a picture to fit into a square, its aspect kept, between borders of GREY.
+
+    Args:
+        pixels: (H, W, 3), at least one pixel.
+        size: int, of the square.
+
+    Returns:
+        (size, size, 3) float32 in [0, 255]. What is 1 or more pixels wide stays so.
+    """
+    shape = tf.shape(pixels)[:2]
+    scale = size / tf.reduce_max(shape)
+    fitted = tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32)
+    fitted = tf.maximum(fitted, 1)
+    scaled = tf.image.resize(pixels, fitted, antialias=True)
+    before = (size - fitted) // 2
+    margins = tf.stack([before, size - fitted - before], 1)  # of height and width
+    squared = tf.pad(scaled, tf.pad(margins, [[0, 1], [0, 0]]), constant_values=GREY)
+    return tf.ensure_shape(squared, (size, size, 3))
+
+
+def decode_batch(contents, size, megapixels=64.0):
+    """Pictures -> squares; `letterbox(decode(content))` of each.
+
+    Args:
+        contents: (N,) string. size: int. megapixels: number, see `decode`.
+
+    Returns:
+        (N, size, size, 3) float32 in [0, 255].
+
+    Raises:
+        tf.errors.InvalidArgumentError: as `decode`.
+    """
+    return tf.map_fn(
+        lambda content: letterbox(decode(content, megapixels), size),
+        tf.convert_to_tensor(contents, tf.string),
+        fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+    )
+
+
+def _checked(condition, rule, *values):
+    """A context in which everything waits for the check: a raise, even in a session."""
+    check = tf.debugging.Assert(condition, [rule, *values])
+    return tf.control_dependencies([] if check is None else [check])  # None: it ran eagerly
+
+
+def _by_kind(is_kind, **functions):
+    """What the function of the picture's kind returns; "jpeg" where it is no other."""
+    result = functions["jpeg"]
+    for kind in ("png", "gif", "bmp"):
+        result = _choice(is_kind[kind], functions[kind], result)
+    return result()
+
+
+def _choice(condition, one, other):
+    return lambda: tf.cond(condition, one, other)
+
+
+def _number(head, start, count, big=False):
+    """The number in `count` bytes of `head` (int64) from `start`; little-endian unless `big`."""
+    powers = [256**place for place in range(count)]
+    return tf.reduce_sum(head[start : start + count] * (powers[::-1] if big else powers))
+
+
+def _signed(number):
+    return tf.where(number >= 2**31, number - 2**32, number)
+
+
+def _jpeg_size(content):
+    height, width, _ = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(content), tf.int64))
+    return width, height
+
+
+def _on_white(pixels):
+    """RGBA (H, W, 4) uint8 -> RGB (H, W, 3) uint8, on white."""
+    opacity = tf.cast(pixels[:, :, 3:], tf.float32) / 255
+    colour = tf.cast(pixels[:, :, :3], tf.float32)
+    return tf.cast(tf.round(opacity * colour + (1 - opacity) * 255), tf.uint8)
+
+
+def _decode_bmp(content, head):
+    """BMP of 8 (a palette), 24 or 32 bits -> (H, W, 3) uint8; the opacity of 32 is not used."""
+    bits, compression = _number(head, 28, 2), head[30]
+    is_read = tf.reduce_any(bits == [8, 24, 32]) & ((compression == 0) | (compression == 3))
+    with _checked(
+        is_read,
+        "a BMP must have 8, 24 or 32 bits and no compression, got bits and compression:",
+        *(bits, compression),
+    ):
+        pixels = tf.io.decode_bmp(content)
+    begin = tf.cast(14 + _number(head, 14, 4), tf.int32)
+    end = tf.cast(_number(head, 10, 4), tf.int32)
+
+    def painted():
+        palette = tf.io.decode_raw(tf.strings.substr(content, begin, end - begin), tf.uint8)
+        return tf.gather(tf.reshape(palette, (-1, 4))[:, 2::-1], tf.cast(pixels[:, :, 0], tf.int32))
+
+    return tf.cond(bits == 8, painted, lambda: pixels[:, :, :3])
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ImageAugment(keras.layers.Layer):
+    """Turns, zooms, shifts, mirrors and relights pictures at random, in training only.
+
+    Each picture gets one affine map about its centre, bilinear, and what comes from outside is
+    GREY; then `contrast * (pixel - mean) + mean + 255 brightness`, clipped to [0, 255].
+
+    Args:
+        degrees: float, largest angle to either side.
+        zoom: float in [0, 1), largest share by which a picture is made larger or smaller.
+        shift: float in [0, 1), largest share of the side that it is moved by, each way.
+        mirror: bool, whether half of the pictures are mirrored. Not where captions tell left from
+            right.
+        light: float in [0, 1), largest change of brightness, in shares of 255, and of contrast.
+        seed: int or None.
+
+    Call arguments:
+        pixels: (B, H, W, 3) float in [0, 255].
+
+    Returns:
+        (B, H, W, 3); `pixels` unless `training`.
+
+    Raises:
+        ValueError: `degrees` is negative, or `zoom`, `shift` or `light` is outside [0, 1).
+
+    Example:
+
+    >>> augment = kzoo.ImageAugment(degrees=20, seed=7)
+    >>> augment(tf.ones((2, 5, 7, 3)), training=True).shape
+    TensorShape([2, 5, 7, 3])
+    """
+
+    def __init__(
+        self, degrees=5.0, zoom=0.1, shift=0.05, mirror=False, light=0.2, seed=None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if degrees < 0 or not all(0 <= share < 1 for share in (zoom, shift, light)):
+            raise ValueError(
+                "`degrees` must not be negative and `zoom`, `shift` and `light` lie in [0, 1), "
+                f"got degrees={degrees}, zoom={zoom}, shift={shift}, light={light}."
+            )
+        self.degrees = degrees
+        self.zoom = zoom
+        self.shift = shift
+        self.mirror = mirror
+        self.light = light
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True  # there are no weights
+
+    def call(self, pixels, training=False):
+        pixels = tf.convert_to_tensor(pixels)
+        if not training:
+            return pixels
+        rows = tf.shape(pixels)[0]
+        size = tf.shape(pixels)[1:3]
+        moved = tf.raw_ops.ImageProjectiveTransformV3(
+            images=pixels,
+            transforms=self._transforms(rows, tf.cast(size, tf.float32)),
+            output_shape=size,
+            fill_value=GREY,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
+        moved = tf.ensure_shape(moved, pixels.shape)
+        contrast = tf.cast(1 + self._draw(rows, self.light)[:, None, None, None], moved.dtype)
+        brightness = tf.cast(self._draw(rows, self.light)[:, None, None, None], moved.dtype)
+        mean = tf.reduce_mean(moved, (1, 2, 3), keepdims=True)
+        return tf.clip_by_value(contrast * (moved - mean) + mean + 255 * brightness, 0, 255)
+
+    def _draw(self, rows, most):
+        """(rows,) float32, uniform in [-most, most]."""
+        return keras.random.uniform((rows,), -most, most, "float32", seed=self.seed_generator)
+
+    def _transforms(self, rows, size):
+        """(rows, 8) maps of a place in the output to one in the input, as the op has them."""
+        angle = self._draw(rows, self.degrees * math.pi / 180)
+        scale = 1 / (1 + self._draw(rows, self.zoom))
+        sign = tf.ones((rows,))
+        if self.mirror:
+            sign = tf.where(self._draw(rows, 1.0) < 0, -sign, sign)
+        cos, sin = scale * tf.cos(angle), scale * tf.sin(angle)
+        height, width = (size[0] - 1) / 2, (size[1] - 1) / 2  # the centre
+        right = self._draw(rows, self.shift) * size[1] + width
+        down = self._draw(rows, self.shift) * size[0] + height
+        zero = tf.zeros((rows,))
+        return tf.stack(
+            [sign * cos, -sign * sin, right - sign * (cos * width - sin * height),
+             sin, cos, down - sin * width - cos * height, zero, zero],
+            1,
+        )  # fmt: skip
+
+    def compute_output_shape(self, pixels_shape):
+        return pixels_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "degrees": self.degrees,
+            "zoom": self.zoom,
+            "shift": self.shift,
+            "mirror": self.mirror,
+            "light": self.light,
+            "seed": self.seed,
+        }
