@@ -150,7 +150,7 @@ def test_the_graph_computes_what_generate_does_and_neighbours_change_nothing(mod
     model, together = models[name], served[name].n_best(PICTURES)
     for content, pairs in zip(PICTURES, together, strict=True):
         source, _ = model.source_tokenizer.read([content], 64)
-        np.testing.assert_array_equal(model.source_tokenizer([content]), source)
+        np.testing.assert_array_equal(model.source_tokenizer(tf.constant([content])), source)
         found = model.generate(source, **OPTIONS)
         expected = model.target_tokenizer.detokenize(found.ids[0]).numpy()
         assert [answer for answer, _ in pairs] == [answer.decode() for answer in expected]
