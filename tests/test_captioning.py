@@ -72,7 +72,7 @@ def encoded(pixels, kind="JPEG", mode="RGB"):
 
 
 PICTURES = [encoded(picture(60, 80, 1)), encoded(picture(90, 40, 2), "PNG"),
-            encoded(picture(240, 240, 3), "BMP")]  # fmt: skip
+            encoded(picture(60, 48, 3), "BMP")]  # fmt: skip
 
 
 @each_model
@@ -155,7 +155,8 @@ def test_the_graph_computes_what_generate_does_and_neighbours_change_nothing(mod
         expected = model.target_tokenizer.detokenize(found.ids[0]).numpy()
         assert [answer for answer, _ in pairs] == [answer.decode() for answer in expected]
         np.testing.assert_allclose([score for _, score in pairs], found.scores[0], rtol=1e-3)
-    assert len({pairs[0][0] for pairs in together}) == len(PICTURES)  # or this would show nothing
+    scores = [pairs[0][1] for pairs in together]
+    assert min(abs(np.diff(sorted(scores)))) > 0.01  # or this would show nothing
 
 
 @each_model
