@@ -3,6 +3,12 @@
 All take pixels in [0, 255] as `image.decode_batch` gives them, and normalise them themselves.
 
 Axis letters: B batch, h rows of regions, w columns, D features.
+
+Example:
+
+>>> network = kzoo.backbones.efficientnet_lite0(size=96)
+>>> network.output_shape
+(None, 3, 3, 1280)
 """
 
 import inspect

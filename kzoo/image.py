@@ -5,6 +5,12 @@ looked at but the bytes, and each picture becomes a square of its own, so that n
 change nothing.
 
 Axis letters: N pictures, B batch, H height, W width.
+
+Example:
+
+>>> picture = tf.io.encode_png(tf.zeros((20, 40, 3), tf.uint8))
+>>> kzoo.image.decode_batch([picture], size=32).shape
+TensorShape([1, 32, 32, 3])
 """
 
 import math
@@ -34,39 +40,52 @@ def decode(content, megapixels=64.0):
         tf.errors.InvalidArgumentError: it is none of these, larger, or broken.
     """
     content = tf.convert_to_tensor(content, tf.string)
-    is_long = tf.strings.length(content) >= _SHORTEST
     head = tf.strings.substr(content, 0, _SHORTEST)
+    is_long = tf.strings.length(content) >= _SHORTEST
     is_kind = {
         kind: is_long & tf.equal(tf.strings.substr(head, 0, len(magic)), magic)
         for kind, magic in _KINDS.items()
     }
-    with _checked(
-        tf.reduce_any(list(is_kind.values())),
-        "expected the bytes of a JPEG, PNG, GIF or BMP picture, got bytes:",
-        tf.strings.length(content),
-    ):
-        head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
-        width, height = _by_kind(
-            is_kind,
-            png=lambda: (_number(head, 16, 4, big=True), _number(head, 20, 4, big=True)),
-            gif=lambda: (_number(head, 6, 2), _number(head, 8, 2)),
-            # The height of a BMP is negative where its rows come from the top.
-            bmp=lambda: (_number(head, 18, 4), tf.abs(_signed(_number(head, 22, 4)))),
-            jpeg=lambda: _jpeg_size(content),
-        )
+    head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
     most = round(megapixels * 1e6)
-    with _checked(
-        (width * height >= 1) & (width * height <= most),
-        f"a picture must have 1 to {most:,} pixels, got width and height:",
-        *(width, height),
-    ):
-        pixels = _by_kind(
-            is_kind,
-            png=lambda: _on_white(tf.io.decode_png(content, channels=4)),
-            gif=lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
-            bmp=lambda: _decode_bmp(content, head),
-            jpeg=lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
+
+    def fits(width, height):
+        return _checked(
+            (width * height >= 1) & (width * height <= most),
+            f"a picture must have 1 to {most:,} pixels, got width and height:",
+            *(width, height),
         )
+
+    # Each check stands in the branch that it guards: a branch does not wait for what is outside.
+    def png():
+        with fits(_number(head, 16, 4, big=True), _number(head, 20, 4, big=True)):
+            return _on_white(tf.io.decode_png(content, channels=4))
+
+    def gif():
+        with fits(_number(head, 6, 2), _number(head, 8, 2)):
+            return tf.io.decode_image(content, channels=3, expand_animations=False)
+
+    def bmp():  # its height is negative where its rows come from the top
+        with fits(_number(head, 18, 4), tf.abs(_signed(_number(head, 22, 4)))):
+            return _decode_bmp(content, head)
+
+    def jpeg():
+        height, width, _ = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(content), tf.int64))
+        with fits(width, height):
+            return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def unknown():
+        with _checked(
+            tf.reduce_any(list(is_kind.values())),
+            "expected the bytes of a JPEG, PNG, GIF or BMP picture, got bytes:",
+            tf.strings.length(content),
+        ):
+            return tf.zeros((1, 1, 3), tf.uint8)
+
+    pixels = unknown
+    for kind, function in (("jpeg", jpeg), ("bmp", bmp), ("gif", gif), ("png", png)):
+        pixels = _choice(is_kind[kind], function, pixels)
+    pixels = pixels()
     pixels.set_shape((None, None, 3))
     return pixels
 
@@ -117,14 +136,6 @@ def _checked(condition, rule, *values):
     return tf.control_dependencies([] if check is None else [check])  # None: it ran eagerly
 
 
-def _by_kind(is_kind, **functions):
-    """What the function of the picture's kind returns; "jpeg" where it is no other."""
-    result = functions["jpeg"]
-    for kind in ("png", "gif", "bmp"):
-        result = _choice(is_kind[kind], functions[kind], result)
-    return result()
-
-
 def _choice(condition, one, other):
     return lambda: tf.cond(condition, one, other)
 
@@ -137,11 +148,6 @@ def _number(head, start, count, big=False):
 
 def _signed(number):
     return tf.where(number >= 2**31, number - 2**32, number)
-
-
-def _jpeg_size(content):
-    height, width, _ = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(content), tf.int64))
-    return width, height
 
 
 def _on_white(pixels):
