@@ -6,8 +6,9 @@
 
 The state goes through the client in every call, as it does on a server. The latency is the time
 from the last sample of a chunk to the text with it: median, 99th percentile. The real-time factor
-is seconds of computing for a second of audio, of each client. The untrained model has the sizes of
-the default and hears noise.
+is seconds of the core for a second of audio, of each client: processor time, which other work on
+the machine does not add to as it does to the latency. The untrained model has the sizes of the
+default and hears noise.
 """
 
 import argparse
@@ -36,16 +37,16 @@ def untrained(folder):
 
 
 def measure(model, samples, chunk, clients):
-    """Seconds of each call of `stream`, and the text of the first client."""
+    """Seconds of each call of `stream`, of the processor in all, and the first client's text."""
     import numpy as np
 
     rows = np.repeat(samples[None], clients, axis=0)
-    seconds, state = [], None
+    seconds, state, used = [], None, time.process_time()
     for start in range(0, rows.shape[1], chunk):
         before = time.perf_counter()
         texts, state = model.stream(rows[:, start : start + chunk], state)
         seconds.append(time.perf_counter() - before)
-    return seconds, texts[0]
+    return seconds, time.process_time() - used, texts[0]
 
 
 def main():
@@ -77,9 +78,9 @@ def main():
         for chunk_ms in CHUNKS_MS:
             chunk = chunk_ms * model.rate_hz // 1000
             measure(model, samples[: 5 * chunk], chunk, args.clients)  # warm
-            seconds, text = measure(model, samples, chunk, args.clients)
+            seconds, used, text = measure(model, samples, chunk, args.clients)
             milliseconds = 1000 * np.array(seconds)
-            factor = sum(seconds) / SECONDS / args.clients
+            factor = used / SECONDS / args.clients
             print(
                 f"{chunk_ms:8}  {np.median(milliseconds):9.2f}  "
                 f"{np.percentile(milliseconds, 99):8.2f}  {factor:16.4f}  {len(text):7}"
