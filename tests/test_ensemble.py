@@ -16,6 +16,7 @@ from kzoo.text import END_ID, START_ID, CharacterTokenizer
 @pytest.fixture(scope="module")
 def ensemble():
     """A recurrent model and a transformer."""
+    keras.utils.set_random_seed(5)
     tokenizer = CharacterTokenizer.learn(TEXTS, vocabulary_size=V)
     models = [built(make(tokenizer=tokenizer), seed=2) for make in (make_rnn, make_transformer)]
     return Ensemble(models)
