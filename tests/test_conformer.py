@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo.layers import conformer
 from kzoo.layers.conformer import ConformerBlock, ConformerEncoder, ConvolutionModule
 
 B, S, D, WIDTH = 2, 7, 8, 3
@@ -64,3 +65,17 @@ def test_wrong_sizes_are_refused_by_name():
         ConformerBlock(4, 11)(tf.zeros((1, 2, 7)))
     with pytest.raises(ValueError, match="`num_layers` must be at least 1, got num_layers=0"):
         ConformerEncoder(keras.layers.Dense(D), 0, 2, 11)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(2, 7, 5, 3), (3, 1, 2, 31), (2, 290, 4, 31), (1, 0, 3, 5), (2, 9, 3, 1)]
+)
+def test_features_are_convolved_as_their_equation_says_at_any_length(sizes):
+    rows, steps, features, width = sizes
+    random = np.random.default_rng(0)
+    x = random.normal(size=(rows, steps, features)).astype("float32")
+    kernel = random.normal(size=(width, features)).astype("float32")
+    padded = np.pad(x, ((0, 0), (width // 2, width // 2), (0, 0)))
+    expected = sum(padded[:, k : k + steps] * kernel[k] for k in range(width))
+    found = conformer.convolve_features(tf.constant(x), tf.constant(kernel))
+    np.testing.assert_allclose(found, expected, atol=1e-4)

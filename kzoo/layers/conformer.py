@@ -13,6 +13,34 @@ from kzoo.layers.positions import RotaryPositions
 from kzoo.layers.transformer import FeedForward, Residual
 
 
+def convolve_features(x, kernel):
+    """Convolves each feature over the steps with a kernel of its own: y_t = sum_k K_k x_(t+k-W//2).
+
+    As products of matrices, over blocks of steps. oneDNN (TensorFlow 2.21) takes minutes to make
+    the code of `tf.nn.depthwise_conv2d` in bfloat16 for some lengths, (5, 290, 144) for one.
+
+    Args:
+        x: (B, S, D). kernel: (W, D), W odd.
+
+    Returns:
+        (B, S, D); zeros stand before and after the steps.
+    """
+    width, size = kernel.shape
+    rows, steps = tf.shape(x)[0], tf.shape(x)[1]
+    half, block = width // 2, max(width - 1, 1)
+    count = -(-steps // block)
+    after = (count + 1) * block - steps - half
+    blocks = tf.reshape(tf.pad(x, [[0, 0], [half, after], [0, 0]]), (rows, count + 1, block, size))
+    # What is written in a block is read from it and from the next one.
+    offset = tf.range(2 * block)[:, None] - tf.range(block)  # (read, written)
+    weights = tf.gather(kernel, tf.clip_by_value(offset, 0, width - 1))
+    inside = (offset >= 0) & (offset < width)
+    weights = tf.where(inside[:, :, None], weights, tf.zeros([], kernel.dtype))
+    y = tf.einsum("bnsd,std->bntd", blocks[:, :-1], weights[:block])
+    y += tf.einsum("bnsd,std->bntd", blocks[:, 1:], weights[block:])
+    return tf.reshape(y, (rows, count * block, size))[:, :steps]
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class ConvolutionModule(keras.layers.Layer):
     """A gate, a convolution of each feature over the steps, and a mixture of features:
@@ -61,8 +89,7 @@ class ConvolutionModule(keras.layers.Layer):
         y = values * tf.sigmoid(gates)
         if mask is not None:
             y = masking.blank(y, mask)
-        kernel = tf.cast(self.kernel, y.dtype)[None, :, :, None]
-        y = tf.nn.depthwise_conv2d(y[:, None], kernel, [1, 1, 1, 1], "SAME")[:, 0]
+        y = convolve_features(y, tf.cast(self.kernel, y.dtype))
         return self.mixture(tf.nn.silu(self.norm(y)))
 
     def get_config(self):
