@@ -263,7 +263,9 @@ def listen_attend_spell(
     )  # fmt: skip
     head = VocabularyHead(size, units, label_smoothing=label_smoothing)
     ctc_head = _ctc_head(size, 2 * units) if ctc_weight else None
-    return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
+    return Seq2Seq(
+        encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight
+    )
 
 
 def speech_transformer(
@@ -318,7 +320,9 @@ def speech_transformer(
     )
     head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
     ctc_head = _ctc_head(size, units) if ctc_weight else None
-    return Seq2Seq(encoder, decoder, head, source, target_tokenizer, ctc_head, ctc_weight)
+    return Seq2Seq(
+        encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight
+    )
 
 
 def streaming_ctc(

@@ -347,7 +347,7 @@ def test_a_bfloat16_export_has_half_the_size_and_nearly_the_scores(models, serve
     (outputs,) = python(LOADERS, json.dumps(TEXTS), path)
     assert outputs[0]["text"] == outputs[1]["text"] == loaded(TEXTS)
     compiled = loaded._model.signatures["serving_xla"](text=tf.constant(TEXTS))
-    np.testing.assert_allclose(compiled["score"], outputs[0]["score"], rtol=0.05)
+    np.testing.assert_allclose(compiled["score"], outputs[0]["score"], rtol=0.1)
 
 
 @each_family
