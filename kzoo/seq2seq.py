@@ -150,7 +150,8 @@ class Generator(keras.Model):
             groups=groups,
             diversity_penalty=diversity_penalty,
             best_only=best_only,
-            normalize=self.normalize,
+            # What a list leaves out takes its probability away from log p too.
+            normalize=self.normalize or lexicon is not None,
         )
         if lexicon is None:
             return found
