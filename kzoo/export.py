@@ -11,7 +11,6 @@ Axis letters: N contents, K beams, L longest output, S memory steps, T target to
 chunk.
 """
 
-import contextlib
 import datetime
 import json
 import re
@@ -25,7 +24,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 
 from kzoo import batching, signatures, warmup
 from kzoo.engines import to_ctranslate2, to_tflite, written_at_once  # noqa: F401
-from kzoo.precision import in_float32, to_bfloat16
+from kzoo.precision import computing_in
 
 # Of `Seq2Seq.generate`; those that are one value for each source are left out.
 _SEARCH_OPTIONS = {
@@ -124,7 +123,8 @@ def save(
     Raises:
         FileExistsError: `path` exists.
         ValueError: `model` lacks a tokenizer or weights, `max_source_length` is not positive, or
-            `search_options` names what has an argument of its own or is no option of a search.
+            `search_options` names what has an argument of its own or is no option of a search, or
+            `precision` is neither of the two, or not for this model.
     """
     path = Path(path)
     _check_model(model)
@@ -152,19 +152,20 @@ def save(
         request_batching=request_batching,
         replace_unknown=replace_unknown,
         lexicon=lexicon,
+        precision=precision,
     )
     with written_at_once(path) as folder:
-        exported = to_bfloat16(model) if precision == "bfloat16" else model
-        _write_saved_model(exported, folder, options)
+        _write_saved_model(model, folder, options)
         reader = model.source_tokenizer
         warmup.write(folder, _contents(reader.input_name, examples), neutral=reader.neutral)
-        measured = evaluate(ServedModel(folder)) if evaluate else {}
+        served = ServedModel(folder) if evaluate or examples else None
+        measured = evaluate(served) if evaluate else {}
         metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
         (folder / "metrics.json").write_text(
             json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        answers = ServedModel(folder)(list(examples)) if examples else []
-        text = _model_card(path, model, options, precision, card or {}, metrics, examples, answers)
+        answers = served(list(examples)) if examples else []
+        text = _model_card(path, model, options, card or {}, metrics, examples, answers)
         (folder / "model_card.md").write_text(text, encoding="utf-8")
     return path
 
@@ -430,10 +431,9 @@ def _unpadded(tokens):
 
 def _write_saved_model(model, folder, options):
     archive = keras.export.ExportArchive()
-    archive.track(model.source_tokenizer)
-    archive.track(model.target_tokenizer)
-    is_bfloat16 = model.variable_dtype == "bfloat16"
-    with contextlib.nullcontext() if is_bfloat16 else in_float32(model):
+    with computing_in(options.precision, model) as model:
+        archive.track(model.source_tokenizer)
+        archive.track(model.target_tokenizer)
         functions = signatures.of_contents(model, options)
         functions |= signatures.of_streams(model, options.beam_size, options.length_penalty)
         for name, (function, specs) in functions.items():
@@ -465,7 +465,7 @@ def _plain(value):
     return value._asdict() if hasattr(value, "_asdict") else value  # a metrics.Score
 
 
-def _model_card(path, model, options, precision, card, metrics, examples, answers):
+def _model_card(path, model, options, card, metrics, examples, answers):
     card = dict(card)
     name = card.pop("name", path.parent.name if path.name.isdigit() else path.name)
     description = card.pop("description", "")
@@ -479,7 +479,7 @@ def _model_card(path, model, options, precision, card, metrics, examples, answer
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
         f"at most {options.max_length} tokens with the end",
         **model.source_tokenizer.facts(options.max_source_length),
-        "precision": precision,
+        "precision": options.precision,
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
     }

@@ -10,6 +10,16 @@ import keras
 
 
 @contextlib.contextmanager
+def computing_in(precision, model):
+    """Yields what to trace for an export: a copy `to_bfloat16`, or the model `in_float32`."""
+    if precision == "bfloat16":
+        yield to_bfloat16(model)
+        return
+    with in_float32(model):
+        yield model
+
+
+@contextlib.contextmanager
 def in_float32(model):
     """Lets all layers compute in float32 for a while; the weights are float32 in any case."""
     policies = {

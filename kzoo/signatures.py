@@ -31,6 +31,7 @@ class Options(NamedTuple):
     request_batching: dict | None
     replace_unknown: bool
     lexicon: Any  # lexicon.Lexicon or None
+    precision: str
 
 
 def of_contents(model, options):
