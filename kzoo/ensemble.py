@@ -69,9 +69,9 @@ class Ensemble(Generator):
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
-    def search_step(self, source, max_length, candidates=None):
+    def search_step(self, source, max_length, lists=None):
         """The step function of a search; see `Generator.search_step`."""
-        starts = [model.search_step(source, max_length, candidates) for model in self.models]
+        starts = [model.search_step(source, max_length, lists) for model in self.models]
         steps, states, source_masks, lengths = zip(*starts, strict=True)
         normalize = [model.normalize for model in self.models]
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)

@@ -1,12 +1,13 @@
 """A lexicon from alignments, and the candidate list that it makes of a source sentence.
 
-Axis letters: B batch, S source steps, T target steps, R translations of a word, V vocabulary.
+Axis letters: B batch, S source steps, T target steps, R rare words of a list, V vocabulary.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.layers.head import CandidateLists
 from kzoo.seq2seq import looked_at
 from kzoo.text import SPECIAL_TOKENS
 
@@ -23,14 +24,15 @@ class Lexicon:
     lexicon computes the softmax over the list of each sentence alone: its cost does not grow with
     V, and it never answers a rare word that has nothing to do with the source.
 
-    The sentences of a batch have room for so many words beside the frequent ones. If their lists
-    need more, the translations go first that are the least frequent for their source word.
+    A list has room for so many words beside the frequent ones. A sentence that needs more loses
+    those translations first that are the least frequent for their source word.
 
     Args:
-        translations: (source vocabulary, R) int array, target ids by falling frequency; 0 for none.
+        translations: (source vocabulary, ranks) int array, target ids by falling frequency; 0 for
+            none.
         frequent: int, ids from 0 on that every answer may use; at least the 4 special ones.
         vocabulary_size: int, V, of the target.
-        room: int, words of a batch that are not frequent.
+        room: int, R, words of a list that are not frequent.
 
     Raises:
         ValueError: `frequent` is not between 4 and V, an id of `translations` is outside of V, or
@@ -40,12 +42,12 @@ class Lexicon:
 
     >>> translations = [[0], [0], [0], [0], [8], [9]]  # of the source ids 4 and 5
     >>> lexicon = kzoo.Lexicon(translations, frequent=5, vocabulary_size=10, room=2)
-    >>> ids, listed = lexicon.candidates([[4, 2], [3, 2]])
-    >>> [tf.boolean_mask(ids, row).numpy().tolist() for row in listed]
-    [[0, 1, 2, 3, 4, 8], [0, 1, 2, 3, 4]]
+    >>> lexicon.lists([[4, 2], [3, 2]]).ids.numpy()
+    array([[0, 1, 2, 3, 4, 8, 0],
+           [0, 1, 2, 3, 4, 0, 0]], dtype=int32)
     """
 
-    def __init__(self, translations, frequent, vocabulary_size, room=4096):
+    def __init__(self, translations, frequent, vocabulary_size, room=256):
         translations = np.asarray(translations, np.int32)
         if not _FIRST_WORD_ID <= frequent <= vocabulary_size:
             raise ValueError(
@@ -76,7 +78,7 @@ class Lexicon:
             model: Seq2Seq with attention over its source ids.
             batches: iterable of `({"source", "target"}, labels)`, as of `batching.token_batches`.
             frequent: int, as above.
-            translations: int, R, most frequent partners of a source word to keep.
+            translations: int, most frequent partners of a source word to keep.
 
         Returns:
             Lexicon.
@@ -102,36 +104,27 @@ class Lexicon:
             progress.add(1)
         return cls(_most_frequent(pairs, counts, sizes, translations), frequent, sizes[1])
 
-    def candidates(self, source):
-        """The candidate lists of a batch.
+    def lists(self, source):
+        """The candidate lists of a batch, each of its own sentence alone.
 
         Args:
             source: (B, S) int ids.
 
         Returns:
-            ids: (C,) int32, C = frequent + room at most, ids 0 to 3 first. listed: (B, C) bool,
-            which of them are on the list of a sentence; each word is at most once.
+            `head.CandidateLists` of F = `frequent` words and R = `room` places.
         """
-        found = tf.gather(tf.constant(self.translations), source)  # (B, S, R)
-        rows = tf.shape(found)[0]
-        best_first = tf.zeros_like(found) + tf.range(found.shape[2], 0, -1)
-        is_rare = found >= self.frequent
-        ranks = tf.tensor_scatter_nd_max(
-            tf.zeros([self.vocabulary_size], tf.int32),
-            tf.reshape(found, [-1, 1]),
-            tf.reshape(tf.where(is_rare, best_first, 0), [-1]),
-        )
-        room = max(min(self.room, self.vocabulary_size - self.frequent), 1)
-        ranks, rare = tf.math.top_k(ranks, room)
-        place = tf.zeros_like(found) + tf.range(rows)[:, None, None]
-        translated = tf.scatter_nd(
-            tf.reshape(tf.stack([place, found], -1), [-1, 2]),
-            tf.reshape(tf.cast(is_rare, tf.int32), [-1]),
-            [rows, self.vocabulary_size],
-        )
-        listed = (tf.gather(translated, rare, axis=1) > 0) & (ranks > 0)
-        listed = tf.concat([tf.ones([rows, self.frequent], tf.bool), listed], 1)
-        return tf.concat([tf.range(self.frequent), rare], 0), listed
+        ranks = self.translations.shape[1]
+        found = tf.gather(tf.constant(self.translations, tf.int64), source)  # (B, S, ranks)
+        # Sorted by id, and one id's places by rank; what is not rare comes first, as 0.
+        keys = found * ranks + tf.range(ranks, dtype=tf.int64)
+        keys = tf.where(found < self.frequent, tf.zeros_like(keys), keys)
+        keys = tf.sort(tf.reshape(keys, [tf.shape(found)[0], -1]), axis=1)
+        keys = tf.pad(keys, [[0, 0], [1, self.room]])  # at least `room` to choose from
+        is_first = keys[:, 1:] // ranks != keys[:, :-1] // ranks
+        best_first = tf.where(is_first & (keys[:, 1:] > 0), ranks - keys[:, 1:] % ranks, 0)
+        is_kept, places = tf.math.top_k(best_first, self.room)
+        rare = tf.gather(keys[:, 1:] // ranks, places, batch_dims=1)
+        return CandidateLists(self.frequent, tf.cast(tf.where(is_kept > 0, rare, 0), tf.int32))
 
 
 def _most_frequent(pairs, counts, sizes, translations):

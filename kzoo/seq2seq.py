@@ -4,7 +4,6 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,13 +46,13 @@ class Generator(keras.Model):
         """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
         return True
 
-    def search_step(self, source, max_length, candidates=None):
+    def search_step(self, source, max_length, lists=None):
         """Encodes the source once for a search.
 
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
-            candidates: (C,) int target ids, which the step calls 0 to C - 1; or None for all.
+            lists: `head.CandidateLists`, whose words the step calls 0 to C - 1; or None for all.
 
         Returns:
             `SearchStart`.
@@ -114,14 +113,16 @@ class Generator(keras.Model):
             ValueError: there is a `length_deviation_penalty`, but no length to deviate from; or
                 what `search.beam_search` refuses.
         """
-        candidates = None
+        lists = None
         if lexicon is not None:
             if prefix is not None:
                 raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
-            candidates, listed = lexicon.candidates(source)
-            allowed = None if allowed is None else tf.gather(allowed, candidates, axis=-1)
+            lists = lexicon.lists(source)
+            if allowed is not None:
+                batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
+                allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
         may_grow = not (static_shapes or tf.executing_eagerly())
-        start = self.search_step(source, None if may_grow else max_length, candidates)
+        start = self.search_step(source, None if may_grow else max_length, lists)
         if length_deviation_penalty and expected_length is None:
             expected_length = start.expected_length
             if expected_length is None:
@@ -129,9 +130,8 @@ class Generator(keras.Model):
                     "`length_deviation_penalty` needs an `expected_length` or a model with a "
                     f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
                 )
-        step = start.step if lexicon is None else _listed_step(start.step, listed)
         found = search.beam_search(
-            step,
+            start.step,
             start.state,
             self._start_ids(start.source_mask),
             end_id=END_ID,
@@ -150,12 +150,11 @@ class Generator(keras.Model):
             groups=groups,
             diversity_penalty=diversity_penalty,
             best_only=best_only,
-            # What a list leaves out takes its probability away from log p too.
-            normalize=self.normalize or lexicon is not None,
+            normalize=self.normalize,
         )
-        if lexicon is None:
+        if lists is None:
             return found
-        return found._replace(ids=tf.gather(candidates, found.ids))
+        return found._replace(ids=tf.gather(lists.ids, found.ids, batch_dims=1))
 
     def sample(
         self,
@@ -292,18 +291,6 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
-
-
-def _listed_step(step, listed):
-    """A step function whose logits are -inf for what a sentence's row of (B, C) does not list."""
-
-    def listed_step(ids, state, position):
-        logits, *rest = step(ids, state, position)
-        beams = tf.reshape(logits, [tf.shape(listed)[0], -1, listed.shape[1]])
-        beams = tf.where(listed[:, None, :], beams, -math.inf)
-        return tf.reshape(beams, tf.shape(logits)), *rest
-
-    return listed_step
 
 
 def looked_at(weights, source):
@@ -611,25 +598,26 @@ class Seq2Seq(Trainable):
             )
         return memory, memory_mask
 
-    def search_step(self, source, max_length, candidates=None):
+    def search_step(self, source, max_length, lists=None):
         """The step function of a search; see `Generator.search_step`."""
         memory, memory_mask = self._encode(source)
         prepared = self.decoder.prepare(memory, memory_mask)
         head = self.head
-        if candidates is not None:
+        if lists is not None:
             if not head.built:
                 head.build((None, head.units))
-            head = head.restricted(candidates)
+            head = head.restricted(lists)
 
         def step(ids, state, position):
-            if candidates is not None:
-                ids = tf.gather(candidates, ids)
+            if lists is not None:
+                beams = tf.reshape(ids, [tf.shape(memory)[0], -1])
+                ids = tf.reshape(tf.gather(lists.ids, beams, batch_dims=1), tf.shape(ids))
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return head(hidden), weights, state
 
         state = self.decoder.initial_state(prepared, max_length)
         if self._is_joint:
-            if candidates is not None:
+            if lists is not None:
                 raise ValueError("`lexicon` needs a search without CTC: set `ctc_weight` to 0.")
             step, state = joint.joint_step(
                 step,

@@ -235,6 +235,7 @@ def listen_attend_spell(
     dropout=0.2,
     label_smoothing=0.1,
     ctc_weight=0.3,
+    num_sampled=0,
 ):
     """Pyramidal bidirectional LSTM, location-aware attention, LSTM decoder; CTC on the memory.
 
@@ -251,6 +252,7 @@ def listen_attend_spell(
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1), of the decoder's loss.
         ctc_weight: float in [0, 1], of CTC in loss and search; 0 for no CTC.
+        num_sampled: int, classes of a sampled softmax of the decoder; 0 for the full one.
 
     Returns:
         Seq2Seq.
@@ -261,7 +263,7 @@ def listen_attend_spell(
         TokenEmbedding(size, units), units, LocationAwareAttention(units, filters=10, width=31),
         attend="before", dropout=dropout,
     )  # fmt: skip
-    head = VocabularyHead(size, units, label_smoothing=label_smoothing)
+    head = VocabularyHead(size, units, label_smoothing=label_smoothing, num_sampled=num_sampled)
     ctc_head = _ctc_head(size, 2 * units) if ctc_weight else None
     return Seq2Seq(
         encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight
@@ -281,6 +283,7 @@ def speech_transformer(
     ctc_weight=0.3,
     conformer=True,
     factor=4,
+    num_sampled=0,
 ):
     """Convolutional subsampling, Conformer or transformer encoder, transformer decoder; CTC.
 
@@ -299,6 +302,7 @@ def speech_transformer(
         ctc_weight: float in [0, 1], of CTC in loss and search; 0 for no CTC.
         conformer: bool; False for a transformer encoder.
         factor: 4 or 2, frames that make one step.
+        num_sampled: int, classes of a sampled softmax of the decoder; 0 for the full one.
 
     Returns:
         Seq2Seq.
@@ -318,7 +322,9 @@ def speech_transformer(
     decoder = TransformerDecoder(
         embedding, decoder_layers, *shape, dropout=dropout, norm_first=True
     )
-    head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
+    head = VocabularyHead(
+        size, units, embedding, label_smoothing=label_smoothing, num_sampled=num_sampled
+    )
     ctc_head = _ctc_head(size, units) if ctc_weight else None
     return Seq2Seq(
         encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight

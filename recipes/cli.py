@@ -103,6 +103,30 @@ def check(config: Any, name: str, least: float) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
 
 
+def check_positive(config: Any, name: str) -> None:
+    """Raises a ValueError if a number of the config is 0 or less; None is left to the recipe."""
+    value = getattr(config, name)
+    if value is not None and value <= 0:
+        raise ValueError(f"`{name}` must be positive, got {name}={value}.")
+
+
+def check_share(config: Any, name: str) -> None:
+    """Raises a ValueError if a number of the config is outside [0, 1); None is left to it."""
+    value = getattr(config, name)
+    if value is not None and not 0 <= value < 1:
+        raise ValueError(f"`{name}` must lie in [0, 1), got {name}={value}.")
+
+
+def check_sampled(config: Any) -> None:
+    """Raises a ValueError if `sampled` is negative or above `vocabulary_size`."""
+    check(config, "sampled", least=0)
+    if config.sampled > config.vocabulary_size:
+        raise ValueError(
+            "`sampled` must not be above vocabulary_size, "
+            f"got sampled={config.sampled}, vocabulary_size={config.vocabulary_size}."
+        )
+
+
 def require(*packages: str, extra: str) -> None:
     """Raises an ImportError if a package is missing that a recipe needs only at its end."""
     for package in packages:

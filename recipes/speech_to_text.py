@@ -50,6 +50,9 @@ class Config:
     )
     tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
     vocabulary_size: int = flag(500, "most entries of the vocabulary")
+    sampled: int = flag(
+        0, "classes sampled for the decoder's softmax, for a large vocabulary; 0: all of them"
+    )
     rate_hz: int | None = flag(
         None, "samples a second that all audio is brought to; none: the first clip's, but <= 16,000"
     )
@@ -86,13 +89,17 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("minutes", "average", "length_penalty"):
             cli.check(self, name, least=0)
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
+        cli.check_share(self, "dropout")
+        cli.check_sampled(self)
+        if self.sampled and self.model == "streaming_ctc":
+            raise ValueError(
+                "`sampled` must be 0 for streaming_ctc, as CTC looks at all classes, "
+                f"got sampled={self.sampled}."
+            )
         if not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
         for name in ("learning_rate", "batch_seconds", "max_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {name}={getattr(self, name)}.")
+            cli.check_positive(self, name)
         if self.rate_hz is not None and self.rate_hz < audio.MIN_RATE_HZ:
             raise ValueError(
                 f"`rate_hz` must be at least {audio.MIN_RATE_HZ}, got rate_hz={self.rate_hz}."
@@ -143,13 +150,17 @@ def build(train: clips.Clips, config: Config) -> keras.Model:
     )
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(cli.precision(config.precision))
-    options = {} if streams else {"ctc_weight": config.ctc_weight}
+    options = {}
+    if not streams:
+        sampled = min(config.sampled, tokenizer.vocabulary_size())
+        options = {"ctc_weight": config.ctc_weight, "num_sampled": sampled}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     source = kzoo.AudioSource(features)
     model = getattr(zoo, config.model)(source, tokenizer, **options)
     keras.config.set_dtype_policy(policy)
     schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
 

@@ -113,23 +113,14 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("minutes", "average", "length_penalty", "length_deviation_penalty"):
             cli.check(self, name, least=0)
-        cli.check(self, "sampled", least=0)
-        if self.sampled > self.vocabulary_size:
-            raise ValueError(
-                "`sampled` must not be above vocabulary_size, "
-                f"got sampled={self.sampled}, vocabulary_size={self.vocabulary_size}."
-            )
+        cli.check_sampled(self)
+        cli.check_share(self, "dropout")
+        cli.check_positive(self, "learning_rate")
         if self.candidates and (self.candidates < 4 or not self.copies_words):
             raise ValueError(
                 "`candidates` must be 0 or at least 4, and needs words and a model with attention, "
                 f"got candidates={self.candidates}, tokenizer={self.tokenizer}, "
                 f"model={self.model}."
-            )
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(
-                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
             )
 
     @property

@@ -20,11 +20,13 @@ SOURCES, TARGETS = ["a b", "b", "c a b"], ["A B", "B B", "C A B"]
 
 
 def lists(lexicon, source):
-    ids, listed = lexicon.candidates(np.array(source))
-    rows = [ids.numpy()[row] for row in listed.numpy()]
+    found = lexicon.lists(np.array(source))
+    assert found.frequent == lexicon.frequent
+    assert found.rare.shape == (len(source), lexicon.room)
+    rows = [ids[ids > 0].tolist() for ids in found.ids.numpy()]
     for row in rows:
         assert len(set(row)) == len(row)
-    return [set(row.tolist()) for row in rows]
+    return [{0, *row} for row in rows]
 
 
 def test_a_list_has_the_frequent_words_and_the_translations_of_the_words_of_its_source():
@@ -41,7 +43,16 @@ def test_a_translation_that_is_a_frequent_word_is_on_the_list_once():
 
 def test_without_room_the_least_frequent_translations_go_first():
     lexicon = Lexicon(TRANSLATIONS, frequent=4, vocabulary_size=V, room=2)
-    assert lists(lexicon, [[5, 4, 2]]) == [{0, 1, 2, 3, 8, 9}]  # 7 is the second one of 5
+    # 7 is the second one of 5; a sentence beside it changes nothing.
+    assert lists(lexicon, [[5, 4, 2], [5, 0, 0]]) == [{0, 1, 2, 3, 8, 9}, {0, 1, 2, 3, 7, 9}]
+
+
+def test_a_word_that_several_source_words_mean_has_its_best_rank_and_one_place():
+    translations = np.array([[0, 0]] * 4 + [[8, 7], [7, 8], [9, 7]])
+    lexicon = Lexicon(translations, frequent=4, vocabulary_size=V, room=3)
+    assert lists(lexicon, [[4, 5, 6, 2]]) == [{0, 1, 2, 3, 7, 8, 9}]
+    lexicon = Lexicon(translations, frequent=4, vocabulary_size=V, room=1)
+    assert lists(lexicon, [[6, 5, 2], [4, 4, 4]]) == [{0, 1, 2, 3, 7}, {0, 1, 2, 3, 8}]
 
 
 def make_model():

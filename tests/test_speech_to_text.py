@@ -90,9 +90,11 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
 
 @pytest.mark.slow
 def test_a_joint_model_is_compared_in_each_search(config):
-    config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2)
+    config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)
     splits = clips.load_clips(config.data)
     built = speech_to_text.build(splits.train, config)
+    assert built.head.num_sampled == 5
+    assert isinstance(built.optimizer, kzoo.LazyAdam)
     arrays, ids, texts = speech_to_text.examples(built, splits.train, (1.0, 0.9), config, "train")
     assert len(arrays) == len(texts) == ids.nrows() == 2 * len(splits.train)
     assert len(arrays[0]) < len(arrays[len(splits.train)])
@@ -114,6 +116,8 @@ def test_a_joint_model_is_compared_in_each_search(config):
         ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
         ({"ctc_weight": 1.5}, r"`ctc_weight` must lie in \[0, 1\], got ctc_weight=1.5"),
         ({"batch_seconds": 0.0}, "`batch_seconds` must be positive, got batch_seconds=0.0"),
+        ({"sampled": 501}, "`sampled` must not be above vocabulary_size, got sampled=501"),
+        ({"sampled": 9, "model": "streaming_ctc"}, "`sampled` must be 0 for streaming_ctc"),
         ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
     ],
 )

@@ -3,6 +3,9 @@
 Axis letters: B batch, T target steps, N labels, C candidates, D features, V vocabulary.
 """
 
+import math
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
@@ -205,6 +208,26 @@ def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.
     return losses
 
 
+class CandidateLists(NamedTuple):
+    """The words that the answers to a batch of sentences may consist of; C = F + R of each.
+
+    Args:
+        frequent: int, F: the ids below it are on every list.
+        rare: (B, R) int, further ids of each sentence, each at most once; 0 for none.
+    """
+
+    frequent: int
+    rare: tf.Tensor
+
+    @property
+    def ids(self):
+        """(B, C), the id of each place on the lists."""
+        frequent = tf.broadcast_to(
+            tf.range(self.frequent, dtype=self.rare.dtype), [tf.shape(self.rare)[0], self.frequent]
+        )
+        return tf.concat([frequent, self.rare], 1)
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class VocabularyHead(keras.layers.Layer):
     """logits = W h + b, with one row of W for each word of the vocabulary.
@@ -331,21 +354,32 @@ class VocabularyHead(keras.layers.Layer):
             logits = tf.nn.bias_add(logits, tf.cast(self.bias, rows.dtype))
         return tf.reshape(logits, tf.concat([tf.shape(hidden)[:-1], [self.vocabulary_size]], 0))
 
-    def restricted(self, ids):
-        """The head for some classes alone, whose rows of W are gathered once.
+    def restricted(self, lists):
+        """The head for the words on the lists alone, whose rows of W are gathered once.
 
         Args:
-            ids: (C,) int.
+            lists: CandidateLists.
 
         Returns:
-            A function from hidden (N, D) to logits (N, C).
+            A function from hidden (N, D), K rows for each sentence, to logits (N, C): -inf where a
+            list has no word.
         """
-        rows = tf.cast(tf.gather(self.weight.value, ids), self.compute_dtype)
-        bias = tf.gather(self.bias.value, ids) if self.use_bias else tf.zeros(tf.shape(ids))
+        dtype, ids = self.compute_dtype, lists.rare
+        shared = tf.cast(self.weight.value[: lists.frequent], dtype)  # (F, D)
+        own = tf.cast(tf.gather(self.weight.value, ids), dtype)  # (B, R, D)
+        none = tf.where(ids == 0, -math.inf, 0.0)[:, None, :]
+        if self.use_bias:
+            shared_bias = tf.cast(self.bias.value[: lists.frequent], dtype)
+            own_bias = tf.cast(tf.gather(self.bias.value, ids)[:, None, :] + none, dtype)
+        else:
+            shared_bias, own_bias = tf.zeros([lists.frequent], dtype), tf.cast(none, dtype)
 
         def logits(hidden):
-            products = tf.matmul(tf.cast(hidden, rows.dtype), rows, transpose_b=True)
-            return products + tf.cast(bias, rows.dtype)
+            hidden = tf.cast(hidden, dtype)
+            frequent = tf.matmul(hidden, shared, transpose_b=True) + shared_bias
+            by_sentence = tf.reshape(hidden, [tf.shape(ids)[0], -1, self.units])  # (B, K, D)
+            rare = tf.matmul(by_sentence, own, transpose_b=True) + own_bias
+            return tf.concat([frequent, tf.reshape(rare, [-1, ids.shape[1]])], 1)
 
         return logits
 
