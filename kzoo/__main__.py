@@ -14,6 +14,7 @@ python -m kzoo serve saved_models --port 8080    # see python -m kzoo serve --he
 import argparse
 import itertools
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def main(arguments=None):
     try:
         texts = _texts(args.texts)
         model = export.load(args.path)
+        if args.live and args.texts:
+            parser.error(f"`--live` reads the standard input, not {args.texts[0]}")
         if args.live:
             return _listen(model)
         if model.input_name != "text":
@@ -68,19 +71,25 @@ def main(arguments=None):
 
 
 def _listen(model):
-    """Prints what is said while it is said, on a terminal; else at the end.
+    """Prints what is said at the end, or at Ctrl-C; on a terminal its last line as it is said.
 
     Raises:
         ValueError: the model does not take live audio.
     """
     text, state = model.stream(np.zeros(0))
+    print(f"Listening: 16-bit samples, 1 channel, {model.rate_hz:,} Hz.", file=sys.stderr)
     size = 2 * round(_LIVE_SECONDS * model.rate_hz)  # bytes
-    while data := sys.stdin.buffer.read(size):
-        samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2") / 2**15
-        text, state = model.stream(samples, state)
-        if sys.stdout.isatty():
-            print(f"\r\033[K{text}", end="", flush=True)
-    print("" if sys.stdout.isatty() else text)
+    is_terminal = sys.stdout.isatty()
+    try:
+        while data := sys.stdin.buffer.read(size):
+            samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2") / 2**15
+            text, state = model.stream(samples, state)
+            if is_terminal:
+                end = text[-shutil.get_terminal_size().columns + 1 :]
+                print(f"\r\033[K{end}", end="", flush=True)
+    except KeyboardInterrupt:
+        pass  # the usual way to end a recording
+    print(f"\r\033[K{text}" if is_terminal else text)
 
 
 def _parser():

@@ -68,10 +68,8 @@ def mel_filters(rate_hz, fft_length, num_mels):
     edges = hertz(np.linspace(0, top, num_mels + 2))
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     frequencies = np.linspace(0, highest, fft_length // 2 + 1)[:, None]
-    rising, falling = (
-        (frequencies - lower) / (centre - lower),
-        (upper - frequencies) / (upper - centre),
-    )
+    rising = (frequencies - lower) / (centre - lower)
+    falling = (upper - frequencies) / (upper - centre)
     filters = np.maximum(np.minimum(rising, falling), 0) * 2 / (upper - lower)
     if not filters.any(0).all():
         raise ValueError(
@@ -447,10 +445,8 @@ class ConvSubsampling(keras.layers.Layer):
         frames = tf.cast(frames, self.compute_dtype)
         # Convolutions want a step, and may write one where there is none.
         missing = tf.maximum(1 - tf.shape(frames)[1], 0)
-        x, real = (
-            tf.pad(frames, [[0, 0], [0, missing], [0, 0]]),
-            tf.pad(mask, [[0, 0], [0, missing]]),
-        )
+        real = tf.pad(mask, [[0, 0], [0, missing]])
+        x = tf.pad(frames, [[0, 0], [0, missing], [0, 0]])
         x = masking.blank(x, real)[:, :, :, None]
         for convolution, step in zip(self.convolutions, self.steps, strict=True):
             # Not padding="same", which pads at the end only if the batch's longest is even.

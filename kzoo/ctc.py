@@ -49,6 +49,9 @@ def ctc_loss(labels, logits, mask=None):
     logits = tf.cast(logits, tf.float32)
     labels = tf.cast(labels, tf.int32)
     mask = tf.ones(tf.shape(logits)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
+    missing = tf.maximum(1 - tf.shape(logits)[1], 0)  # TensorFlow's kernel wants a frame
+    logits = tf.pad(logits, [[0, 0], [0, missing], [0, 0]])
+    mask = tf.pad(mask, [[0, 0], [0, missing]])
     frames = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
     logits = masking.blank(logits, mask)  # a NaN in the padding would get into the gradient
     lengths = tf.reduce_sum(tf.cast(labels != 0, tf.int32), 1)
@@ -104,7 +107,7 @@ def ctc_greedy_search(logits, mask=None):
     places = tf.where(begins, tf.range(tf.shape(names)[1]), 0)
     frames = tf.ragged.boolean_mask(places, begins).to_tensor()
     log_probs = tf.reduce_sum(tf.where(mask, tf.reduce_max(log_p, 2), 0.0), 1)
-    return _result(ids[:, None], frames[:, None], log_probs[:, None], 0.0, tf.shape(names)[1])
+    return _result(ids[:, None], frames[:, None], log_probs[:, None], 0.0, tf.shape(names)[1], 1)
 
 
 class CTCBeams(NamedTuple):
@@ -180,13 +183,15 @@ def ctc_advance(logits, beams, mask=None, window=None):
         check_int("window", window, 1)
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     mask = tf.ones(tf.shape(log_p)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
-    rows, size = log_p.shape[0], beams.last.shape[1]
+    sentences = log_p.shape[0]
     # A TensorArray hands out frames without a copy of all of them.
-    frames = tf.TensorArray(tf.float32, tf.shape(log_p)[1], element_shape=[rows, log_p.shape[2]])
+    frames = tf.TensorArray(
+        tf.float32, tf.shape(log_p)[1], element_shape=[sentences, log_p.shape[2]]
+    )
     frames = frames.unstack(tf.transpose(log_p, [1, 0, 2]))
-    real = tf.TensorArray(tf.bool, tf.shape(log_p)[1], element_shape=[rows])
+    real = tf.TensorArray(tf.bool, tf.shape(log_p)[1], element_shape=[sentences])
     real = real.unstack(tf.transpose(mask))
-    rows = beams.last.shape[0]
+    rows, size = beams.last.shape
     shapes = CTCBeams(
         *[tf.TensorShape([rows, None])] * 2,
         *[tf.TensorShape([rows, size, None])] * 2,
@@ -323,13 +328,15 @@ def _from(tokens, start, width):
     return tf.gather(padded, tf.minimum(places, end), axis=2, batch_dims=1)
 
 
-def ctc_result(beams, length_penalty=0.0, steps=None):
+def ctc_result(beams, length_penalty=0.0, steps=None, best_only=False):
     """The hypotheses as the result of a search, best score first.
 
     Args:
         beams: `CTCBeams`.
         length_penalty: float >= 0, of `beams.normalized_scores`; it ranks the K hypotheses.
-        steps: int or int scalar tensor, S of the weights; None for all frames read.
+        steps: int or int scalar tensor, S of the weights; None for all frames read. They are K
+            times L times S numbers: 0 where nobody looks at them.
+        best_only: bool, whether to return the first hypothesis alone.
 
     Returns:
         `SearchResult`: `log_probs` is log p(y | x) as far as the beam summed it up; the weights
@@ -354,16 +361,16 @@ def ctc_result(beams, length_penalty=0.0, steps=None):
 
     ids, frames = whole(beams.shared_ids, beams.ids), whole(beams.shared_frames, beams.frames)
     steps = tf.maximum(tf.reduce_max(beams.position), 0) if steps is None else steps
-    return _result(ids, frames, log_probs, length_penalty, steps)
+    return _result(ids, frames, log_probs, length_penalty, steps, 1 if best_only else size)
 
 
-def _result(ids, frames, log_probs, length_penalty, steps):
-    """(B, K, L) ids and frames, (B, K) log_probs -> SearchResult, best score first."""
+def _result(ids, frames, log_probs, length_penalty, steps, count):
+    """(B, K, L) ids and frames, (B, K) log_probs -> SearchResult of the best `count`."""
     is_possible = log_probs > -math.inf
     ids = tf.where(is_possible[:, :, None], ids, 0)
     lengths = tf.reduce_sum(tf.cast(ids != 0, tf.int32), 2)
     scores = normalized_scores(log_probs, lengths, length_penalty)
-    scores, order = tf.math.top_k(scores, log_probs.shape[1])
+    scores, order = tf.math.top_k(scores, count)
     ids, frames, log_probs, lengths = (
         tf.gather(x, order, batch_dims=1) for x in (ids, frames, log_probs, lengths)
     )
@@ -374,7 +381,9 @@ def _result(ids, frames, log_probs, length_penalty, steps):
     return SearchResult(ids, scores, log_probs, lengths, weights, no_steps)
 
 
-def ctc_beam_search(logits, mask=None, *, beam_size, length_penalty=0.0, window=None):
+def ctc_beam_search(
+    logits, mask=None, *, beam_size, length_penalty=0.0, window=None, best_only=False
+):
     """The K most probable outputs, whatever their alignment: `ctc_advance` over all frames.
 
     Args:
@@ -383,6 +392,7 @@ def ctc_beam_search(logits, mask=None, *, beam_size, length_penalty=0.0, window=
         beam_size: int >= 1, K.
         length_penalty: float >= 0; ranks the K at the end.
         window: int or None, of `ctc_advance`.
+        best_only: bool, whether to return the first hypothesis alone.
 
     Returns:
         `SearchResult` as of `ctc_result`; no end token among its ids.
@@ -402,7 +412,7 @@ def ctc_beam_search(logits, mask=None, *, beam_size, length_penalty=0.0, window=
     """
     logits = tf.convert_to_tensor(logits)
     beams = ctc_advance(logits, ctc_beams(tf.shape(logits)[0], beam_size), mask, window)
-    return ctc_result(beams, length_penalty, tf.shape(logits)[1])
+    return ctc_result(beams, length_penalty, tf.shape(logits)[1], best_only)
 
 
 def _log_add(a, b):

@@ -65,11 +65,11 @@ def save(
     | string [N] | `token_log_prob` float [N, T]; not with a lexicon or CTC alone |
     | `stream` | live audio, a chunk at a time, if the model can: `signatures.of_streams` |
 
-    In `align` and `complete`, S and T are the longest of the batch; both kinds of tokens end with
-    "</s>", padding is "" and 0, and a row of attention weights sums to 1. A source of more than
-    `max_source_length` tokens is cut. An empty source has the empty text as its only hypothesis,
-    with score 0 and no target tokens; further ones score -inf. The answer to a text does not depend
-    on the rest of the batch.
+    In `align` and `complete`, S and T are the longest of the batch; the tokens of texts end with
+    "</s>", but not those of CTC alone; padding is "" and 0, and a row of attention weights sums
+    to 1. A source of more than `max_source_length` tokens is cut. An empty source has the empty
+    text as its only hypothesis, with score 0 and no target tokens; further ones score -inf. The
+    answer to a text does not depend on the rest of the batch.
 
     `complete` begins its answers with the tokens of `prefix`, which may be "": what a translator
     has typed already. A prefix should end where a word ends, since subwords are not cut anew.
@@ -128,6 +128,8 @@ def save(
     """
     path = Path(path)
     _check_model(model)
+    if lexicon is not None and not model.takes_prefix:
+        raise ValueError("`lexicon` must be None for a model without a decoder, such as CTC alone.")
     search_options = search_options or {}
     if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
         raise ValueError(
@@ -316,7 +318,10 @@ class ServedModel:
             ValueError: the model takes no prefix, or an argument is of another kind.
         """
         if "complete" not in self._model.signatures:
-            raise ValueError(f"`prefix` needs a model with a decoder, but {self.path} has none.")
+            raise ValueError(
+                "`prefix` needs a model that was exported with the signature `complete`, which CTC "
+                f"alone and a lexicon do not have, but {self.path} was not."
+            )
         run = self._model.signatures["complete"]
         given = {self.input_name: _contents(self.input_name, [content])}
         given |= {"prefix": _contents("text", [prefix])}
@@ -477,7 +482,7 @@ def _model_card(path, model, options, card, metrics, examples, answers):
         "vocabulary": f"{model.target_tokenizer.vocabulary_size():,} entries",
         "search": f"beam size {options.beam_size}, "
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
-        f"at most {options.max_length} tokens with the end",
+        f"at most {options.max_length} tokens with the end" + _words_of(options),
         **model.source_tokenizer.facts(options.max_source_length),
         "precision": options.precision,
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
@@ -492,7 +497,13 @@ def _model_card(path, model, options, card, metrics, examples, answers):
     reader = model.source_tokenizer
     shell, value = reader.usage
     usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.input_name)
-    parts += ["## How to use it", usage + (_STREAM_USAGE if model.can_stream else "")]
+    if reader.is_static:
+        usage += _XLA_USAGE
+    if model.takes_prefix and options.lexicon is None:
+        usage += _COMPLETE_USAGE
+    if model.can_stream:
+        usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
+    parts += ["## How to use it", usage]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -508,9 +519,14 @@ In Python with `kzoo.load`, or without kzoo:
     model.signatures["serving_default"]({name}=tf.constant([{value}]))
 
 Signatures, each with the input `{name}` string [N]: `serving_default` (text, score), `n_best`
-(text, score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment); for
-texts `serving_xla` (as serving_default, compiled by XLA); with a second input `prefix` string [N]
-that answers begin with, `complete` (text, score, target_tokens, token_log_prob)."""
+(text, score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment)."""
+
+_XLA_USAGE = """
+`serving_xla` is as `serving_default`, from a search that XLA compiles."""
+
+_COMPLETE_USAGE = """
+`complete` has a second input, `prefix` string [N], which the answers begin with (text, score,
+target_tokens, token_log_prob)."""
 
 _STREAM_USAGE = """
 
@@ -518,7 +534,20 @@ For live audio `stream_begin` gives the state of `rows` streams and the rate of 
 `stream` takes the next samples, `audio` float [N, C], with every tensor of the state, and gives the
 text so far and the state for the next chunk. Keep that: the server keeps nothing.
 
-    arecord -f S16_LE -c 1 -r RATE -t raw | python -m kzoo PATH --live"""
+    arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
+
+
+def _words_of(options):
+    """What the card says of the words that an answer may hold."""
+    said = ""
+    if options.lexicon is not None:
+        said += (
+            f"; of the {options.lexicon.frequent:,} most frequent words and at most "
+            f"{options.lexicon.room} that were aligned with the source's in training"
+        )
+    if options.replace_unknown:
+        said += "; an unknown word is answered by the source word it looked at"
+    return said
 
 
 def _listed(search_options):

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from kzoo import ctc, joint
 from kzoo.layers import sharing
-from kzoo.search import SearchResult
 from kzoo.seq2seq import SearchStart, Trainable
 from kzoo.text import END_ID
 
@@ -103,12 +102,12 @@ class CTCModel(Trainable):
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
 
-    def search_step(self, source, max_length, candidates=None):
+    def search_step(self, source, max_length, lists=None):
         """The step function of CTC's prefix probabilities; see `Generator.search_step`.
 
         `sample` and an Ensemble search by it, token by token.
         """
-        if candidates is not None:
+        if lists is not None:
             raise ValueError("`lexicon` needs a model with a decoder, got one of CTC alone.")
         outputs = self({"source": source})
         step, state = joint.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
@@ -122,8 +121,8 @@ class CTCModel(Trainable):
         Args:
             source: (B, S, F) features, dense or ragged.
             beam_size: int, K.
-            max_length: int or scalar tensor, most tokens of an output; the rest is cut off. None
-                for no such limit.
+            max_length: int or scalar tensor, most tokens of an output; the rest is cut off after
+                the search, and scores are those of the whole. None for no such limit.
             length_penalty: float, exponent of the GNMT length penalty, which ranks the K at the
                 end.
             best_only: bool, whether to return the first hypothesis alone.
@@ -138,9 +137,8 @@ class CTCModel(Trainable):
             beam_size=beam_size,
             length_penalty=length_penalty,
             window=self.window,
+            best_only=best_only,
         )
-        if best_only:
-            found = SearchResult(*(tensor[:, :1] for tensor in found))
         if max_length is not None:
             found = found._replace(
                 ids=found.ids[:, :, :max_length],
@@ -166,14 +164,15 @@ class CTCModel(Trainable):
             length_penalty: float, of `generate`.
 
         Returns:
-            `search.SearchResult` of all so far. state: for the next chunk.
+            `search.SearchResult` of all so far, with no steps in its weights, which would grow with
+            every chunk. state: for the next chunk.
         """
         frames, source = self.source_tokenizer.step(audio, state["source"])
         memory, encoder = self.encoder.step(frames, state["encoder"])
         beams = ctc.CTCBeams(**state["beams"])
         beams = ctc.ctc_advance(self.head(memory), beams, window=self.window)
         state = {"source": source, "encoder": encoder, "beams": beams._asdict()}
-        return ctc.ctc_result(beams, length_penalty), state
+        return ctc.ctc_result(beams, length_penalty, steps=0), state
 
     def get_config(self):
         parts = ("encoder", "head", "source_tokenizer", "target_tokenizer")

@@ -26,6 +26,9 @@ def prefix_step(logits, mask, end_id):
     the probability of the alignments up to frame t, is a sum over frames with the products of q
     before it divided out, in float64.
 
+    What no alignment allows costs -LEAST_LOG_PROB nats, so it is said only if a prefix is forced
+    that has more tokens than there are frames; after such a one all tokens are equally good.
+
     Args:
         logits: (B, S, V) float, of CTC, with the blank as id 0.
         mask: (B, S) bool, True = real.
@@ -42,6 +45,7 @@ def prefix_step(logits, mask, end_id):
     log_p = tf.where(mask[:, :, None], log_p, tf.where(is_blank, 0.0, LEAST_LOG_PROB))
     log_p = tf.maximum(log_p, LEAST_LOG_PROB)
     by_token = tf.transpose(log_p, [0, 2, 1])  # (B, V, S)
+    p_by_token = tf.exp(tf.cast(by_token, tf.float64))
     blanks = tf.cast(log_p[:, :, BLANK_ID], tf.float64)
     sentences, steps = tf.shape(log_p)[0], tf.shape(log_p)[1]
     state = {
@@ -81,23 +85,24 @@ def prefix_step(logits, mask, end_id):
         now = tf.nest.map_structure(fold, new)
         never = tf.zeros_like(now["last"], tf.bool)[:, :, None]
         other, repeated = (
-            _before(_starts(now, is_repeat), now["last"])[:, :, None]  # (B, K, 1, S)
+            _before(_starts(now, is_repeat), now["last"])  # (B, K, S)
             for is_repeat in (never, ~never)
         )
-        prefix = tf.reduce_logsumexp(
-            tf.where(mask[:, None, None], other + by_token[:, None], -math.inf), 3
-        )  # (B, K, V): log P(y v)
+        # log P(y v) = log sum_t exp(other_t + log p_t(v)), as a product of matrices.
+        other = tf.cast(tf.where(mask[:, None], other, -math.inf), tf.float64)
+        most = tf.maximum(tf.reduce_max(other, 2, keepdims=True), other.dtype.min)
+        prefix = tf.math.log(tf.matmul(tf.exp(other - most), p_by_token, transpose_b=True)) + most
+        prefix = tf.cast(prefix, tf.float32)  # (B, K, V)
         of_last = tf.gather(by_token, now["last"], batch_dims=1)
-        again = tf.reduce_logsumexp(
-            tf.where(mask[:, None], repeated[:, :, 0] + of_last, -math.inf), 2
-        )
+        again = tf.reduce_logsumexp(tf.where(mask[:, None], repeated + of_last, -math.inf), 2)
         tokens = tf.range(log_p.shape[2])
         prefix = tf.where(now["last"][:, :, None] == tokens, again[:, :, None], prefix)
         whole = tf.reduce_logsumexp(tf.stack([now["blank"], now["label"]]), 0)
         whole = tf.pad(whole, [[0, 0], [0, 0], [1, 0]])[:, :, -1:]  # no frames: the empty output
         log_probs = tf.where(tokens == end_id, whole, prefix) - now["prefix"][:, :, None]
-        is_impossible = (tokens == BLANK_ID) | (now["prefix"] == -math.inf)[:, :, None]
-        log_probs = tf.where(is_impossible, -math.inf, log_probs)
+        log_probs = tf.maximum(log_probs, LEAST_LOG_PROB)
+        log_probs = tf.where((now["prefix"] == -math.inf)[:, :, None], 0.0, log_probs)
+        log_probs = tf.where(tokens == BLANK_ID, -math.inf, log_probs)
         return tf.reshape(log_probs, [-1, log_p.shape[2]]), new
 
     return step, state

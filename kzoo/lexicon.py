@@ -29,7 +29,7 @@ class Lexicon:
 
     Args:
         translations: (source vocabulary, ranks) int array, target ids by falling frequency; 0 for
-            none.
+            none. The rows of the special ids 0 to 3 do not count.
         frequent: int, ids from 0 on that every answer may use; at least the 4 special ones.
         vocabulary_size: int, V, of the target.
         room: int, R, words of a list that are not frequent.
@@ -62,13 +62,14 @@ class Lexicon:
             )
         if room < 1:
             raise ValueError(f"`room` must be at least 1, got room={room}.")
-        self.translations = translations
+        self.translations = translations.copy()
+        self.translations[:_FIRST_WORD_ID] = 0
         self.frequent = frequent
         self.vocabulary_size = vocabulary_size
         self.room = room
 
     @classmethod
-    def learn(cls, model, batches, frequent, translations=10):
+    def learn(cls, model, batches, frequent, translations=10, room=256):
         """Counts what each source word is aligned with in training pairs.
 
         A target word is aligned with the source word that has the largest attention weight while
@@ -79,6 +80,7 @@ class Lexicon:
             batches: iterable of `({"source", "target"}, labels)`, as of `batching.token_batches`.
             frequent: int, as above.
             translations: int, most frequent partners of a source word to keep.
+            room: int, as above.
 
         Returns:
             Lexicon.
@@ -94,15 +96,28 @@ class Lexicon:
             pairs = words * sizes[1] + labels
             return tf.boolean_mask(pairs, (labels >= _FIRST_WORD_ID) & (words >= _FIRST_WORD_ID))
 
-        pairs, counts = np.zeros([0], np.int64), np.zeros([0], np.int64)
+        pairs, counts, waiting = np.zeros([0], np.int64), np.zeros([0], np.int64), []
         progress = keras.utils.Progbar(None, unit_name="batch")
         for inputs, labels in batches:
-            found = aligned(inputs, labels).numpy()
-            pairs, place = np.unique(np.concatenate([pairs, found]), return_inverse=True)
-            ones = np.ones_like(found)
-            counts = np.bincount(place, np.concatenate([counts, ones])).astype(np.int64)
+            waiting.append(aligned(inputs, labels).numpy())
+            if sum(map(len, waiting)) > len(pairs):  # so that all sorting is n log n
+                pairs, counts, waiting = *_added(pairs, counts, waiting), []
             progress.add(1)
-        return cls(_most_frequent(pairs, counts, sizes, translations), frequent, sizes[1])
+        pairs, counts = _added(pairs, counts, waiting)
+        table = _most_frequent(pairs, counts, sizes, translations)
+        return cls(table, frequent, sizes[1], room)
+
+    def check(self, source_tokenizer, head):
+        """Raises ValueError unless the lexicon is for the vocabularies of these."""
+        own = sizes = len(self.translations), self.vocabulary_size
+        if hasattr(source_tokenizer, "vocabulary_size"):
+            sizes = source_tokenizer.vocabulary_size(), head.vocabulary_size
+        if own != sizes or self.vocabulary_size != head.vocabulary_size:
+            raise ValueError(
+                "`lexicon` must be for the vocabularies of the model, got a lexicon for "
+                f"{own[0]} source and {own[1]} target ids, but the model has {sizes[0]} and "
+                f"{head.vocabulary_size}."
+            )
 
     def lists(self, source):
         """The candidate lists of a batch, each of its own sentence alone.
@@ -114,7 +129,8 @@ class Lexicon:
             `head.CandidateLists` of F = `frequent` words and R = `room` places.
         """
         ranks = self.translations.shape[1]
-        found = tf.gather(tf.constant(self.translations, tf.int64), source)  # (B, S, ranks)
+        # (B, S, ranks)
+        found = tf.cast(tf.gather(tf.constant(self.translations), source), tf.int64)
         # Sorted by id, and one id's places by rank; what is not rare comes first, as 0.
         keys = found * ranks + tf.range(ranks, dtype=tf.int64)
         keys = tf.where(found < self.frequent, tf.zeros_like(keys), keys)
@@ -125,6 +141,14 @@ class Lexicon:
         is_kept, places = tf.math.top_k(best_first, self.room)
         rare = tf.gather(keys[:, 1:] // ranks, places, batch_dims=1)
         return CandidateLists(self.frequent, tf.cast(tf.where(is_kept > 0, rare, 0), tf.int32))
+
+
+def _added(pairs, counts, more):
+    """Sorted codes and their counts, with arrays of more codes."""
+    more = np.concatenate([np.zeros([0], np.int64), *more])
+    pairs, place = np.unique(np.concatenate([pairs, more]), return_inverse=True)
+    counts = np.bincount(place, np.concatenate([counts, np.ones_like(more)]), len(pairs))
+    return pairs, counts.astype(np.int64)
 
 
 def _most_frequent(pairs, counts, sizes, translations):

@@ -100,6 +100,7 @@ class Generator(keras.Model):
             diversity_penalty: float, between groups.
             best_only: bool, whether to return the first hypothesis alone, which may end the search
                 earlier.
+            lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
 
@@ -110,13 +111,15 @@ class Generator(keras.Model):
             weights (B, K, L, S), step_log_probs (B, K, L).
 
         Raises:
-            ValueError: there is a `length_deviation_penalty`, but no length to deviate from; or
-                what `search.beam_search` refuses.
+            ValueError: there is a `length_deviation_penalty`, but no length to deviate from; the
+                `lexicon` is for other vocabularies, or comes with a `prefix` or with CTC; or what
+                `search.beam_search` refuses.
         """
         lists = None
         if lexicon is not None:
             if prefix is not None:
                 raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+            lexicon.check(self.source_tokenizer, self.head)
             lists = lexicon.lists(source)
             if allowed is not None:
                 batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
@@ -242,14 +245,16 @@ class Generator(keras.Model):
             (N,) string.
 
         Raises:
-            ValueError: a tokenizer is of subwords.
+            ValueError: a tokenizer is of subwords, or they are of different kinds.
         """
         if source_texts is None:
             return self.target_tokenizer.detokenize(ids)
-        if not hasattr(self.source_tokenizer, "split"):
+        kinds = [type(each) for each in (self.source_tokenizer, self.target_tokenizer)]
+        if kinds[0] is not kinds[1] or not hasattr(kinds[0], "split"):
+            names = " and a ".join(kind.__name__ for kind in kinds)
             raise ValueError(
-                "`replace_unknown` needs tokenizers of words or characters, "
-                f"got a {type(self.source_tokenizer).__name__}."
+                "`replace_unknown` needs two tokenizers of words or two of characters, "
+                f"got a {names}."
             )
         words = self.source_tokenizer.split(source_texts)
         words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
@@ -618,7 +623,10 @@ class Seq2Seq(Trainable):
         state = self.decoder.initial_state(prepared, max_length)
         if self._is_joint:
             if lists is not None:
-                raise ValueError("`lexicon` needs a search without CTC: set `ctc_weight` to 0.")
+                raise ValueError(
+                    "`lexicon` needs a search without CTC: set `ctc_weight` to 0, "
+                    f"got ctc_weight={self.ctc_weight}."
+                )
             step, state = joint.joint_step(
                 step,
                 state,

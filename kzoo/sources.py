@@ -11,7 +11,7 @@ features of a frame.
 import keras
 import tensorflow as tf
 
-from kzoo import audio, image
+from kzoo import audio, image, wav
 from kzoo.layers import sharing
 
 _HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
@@ -34,8 +34,8 @@ class AudioSource(keras.layers.Layer):
     """WAV bytes -> frames, in the graph: `features(decode_batch(contents))`.
 
     Args:
-        features: LogMel, or a layer with its `call`, `rate_hz`, `hop_seconds` and, for live audio,
-            `initial_state` and `step`.
+        features: LogMel, or a layer with its `call`, `rate_hz`, `hop`, `num_mels`, `normalize`
+            and, for live audio, `initial_state` and `step`.
 
     Call arguments:
         samples: (N, L) float. lengths: (N,) int, the real samples of each row.
@@ -96,7 +96,7 @@ class AudioSource(keras.layers.Layer):
             (N, S') string.
         """
         begins = tf.range(steps) * stride
-        seconds = tf.cast(begins, tf.float32) * self.features.hop_seconds
+        seconds = tf.cast(begins * self.features.hop, tf.float32) / self.features.rate_hz
         is_real = tf.cast(begins, tf.int64) < source.row_lengths()[:, None]
         return tf.where(is_real, tf.strings.as_string(seconds, precision=2), "")
 
@@ -110,12 +110,15 @@ class AudioSource(keras.layers.Layer):
         return self.features.initial_state(rows)
 
     def step(self, samples, state):
-        """The frames (B, S, F) that samples (B, C) complete, and the next state."""
-        return self.features.step(samples, state)
+        """The frames (B, S, F) that samples (B, C) complete, and the next state.
+
+        As in files, samples that are no number count as 0, and those outside [-1, 1] are clipped.
+        """
+        return self.features.step(wav.bounded(tf.cast(samples, tf.float32)), state)
 
     def facts(self, longest):
         """What a model card says of the input: dict."""
-        hop = 1000 * self.features.hop_seconds
+        hop = 1000 * self.features.hop / self.features.rate_hz  # a whole number of samples
         return {
             "source": f"WAV files of any rate, at most {longest} seconds, as "
             f"{self.features.num_mels} log-mel features every {hop:g} ms at "

@@ -8,7 +8,7 @@
     tokenizer.tokens(ids)                          # [["▁Two", "▁dogs", "▁run", "."]]
 
 Ids 0..3 are padding, start, end and unknown; the others are sorted by falling frequency, which
-the log-uniform sampler of `tf.nn.sampled_softmax_loss` relies on. `tokenize` adds no start or end.
+the log-uniform sampler of `layers.candidates` relies on. `tokenize` adds no start or end.
 
 All three first `normalize` a text, and detokenizing does not bring back what that takes away. Bytes
 that are not UTF-8 become U+FFFD, which is never in a learnt vocabulary, hence unknown.

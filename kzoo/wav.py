@@ -53,7 +53,8 @@ def decode_wav(contents):
     """Decodes one WAV file: PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64 bits.
 
     Channels are averaged. Chunks other than the format and the sound are passed over. A size that
-    is wrong because the file was streamed (0, 2^32 - 1, more than there is) means: all the rest.
+    is wrong because the file was streamed (more than there is, as 2^32 - 1, or 0 if that of the
+    whole file is wrong too) means: all the rest.
     A file cut short gives what there is of it. Samples that are no number count as 0, and those
     outside [-1, 1] are clipped.
 
@@ -144,7 +145,10 @@ def _chunks(data):
         form = tf.where(name == _FMT, place + 8, form)
         start = tf.where(name == _DATA, place + 8, start)
         length = tf.where(name == _DATA, count, length)
-        return place + 8 + count + count % 2, form, start, length  # chunks begin at even places
+        place += 8 + count
+        # Chunks begin at even places, after a byte 0, which some recorders leave out.
+        place += tf.where(_number(data, place, 1) == 0, count % 2, 0)
+        return place, form, start, length
 
     _, form, start, length = tf.while_loop(
         searching,
@@ -175,14 +179,15 @@ def _pcm32(sound):
 
 
 def _float32(sound):
-    return _bounded(tf.bitcast(tf.reshape(sound, [-1, 4]), tf.float32))
+    return bounded(tf.bitcast(tf.reshape(sound, [-1, 4]), tf.float32))
 
 
 def _float64(sound):
-    return tf.cast(_bounded(tf.bitcast(tf.reshape(sound, [-1, 8]), tf.float64)), tf.float32)
+    return tf.cast(bounded(tf.bitcast(tf.reshape(sound, [-1, 8]), tf.float64)), tf.float32)
 
 
-def _bounded(samples):
+def bounded(samples):
+    """Samples (...) in [-1, 1]: those that are no number become 0, the others are clipped."""
     zero = tf.zeros([], samples.dtype)
     return tf.clip_by_value(tf.where(tf.math.is_nan(samples), zero, samples), zero - 1, zero + 1)
 

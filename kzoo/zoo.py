@@ -350,7 +350,15 @@ def streaming_ctc(
 
     Returns:
         CTCModel.
+
+    Raises:
+        ValueError: `source` needs the whole clip for its normalisation.
     """
+    if not source.can_stream:
+        raise ValueError(
+            '`source` must normalise by "running" or None for live audio, '
+            f"got normalize={source.features.normalize!r}."
+        )
     encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)
     head = _ctc_head(target_tokenizer.vocabulary_size(), units)
     return CTCModel(encoder, head, source, target_tokenizer, window)

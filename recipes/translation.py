@@ -231,7 +231,8 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
     print(f"{steps:,} batches, {batching.padding_share(*lengths, planned):.1%} of them padding")
 
-    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
+    # Makes the weights, which a backup is restored into; all logits of a batch may be gigabytes.
+    model({name: ids[:1] for name, ids in next(iter(batches))[0].items()})
     model.optimizer.build(model.trainable_variables)
     print(f"{config.model}: {model.count_params():,} parameters")
 

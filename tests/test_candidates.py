@@ -1,12 +1,15 @@
 """Candidate sampling against its equations: what is drawn, and how often it is expected."""
 
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo import text
 from kzoo.layers import candidates
 from kzoo.layers.candidates import (
     DISTRIBUTIONS,
@@ -14,6 +17,7 @@ from kzoo.layers.candidates import (
     draws_for,
     log_uniform_probability,
 )
+from kzoo.layers.head import VocabularyHead
 
 V, N = 11, 7
 LABELS = np.array([4, 5, 4, 9, 2, 0, 0])
@@ -232,3 +236,55 @@ def test_the_other_distributions_take_ids_in_any_order(distribution, monkeypatch
 def test_a_bad_argument_is_named_with_its_rule_and_value(message, arguments):
     with pytest.raises(ValueError, match=re.escape(message)):
         CandidateSampler(*arguments)
+
+
+def test_a_small_vocabulary_is_judged_by_its_words_alone(monkeypatch):
+    monkeypatch.setattr(candidates, "ORDER_LABELS", 1000)
+    line = "the quick brown fox jumps over the lazy dog and then sleeps in the shade of a tree"
+    letters = text.CharacterTokenizer.learn([line], 40)
+    labels = np.resize(letters.tokenize([line]).numpy()[0], 2000)
+    CandidateSampler(letters.vocabulary_size(), 5)(labels)
+    reverse = letters.vocabulary_size() + 3 - labels
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs ids sorted by falling freq"):
+        CandidateSampler(letters.vocabulary_size(), 5)(reverse)
+
+
+@every_distribution
+def test_weights_of_a_full_softmax_leave_the_sampler_at_its_beginning(distribution, tmp_path):
+    full, sampled = (
+        VocabularyHead(11, 3, num_sampled=number, sampler=distribution, seed=1) for number in (0, 5)
+    )
+    for head in (full, sampled):
+        head.build((None, 3))
+    keras.Sequential([keras.Input((3,)), full]).save_weights(tmp_path / "full.weights.h5")
+    keras.Sequential([keras.Input((3,)), sampled]).load_weights(tmp_path / "full.weights.h5")
+    np.testing.assert_array_equal(full.kernel, sampled.kernel)
+    assert sampled.candidate_sampler.seed_and_calls.numpy().tolist() == [1, 0]
+
+
+@pytest.fixture(scope="module")
+def two_replicas():
+    script = """
+import numpy as np, tensorflow as tf
+device = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(device, 2 * [tf.config.LogicalDeviceConfiguration()])
+from kzoo.layers.candidates import DISTRIBUTIONS, CandidateSampler
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for distribution in DISTRIBUTIONS:
+    with strategy.scope():
+        sampler = CandidateSampler(101, 7, distribution, seed=3)
+        sampler.build((None,))
+    draw = tf.function(lambda: strategy.run(sampler, [tf.constant([5, 6, 7, 0])]).ids)
+    drawn = [strategy.experimental_local_results(draw()) for _ in range(40)]
+    assert all((a.numpy() == b.numpy()).all() for a, b in drawn), "replicas differ"
+    different = len({tuple(a.numpy()) for a, _ in drawn})
+    print(distribution, sampler.seed_and_calls.numpy().tolist(), different)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.split(" ", 1) for line in done.stdout.splitlines()]
+
+
+def test_replicas_of_a_strategy_draw_the_same_and_other_classes_at_each_step(two_replicas):
+    assert two_replicas == [[name, "[3, 40] 40"] for name in candidates.DISTRIBUTIONS]

@@ -251,6 +251,20 @@ def test_a_length_penalty_ranks_the_hypotheses_by_the_mean_over_their_tokens():
     assert sorted(outputs(plain, 0)) == sorted(outputs(ranked, 0))
 
 
+def test_without_any_frame_only_the_empty_target_is_feasible():
+    losses, is_feasible = ctc.ctc_loss([[3], [0]], tf.zeros((2, 0, V)))
+    assert losses.numpy().tolist() == [0, 0] and is_feasible.numpy().tolist() == [False, True]
+
+
+def test_the_best_hypothesis_alone_is_the_first_of_all():
+    logits = random_logits(5, 3, 7, V)
+    one, all_of_them = (
+        ctc.ctc_beam_search(logits, beam_size=4, best_only=best_only) for best_only in (True, False)
+    )
+    for best, every in zip(one, all_of_them, strict=True):
+        np.testing.assert_array_equal(best, every[:, :1])
+
+
 def test_wrong_options_are_refused_by_name():
     with pytest.raises(ValueError, match="`beam_size` must be an integer of at least 1"):
         ctc.ctc_beam_search(tf.zeros((1, 2, 3)), beam_size=0)

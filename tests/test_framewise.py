@@ -9,7 +9,7 @@ import kzoo
 from kzoo import ctc, zoo
 from kzoo.audio import LogMel
 from kzoo.framewise import CTCModel
-from kzoo.layers.head import VocabularyHead
+from kzoo.layers.head import CandidateLists, VocabularyHead
 from kzoo.layers.speech import StreamingEncoder
 from kzoo.sources import AudioSource
 from kzoo.text import END_ID, START_ID, CharacterTokenizer
@@ -189,6 +189,12 @@ def test_wrong_arguments_are_refused_by_name():
         kzoo.Seq2Seq(*parts, ctc_head=model.ctc_head, ctc_weight=2)
     with pytest.raises(ValueError, match="`loss` must be None: CTCModel has its own"):
         ctc_model().compile(loss="mse")
+    lists = CandidateLists(4, tf.constant([[5]]))
+    message = "`lexicon` needs a search without CTC: set `ctc_weight` to 0, got ctc_weight=0.4."
+    with pytest.raises(ValueError, match=message):
+        model.search_step(tf.zeros((1, 24, 5)), 3, lists)
+    with pytest.raises(ValueError, match="`lexicon` needs a model with a decoder, got one of CTC"):
+        ctc_model().search_step(tf.zeros((1, 24, 5)), 3, lists)
     assert not ctc_model().can_stream and ctc_model(source_tokenizer=AudioSource(LogMel(
         normalize="running"))).can_stream  # fmt: skip
 

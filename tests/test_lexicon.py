@@ -153,6 +153,22 @@ def test_allowed_words_are_still_about_the_whole_vocabulary():
     assert set(found.ids.numpy().ravel()) <= {0, 2, 6}
 
 
+def test_padding_and_the_end_have_no_translations():
+    lexicon = Lexicon(np.full((7, 1), 9), frequent=4, vocabulary_size=V)
+    assert lists(lexicon, [[2, 0, 3], [4, 2, 0]]) == [{0, 1, 2, 3}, {0, 1, 2, 3, 9}]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(7, 8), (6, 7)])
+def test_a_lexicon_for_other_vocabularies_is_refused(rows, size):
+    lexicon = Lexicon(np.zeros((rows, 1)), 4, size)
+    message = (
+        "`lexicon` must be for the vocabularies of the model, got a lexicon for "
+        f"{rows} source and {size} target ids, but the model has 7 and 7."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_model().generate(np.array([[4, 2]]), lexicon=lexicon)
+
+
 def test_a_prefix_and_a_lexicon_do_not_go_together():
     model = make_model()
     lexicon = Lexicon(np.zeros((7, 1)), 4, model.head.vocabulary_size)

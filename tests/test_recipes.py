@@ -136,7 +136,7 @@ def test_a_sampled_run_updates_rows_only():
 
 
 @pytest.mark.slow
-def test_the_study_of_sampled_classes_trains_all_models_in_turns(tmp_path, monkeypatch):
+def test_the_study_of_sampled_classes_trains_all_models_in_turns(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sampled_softmax, "NUMBERS", (3, 0))
     words = np.minimum(np.random.default_rng(1).zipf(1.5, (300, 3)), 20)
     lines = [" ".join(f"w{word}" for word in row) for row in words]
@@ -151,6 +151,9 @@ def test_the_study_of_sampled_classes_trains_all_models_in_turns(tmp_path, monke
     )
     perplexities = sampled_softmax.main(config)
     assert list(perplexities) == [3, 0]
+    printed = capsys.readouterr().out.splitlines()[-4:]
+    assert printed[0].startswith("| classes | ms a step | steps | perplexity | seconds to perplex")
+    assert printed[2].startswith("| 3 |") and printed[3].startswith("| all |")
     result = json.loads((tmp_path / "out/points.json").read_text(encoding="utf-8"))
     assert result["vocabulary"] == 24
     rounds = len(result["points"]) // 2

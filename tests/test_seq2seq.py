@@ -644,5 +644,6 @@ def test_a_text_generator_replaces_unknown_words_by_what_they_looked_at():
 
 def test_replacing_unknown_words_of_subwords_is_refused():
     model = make_word_model(SubwordTokenizer.learn(["a b c"], 11))
-    with pytest.raises(ValueError, match="needs tokenizers of words or characters, got a Subword"):
+    message = "needs two tokenizers of words or two of characters, got a SubwordTok.* and a WordTok"
+    with pytest.raises(ValueError, match=message):
         model.text_generator(replace_unknown=True, max_length=3)("a")

@@ -321,6 +321,23 @@ def test_the_state_of_a_long_stream_does_not_grow_but_for_its_text(served):
     assert max(sizes) - min(sizes) < 1000 and len(text) > 20
 
 
+def test_samples_that_are_no_number_or_too_large_do_not_end_a_stream(served):
+    model, state = served["streaming"], None
+    clean, broken = np.zeros(800, "f"), np.zeros(800, "f")
+    clean[100], broken[100], broken[300] = 1.0, 7.0, np.nan
+    texts = []
+    for part in (clean, broken):
+        text, state = model.stream(part)
+        text, state = model.stream(SOUNDS[2], state)
+        texts.append(text)
+    assert texts[0] == texts[1] != ""
+
+
+def test_a_model_for_live_audio_wants_a_source_that_can_stream():
+    with pytest.raises(ValueError, match='`source` must normalise by "running" or None for live'):
+        make("streaming_ctc", "utterance")
+
+
 def test_streaming_is_refused_where_it_cannot_be(served):
     assert served["las"].rate_hz is None
     with pytest.raises(ValueError, match=r"`stream` needs a model of live audio, but .* is none"):
@@ -333,7 +350,9 @@ def test_the_card_says_how_to_ask_and_what_was_answered(paths, served):
     card = (paths["streaming"] / "model_card.md").read_text("utf-8")
     file = paths["streaming"].parents[1] / "clip.wav"
     assert f"| {file} | {served['streaming'](file)} |" in card
-    assert "file.wav" in card and "--live" in card and "at most 60 seconds" in card
+    assert "file.wav" in card and "at most 60 seconds" in card
+    assert f"-r {RATE_HZ} -t raw | python -m kzoo {paths['streaming']} --live" in card
+    assert "serving_xla" not in card and "complete" not in card
 
 
 def test_warm_up_requests_are_sounds(paths):
@@ -390,3 +409,21 @@ def test_the_command_transcribes_live_audio(paths, served, capsys, standard_inpu
     with pytest.raises(SystemExit):
         main([str(paths["las"]), "--live"])
     assert "`stream` needs a model of live audio" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(paths["streaming"]), "--live", "clip.wav"])
+    assert "`--live` reads the standard input, not clip.wav" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_live_audio_with_its_text(paths, served, capsys, monkeypatch):
+    class Recording(io.BytesIO):
+        def read(self, size):
+            if data := super().read(size):
+                return data
+            raise KeyboardInterrupt
+
+    sound = Recording(pcm(SOUNDS[0]))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(sound))
+    main([str(paths["streaming"]), "--live"])
+    shown = capsys.readouterr()
+    assert shown.out == served["streaming"](WAVS[0]) + "\n"
+    assert f"Listening: 16-bit samples, 1 channel, {RATE_HZ:,} Hz." in shown.err

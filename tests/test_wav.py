@@ -97,6 +97,13 @@ def test_chunks_around_the_sound_are_passed_over():
     np.testing.assert_array_equal(decoded(contents)[0] * 2**15, THREE)
 
 
+def test_a_chunk_of_odd_size_without_its_padding_is_passed_over():
+    odd = chunk(b"LIST", b"INFOx")
+    assert len(odd) == 14  # as the format wants it
+    contents = riff(chunk(b"fmt ", fmt()), odd[:13], chunk(b"data", THREE.tobytes()))
+    np.testing.assert_array_equal(decoded(contents)[0] * 2**15, THREE)
+
+
 @pytest.mark.parametrize(
     ("data_size", "riff_size"),
     [(0xFFFFFFFF, 0xFFFFFFFF), (0, 0), (0, 36), (0, 0xFFFFFFFF), (0x7FFFF000, 0x7FFFF024), (7, 42)],

@@ -82,6 +82,10 @@ class CandidateSampler(keras.layers.Layer):
     The log-uniform distribution is right for ids that are sorted by falling frequency, and is
     refused for others: once 10,000 labels have been seen, it must explain them better than
     the uniform one, or the batch ends with an error. The special ids 0 to 3 do not count in this.
+    An order near that of frequency passes too, as that of first appearance.
+
+    Under a distribution strategy every replica draws the same classes, and the state is that of the
+    first one.
 
     Args:
         vocabulary_size: int, V.
@@ -140,7 +144,7 @@ class CandidateSampler(keras.layers.Layer):
     def _add_state(self, name, shape, initializer, dtype):
         return self.add_weight(
             shape=shape, initializer=initializer, dtype=dtype, trainable=False, autocast=False,
-            aggregation="sum", name=name,
+            aggregation="only_first_replica", name=name,
         )  # fmt: skip
 
     def call(self, labels):
@@ -190,7 +194,10 @@ class CandidateSampler(keras.layers.Layer):
         """Adds up what the log-uniform costs more nats than the uniform; it must be below 0."""
         size = self.vocabulary_size
         is_word = tf.cast(labels >= SPECIAL_IDS, tf.float64)
-        excess = -tf.math.log(log_uniform_probability(labels, size)) - math.log(size)
+        # Of both distributions among words: the special ids have half of a small vocabulary's mass.
+        words = math.log1p(-math.log(SPECIAL_IDS + 1) / math.log(size + 1))
+        excess = words - tf.math.log(log_uniform_probability(labels, size))
+        excess -= math.log(size - SPECIAL_IDS)
         seen = tf.stack([tf.reduce_sum(is_word), tf.reduce_sum(is_word * excess)])
         self.order.assign_add(tf.cast(seen, tf.float32))
         count, total = tf.unstack(self.order.value)
@@ -199,7 +206,8 @@ class CandidateSampler(keras.layers.Layer):
             [
                 "The log-uniform sampler needs ids sorted by falling frequency, but to these "
                 "labels even equal probabilities are closer. Sort the vocabulary, as the `learn` "
-                "of kzoo's tokenizers does, or take sampler='learned_unigram' or 'uniform'. "
+                "of kzoo's tokenizers does, or give the VocabularyHead sampler='learned_unigram' "
+                "or 'uniform'. "
                 "Labels seen, mean excess in nats:",
                 count,
                 total / count,
@@ -207,11 +215,17 @@ class CandidateSampler(keras.layers.Layer):
         )
 
     def _learn(self, labels, draws, distinct):
-        real = tf.boolean_mask(labels, labels != 0)[:, None]
-        self.counts.value.scatter_nd_add(real, tf.ones_like(real[:, 0], tf.int32))
+        real = tf.cast(tf.boolean_mask(labels, labels != 0), tf.int32)
+        size = self.vocabulary_size
+        self.counts.assign_add(tf.math.bincount(real, minlength=size, maxlength=size))
         draws *= self.num_sampled / tf.cast(tf.maximum(distinct, 1), tf.float32)
         most = float(max(8 * self.vocabulary_size, self.draws))
         self.learned_draws.assign(tf.clip_by_value(draws, self.num_sampled, most))
+
+    def load_own_variables(self, store):
+        # Weights of a full softmax have no state of a sampler: it begins anew.
+        if len(store.keys()):
+            super().load_own_variables(store)
 
     def get_config(self):
         return {

@@ -142,7 +142,7 @@ class ConformerBlock(keras.layers.Layer):
         dtype = self.dtype_policy
         self.feed_forwards = [FeedForward(hidden_units, "silu", dtype=dtype) for _ in range(2)]
         self.convolution = ConvolutionModule(width, dtype=dtype)
-        self.frames = [Residual(dropout, norm_first=True, dtype=dtype) for _ in range(4)]
+        self.residuals = [Residual(dropout, norm_first=True, dtype=dtype) for _ in range(4)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
 
     def build(self, x_shape):
@@ -159,13 +159,13 @@ class ConformerBlock(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
         self.attention.build(x_shape, x_shape)
-        for layer in (*self.feed_forwards, self.convolution, *self.frames, self.norm):
+        for layer in (*self.feed_forwards, self.convolution, *self.residuals, self.norm):
             layer.build(x_shape)
 
     def call(self, x, mask=None, training=False):
         x, mask = masking.to_dense(x, mask)
         x = masking.blank(x, mask)
-        first, attending, convolving, last = self.frames
+        first, attending, convolving, last = self.residuals
         x = first(x, 0.5 * self.feed_forwards[0](first.enter(x)), training=training)
         y = attending.enter(x)
         y, _ = self.attention(y, memory_mask=mask, keys=self.attention.project(y))

@@ -241,7 +241,7 @@ class VocabularyHead(keras.layers.Layer):
     Args:
         vocabulary_size: int, V.
         units: int, size D of `hidden`.
-        tied: a layer with an `embeddings` weight (V, D) to share, or None for an own weight.
+        tied: TokenEmbedding whose table to share, or None for an own weight.
         use_bias: bool, whether b is learned; otherwise it is 0.
         label_smoothing: float in [0, 1), probability mass given to the other words in training.
         num_sampled: int, classes sampled for a batch; 0 for the full softmax.

@@ -4,11 +4,12 @@
     python -m recipes.studies.sampled_softmax --minutes 10 --turn_seconds 60
 
 One model for each number of sampled classes, and one with the full softmax, all with the same
-first weights, learning rates and batches. They take turns of some seconds on the same machine, so
-that whatever else it does hits all of them alike, until each has trained for --minutes; only the
-steps count, neither compilation nor validation. After each turn the full softmax gives the
-perplexity of held-out pairs. Each round goes to points.json and into the picture, so a stopped
-study keeps what it has. What came out stands in the README.
+first weights and batches and one constant learning rate: a schedule would count steps, of which the
+slow models take few. They take turns of some seconds on the same machine, so that whatever else it
+does hits all of them alike, until each has trained for --minutes; only the steps count, neither
+compilation nor validation. After each turn the full softmax gives the perplexity of held-out pairs.
+Each round goes to points.json and into the picture, so a stopped study keeps what it has. What came
+out stands in the README.
 """
 
 import json
@@ -44,15 +45,15 @@ class Config:
     batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
     max_length: int = flag(60, "most tokens of a source or target; longer pairs are left out")
     validation_pairs: int = flag(200, "held-out pairs that give the perplexity")
-    warmup_steps: int = flag(300, "steps to the highest learning rate")
+    learning_rate: float = flag(0.001, "of Adam, constant")
     seed: int = flag(0, "of weights, order and split")
     output: str = flag("studies/sampled_softmax", "folder for points.json and the picture")
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "batch_tokens", "validation_pairs", "warmup_steps"):
+        for name in ("vocabulary_size", "batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
-        for name in ("minutes", "turn_seconds"):
-            cli.check(self, name, least=0)
+        for name in ("minutes", "turn_seconds", "learning_rate"):
+            cli.check_positive(self, name)
 
 
 def main(config: Config) -> dict[int, float]:
@@ -88,7 +89,8 @@ def main(config: Config) -> dict[int, float]:
             model.fit(batches, steps_per_epoch=10**9, shuffle=False, verbose=0, callbacks=[turn])
             perplexity = math.exp(model.evaluate(valid, verbose=0))
             point = {"sampled": number, "steps": turn.steps, "seconds": turn.seconds}
-            points.append({**point, "perplexity": perplexity})
+            seconds_per_step = turn.seconds / max(turn.counted_steps, 1)
+            points.append({**point, "step": seconds_per_step, "perplexity": perplexity})
             print(
                 f"{number or 'all':>5} classes: {turn.steps:6,} steps, {turn.seconds:5.0f} s, "
                 f"perplexity {perplexity:10.1f}",
@@ -97,6 +99,7 @@ def main(config: Config) -> dict[int, float]:
         result = {"vocabulary": size, "machine": cli.machine(), "points": points}
         (folder / "points.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         draw(points, size, folder / "sampled_softmax.png")
+    print(table(points))
     return {point["sampled"]: point["perplexity"] for point in points}
 
 
@@ -123,10 +126,8 @@ def build(tokenizers, number: int, config: Config):
     model = getattr(zoo, config.model)(*tokenizers, **options)
     model({"source": tf.constant([[4, 2]]), "target": tf.constant([[1, 4]])})  # makes the weights
     keras.config.set_dtype_policy(policy)
-    rate = 0.5 * (model.head.units * config.warmup_steps) ** -0.5
-    schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
     adam = optimizers.LazyAdam if number else optimizers.FusedAdam
-    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    model.compile(adam(config.learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
 
@@ -134,22 +135,49 @@ class Turn(keras.callbacks.Callback):
     """Ends `fit` after some seconds; the first step of a turn, which may compile, does not count.
 
     Attributes:
-        steps: int, of all turns. seconds: float, that the counted ones took.
+        steps: int, of all turns. counted_steps: int, those but the first of each turn.
+        seconds: float, that the counted ones took.
     """
 
     def __init__(self, length_seconds: float):
         super().__init__()
         self.length_seconds = length_seconds
-        self.steps, self.seconds = 0, 0.0
+        self.steps, self.counted_steps, self.seconds = 0, 0, 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps += 1
+        self.counted_steps += batch > 0
         if batch == 0:
             self.start, self.before = time.monotonic(), self.seconds
         passed = time.monotonic() - self.start
         self.seconds = self.before + passed
         if passed >= self.length_seconds:
             self.model.stop_training = True
+
+
+def table(points: list[dict]) -> str:
+    """What each number of classes cost and brought, in Markdown.
+
+    The last column is the time to a perplexity that all of them reached.
+    """
+    last = {point["sampled"]: point for point in points}
+    reached = math.ceil(max(point["perplexity"] for point in last.values()))
+    lines = [
+        f"| classes | ms a step | steps | perplexity | seconds to perplexity {reached:,} |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for number, end in last.items():
+        seconds = min(
+            point["seconds"]
+            for point in points
+            if point["sampled"] == number and point["perplexity"] <= reached
+        )
+        name = f"{number:,}" if number else "all"
+        lines.append(
+            f"| {name} | {1000 * end['step']:,.0f} | {end['steps']:,} | {end['perplexity']:,.0f} "
+            f"| {seconds:,.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def draw(points: list[dict], size: int, path: Path) -> None:
@@ -175,7 +203,7 @@ def draw(points: list[dict], size: int, path: Path) -> None:
     ends.set_xlabel("classes in a step")
     ends.set_ylim(bottom=0)
     rates = ends.twinx()
-    milliseconds = [1000 * last[n]["seconds"] / max(last[n]["steps"], 1) for n in numbers]
+    milliseconds = [1000 * last[n]["step"] for n in numbers]
     rates.plot(names, milliseconds, color=COLORS[4], marker="s", ls="--")
     rates.set_ylabel("ms a step", color=COLORS[4])
     rates.set_ylim(bottom=0)
