@@ -48,6 +48,7 @@ MODULES = [
     "zoo",
     "metrics",
     "plots",
+    "picture_plots",
     "precision",
     "engines",
     "warmup",
