@@ -173,7 +173,7 @@ def test_no_captions_give_no_batches_and_unequal_numbers_are_refused():
     assert list(batching.picture_batches(pictures, [], nothing, 7)) == []
     with pytest.raises(ValueError, match="got batch_size=7, 2 rows and 0 texts"):
         batching.picture_batches(pictures, [0, 1], nothing, 7)
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1 .*got batch_size=0"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1 .*got batch_size=0"):
         batching.picture_batches(pictures, [], nothing, 0)
 
 

@@ -67,6 +67,7 @@ SHARED_BY_RECIPES = {
     "recipes.data",
     "recipes.frames",
     "recipes.pictures",
+    "recipes.regions",
     "recipes.runs",
 }
 
