@@ -1,4 +1,4 @@
-"""What a model trains on in place of picture files: computed once with a progress bar, kept on disk.
+"""What a model trains on in place of picture files: computed once, under a progress bar, and kept.
 
     pixels = decode(pictures.rows, size=96)         # (N, 96, 96, 3) uint8, a view of a file
     features = extract(pictures.rows, backbone)     # (N, R, D) float16, of a backbone not trained

@@ -1,4 +1,4 @@
-"""Pixels and features of picture files: computed once, kept on disk, the same as the model's own."""
+"""Pixels and features of picture files: computed once, kept on disk, as the model has them."""
 
 import io
 import os
