@@ -67,6 +67,8 @@ SHARED_BY_RECIPES = {
     "recipes.frames",
     "recipes.pictures",
     "recipes.runs",
+    "recipes.scenes",
+    "recipes.weights",
 }
 
 
