@@ -69,6 +69,8 @@ SHARED_BY_RECIPES = {
     "recipes.pictures",
     "recipes.regions",
     "recipes.runs",
+    "recipes.scenes",
+    "recipes.weights",
 }
 
 
