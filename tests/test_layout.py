@@ -47,6 +47,7 @@ MODULES = [
     "ensemble",
     "zoo",
     "metrics",
+    "caption_metrics",
     "plots",
     "picture_plots",
     "precision",
