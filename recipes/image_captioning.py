@@ -33,6 +33,7 @@ import kzoo
 from kzoo import (
     backbones,
     batching,
+    caption_metrics,
     export,
     image,
     metrics,
@@ -306,7 +307,7 @@ def validation_score(valid: pictures.Pictures) -> tuple[str, Callable]:
     else CIDEr."""
     if any(row.kind for row in valid.rows):
         return "val_exact_match", metrics.exact_match
-    return "val_cider", metrics.cider
+    return "val_cider", caption_metrics.cider
 
 
 def augmented(augment: image.ImageAugment, inputs: dict) -> dict:
@@ -333,17 +334,19 @@ def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
 def scores_of(answers: list[str], part: pictures.Pictures, trained: set[str]) -> dict:
     """{name: Score} of the captions that a model gave the pictures; `trained` are those it saw."""
     references = part.references
-    scores = {f"BLEU-{n}": metrics.bleu_n(answers, references, n) for n in (1, 2, 3, 4)}
-    scores["CIDEr"] = metrics.cider(answers, references)
-    scores["ROUGE-L"] = metrics.rouge_l(answers, references)
+    scores = {
+        f"BLEU-{n}": caption_metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)
+    }
+    scores["CIDEr"] = caption_metrics.cider(answers, references)
+    scores["ROUGE-L"] = caption_metrics.rouge_l(answers, references)
     scores["exact match"] = metrics.exact_match(answers, references)
     for kind in sorted({row.kind for row in part.rows} - {""}):
         rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
         scores[f"exact match, {kind}"] = metrics.exact_match(
             [answers[row] for row in rows], [references[row] for row in rows]
         )
-    scores["distinct"] = metrics.distinct(answers)
-    scores["novel"] = metrics.novel(answers, trained)
+    scores["distinct"] = caption_metrics.distinct_captions(answers)
+    scores["novel"] = caption_metrics.novel_captions(answers, trained)
     return scores
 
 
