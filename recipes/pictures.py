@@ -193,8 +193,10 @@ def flickr8k(path: str | Path) -> dict[str, Pictures]:
         parts[part] = Pictures()
         for number, name in enumerate(names, start=1):
             place = f"{list_path}:{number}"
-            if name and name not in captions:
+            if name and name not in places:
                 raise ValueError(f"{place}: expected a picture with captions in {path}, got {name}")
+            if name and name not in captions:
+                raise ValueError(f"{place}: expected each picture in one list only, got {name}")
             if name:
                 parts[part].add(folder / name, captions.pop(name), place)
     if not lists:
