@@ -226,7 +226,8 @@ def scenes_of(part: str, count: int, seed: int) -> Iterator[Scene]:
 
 
 def openmoji_scenes(seed: int = 0) -> Path:
-    """The folder of scenes, drawn the first time: train/, valid/ and test/ as large as `SCENES`."""
+    """The folder of scenes, train/, valid/ and test/ as large as `SCENES`, drawn the first time:
+    52 MB and a minute of one core."""
 
     def pictures():
         style = drawings.openmoji_drawings(drawings.openmoji_wheel())
