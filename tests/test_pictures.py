@@ -306,6 +306,10 @@ def test_whole_pictures_and_groups_are_held_out(tmp_path, capsys):
     assert "train: 40 pictures, 80 captions" in capsys.readouterr().err
     assert load_pictures(str(tmp_path / "x"), seed=3) == splits
     assert {p.path for p in load_pictures(str(tmp_path / "x"), seed=4).test.rows} != paths[2]
+    imagefolder(tmp_path / "elsewhere/z", 50)  # the same pictures on another machine
+    names = [p.path.name for p in splits.test.rows]
+    other = load_pictures(str(tmp_path / "elsewhere/z"), seed=3)
+    assert [p.path.name for p in other.test.rows] == names
     grouped = load_pictures(imagefolder(tmp_path / "y", 60, groups=20))
     groups = [{p.group for p in part.rows} for part in grouped]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 20
