@@ -11,6 +11,7 @@ be there. Nothing here imports TensorFlow.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -123,6 +124,8 @@ def load_pictures(
         if place is not None:
             found = _read(name, place)
             parts[name] = found[name] if name in found else _all(found)
+    if not {"train", "all"} & {*whole}:
+        raise ValueError(f"{train or data}: expected a part for training, got {', '.join(whole)}")
     rest = parts.pop("train") if "train" in parts else whole["all"]
     shares = {name: 0.0 if name in parts else HELD_OUT_SHARE for name in ("valid", "test")}
     if closed:
@@ -136,8 +139,14 @@ def load_pictures(
 
 
 def split(pictures: Pictures, *, valid: float, test: float, seed: int = 0) -> Splits:
-    """Holds out whole groups, as `data.hold_out` does: shares of the pictures."""
-    groups = [picture.group or str(picture.path) for picture in pictures.rows]
+    """Holds out whole groups, as `data.hold_out` does: shares of the pictures. A picture of no
+    group is one by its path below the folder of all, so that every machine agrees."""
+    paths = [picture.path.absolute() for picture in pictures.rows]
+    root = os.path.commonpath([path.parent for path in paths])
+    groups = [
+        picture.group or path.relative_to(root).as_posix()
+        for picture, path in zip(pictures.rows, paths, strict=True)
+    ]
     home = sources.hold_out(groups, valid=valid, test=test, seed=seed)
     parts = {"train": Pictures(skipped=Counter(pictures.skipped)), "valid": Pictures()}
     parts["test"] = Pictures()
@@ -193,8 +202,10 @@ def flickr8k(path: str | Path) -> dict[str, Pictures]:
         parts[part] = Pictures()
         for number, name in enumerate(names, start=1):
             place = f"{list_path}:{number}"
-            if name and name not in captions:
+            if name and name not in places:
                 raise ValueError(f"{place}: expected a picture with captions in {path}, got {name}")
+            if name and name not in captions:
+                raise ValueError(f"{place}: expected each picture in one list only, got {name}")
             if name:
                 parts[part].add(folder / name, captions.pop(name), place)
     if not lists:

