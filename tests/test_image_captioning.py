@@ -219,6 +219,7 @@ def test_a_bad_picture_is_named_before_the_training(config, tmp_path):
 
 
 def test_a_resumed_run_needs_the_captions_and_pictures_of_the_run_before(config, tmp_path):
+    config = dataclasses.replace(config, captions="written")
     splits = pictures.load_pictures(config.data)
     names = [[str(row) for row in part.rows] for part in splits[:2]]
     run = runs.open_run(config, config.folder, runs.fingerprint(*names))
@@ -226,7 +227,7 @@ def test_a_resumed_run_needs_the_captions_and_pictures_of_the_run_before(config,
     metadata = tmp_path / "drawn/train/metadata.jsonl"
     metadata.write_text(metadata.read_text().replace("Two", "2"))
     with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
-        image_captioning.main(dataclasses.replace(config, captions="written", resume=True))
+        image_captioning.main(dataclasses.replace(config, resume=True))
 
 
 def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
