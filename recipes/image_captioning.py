@@ -363,8 +363,8 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         seconds = time.monotonic() - start
         found = scores_of(answers, part, trained)
         scores = {f"{name} {label}": score for label, score in found.items()}
-        for score in scores.values():
-            print(f"{name}: {score}")
+        for label, score in scores.items():
+            print(f"{label}: {score.value:.2f} ({score.signature})")
         figures.update({label: score.value for label, score in scores.items()})
         return scores | {"pictures a second": round(len(part) / seconds, 1)}
 
