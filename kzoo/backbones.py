@@ -11,6 +11,7 @@ Example:
 (None, 3, 3, 1280)
 """
 
+import functools
 import inspect
 
 import keras
@@ -142,8 +143,10 @@ def _convolution(x, channels, kernel, stride, name):
     )(x)  # fmt: skip
 
 
-def _normalized(x, name):
-    return keras.layers.BatchNormalization(epsilon=1e-3, name=f"{name}_norm")(x)
+def _normalized(x, name, momentum=0.99):
+    return keras.layers.BatchNormalization(
+        momentum=momentum, epsilon=1e-3, name=f"{name}_norm"
+    )(x)  # fmt: skip
 
 
 def _relu6(x, name):
@@ -166,20 +169,22 @@ def small_resnet(size=128, widths=(32, 64, 128, 256), blocks=1):
     Returns:
         keras.Model, (B, size, size, 3) -> (B, h, h, D), h = size / 2 ** len(widths).
     """
+    # Weights that are new change fast: means over 100 batches would lag behind them.
+    normalized = functools.partial(_normalized, momentum=0.9)
     pixels = keras.Input((size, size, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, -127 / 128, name="normalize")(pixels)
     x = keras.layers.ReLU(name="stem_relu")(
-        _normalized(_convolution(x, widths[0], 3, 2, "stem"), "stem")
+        normalized(_convolution(x, widths[0], 3, 2, "stem"), "stem")
     )
     for stage, channels in enumerate(widths):
         for index in range(blocks):
             stride = 2 if stage and not index else 1
             name = f"stage_{stage}_block_{index}"
-            y = _normalized(_convolution(x, channels, 3, stride, f"{name}_1"), f"{name}_1")
+            y = normalized(_convolution(x, channels, 3, stride, f"{name}_1"), f"{name}_1")
             y = keras.layers.ReLU(name=f"{name}_relu")(y)
-            y = _normalized(_convolution(y, channels, 3, 1, f"{name}_2"), f"{name}_2")
+            y = normalized(_convolution(y, channels, 3, 1, f"{name}_2"), f"{name}_2")
             if x.shape != y.shape:
-                x = _normalized(_convolution(x, channels, 1, stride, f"{name}_0"), f"{name}_0")
+                x = normalized(_convolution(x, channels, 1, stride, f"{name}_0"), f"{name}_0")
             x = keras.layers.ReLU(name=f"{name}_out")(keras.layers.Add(name=f"{name}_add")([x, y]))
     return keras.Model(pixels, x, name="small_resnet")
 

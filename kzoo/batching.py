@@ -200,21 +200,64 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
     return _planned(lengths, target.row_lengths().numpy(), batch_frames, gather, seed, pool)
 
 
+def picture_batches(pictures, rows, target, batch_size, seed=None):
+    """Makes the dataset of teacher-forcing batches of pictures, or of features of their regions.
+
+    Captions of one picture share it. Batches are drawn at random, not by length: captions of one
+    length are often of one kind, and batch normalization would see nothing else.
+
+    Args:
+        pictures: (N, H, W, 3) or (N, R, D) array of numbers, such as a file in memory; only those
+            of a batch are read.
+        rows: (M,) int, the picture of each caption.
+        target: (M, None) ragged int32 ids, without start and end.
+        batch_size: int, captions of a batch; the last one may have fewer.
+        seed: as in `token_batches`.
+
+    Returns:
+        tf.data.Dataset of `({"source": (B, H, W, 3) or (B, R, D) float32, "target": (B, T) int32},
+        labels (B, T))`; the latter as in `teacher_forcing`.
+
+    Raises:
+        ValueError: `batch_size` is not positive or `rows` and `target` differ in number.
+    """
+    rows = np.asarray(rows, np.int64)
+    count = int(target.nrows())
+    if batch_size < 1 or len(rows) != count:
+        raise ValueError(
+            "`batch_size` must be at least 1 and `rows` and `target` of one length, "
+            f"got batch_size={batch_size}, {len(rows)} rows and {count} texts."
+        )
+    rng = None if seed is None else np.random.default_rng(seed)
+
+    def planned():
+        order = np.arange(count) if rng is None else rng.permutation(count)
+        return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+    def gather(batch):
+        source = tf.numpy_function(lambda batch: pictures[rows[batch]], [batch], pictures.dtype)
+        source = tf.ensure_shape(source, (None, *pictures.shape[1:]))
+        shifted, labels = _shifted(tf.gather(target, batch))
+        return {"source": tf.cast(source, tf.float32), "target": shifted}, labels
+
+    return _gathered(planned, gather)
+
+
 def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool):
     """The dataset of what `gather` makes of the rows of each planned batch."""
     rng = None if seed is None else np.random.default_rng(seed)
-    fixed = plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+    return _gathered(lambda: plan(source_lengths, target_lengths, batch_tokens, rng, pool), gather)
 
-    def batches():
-        yield from (
-            fixed if rng is None else plan(source_lengths, target_lengths, batch_tokens, rng, pool)
-        )
 
+def _gathered(planned, gather):
+    """The dataset of what `gather` makes of each index array; `planned` lists them anew at every
+    pass, always equally many."""
+    count = len(planned())
     dataset = tf.data.Dataset.from_generator(
-        batches, output_signature=tf.TensorSpec([None], tf.int64)
+        planned, output_signature=tf.TensorSpec([None], tf.int64)
     )
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(fixed)))
+    return dataset.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def stream_chunks(streams, rows, steps):

@@ -1,7 +1,8 @@
-"""Pictures of attention weights and of learning curves. S source steps, T target steps.
+"""Plots of attention weights and of learning curves. S source steps, T target steps.
 
 Each function returns a `matplotlib.figure.Figure` and, given a `path`, writes it too (PNG, PDF, SVG
 by the suffix). Figures are made without pyplot: no global state, no window, safe in threads.
+Those that show photographs are in `picture_plots`.
 """
 
 import functools
@@ -11,7 +12,7 @@ import unicodedata
 import numpy as np
 
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_INK = "#22303c"
+INK = "#22303c"
 _TRAIN = "#8fa3b5"
 _VALID = "#1d6fb8"
 _BEST = "#d1495b"
@@ -23,6 +24,7 @@ _NAMES = {
     "chrf": "chrF",
     "wer": "WER",
     "cer": "CER",
+    "cider": "CIDEr",
 }
 _LOWER_IS_BETTER = ("loss", "wer", "cer", "per", "perplexity", "error")
 
@@ -53,7 +55,7 @@ def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
         >>> attention_map([[0.9, 0.1], [0.2, 0.8]], ["ein", "Hund"], ["a", "dog"], "map.png")
     """
     weights = np.asarray(weights, dtype=np.float32)
-    source, target = _texts(source_tokens), _texts(target_tokens)
+    source, target = texts_of(source_tokens), texts_of(target_tokens)
     if weights.shape != (len(target), len(source)):
         raise ValueError(
             "`weights` must have a row for each target and a column for each source token, got "
@@ -73,30 +75,30 @@ def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
     weights = weights[: len(target), : len(source)]  # (T, S)
 
     width, height = (_CELL_INCHES * max(len(tokens), 4) for tokens in (source, target))
-    figure = _figure(width + 2.4, height + 1.9, layout="compressed")
+    figure = new_figure(width + 2.4, height + 1.9, layout="compressed")
     axes = figure.add_subplot()
     image = axes.imshow(weights, cmap=_white_to_blue(), vmin=0, vmax=weights.max() or 1)
     bar = figure.colorbar(image, ax=axes, shrink=min(1, 2.5 / height), aspect=14, pad=0.02)
-    bar.set_label("attention weight", color=_INK, size=9)
-    bar.ax.tick_params(labelsize=8, color=_INK, labelcolor=_INK)
+    bar.set_label("attention weight", color=INK, size=9)
+    bar.ax.tick_params(labelsize=8, color=INK, labelcolor=INK)
     bar.outline.set_visible(False)
 
     axes.xaxis.set_label_position("top")
     axes.xaxis.tick_top()
     _label_steps(axes.xaxis, source, rotation=55, ha="left", va="bottom", rotation_mode="anchor")
     _label_steps(axes.yaxis, target)
-    axes.set_xlabel("source", color=_INK, size=9, labelpad=8)
-    axes.set_ylabel("target", color=_INK, size=9, labelpad=8)
-    axes.tick_params(length=0, labelcolor=_INK)
+    axes.set_xlabel("source", color=INK, size=9, labelpad=8)
+    axes.set_ylabel("target", color=INK, size=9, labelpad=8)
+    axes.tick_params(length=0, labelcolor=INK)
     axes.set_xticks([step - 0.5 for step in range(1, len(source))], minor=True)
     axes.set_yticks([step - 0.5 for step in range(1, len(target))], minor=True)
     axes.grid(which="minor", color="#e9edf1", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_color("#c5ced6")
     if title:
-        text, families = _drawable(title)
-        figure.suptitle(text, color=_INK, size=11, family=families, parse_math=False)
-    return _written(figure, path)
+        text, families = drawable(title)
+        figure.suptitle(text, color=INK, size=11, family=families, parse_math=False)
+    return written(figure, path)
 
 
 def learning_curve(history, path=None):
@@ -130,14 +132,14 @@ def learning_curve(history, path=None):
     last_epoch = max(points[-1][0] for points in series.values())
 
     heights = [3.0] + [2.1] * (len(quantities) - 1)
-    figure = _figure(7.0, sum(heights) + 0.4, layout="constrained")
+    figure = new_figure(7.0, sum(heights) + 0.4, layout="constrained")
     panels = figure.subplots(
         len(quantities), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     for axes, quantity in zip(panels, quantities, strict=True):
         _draw_quantity(axes, quantity, series, last_epoch)
-    panels[-1].set_xlabel("epoch", color=_INK, size=10)
-    return _written(figure, path)
+    panels[-1].set_xlabel("epoch", color=INK, size=10)
+    return written(figure, path)
 
 
 def _draw_quantity(axes, quantity, series, last_epoch):
@@ -157,14 +159,14 @@ def _draw_quantity(axes, quantity, series, last_epoch):
         axes.plot(epochs, values, color=color, marker=marker, markersize=3.5, lw=1.8, label=label)
     if quantity != "learning_rate":
         _mark_best(axes, quantity, series[drawn[-1][0]])
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="best")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
     axes.set_ylabel(
-        _NAMES.get(quantity, quantity.replace("_", " ")), color=_INK, size=10, parse_math=False
+        _NAMES.get(quantity, quantity.replace("_", " ")), color=INK, size=10, parse_math=False
     )
     axes.set_xlim(0.5, last_epoch + 0.5)
     axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.tick_params(color="#c5ced6", labelcolor=_INK, labelsize=9)
+    axes.tick_params(color="#c5ced6", labelcolor=INK, labelsize=9)
     axes.grid(color="#e9edf1", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -203,24 +205,27 @@ def _white_to_blue():
     )
 
 
-def _figure(width, height, layout):
+def new_figure(width, height, layout):
+    """A Figure of so many inches; raises an ImportError if the matplotlib package is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("Plots need the matplotlib package: pip install kzoo[plots]") from error
-    figure = Figure(figsize=(width, height), layout=layout)  # inches
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _written(figure, path):
+def written(figure, path):
+    """The figure, also written to `path` unless that is None."""
     if path is not None:
         figure.savefig(path, dpi=_DPI, bbox_inches="tight", pad_inches=0.12)
     return figure
 
 
-def _texts(tokens):
+def texts_of(tokens):
+    """Tokens, an array or tensor of bytes or a list of either kind, as a list of str."""
     tokens = tokens.numpy() if hasattr(tokens, "numpy") else tokens
     return [
         token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token)
@@ -235,15 +240,15 @@ def _without_padding(tokens):
 
 
 def _label_steps(axis, tokens, **placement):
-    drawn = [_drawable("␣" * len(token) if token.isspace() else token) for token in tokens]
+    drawn = [drawable("␣" * len(token) if token.isspace() else token) for token in tokens]
     axis.set_ticks(range(len(tokens)))
     labels = axis.set_ticklabels([text for text, _ in drawn], fontsize=9, **placement)
     for label, (_, families) in zip(labels, drawn, strict=True):
         label.set(family=families, parse_math=False)  # "$" in a token is no formula
 
 
-def _drawable(text):
-    """The text with a glyph for every character, and the font families that have them."""
+def drawable(text):
+    """(the text with a glyph for every character, the font families that have them)."""
     families, characters = [_FONT], []
     for character in text:
         family = _family_with(character)

@@ -372,6 +372,7 @@ def show_attend_tell(
     dropout=0.5,
     label_smoothing=0.0,
     doubly_stochastic=1.0,
+    num_sampled=0,
 ):
     """LSTM decoder with additive attention over the regions of a picture, soft and gated.
 
@@ -386,6 +387,7 @@ def show_attend_tell(
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
         doubly_stochastic: float, see `Seq2Seq`; lambda of the paper.
+        num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
 
     Returns:
         Seq2Seq.
@@ -399,7 +401,7 @@ def show_attend_tell(
         TokenEmbedding(size, units), units, BahdanauAttention(units), attend="before",
         dropout=dropout, gate_context=True,
     )  # fmt: skip
-    head = VocabularyHead(size, units, label_smoothing=label_smoothing)
+    head = VocabularyHead(size, units, label_smoothing=label_smoothing, num_sampled=num_sampled)
     return Seq2Seq(
         RegionEncoder(backbone), decoder, head, source, target_tokenizer,
         doubly_stochastic=doubly_stochastic,
@@ -417,6 +419,7 @@ def captioning_transformer(
     hidden_units=1024,
     dropout=0.1,
     label_smoothing=0.1,
+    num_sampled=0,
 ):
     """Transformer over the regions of a picture, with a learned position for each; pre-norm, tied.
 
@@ -431,6 +434,7 @@ def captioning_transformer(
         num_layers, decoder_layers: int.
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
+        num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
 
     Returns:
         Seq2Seq.
@@ -447,7 +451,9 @@ def captioning_transformer(
     )
     embedding = TokenEmbedding(size, units, scale=True)
     decoder = TransformerDecoder(embedding, decoder_layers, *shape)
-    head = VocabularyHead(size, units, embedding, label_smoothing=label_smoothing)
+    head = VocabularyHead(
+        size, units, embedding, label_smoothing=label_smoothing, num_sampled=num_sampled
+    )
     return Seq2Seq(RegionEncoder(backbone, encoder), decoder, head, source, target_tokenizer)
 
 

@@ -138,6 +138,45 @@ def test_no_frames_give_no_batches_and_unequal_sides_are_refused():
         batching.frame_batches([np.ones((5, 3))], nothing, batch_frames=7)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((2, 3, 3), "uint8"), ((5, 7), "float16")])
+def test_batches_of_pictures_hold_each_caption_once_beside_its_picture(shape, dtype):
+    pictures = np.stack([np.full(shape, i, dtype) for i in range(11)])
+    rows = np.repeat(np.arange(11), 3)[:31]  # the last picture has but one caption
+    target = tf.ragged.constant([[10 + i] * (i % 5) for i in range(31)], dtype=tf.int32)
+    dataset = batching.picture_batches(pictures, rows, target, batch_size=7, seed=5)
+    assert int(dataset.cardinality()) == 5
+    assert dataset.element_spec[0]["source"] == tf.TensorSpec((None, *shape), tf.float32)
+
+    def captions(dataset):
+        for inputs, labels in dataset:
+            for source, ids, label in zip(inputs["source"], inputs["target"], labels, strict=True):
+                assert np.ptp(source) == 0
+                rest = label.numpy().tolist()
+                said = rest[: rest.index(2)]
+                assert [1, *said] == ids.numpy().tolist()[: len(said) + 1]
+                yield int(source.numpy().flat[0]), *said
+
+    expected = sorted((int(row), *text) for row, text in zip(rows, target.to_list(), strict=True))
+    first, second = list(captions(dataset)), list(captions(dataset))
+    assert first != second
+    assert sorted(first) == sorted(second) == expected
+    again = batching.picture_batches(pictures, rows, target, batch_size=7, seed=5)
+    assert [list(captions(again)), list(captions(again))] == [first, second]
+    in_order = batching.picture_batches(pictures, rows, target, 7)
+    assert [len(labels) for _, labels in in_order] == [7, 7, 7, 7, 3]
+    assert [row for row, *_ in captions(in_order)] == rows.tolist()
+
+
+def test_no_captions_give_no_batches_and_unequal_numbers_are_refused():
+    nothing = tf.RaggedTensor.from_row_splits(tf.zeros(0, tf.int32), [0])
+    pictures = np.zeros((2, 3, 5))
+    assert list(batching.picture_batches(pictures, [], nothing, 7)) == []
+    with pytest.raises(ValueError, match="got batch_size=7, 2 rows and 0 texts"):
+        batching.picture_batches(pictures, [0, 1], nothing, 7)
+    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1 .*got batch_size=0"):
+        batching.picture_batches(pictures, [], nothing, 0)
+
+
 def test_epochs_differ_and_the_seed_brings_them_back():
     pairs = random_corpus(53)
     dataset = batching.token_batches(pairs, batch_tokens=31, seed=5)

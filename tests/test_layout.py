@@ -47,7 +47,9 @@ MODULES = [
     "ensemble",
     "zoo",
     "metrics",
+    "caption_metrics",
     "plots",
+    "picture_plots",
     "precision",
     "engines",
     "warmup",
@@ -64,9 +66,13 @@ SHARED_BY_RECIPES = {
     "recipes.cli",
     "recipes.clips",
     "recipes.data",
+    "recipes.drawings",
     "recipes.frames",
     "recipes.pictures",
+    "recipes.regions",
     "recipes.runs",
+    "recipes.scenes",
+    "recipes.weights",
 }
 
 

@@ -144,7 +144,7 @@ def test_a_model_of_pictures_is_documented_and_takes_what_all_take(name):
     assert function.__doc__
     parameters = list(inspect.signature(function).parameters)
     assert parameters[:3] == ["source", "target_tokenizer", "backbone"]
-    assert {"dropout", "units", "label_smoothing"} <= set(parameters)
+    assert {"dropout", "units", "label_smoothing", "num_sampled"} <= set(parameters)
 
 
 def test_the_special_ids_are_the_same_in_every_vocabulary(tokenizer):

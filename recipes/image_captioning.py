@@ -1,0 +1,458 @@
+"""Image captioning: from pictures with captions to a SavedModel: JPEG bytes in, a sentence out.
+
+    python -m recipes.image_captioning                     scenes of emoji, from the package index
+    python -m recipes.image_captioning --data Flickr8k --backbone efficientnet_lite0 --minutes 100
+    python -m recipes.image_captioning --data captions.txt --model show_attend_tell --units 512
+    python -m recipes.image_captioning --train train.jsonl --valid dev.jsonl --test test.jsonl
+    python -m recipes.image_captioning --data my_pictures --backbone efficientnet_lite0 --fine_tune
+
+What `--data` takes stands in `recipes.pictures.load_pictures`. A network with weights of ImageNet
+is only looked through, unless --fine_tune: its features are computed once and kept. A run learns a
+vocabulary, trains with progress bars and a validation score, scores the test pictures with the
+exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
+learning_curve.png, pictures of where each word looked and a sheet of test pictures, chosen at
+random. Interrupted, it goes on with --resume. What it reached on which data stands in the README
+under Results.
+"""
+
+import math
+import shutil
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kzoo
+from kzoo import (
+    backbones,
+    batching,
+    caption_metrics,
+    export,
+    image,
+    metrics,
+    optimizers,
+    picture_plots,
+    plots,
+    text,
+    zoo,
+)
+from recipes import cli, pictures, regions, runs, weights
+from recipes.cli import flag
+from recipes.clips import spoken
+from recipes.data import Splits
+
+FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
+WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
+SHEET_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the recipe; `--help` shows them."""
+
+    data: str = flag(
+        "openmoji", "openmoji, openmoji-names, or a file or folder of captioned pictures"
+    )
+    train: str | None = flag(None, "training pictures, in place of --data")
+    valid: str | None = flag(None, "validation pictures; else split off")
+    test: str | None = flag(None, "test pictures; else split off, or valid if train and valid are")
+    captions: Literal["spoken", "written"] | None = flag(
+        None,
+        "spoken: lower case without punctuation; written: as they are; none: written for openmoji, "
+        "spoken for the others",
+    )
+    model: Literal["captioning_transformer", "show_attend_tell"] = flag(
+        "captioning_transformer", "architecture, see kzoo.zoo"
+    )
+    backbone: str = flag(
+        FROM_NOTHING,
+        "what looks at the pictures: small_resnet, which is trained from nothing, "
+        "efficientnet_lite0, or a name of keras.applications, which needs the internet",
+    )
+    fine_tune: bool = flag(
+        False, "train a backbone with weights of ImageNet too; a tenth of the learning rate suits"
+    )
+    image_size: int | None = flag(
+        None, "pixels of a side; none: 96 for small_resnet, 224 for the others"
+    )
+    augment: bool = flag(
+        False, "turn, zoom, shift and relight the training pictures a little; never mirror them"
+    )
+    tokenizer: Literal["words", "subwords", "characters"] = flag("words", "what the model writes")
+    vocabulary_size: int = flag(8000, "most entries of the vocabulary")
+    sampled: int = flag(
+        0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
+    )
+    units: int = flag(128, "size of the decoder, and of the transformer's encoder")
+    num_layers: int = flag(2, "of the transformer's encoder, and of its decoder")
+    dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    epochs: int = flag(1000, "most passes over the training captions, or of 1,000 batches of them")
+    minutes: float = flag(9.0, "time budget for training; the best weights so far are kept")
+    batch_size: int = flag(64, "captions of a batch, each with its picture")
+    learning_rate: float = flag(0.002, "peak of the schedule")
+    warmup_steps: int = flag(400, "steps to the peak, then decay with 1 / sqrt(step)")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
+    validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
+    patience: int = flag(10, "epochs without a better validation score before it stops")
+    average: int = flag(5, "the last checkpoints whose average competes with the best one")
+    beam_size: int = flag(4, "hypotheses that beam search keeps")
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    max_length: int = flag(50, "most tokens of a caption; longer ones are left out of training")
+    seed: int = flag(
+        0, "of weights, dropout, order and split, and of which test pictures are drawn"
+    )
+    output: str | None = flag(None, "folder; none takes saved_models/captions-<name of the data>")
+    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    def __post_init__(self):
+        for name in ("vocabulary_size", "epochs", "batch_size", "warmup_steps", "max_length"):
+            cli.check(self, name, least=1)
+        for name in ("validation_pictures", "patience", "beam_size", "units", "num_layers"):
+            cli.check(self, name, least=1)
+        for name in ("minutes", "average", "length_penalty", "sampled"):
+            cli.check(self, name, least=0)
+        if self.image_size is not None:
+            cli.check(self, "image_size", least=32)
+        if self.sampled > self.vocabulary_size:
+            raise ValueError(
+                "`sampled` must not be above vocabulary_size, "
+                f"got sampled={self.sampled}, vocabulary_size={self.vocabulary_size}."
+            )
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
+            )
+        is_application = self.backbone[:1].isupper() and hasattr(keras.applications, self.backbone)
+        if self.backbone not in (FROM_NOTHING, "efficientnet_lite0") and not is_application:
+            raise ValueError(
+                "`backbone` must be small_resnet, efficientnet_lite0 or a network of "
+                f"keras.applications, got backbone={self.backbone!r}."
+            )
+        if self.augment and not self.trains_backbone:
+            raise ValueError(
+                "`augment` needs pixels: backbone=small_resnet or fine_tune; got "
+                f"backbone={self.backbone}, whose features are computed once."
+            )
+
+    @property
+    def trains_backbone(self) -> bool:
+        return self.fine_tune or self.backbone == FROM_NOTHING
+
+    @property
+    def is_openmoji(self) -> bool:
+        return self.train is None and self.data.startswith("openmoji")
+
+    @property
+    def is_spoken(self) -> bool:
+        return not self.is_openmoji if self.captions is None else self.captions == "spoken"
+
+    @property
+    def size(self) -> int:
+        return self.image_size or (96 if self.backbone == FROM_NOTHING else 224)
+
+    @property
+    def folder(self) -> Path:
+        name = Path(self.train or self.data)
+        name = name.parent.name if name.is_file() else name.name
+        return Path(self.output or f"saved_models/captions-{name or 'mine'}")
+
+
+def main(config: Config) -> dict[str, float]:
+    """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("sacrebleu", "matplotlib", extra="recipes")
+    if config.tokenizer == "subwords":
+        cli.require("sentencepiece", extra="recipes")
+    keras.utils.set_random_seed(config.seed)
+    splits = pictures.load_pictures(
+        config.data, train=config.train, valid=config.valid, test=config.test, seed=config.seed
+    )
+    if config.is_spoken:
+        splits = Splits(*(part and as_spoken(part) for part in splits))
+    names = ([str(row) for row in part.rows] for part in splits[:2])
+    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
+    model = build(splits.train, config)
+    fit(model, splits, run, config)
+    path, scores = export_and_score(model, splits, run, config)
+    show_answers(path, splits.test or splits.valid, config.seed)
+    runs.remove_run(run)
+    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} picture.jpg")
+    return scores
+
+
+def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
+    """The pictures with captions as one would say them: lower case, without punctuation.
+
+    One without a word is skipped and counted, and so is a picture that has no other.
+    """
+    changed = pictures.Pictures(skipped=Counter(part.skipped))
+    for row in part.rows:
+        captions = tuple(filter(None, map(spoken, row.captions)))
+        if len(captions) < len(row.captions):
+            changed.skipped["captions without a word"] += len(row.captions) - len(captions)
+        if captions:
+            changed.rows.append(row._replace(captions=captions))
+        else:
+            changed.skipped["pictures without a word"] += 1
+    return changed
+
+
+def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
+    """Learns the vocabulary; builds and compiles the model in the precision asked for."""
+    captions = [caption for row in train.rows for caption in row.captions]
+    print(f"Learning a vocabulary of {config.tokenizer} from {len(captions):,} texts", flush=True)
+    learn = {
+        "words": text.WordTokenizer.learn,
+        "subwords": text.SubwordTokenizer.learn,
+        "characters": text.CharacterTokenizer.learn,
+    }
+    tokenizer = learn[config.tokenizer](captions, config.vocabulary_size)
+    options = {"num_sampled": min(config.sampled, tokenizer.vocabulary_size())}
+    options |= {} if config.dropout is None else {"dropout": config.dropout}
+    options |= {"units": config.units}
+    if config.model == "captioning_transformer":
+        layers = config.num_layers
+        options |= {"num_layers": layers, "decoder_layers": layers}
+        options |= {"hidden_units": 4 * config.units}
+    policy = keras.config.dtype_policy()
+    # Features computed once are those of the served model, which computes in float32.
+    backbone = None if config.trains_backbone else build_backbone(config)
+    keras.config.set_dtype_policy(cli.precision(config.precision))
+    backbone = backbone or build_backbone(config)
+    source = kzoo.ImageSource(config.size)
+    model = getattr(zoo, config.model)(source, tokenizer, backbone, **options)
+    keras.config.set_dtype_policy(policy)
+    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    return model
+
+
+def build_backbone(config: Config) -> keras.Model:
+    """The network that looks at the pictures; one with weights is not trained unless asked."""
+    if config.backbone == FROM_NOTHING:
+        return backbones.small_resnet(config.size, WIDTHS)
+    if config.backbone == "efficientnet_lite0":
+        path = weights.efficientnet_lite0_weights()
+        backbone = backbones.efficientnet_lite0(config.size, path)
+    else:
+        backbone = backbones.application(config.backbone, config.size)
+    backbone.trainable = config.fine_tune
+    return backbone
+
+
+def examples(model, part: pictures.Pictures, config: Config, name: str):
+    """(pixels or features (N, ...), the row of each caption (M,), their ids) of the pictures."""
+    captions = [caption for row in part.rows for caption in row.captions]
+    rows = np.repeat(np.arange(len(part)), [len(row.captions) for row in part.rows])
+    ids = batching.tokenize(model.target_tokenizer, captions)
+    fits = ids.row_lengths().numpy() < config.max_length
+    print(
+        f"{name}: {len(part):,} pictures, {len(captions):,} captions; "
+        f"{(~fits).sum():,} over {config.max_length} tokens left out"
+    )
+    if not fits.any():
+        raise ValueError(
+            f"`max_length` must leave at least one caption in {name}, "
+            f"got max_length={config.max_length}."
+        )
+    if config.trains_backbone:
+        seen = regions.decode(part.rows, config.size)
+    else:
+        seen = regions.extract(part.rows, model.encoder.backbone)
+    return seen, rows[fits], tf.ragged.boolean_mask(ids, fits)
+
+
+def fit(model, splits: Splits, run: Path, config: Config) -> None:
+    """Trains within the budget and leaves the best weights in the model."""
+    train = examples(model, splits.train, config, "train")
+    valid = examples(model, splits.valid, config, "valid")
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    seed = [config.seed, runs.open_journal(run).epochs]
+    batches = batching.picture_batches(*train, config.batch_size, seed=seed)
+    if config.augment:
+        augment = image.ImageAugment(seed=seed[0] + seed[1])
+        batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
+    print(f"{int(batches.cardinality()):,} batches")
+
+    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
+    model.optimizer.build(model.trainable_variables)
+    print(f"{config.model} and {config.backbone}: {model.count_params():,} parameters")
+
+    count = min(config.validation_pictures, len(splits.valid))
+    chosen = np.linspace(0, len(splits.valid) - 1, count).astype(int)
+    references = [splits.valid.references[row] for row in chosen]
+    describe = describer(model, valid[0].shape[1:], config.max_length)
+    name, measure = validation_score(splits.valid)
+
+    def score():
+        return measure(describe(valid[0][chosen]), references).value
+
+    valid_batches = batching.picture_batches(*valid, config.batch_size)
+    runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
+
+
+def validation_score(valid: pictures.Pictures) -> tuple[str, Callable]:
+    """Where captions are exact, which those of pictures with a kind are, the share of exact ones;
+    else CIDEr."""
+    if any(row.kind for row in valid.rows):
+        return "val_exact_match", metrics.exact_match
+    return "val_cider", caption_metrics.cider
+
+
+def augmented(augment: image.ImageAugment, inputs: dict) -> dict:
+    """Inputs whose pictures are turned, zoomed, shifted and relit."""
+    return inputs | {"source": augment(inputs["source"], training=True)}
+
+
+def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
+    """A function from an array (N, *shape) of pixels or features to N captions."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
+    def best(source):
+        found = model.generate(source, beam_size=1, max_length=max_length, best_only=True)
+        return model.target_tokenizer.detokenize(found.ids[:, 0])
+
+    def describe(seen):
+        starts = range(0, len(seen), batch_size)
+        batches = (np.float32(seen[start : start + batch_size]) for start in starts)
+        return [answer.decode() for batch in batches for answer in best(batch).numpy()]
+
+    return describe
+
+
+def scores_of(answers: list[str], part: pictures.Pictures, trained: set[str]) -> dict:
+    """{name: Score} of the captions that a model gave the pictures; `trained` are those it saw."""
+    references = part.references
+    scores = {
+        f"BLEU-{n}": caption_metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)
+    }
+    scores["CIDEr"] = caption_metrics.cider(answers, references)
+    scores["ROUGE-L"] = caption_metrics.rouge_l(answers, references)
+    scores["exact match"] = metrics.exact_match(answers, references)
+    for kind in sorted({row.kind for row in part.rows} - {""}):
+        rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
+        scores[f"exact match, {kind}"] = metrics.exact_match(
+            [answers[row] for row in rows], [references[row] for row in rows]
+        )
+    scores["distinct"] = caption_metrics.distinct_captions(answers)
+    scores["novel"] = caption_metrics.novel_captions(answers, trained)
+    return scores
+
+
+def export_and_score(model, splits: Splits, run: Path, config: Config):
+    """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
+    journal = runs.open_journal(run)
+    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    trained = {caption for row in splits.train.rows for caption in row.captions}
+    answers, figures = [], {}
+
+    def evaluate(served):
+        start = time.monotonic()
+        answers.extend(describe_files(served, part))
+        seconds = time.monotonic() - start
+        found = scores_of(answers, part, trained)
+        scores = {f"{name} {label}": score for label, score in found.items()}
+        for label, score in scores.items():
+            print(f"{label}: {score.value:.2f} ({score.signature})")
+        figures.update({label: score.value for label, score in scores.items()})
+        return scores | {"pictures a second": round(len(part) / seconds, 1)}
+
+    path = export.save(
+        model,
+        export.next_version(config.folder),
+        beam_size=config.beam_size,
+        length_penalty=config.length_penalty,
+        max_length=config.max_length,
+        card={
+            "name": f"Image captioning, {Path(config.train or config.data).stem}",
+            "data": f"{config.train or config.data}; training: {splits.train}",
+            "captions": "lower case, no punctuation" if config.is_spoken else "as written",
+            "backbone": config.backbone,
+            "scored on": f"{name}: {part}",
+            "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",
+            "command": "python -m recipes.image_captioning " + " ".join(cli.changed(config)),
+            "time": f"{journal.minutes:.1f} minutes of training",
+            "machine": cli.machine(),
+        },
+        evaluate=evaluate,
+    )
+    try:
+        draw(export.load(path), journal.history(), part, answers, config)
+    except Exception as error:  # a picture is not worth a finished training
+        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
+    return path, figures
+
+
+def describe_files(served, part: pictures.Pictures, chunk: int = 64) -> list[str]:
+    """Answers of the SavedModel to the files, under a progress bar."""
+    progress = keras.utils.Progbar(len(part), unit_name="picture")
+    answers = []
+    for start in range(0, len(part), chunk):
+        answers += served([row.path for row in part.rows[start : start + chunk]])
+        progress.update(len(answers))
+    return answers
+
+
+def chosen_rows(part: pictures.Pictures, count: int, seed: int) -> list[int]:
+    """Rows of pictures to show, at random and not by hand; a smaller `count` gives the first."""
+    return np.random.default_rng(seed).permutation(len(part))[:count].tolist()
+
+
+def draw(served, history: dict, part: pictures.Pictures, answers: list[str], config: Config):
+    """Writes the learning curve, a sheet of captioned pictures and where the words of three looked
+    beside the model."""
+    plots.learning_curve(history, served.path / "learning_curve.png")
+    chosen = chosen_rows(part, SHEET_PICTURES, config.seed)
+    rows = [part.rows[row] for row in chosen]
+    seen = image.decode_batch([row.path.read_bytes() for row in rows], config.size).numpy()
+    captions = [answers[row] for row in chosen]
+    is_exact = any(row.kind for row in part.rows)
+    right = [text in row.captions for text, row in zip(captions, rows, strict=True)]
+    picture_plots.contact_sheet(
+        seen,
+        captions,
+        [row.captions[0] for row in rows],
+        served.path / "contact_sheet.png",
+        right=right if is_exact else None,
+        title=f"{len(rows)} of {len(part):,} pictures at random, seed {config.seed}",
+    )
+    number = 0
+    for pixels, row in zip(seen, rows, strict=True):
+        found = served.align(row.path)
+        if number == 3 or not found.text:
+            continue
+        number += 1
+        side = math.isqrt(len(found.source_tokens))
+        picture_plots.attention_overlay(
+            pixels,
+            found.weights.reshape(-1, side, side),
+            found.target_tokens,
+            served.path / f"attention-{number}.png",
+            title=f"reference: {row.captions[0]}",
+        )
+
+
+def show_answers(path: Path, part: pictures.Pictures, seed: int) -> None:
+    """Asks about five pictures in a new process that knows TensorFlow and nothing of kzoo."""
+    for number, row in enumerate(chosen_rows(part, 5, seed), start=1):
+        picture = part.rows[row]
+        name = f"example-{number}{picture.path.suffix}"
+        shutil.copyfile(picture.path, path / name)
+        print(f"{name} is {picture.path}: {picture.captions[0]}")
+    names = sorted(str(each.resolve()) for each in path.glob("example-*"))
+    runs.show_answers(path, names, "image_bytes")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)

@@ -1,0 +1,131 @@
+"""Pixels and features of picture files: computed once, kept on disk, as the model has them."""
+
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+
+from kzoo import backbones, image, zoo
+from kzoo.sources import ImageSource
+from kzoo.text import WordTokenizer
+from recipes import regions
+
+SIZE = 48
+
+
+class Row(NamedTuple):
+    path: Path
+    place: str
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def rows(tmp_path):
+    found, random = [], np.random.default_rng(0)
+    kinds = (("JPEG", 60, 80), ("PNG", 90, 40), ("BMP", 33, 36), ("GIF", 12, 16), ("PNG", 3, 4))
+    for number, (kind, height, width) in enumerate(kinds):
+        patches = random.uniform(0, 255, (3, 4, 3))
+        pixels = np.uint8(np.kron(patches, np.ones((height // 3, width // 4, 1))))
+        path = tmp_path / f"{number}.{kind.lower()}"
+        PIL.Image.fromarray(pixels).save(path, kind)
+        found.append(Row(path, f"list:{number}"))
+    return found
+
+
+@pytest.fixture
+def backbone():
+    keras.utils.set_random_seed(1)
+    network = backbones.small_resnet(SIZE, widths=(3, 5, 7))
+    network.trainable = False
+    return network
+
+
+def squares(rows):
+    return image.decode_batch([row.path.read_bytes() for row in rows], SIZE)
+
+
+def test_pixels_are_those_that_the_served_model_sees_but_for_rounding(rows):
+    pixels = regions.decode(rows, SIZE)
+    assert pixels.dtype == np.uint8 and pixels.shape == (5, SIZE, SIZE, 3)
+    np.testing.assert_allclose(pixels, squares(rows), atol=0.51)
+
+
+def test_features_are_those_of_the_backbone(rows, backbone, monkeypatch):
+    monkeypatch.setattr(regions, "BATCH", 2)  # 2, 2 and 1
+    features = regions.extract(rows, backbone)
+    assert features.dtype == np.float16 and features.shape == (5, 36, 7)
+    expected = backbone(squares(rows)).numpy().reshape(5, 36, 7)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["show_attend_tell", "captioning_transformer"])
+def test_a_model_answers_to_features_as_to_the_pictures_that_they_are_of(name, rows, backbone):
+    words = WordTokenizer.learn(["a frog above a mango"], 11)
+    model = getattr(zoo, name)(ImageSource(SIZE), words, backbone, units=8)
+    target = tf.constant([[1, 4, 5, 6]] * 5)
+    served = model({"source": squares(rows), "target": target})["logits"]
+    features = tf.cast(regions.extract(rows, backbone), tf.float32)
+    trained = model({"source": features, "target": target})["logits"]
+    np.testing.assert_allclose(trained, served, atol=5e-3)
+
+
+def test_both_are_computed_once_for_the_same_files_and_settings(rows, backbone, monkeypatch):
+    reads = []
+    pixels = regions._pixels
+    monkeypatch.setattr(regions, "_pixels", lambda *args: reads.append(args) or pixels(*args))
+    first = regions.extract(rows, backbone)
+    again = regions.extract(rows, backbone)
+    np.testing.assert_array_equal(first, again)
+    assert len(reads) == 1
+    regions.decode(rows, SIZE)
+    regions.decode(rows, SIZE)
+    assert len(reads) == 2
+    regions.decode(rows, 32)
+    regions.decode(rows[1:], SIZE)
+    assert len(reads) == 4
+    backbone.layers[2].set_weights([weight + 1 for weight in backbone.layers[2].get_weights()])
+    assert np.abs(regions.extract(rows, backbone) - first).max() > 0
+    os.utime(rows[0].path, (0, 0))  # another file of the same name
+    regions.extract(rows, backbone)
+    assert len(reads) == 6
+
+
+def test_what_is_no_picture_is_named_and_leaves_nothing_in_the_cache(rows, backbone, cache):
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (99, 99)).save(stream, "JPEG")
+    for content in (b"RIFF and a sound", stream.getvalue()[:300], b""):
+        rows[2].path.write_bytes(content)
+        for compute in (
+            lambda: regions.decode(rows, SIZE),
+            lambda: regions.extract(rows, backbone),
+        ):
+            with pytest.raises(ValueError, match=r"list:2: expected a picture in .*2\.bmp: \S"):
+                compute()
+    rows[2].path.unlink()
+    with pytest.raises(ValueError, match=r"list:2: expected a picture in .*2\.bmp: No such file"):
+        regions.decode(rows, SIZE)
+    assert list((cache / "regions").iterdir()) == []
+
+
+def test_features_too_large_for_their_numbers_are_refused(rows):
+    pixels = keras.Input((SIZE, SIZE, 3))
+    network = keras.Model(pixels, keras.layers.Rescaling(1e6)(pixels), name="loud")
+    with pytest.raises(ValueError, match=r"float16 can hold, at most 65,504, got \d+\.0 from loud"):
+        regions.extract(rows, network)
+
+
+def test_no_pictures_make_no_rows(backbone):
+    assert regions.decode([], SIZE).shape == (0, SIZE, SIZE, 3)
+    assert regions.extract([], backbone).shape == (0, 36, 7)
