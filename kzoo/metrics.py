@@ -18,7 +18,7 @@ class Score(NamedTuple):
     """A value with what is needed to compute it again.
 
     Args:
-        name: str, "BLEU", "chrF2", "chrF2++", "exact match", "WER" or "CER".
+        name: str, as "BLEU", "chrF2++", "exact match" or "WER".
         value: float in percent; more is better, but of WER and CER, which may exceed 100, less.
         signature: str, the settings and the version of the program that counted.
 
@@ -35,8 +35,8 @@ class Score(NamedTuple):
         return f"{self.name} {self.value:.2f} ({self.signature})"
 
 
-def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False):
-    """BLEU of a whole corpus: BP * exp(mean_n log p_n), n = 1..4, BP = min(1, exp(1 - r / h)).
+def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False, order=4):
+    """BLEU of a whole corpus: BP * exp(mean_n log p_n), n = 1..order, BP = min(1, exp(1 - r / h)).
 
     Papineni et al. (2002), https://aclanthology.org/P02-1040; signatures: Post (2018),
     https://arxiv.org/abs/1804.08771. p_n is the share of the hypotheses' n-grams that the
@@ -50,16 +50,23 @@ def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False):
         lowercase: bool, compare in lower case.
         tokenize: str, sacrebleu's tokenizer: "13a" (its default), "intl", "char", "zh", "none".
         force: bool, do not warn in the log that the hypotheses look tokenized.
+        order: int, the longest n-grams. The score is called BLEU if it is 4, else "BLEU-1", ...,
+            as sacrebleu's signature does not tell.
 
     Returns:
         Score.
 
     Raises:
-        ValueError: no texts, not as many references as hypotheses, or a hypothesis without one.
+        ValueError: no texts, not as many references as hypotheses, a hypothesis without one, or an
+            `order` below 1.
         ImportError: the sacrebleu package is missing.
     """
-    scorer = _import_sacrebleu().BLEU(lowercase=lowercase, tokenize=tokenize, force=force)
-    return _score("BLEU", scorer, hypotheses, references)
+    if order < 1:
+        raise ValueError(f"`order` must be at least 1, got order={order}.")
+    scorer = _import_sacrebleu().BLEU(
+        lowercase=lowercase, tokenize=tokenize, force=force, max_ngram_order=order
+    )
+    return _score("BLEU" if order == 4 else f"BLEU-{order}", scorer, hypotheses, references)
 
 
 def chrf(hypotheses, references, word_order=0):
@@ -100,7 +107,7 @@ def exact_match(hypotheses, references):
         >>> exact_match(["a b", "c"], ["a b", ["d", "e"]]).value
         50.0
     """
-    rows = _rows(hypotheses, references)
+    rows = reference_rows(hypotheses, references)
     right = sum(text in row for text, row in zip(hypotheses, rows, strict=True))
     return Score("exact match", 100 * right / len(rows), f"nrefs:{_count(rows)}|case:mixed")
 
@@ -138,7 +145,7 @@ def character_error_rate(hypotheses, references):
 
 
 def _error_rate(name, unit, process, hypotheses, references):
-    rows = _rows(hypotheses, references)
+    rows = reference_rows(hypotheses, references)
     if any(len(row) > 1 for row in rows):
         raise ValueError("`references` must hold one text for every hypothesis.")
     texts = [" ".join(row[0].split()) for row in rows]
@@ -157,12 +164,24 @@ def _error_rate(name, unit, process, hypotheses, references):
 
 def _score(name, scorer, hypotheses, references):
     # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
-    streams = list(itertools.zip_longest(*_rows(hypotheses, references)))
+    streams = list(itertools.zip_longest(*reference_rows(hypotheses, references)))
     result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])
     return Score(name, float(result.score), str(scorer.get_signature()))
 
 
-def _rows(hypotheses, references):
+def reference_rows(hypotheses, references):
+    """One list of references for each hypothesis, however they are given.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str.
+
+    Returns:
+        list of N lists of str.
+
+    Raises:
+        ValueError: no texts, not as many references as hypotheses, or a hypothesis without one.
+    """
     for name, texts in (("hypotheses", hypotheses), ("references", references)):
         if isinstance(texts, str):
             raise ValueError(f"`{name}` must be a list of strings, got one string: {texts!r}.")

@@ -8,9 +8,7 @@ Every reader returns `Clips` and follows the rules of `recipes.data`: what is sk
 what breaks its format is a `ValueError` with path and line. Nothing here imports TensorFlow.
 """
 
-import csv
 import gzip
-import json
 import os
 import re
 import tarfile
@@ -258,7 +256,7 @@ def nemo(path: str | Path) -> Clips:
     """NeMo's manifest: an object a line with "audio_filepath", "text" and, if there, "speaker",
     "offset" and "duration" (seconds). Paths are relative to the manifest."""
     clips = Clips()
-    for place, row in _json_lines(path):
+    for place, row in sources.json_lines(path):
         start, seconds = row.get("offset") or 0.0, row.get("duration")
         if not isinstance(row.get("audio_filepath"), str) or not isinstance(row.get("text"), str):
             raise ValueError(f'{place}: expected "audio_filepath" and "text", got {str(row)[:80]}')
@@ -351,7 +349,11 @@ def audiofolder(folder: str | Path) -> Clips:
     """A folder with metadata.csv or metadata.jsonl (Hugging Face): "file_name", a text under one of
     `TEXT_KEYS` and perhaps a speaker under one of `SPEAKER_KEYS`."""
     path = Path(folder, "metadata.jsonl")
-    rows = _json_lines(path) if path.exists() else _csv_rows(path := Path(folder, "metadata.csv"))
+    rows = (
+        sources.json_lines(path)
+        if path.exists()
+        else sources.csv_rows(path := Path(folder, "metadata.csv"))
+    )
     clips = Clips()
     for place, row in rows:
         if "file_name" not in row or not {*TEXT_KEYS} & {*row}:
@@ -405,29 +407,6 @@ def _read(name: str, place: str) -> Clips:
         + (", or asterisk" if name == "data" else "")
         + f", got {place!r}; see --help."
     )
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    for number, line in enumerate(sources.lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: expected a JSON object, got: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}")
-        yield f"{path}:{number}", row
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    reader = csv.DictReader(sources.lines(path))
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(
-                f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} columns, got {row}"
-            )
-        yield f"{path}:{reader.line_num}", row
 
 
 def _table(folder: str | Path, name: str) -> Iterator[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ skipped and counted in `Pairs.skipped`, never silently; a file that breaks its o
 
 import bz2
 import codecs
+import csv
 import gzip
 import hashlib
 import io
@@ -730,6 +731,31 @@ def lines(path: str | Path) -> Iterator[str]:
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
     except UNREADABLE as error:
         raise unreadable(path, error) from error
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[str, dict]]:
+    """(path:line, object) of each line that is not empty."""
+    for number, line in enumerate(lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: expected a JSON object, got: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}")
+        yield f"{path}:{number}", row
+
+
+def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
+    """(path:line, {column: value}) of each row below the header."""
+    reader = csv.DictReader(lines(path))
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} columns, got {row}"
+            )
+        yield f"{path}:{reader.line_num}", row
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kzoo import backbones, image, torch_file
 from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.transformer import TransformerEncoder
-from recipes import pictures
+from recipes import weights as imagenet
 
 STAGES = [(3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3),
           (5, 2, 192, 4), (3, 1, 320, 1)]  # fmt: skip
@@ -21,7 +21,7 @@ STAGES = [(3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112
 @pytest.fixture(scope="module")
 def content():
     try:
-        return pictures.torch_content(pictures.efficientnet_lite0_wheel())
+        return imagenet.torch_content(imagenet.efficientnet_lite0_wheel())
     except RuntimeError as error:
         pytest.skip(f"the weights cannot be had: {error}")
 

@@ -47,6 +47,7 @@ MODULES = [
     "ensemble",
     "zoo",
     "metrics",
+    "caption_metrics",
     "plots",
     "precision",
     "engines",
@@ -64,9 +65,12 @@ SHARED_BY_RECIPES = {
     "recipes.cli",
     "recipes.clips",
     "recipes.data",
+    "recipes.drawings",
     "recipes.frames",
     "recipes.pictures",
     "recipes.runs",
+    "recipes.scenes",
+    "recipes.weights",
 }
 
 

@@ -65,6 +65,15 @@ def test_hypotheses_may_have_different_numbers_of_references():
     assert "nrefs:var" in score.signature
 
 
+def test_bleu_of_a_lower_order_leaves_out_the_longer_ngrams():
+    by_hand = 100 * (6 / 7 * 4 / 6) ** (1 / 2)
+    score = bleu([HYPOTHESIS], [REFERENCE], order=2)
+    assert score.value == pytest.approx(by_hand)
+    assert (score.name, bleu([HYPOTHESIS], [REFERENCE]).name) == ("BLEU-2", "BLEU")
+    with pytest.raises(ValueError, match="`order` must be at least 1, got order=0"):
+        bleu([HYPOTHESIS], [REFERENCE], order=0)
+
+
 def test_force_silences_the_warning_that_texts_look_tokenized(caplog):
     texts = ["so tokenized ."] * 101
     bleu(texts, texts, force=True)
