@@ -9,6 +9,7 @@ what breaks its format is a `ValueError` with path and line. Nothing here import
 """
 
 import gzip
+import math
 import os
 import re
 import tarfile
@@ -29,6 +30,7 @@ HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of s
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT_KEYS = ("text", "transcription", "transcript", "sentence")
+VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 
 
@@ -143,10 +145,24 @@ def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
 
 
 def spoken(text: str) -> str:
-    """Lower case, without punctuation save the apostrophes within words: "Don't!" -> "don't"."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
-    words = re.sub(r"[^\w']|_", " ", text).split()
-    return " ".join(word for word in (word.strip("'") for word in words) if word)
+    """Lower case, without punctuation save the apostrophes within words: "Don't!" -> "don't".
+
+    Letters keep their marks, as the vowels of Hindi and Thai are; characters that are not seen, as
+    between the letters of Persian, go without a trace.
+    """
+    # Lower case of the Turkish dotted capital is two characters, of which the second is a dot.
+    text = unicodedata.normalize("NFKC", text).replace("\u0130", "i").lower()
+    words = "".join(map(_spoken, text.replace("\u2019", "'"))).split()
+    words = (word.strip("'") for word in words)
+    return " ".join(word for word in words if any(map(str.isalnum, word)))
+
+
+def _spoken(character: str) -> str:
+    """What stays of a character: itself, nothing or a space."""
+    category = unicodedata.category(character)
+    if category == "Cf" or character in VARIATION_SELECTORS:
+        return ""
+    return character if category[0] in "LMN" or character == "'" else " "
 
 
 def as_spoken(clips: Clips) -> Clips:
@@ -257,15 +273,16 @@ def nemo(path: str | Path) -> Clips:
     "offset" and "duration" (seconds). Paths are relative to the manifest."""
     clips = Clips()
     for place, row in sources.json_lines(path):
-        start, seconds = row.get("offset") or 0.0, row.get("duration")
+        start, seconds = row.get("offset"), row.get("duration")
         if not isinstance(row.get("audio_filepath"), str) or not isinstance(row.get("text"), str):
             raise ValueError(f'{place}: expected "audio_filepath" and "text", got {str(row)[:80]}')
-        if not all(isinstance(n, int | float) for n in (start, seconds or 0)):
+        if not all(isinstance(n, int | float) for n in (start or 0, seconds or 0)):
             raise ValueError(f"{place}: expected seconds, got {start!r} and {seconds!r}")
-        # Of a whole file the duration may be rounded, and would cut it.
-        stop = start + seconds if start and seconds else None
+        piece = (0.0, None)
+        if start is not None:  # else the duration is a whole file's: if rounded, it would cut it
+            piece = _piece(start, None if seconds is None else start + seconds, place)
         audio = Path(path).parent / row["audio_filepath"]
-        clips.add(audio, row["text"], _first(row, SPEAKER_KEYS), place, start, stop)
+        clips.add(audio, row["text"], _first(row, SPEAKER_KEYS), place, *piece)
     return _some(clips, path)
 
 
@@ -316,8 +333,8 @@ def librispeech(folder: str | Path) -> Clips:
 
 def kaldi(folder: str | Path) -> Clips:
     """Kaldi: wav.scp (id path), text (id words) and, if there, utt2spk (id speaker) and segments
-    (id recording start stop). Paths are relative to the working directory, as Kaldi's are, or to
-    the folder."""
+    (id recording start stop; seconds, -1 is the end). Paths are relative to the working directory,
+    as Kaldi's are, or to the folder."""
     audio = {key: value for _, key, value in _table(folder, "wav.scp")}
     speakers, segments = {}, {}
     if Path(folder, "utt2spk").exists():
@@ -335,6 +352,7 @@ def kaldi(folder: str | Path) -> Clips:
                 raise ValueError(
                     f"{origin}: expected a segment {key} recording start stop, got {values}"
                 ) from None
+            start, stop = _piece(start, None if stop == -1 else stop, origin)
         if recording not in audio:
             raise ValueError(f"{place}: expected {recording} in {Path(folder, 'wav.scp')}")
         path = audio[recording]
@@ -413,9 +431,16 @@ def _table(folder: str | Path, name: str) -> Iterator[tuple[str, str, str]]:
     """(place, first word, rest) of each line of a Kaldi table."""
     path = Path(folder, name)
     for number, line in enumerate(sources.lines(path), start=1):
-        key, _, value = line.strip().partition(" ")
+        key, value, *_ = [*line.split(None, 1), "", ""]
         if key:
             yield f"{path}:{number}", key, value.strip()
+
+
+def _piece(start: float, stop: float | None, place: str) -> tuple[float, float | None]:
+    """The arguments, if they are seconds between which a clip can lie."""
+    if not 0 <= start < math.inf or not (stop is None or start < stop < math.inf):
+        raise ValueError(f"{place}: expected seconds 0 <= start < stop, got {start} and {stop}")
+    return start, stop
 
 
 def _first(row: dict, keys: tuple[str, ...]) -> str:
