@@ -10,10 +10,8 @@ what breaks its format is a `ValueError` with path and line. Nothing here import
 
 import gzip
 import math
-import os
 import re
 import tarfile
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +26,12 @@ from recipes.data import Splits
 
 HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of speech are small
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+MANIFESTS = ".jsonl or .json: NeMo; .tsv: Common Voice"
+FOLDERS = (
+    "metadata.csv and wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi), metadata.csv "
+    "or metadata.jsonl with file_name (audiofolder), or audio named as 7_jackson_32.wav (FSDD) or "
+    "yes/0a7c_nohash_0.wav (Speech Commands)"
+)
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT_KEYS = ("text", "transcription", "transcript", "sentence")
 VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
@@ -56,8 +60,7 @@ class Clips:
         return len(self.rows)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{len(self):,} clips" + (f" (skipped: {reasons})" if reasons else "")
+        return sources.with_reasons(f"{len(self):,} clips", self.skipped)
 
     @property
     def texts(self) -> list[str]:
@@ -245,24 +248,21 @@ def _asterisk_texts(package: str | Path) -> dict[str, str]:
 
 def _unpacked(package: str | Path) -> Path:
     """The folder in the cache with the .wav files of a package, below share/asterisk/sounds/*/."""
-    folder = sources.cache_dir() / Path(package).stem
-    if folder.exists():
-        return folder
-    sources.say(f"Unpacking {package}")
-    with tempfile.TemporaryDirectory(dir=sources.cache_dir()) as part:
+
+    def write(folder):
+        sources.say(f"Unpacking {package}")
         try:
             with tarfile.open(fileobj=sources.deb_data(package), mode="r:*") as archive:
                 for member in archive:
                     found = re.search(r"/sounds/[^/]+/([\w/-]+\.wav)$", member.name)
                     if found and member.isfile():
-                        path = Path(part, found[1])
+                        path = folder / found[1]
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(archive.extractfile(member).read())
         except (tarfile.TarError, *sources.UNREADABLE) as error:
             raise sources.unreadable(package, error) from error
-        os.rename(part, folder)
-        os.mkdir(part)  # for TemporaryDirectory to remove
-    return folder
+
+    return sources.make_folder(sources.cache_dir() / Path(package).stem, write)
 
 
 # --- formats -------------------------------------------------------------------------------------
@@ -391,14 +391,25 @@ def named_files(folder: str | Path) -> Clips:
     (numbers 0 to 4). Speech Commands, `yes/0a7c2a8d_nohash_0.wav`: word, speaker, number.
     """
     clips = Clips()
-    for path in sorted(Path(folder).rglob("*.wav")):
-        if found := re.fullmatch(r"(\d)_[^_]+_(\d+)", path.stem):
-            clips.add(path, DIGITS[int(found[1])], f"recording {found[2]}", str(path))
-        elif found := re.fullmatch(r"([0-9a-f]+)_nohash_\d+", path.stem):
-            clips.add(path, path.parent.name, found[1], str(path))
+    for path in _audio_files(folder):
+        if said := _said_in_name(path):
+            clips.add(path, *said, str(path))
         else:
             clips.skipped["named otherwise"] += 1
     return _some(clips, folder)
+
+
+def _audio_files(folder: str | Path) -> list[Path]:
+    return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO)
+
+
+def _said_in_name(path: Path) -> tuple[str, str] | None:
+    """(text, group) of a file that `named_files` knows."""
+    if found := re.fullmatch(r"(\d)_[^_]+_(\d+)", path.stem):
+        return DIGITS[int(found[1])], f"recording {found[2]}"
+    if found := re.fullmatch(r"([0-9a-f]+)_nohash_\d+", path.stem):
+        return path.parent.name, found[1]
+    return None
 
 
 def _read(name: str, place: str) -> Clips:
@@ -411,20 +422,29 @@ def _read(name: str, place: str) -> Clips:
     if path.is_file() and path.suffix == ".tsv":
         return common_voice(path)
     if path.is_dir():
-        if (path / "metadata.csv").exists() and (path / "wavs").is_dir():
+        table = path / "metadata.csv"
+        if table.exists() and (path / "wavs").is_dir() and not _has_file_names(table):
             return ljspeech(path)
-        if (path / "metadata.csv").exists() or (path / "metadata.jsonl").exists():
+        if table.exists() or (path / "metadata.jsonl").exists():
             return audiofolder(path)
         if (path / "wav.scp").exists():
             return kaldi(path)
         if any(path.rglob("*.trans.txt")):
             return librispeech(path)
-        return named_files(path)
+        if any(map(_said_in_name, _audio_files(path))):
+            return named_files(path)
     raise ValueError(
-        f"`{name}` must be a manifest (.jsonl, .json, .tsv) or a folder of one of the known shapes"
+        f"`{name}` must be a manifest ({MANIFESTS}) or a folder with {FOLDERS}"
         + (", or asterisk" if name == "data" else "")
-        + f", got {place!r}; see --help."
+        + f"; got {place!r}"
+        + (f" with {len(_audio_files(path)):,} audio files" if path.is_dir() else "")
     )
+
+
+def _has_file_names(table: Path) -> bool:
+    """Whether a metadata.csv is an audiofolder's: LJSpeech's has no header."""
+    header = next(sources.lines(table), "")
+    return "file_name" in (column.strip('" ') for column in header.split(","))
 
 
 def _table(folder: str | Path, name: str) -> Iterator[tuple[str, str, str]]:

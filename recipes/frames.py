@@ -7,8 +7,6 @@ clips.rows[found.rows[7]].text       # its transcript
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +17,9 @@ import tensorflow as tf
 
 from kzoo.audio import LogMel, perturb_speed, resample
 from recipes.clips import Clips, read_audio
-from recipes.data import cache_dir, say
+from recipes.data import cache_dir, make_folder, say, with_reasons
 
+FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
 TOO_LONG = -1  # in place of a number of frames
 
 
@@ -32,8 +31,7 @@ class Frames(NamedTuple):
     skipped: Counter[str]
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{len(self.arrays):,} clips" + (f" (left out: {reasons})" if reasons else "")
+        return with_reasons(f"{len(self.arrays):,} clips", self.skipped)
 
 
 def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1.0) -> Frames:
@@ -50,14 +48,9 @@ def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1
         (str(clip.path.absolute()), *_identity(clip.path), clip.start, clip.stop)
         for clip in clips.rows
     ]
-    key = json.dumps([settings, max_seconds, speed, files])
+    key = json.dumps([FORMAT, settings, max_seconds, speed, files])
     folder = cache_dir() / "frames" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-            _write(Path(part), clips, features, max_seconds, speed)
-            os.rename(part, folder)
-            os.mkdir(part)  # for TemporaryDirectory to remove
+    make_folder(folder, lambda part: _write(part, clips, features, max_seconds, speed))
     counts = np.load(folder / "counts.npy")
     lengths = np.maximum(counts, 0)
     shape = (lengths.sum(), features.num_mels)

@@ -219,14 +219,35 @@ def test_a_row_of_csv_with_too_few_columns_is_named(tmp_path):
         clips.audiofolder(tmp_path)
 
 
+def test_a_line_within_quotes_goes_on_as_a_space(tmp_path):
+    sound(tmp_path / "a.wav")
+    lines = "file_name,text", "", 'a.wav,"hello\nworld"', 'a.wav,"one, ""two"""'
+    write(tmp_path / "metadata.csv", *lines)
+    found = clips.audiofolder(tmp_path)
+    assert found.texts == ["hello world", 'one, "two"']
+    assert [clip.place.rpartition(":")[2] for clip in found.rows] == ["3", "5"]
+
+
+@pytest.mark.parametrize(
+    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 140_000 * "x"]]
+)
+def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path):
+    sound(tmp_path / "a.wav")
+    write(tmp_path / "metadata.csv", "file_name,text", "a.wav,one", *lines)
+    with pytest.raises(ValueError, match=r"metadata\.csv:3: expected a row of CSV, got: "):
+        clips.audiofolder(tmp_path)
+
+
 def test_names_of_files_say_digits_and_commands(tmp_path):
-    for name in ("7_jackson_32.wav", "0_theo_5.wav", "yes/0a7c_nohash_1.wav", "noise/hum.wav"):
-        sound(tmp_path / name)
+    names = "7_jackson_32.flac", "0_theo_5.wav", "yes/0a7c_nohash_1.WAV", "noise/hum.ogg"
+    for name in names:
+        sound(tmp_path / name, 4000)
+    write(tmp_path / "7_jackson_33.txt")
     found = clips.named_files(tmp_path)
     assert sorted(rows(found, tmp_path)) == [
         ("0_theo_5.wav", "zero", "recording 5"),
-        ("7_jackson_32.wav", "seven", "recording 32"),
-        ("yes/0a7c_nohash_1.wav", "yes", "0a7c"),
+        ("7_jackson_32.flac", "seven", "recording 32"),
+        ("yes/0a7c_nohash_1.WAV", "yes", "0a7c"),
     ]
     assert found.skipped == {"named otherwise": 1}
 
@@ -373,6 +394,8 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
     write(tmp_path / "l/metadata.csv", "A-1|x")
     sound(tmp_path / "h/a.wav")
     write(tmp_path / "h/metadata.csv", "file_name,text", "a.wav,y")
+    sound(tmp_path / "w/wavs/a.wav")
+    write(tmp_path / "w/metadata.csv", '"file_name",text', "wavs/a.wav,u")
     sound(tmp_path / "k/a.wav")
     write(tmp_path / "k/wav.scp", "u a.wav")
     write(tmp_path / "k/text", "u z")
@@ -380,7 +403,7 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
     write(tmp_path / "s/1/2/1-2.trans.txt", "1-2-3 W")
     sound(tmp_path / "c/clips/a.mp3", 4000)
     write(tmp_path / "c/dev.tsv", "client_id\tpath\tsentence", "u\ta.mp3\tv")
-    names = {"f": "seven", "l": "x", "h": "y", "k": "z", "s": "W", "c/dev.tsv": "v"}
+    names = {"f": "seven", "l": "x", "h": "y", "w": "u", "k": "z", "s": "W", "c/dev.tsv": "v"}
     for name, text in names.items():
         assert clips._read("train", str(tmp_path / name)).texts == [text]
 
@@ -388,6 +411,11 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
 def test_what_cannot_be_read_or_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`train` must be a manifest .* got 'nothing'"):
         load_clips(train="nothing")
+    for number in range(3):
+        sound(tmp_path / f"songs/{number}.mp3", 4000)
+    message = r"a folder with metadata\.csv and wavs/ .* got '.*songs' with 3 audio files"
+    with pytest.raises(ValueError, match=message):
+        load_clips(str(tmp_path / "songs"))
     with pytest.raises(ValueError, match="`data` and `train` must not both be given"):
         load_clips("a", train="b")
     with pytest.raises(ValueError, match="expected at least one clip, got 0 clips"):

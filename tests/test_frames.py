@@ -36,7 +36,7 @@ def found(tmp_path):
 def test_frames_are_those_of_the_layer_without_clips_that_are_too_long_or_short(found, features):
     made = frames.extract(found, features, max_seconds=1.0)
     assert made.rows.tolist() == [0, 3]
-    assert str(made) == "2 clips (left out: 1 over 1 seconds, 1 shorter than a frame)"
+    assert str(made) == "2 clips (skipped: 1 over 1 seconds, 1 shorter than a frame)"
     for array, row in zip(made.arrays, made.rows, strict=True):
         samples, _ = clips.read_audio(found.rows[row])
         np.testing.assert_allclose(array, features(samples[None])[0][0], atol=1e-5)
@@ -57,6 +57,9 @@ def test_frames_are_computed_once_for_the_same_files_and_settings(found, feature
     os.utime(found.rows[0].path, (0, 0))  # another file of the same name
     frames.extract(found, features, max_seconds=2.0)
     assert len(reads) == 12
+    monkeypatch.setattr(frames, "FORMAT", frames.FORMAT + 1)
+    frames.extract(found, features, max_seconds=2.0)
+    assert len(reads) == 16
 
 
 def test_a_faster_clip_has_fewer_frames(found, features):
