@@ -2,7 +2,7 @@
 
     named sources   asterisk, asterisk-es, -fr, -it, -ru       from Debian, kept in `cache_dir()`
     formats         nemo, common_voice, ljspeech, librispeech, audiofolder, kaldi, named_files
-    front door      load_clips -> Splits(train, valid, test);   read_audio(clip) -> samples
+    front door      load_clips -> Splits(train, valid, test);   read_audio, read_all -> samples
 
 Every reader returns `Clips` and follows the rules of `recipes.data`: what is skipped is counted,
 what breaks its format is a `ValueError` with path and line. Nothing here imports TensorFlow.
@@ -201,6 +201,26 @@ def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
             f"{clip.place}: expected sound in {clip.path} from second {clip.start}, got none"
         )
     return samples, rate
+
+
+def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None]]:
+    """(clip, what `read_audio` finds, or None if it fails) of each; failures are said at the end.
+
+    Raises:
+        ValueError: at the end, if all fail.
+    """
+    failed = []
+    for clip in clips.rows:
+        try:
+            found = read_audio(clip)
+        except ValueError as error:
+            found = None
+            failed.append(str(error))
+        yield clip, found
+    if failed and len(failed) == len(clips):
+        raise ValueError(f"None of {len(clips):,} clips is readable; the first: {failed[0]}")
+    if failed:
+        sources.say(f"{len(failed):,} of {len(clips):,} clips unreadable; the first: {failed[0]}")
 
 
 # --- named sources -------------------------------------------------------------------------------
