@@ -238,12 +238,12 @@ def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):
         return model.target_tokenizer.detokenize(found.ids[:, 0])
 
     def texts_of(arrays):
-        progress = keras.utils.Progbar(len(arrays), verbose=verbose, unit_name="clip")
+        bar = keras.utils.Progbar(len(arrays), verbose=verbose, unit_name="clip")
 
         def answers(some):
             source = tf.RaggedTensor.from_row_lengths(np.concatenate(some), list(map(len, some)))
             found = [answer.decode() for answer in best(source).numpy()]
-            progress.add(len(some))
+            bar.add(len(some))
             return found
 
         return batching.map_by_length(answers, arrays, 32)
@@ -352,11 +352,11 @@ def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, confi
 
 def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
     """Answers of the SavedModel, under a progress bar."""
-    progress = keras.utils.Progbar(len(sounds), unit_name="clip")
+    bar = keras.utils.Progbar(len(sounds), unit_name="clip")
     answers = []
     for start in range(0, len(sounds), chunk):
         answers += served(sounds[start : start + chunk])
-        progress.update(len(answers))
+        bar.update(len(answers))
     return answers
 
 
