@@ -2,17 +2,16 @@
 
     named sources   asterisk, asterisk-es, -fr, -it, -ru       from Debian, kept in `cache_dir()`
     formats         nemo, common_voice, ljspeech, librispeech, audiofolder, kaldi, named_files
-    front door      load_clips -> Splits(train, valid, test);   read_audio(clip) -> samples
+    front door      load_clips -> Splits(train, valid, test);   read_audio, read_all -> samples
 
 Every reader returns `Clips` and follows the rules of `recipes.data`: what is skipped is counted,
 what breaks its format is a `ValueError` with path and line. Nothing here imports TensorFlow.
 """
 
 import gzip
-import os
+import math
 import re
 import tarfile
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -27,8 +26,15 @@ from recipes.data import Splits
 
 HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of speech are small
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+MANIFESTS = ".jsonl or .json: NeMo; .tsv: Common Voice"
+FOLDERS = (
+    "metadata.csv and wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi), metadata.csv "
+    "or metadata.jsonl with file_name (audiofolder), or audio named as 7_jackson_32.wav (FSDD) or "
+    "yes/0a7c_nohash_0.wav (Speech Commands)"
+)
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT_KEYS = ("text", "transcription", "transcript", "sentence")
+VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
 SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 
 
@@ -54,8 +60,7 @@ class Clips:
         return len(self.rows)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{len(self):,} clips" + (f" (skipped: {reasons})" if reasons else "")
+        return sources.with_reasons(f"{len(self):,} clips", self.skipped)
 
     @property
     def texts(self) -> list[str]:
@@ -143,10 +148,24 @@ def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
 
 
 def spoken(text: str) -> str:
-    """Lower case, without punctuation save the apostrophes within words: "Don't!" -> "don't"."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
-    words = re.sub(r"[^\w']|_", " ", text).split()
-    return " ".join(word for word in (word.strip("'") for word in words) if word)
+    """Lower case, without punctuation save the apostrophes within words: "Don't!" -> "don't".
+
+    Letters keep their marks, as the vowels of Hindi and Thai are; characters that are not seen, as
+    between the letters of Persian, go without a trace.
+    """
+    # Lower case of the Turkish dotted capital is two characters, of which the second is a dot.
+    text = unicodedata.normalize("NFKC", text).replace("\u0130", "i").lower()
+    words = "".join(map(_spoken, text.replace("\u2019", "'"))).split()
+    words = (word.strip("'") for word in words)
+    return " ".join(word for word in words if any(map(str.isalnum, word)))
+
+
+def _spoken(character: str) -> str:
+    """What stays of a character: itself, nothing or a space."""
+    category = unicodedata.category(character)
+    if category == "Cf" or character in VARIATION_SELECTORS:
+        return ""
+    return character if category[0] in "LMN" or character == "'" else " "
 
 
 def as_spoken(clips: Clips) -> Clips:
@@ -182,6 +201,26 @@ def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
             f"{clip.place}: expected sound in {clip.path} from second {clip.start}, got none"
         )
     return samples, rate
+
+
+def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None]]:
+    """(clip, what `read_audio` finds, or None if it fails) of each; failures are said at the end.
+
+    Raises:
+        ValueError: at the end, if all fail.
+    """
+    failed = []
+    for clip in clips.rows:
+        try:
+            found = read_audio(clip)
+        except ValueError as error:
+            found = None
+            failed.append(str(error))
+        yield clip, found
+    if failed and len(failed) == len(clips):
+        raise ValueError(f"None of {len(clips):,} clips is readable; the first: {failed[0]}")
+    if failed:
+        sources.say(f"{len(failed):,} of {len(clips):,} clips unreadable; the first: {failed[0]}")
 
 
 # --- named sources -------------------------------------------------------------------------------
@@ -229,24 +268,21 @@ def _asterisk_texts(package: str | Path) -> dict[str, str]:
 
 def _unpacked(package: str | Path) -> Path:
     """The folder in the cache with the .wav files of a package, below share/asterisk/sounds/*/."""
-    folder = sources.cache_dir() / Path(package).stem
-    if folder.exists():
-        return folder
-    sources.say(f"Unpacking {package}")
-    with tempfile.TemporaryDirectory(dir=sources.cache_dir()) as part:
+
+    def write(folder):
+        sources.say(f"Unpacking {package}")
         try:
             with tarfile.open(fileobj=sources.deb_data(package), mode="r:*") as archive:
                 for member in archive:
                     found = re.search(r"/sounds/[^/]+/([\w/-]+\.wav)$", member.name)
                     if found and member.isfile():
-                        path = Path(part, found[1])
+                        path = folder / found[1]
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_bytes(archive.extractfile(member).read())
         except (tarfile.TarError, *sources.UNREADABLE) as error:
             raise sources.unreadable(package, error) from error
-        os.rename(part, folder)
-        os.mkdir(part)  # for TemporaryDirectory to remove
-    return folder
+
+    return sources.make_folder(sources.cache_dir() / Path(package).stem, write)
 
 
 # --- formats -------------------------------------------------------------------------------------
@@ -257,15 +293,16 @@ def nemo(path: str | Path) -> Clips:
     "offset" and "duration" (seconds). Paths are relative to the manifest."""
     clips = Clips()
     for place, row in sources.json_lines(path):
-        start, seconds = row.get("offset") or 0.0, row.get("duration")
+        start, seconds = row.get("offset"), row.get("duration")
         if not isinstance(row.get("audio_filepath"), str) or not isinstance(row.get("text"), str):
             raise ValueError(f'{place}: expected "audio_filepath" and "text", got {str(row)[:80]}')
-        if not all(isinstance(n, int | float) for n in (start, seconds or 0)):
+        if not all(isinstance(n, int | float) for n in (start or 0, seconds or 0)):
             raise ValueError(f"{place}: expected seconds, got {start!r} and {seconds!r}")
-        # Of a whole file the duration may be rounded, and would cut it.
-        stop = start + seconds if start and seconds else None
+        piece = (0.0, None)
+        if start is not None:  # else the duration is a whole file's: if rounded, it would cut it
+            piece = _piece(start, None if seconds is None else start + seconds, place)
         audio = Path(path).parent / row["audio_filepath"]
-        clips.add(audio, row["text"], _first(row, SPEAKER_KEYS), place, start, stop)
+        clips.add(audio, row["text"], _first(row, SPEAKER_KEYS), place, *piece)
     return _some(clips, path)
 
 
@@ -316,8 +353,8 @@ def librispeech(folder: str | Path) -> Clips:
 
 def kaldi(folder: str | Path) -> Clips:
     """Kaldi: wav.scp (id path), text (id words) and, if there, utt2spk (id speaker) and segments
-    (id recording start stop). Paths are relative to the working directory, as Kaldi's are, or to
-    the folder."""
+    (id recording start stop; seconds, -1 is the end). Paths are relative to the working directory,
+    as Kaldi's are, or to the folder."""
     audio = {key: value for _, key, value in _table(folder, "wav.scp")}
     speakers, segments = {}, {}
     if Path(folder, "utt2spk").exists():
@@ -335,6 +372,7 @@ def kaldi(folder: str | Path) -> Clips:
                 raise ValueError(
                     f"{origin}: expected a segment {key} recording start stop, got {values}"
                 ) from None
+            start, stop = _piece(start, None if stop == -1 else stop, origin)
         if recording not in audio:
             raise ValueError(f"{place}: expected {recording} in {Path(folder, 'wav.scp')}")
         path = audio[recording]
@@ -373,14 +411,25 @@ def named_files(folder: str | Path) -> Clips:
     (numbers 0 to 4). Speech Commands, `yes/0a7c2a8d_nohash_0.wav`: word, speaker, number.
     """
     clips = Clips()
-    for path in sorted(Path(folder).rglob("*.wav")):
-        if found := re.fullmatch(r"(\d)_[^_]+_(\d+)", path.stem):
-            clips.add(path, DIGITS[int(found[1])], f"recording {found[2]}", str(path))
-        elif found := re.fullmatch(r"([0-9a-f]+)_nohash_\d+", path.stem):
-            clips.add(path, path.parent.name, found[1], str(path))
+    for path in _audio_files(folder):
+        if said := _said_in_name(path):
+            clips.add(path, *said, str(path))
         else:
             clips.skipped["named otherwise"] += 1
     return _some(clips, folder)
+
+
+def _audio_files(folder: str | Path) -> list[Path]:
+    return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO)
+
+
+def _said_in_name(path: Path) -> tuple[str, str] | None:
+    """(text, group) of a file that `named_files` knows."""
+    if found := re.fullmatch(r"(\d)_[^_]+_(\d+)", path.stem):
+        return DIGITS[int(found[1])], f"recording {found[2]}"
+    if found := re.fullmatch(r"([0-9a-f]+)_nohash_\d+", path.stem):
+        return path.parent.name, found[1]
+    return None
 
 
 def _read(name: str, place: str) -> Clips:
@@ -393,29 +442,45 @@ def _read(name: str, place: str) -> Clips:
     if path.is_file() and path.suffix == ".tsv":
         return common_voice(path)
     if path.is_dir():
-        if (path / "metadata.csv").exists() and (path / "wavs").is_dir():
+        table = path / "metadata.csv"
+        if table.exists() and (path / "wavs").is_dir() and not _has_file_names(table):
             return ljspeech(path)
-        if (path / "metadata.csv").exists() or (path / "metadata.jsonl").exists():
+        if table.exists() or (path / "metadata.jsonl").exists():
             return audiofolder(path)
         if (path / "wav.scp").exists():
             return kaldi(path)
         if any(path.rglob("*.trans.txt")):
             return librispeech(path)
-        return named_files(path)
+        if any(map(_said_in_name, _audio_files(path))):
+            return named_files(path)
     raise ValueError(
-        f"`{name}` must be a manifest (.jsonl, .json, .tsv) or a folder of one of the known shapes"
+        f"`{name}` must be a manifest ({MANIFESTS}) or a folder with {FOLDERS}"
         + (", or asterisk" if name == "data" else "")
-        + f", got {place!r}; see --help."
+        + f"; got {place!r}"
+        + (f" with {len(_audio_files(path)):,} audio files" if path.is_dir() else "")
     )
+
+
+def _has_file_names(table: Path) -> bool:
+    """Whether a metadata.csv is an audiofolder's: LJSpeech's has no header."""
+    header = next(sources.lines(table), "")
+    return "file_name" in (column.strip('" ') for column in header.split(","))
 
 
 def _table(folder: str | Path, name: str) -> Iterator[tuple[str, str, str]]:
     """(place, first word, rest) of each line of a Kaldi table."""
     path = Path(folder, name)
     for number, line in enumerate(sources.lines(path), start=1):
-        key, _, value = line.strip().partition(" ")
+        key, value, *_ = [*line.split(None, 1), "", ""]
         if key:
             yield f"{path}:{number}", key, value.strip()
+
+
+def _piece(start: float, stop: float | None, place: str) -> tuple[float, float | None]:
+    """The arguments, if they are seconds between which a clip can lie."""
+    if not 0 <= start < math.inf or not (stop is None or start < stop < math.inf):
+        raise ValueError(f"{place}: expected seconds 0 <= start < stop, got {start} and {stop}")
+    return start, stop
 
 
 def _first(row: dict, keys: tuple[str, ...]) -> str:

@@ -32,7 +32,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import zip_longest
@@ -70,8 +70,7 @@ class Pairs:
         return len(self.source)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{len(self):,} pairs" + (f" (skipped: {reasons})" if reasons else "")
+        return with_reasons(f"{len(self):,} pairs", self.skipped)
 
     def add(self, source: str, target: str, group: str | None = None) -> None:
         """Appends one pair, or counts why not."""
@@ -715,6 +714,25 @@ def cache_dir() -> Path:
     return folder
 
 
+def make_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """`folder`, which `write` fills if it is missing: whole or not at all.
+
+    Of several processes that make it at once, the first one's stays.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            part = Path(temporary, "part")
+            part.mkdir()
+            write(part)
+            try:
+                os.rename(part, folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+    return folder
+
+
 def _open(path: str | Path) -> BinaryIO:
     return OPENERS.get(Path(path).suffix, open)(path, "rb")
 
@@ -748,14 +766,28 @@ def json_lines(path: str | Path) -> Iterator[tuple[str, dict]]:
 
 
 def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
-    """(path:line, {column: value}) of each row below the header."""
-    reader = csv.DictReader(lines(path))
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(
-                f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} columns, got {row}"
-            )
-        yield f"{path}:{reader.line_num}", row
+    """(path:line where it begins, {column: value}) of each row below the header."""
+    reader = csv.reader((f"{line}\n" for line in lines(path)), strict=True)
+    header, start = None, 1
+    try:
+        for row in reader:
+            place, start = f"{path}:{start}", reader.line_num + 1
+            if not row:
+                continue
+            if header is None:
+                header = row
+                continue
+            if len(row) != len(header):
+                raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
+            yield place, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}:{start}: expected a row of CSV, got: {error}") from error
+
+
+def with_reasons(kept: str, skipped: Counter[str]) -> str:
+    """ "7 pairs", {"empty side": 2} -> "7 pairs (skipped: 2 empty side)"."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
+    return kept + (f" (skipped: {reasons})" if reasons else "")
 
 
 def one_line(text: str) -> str:

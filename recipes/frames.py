@@ -7,8 +7,7 @@ clips.rows[found.rows[7]].text       # its transcript
 
 import hashlib
 import json
-import os
-import tempfile
+import math
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,46 +17,42 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.audio import LogMel, perturb_speed, resample
-from recipes.clips import Clips, read_audio
-from recipes.data import cache_dir, say
+from recipes.clips import Clips, read_all
+from recipes.data import cache_dir, make_folder, say, with_reasons
 
-TOO_LONG = -1  # in place of a number of frames
+FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
+TOO_LONG, UNREADABLE = -1, -2  # in place of a number of frames
 
 
 class Frames(NamedTuple):
-    """What a training needs of clips. Clips that are too long or short are not among them."""
+    """What a training needs of clips, without those too long, too short or unreadable."""
 
     arrays: list[np.ndarray]  # (S, F) float32 each
     rows: np.ndarray  # for each array the row of its clip
     skipped: Counter[str]
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{len(self.arrays):,} clips" + (f" (left out: {reasons})" if reasons else "")
+        return with_reasons(f"{len(self.arrays):,} clips", self.skipped)
 
 
 def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1.0) -> Frames:
     """The frames of all clips, played `speed` times as fast.
 
     They are kept in `data.cache_dir()`, under a hash of the settings and of each file's path, size
-    and time, 4 bytes a number: 32 kB a second with 80 features.
+    and time, 4 bytes a number: 32 kB a second with 80 features. What cannot be read is left out
+    until its file changes.
 
     Raises:
-        ValueError: a broken audio file, naming where it is listed.
+        ValueError: no clip can be read.
     """
     settings = features.get_config() | {"name": "", "dtype": ""}
     files = [
         (str(clip.path.absolute()), *_identity(clip.path), clip.start, clip.stop)
         for clip in clips.rows
     ]
-    key = json.dumps([settings, max_seconds, speed, files])
+    key = json.dumps([FORMAT, settings, max_seconds, speed, files])
     folder = cache_dir() / "frames" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-            _write(Path(part), clips, features, max_seconds, speed)
-            os.rename(part, folder)
-            os.mkdir(part)  # for TemporaryDirectory to remove
+    make_folder(folder, lambda part: _write(part, clips, features, max_seconds, speed))
     counts = np.load(folder / "counts.npy")
     lengths = np.maximum(counts, 0)
     shape = (lengths.sum(), features.num_mels)
@@ -68,6 +63,7 @@ def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1
         {
             f"over {max_seconds:g} seconds": int((counts == TOO_LONG).sum()),
             "shorter than a frame": int((counts == 0).sum()),
+            "unreadable": int((counts == UNREADABLE).sum()),
         }
     )
     arrays = [values[ends[row] - lengths[row] : ends[row]] for row in rows]
@@ -86,17 +82,31 @@ def _write(folder: Path, clips: Clips, features: LogMel, max_seconds: float, spe
         frames, mask = features(samples[None])
         return tf.boolean_mask(frames, mask)
 
-    say(f"Extracting the features of {len(clips):,} clips" + f", speed {speed:g}" * (speed != 1))
+    most = _most_bytes(clips, features, max_seconds, speed)
+    say(
+        f"Extracting the features of {len(clips):,} clips"
+        + (f", speed {speed:g}" if speed != 1 else "")
+        + (f": at most {most / 1e6:,.1f} MB" if most < math.inf else "")
+    )
     progress = keras.utils.Progbar(len(clips), unit_name="clip")
     counts = []
     with open(folder / "values.f32", "wb") as file:
-        for clip in clips.rows:
-            samples, rate = read_audio(clip)
-            if len(samples) > max_seconds * rate:
+        for _, sound in read_all(clips):
+            if sound is None:
+                counts.append(UNREADABLE)
+            elif len(sound[0]) > max_seconds * sound[1]:
                 counts.append(TOO_LONG)
             else:
-                frames = frames_of(samples, rate).numpy()
+                frames = frames_of(*sound).numpy()
                 counts.append(len(frames))
                 frames.tofile(file)
             progress.update(len(counts))
+        say(f"Extracted {file.tell() / 1e6:,.1f} MB to {cache_dir()}")
     np.save(folder / "counts.npy", np.array(counts, int))
+
+
+def _most_bytes(clips: Clips, features: LogMel, max_seconds: float, speed: float) -> float:
+    """What the frames take on disk at most; infinite where nothing limits a clip."""
+    limits = (math.inf if clip.stop is None else clip.stop - clip.start for clip in clips.rows)
+    seconds = sum(min(max_seconds, limit) for limit in limits) / speed
+    return 4 * features.num_mels * (seconds * features.rate_hz / features.hop + len(clips))

@@ -55,10 +55,8 @@ class Pictures:
         return len(self.rows)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
         captions = sum(len(picture.captions) for picture in self.rows)
-        counts = f"{len(self):,} pictures, {captions:,} captions"
-        return counts + (f" (skipped: {reasons})" if reasons else "")
+        return sources.with_reasons(f"{len(self):,} pictures, {captions:,} captions", self.skipped)
 
     @property
     def references(self) -> list[list[str]]:

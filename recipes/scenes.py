@@ -31,10 +31,8 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import random
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -300,15 +298,12 @@ def _drawn(name: str, settings: list, pictures: Callable[[], Iterable[tuple]]) -
     key = json.dumps([FORMAT, drawings.OPENMOJI_VERSION, drawings.PIXELS, settings])
     folder = sources.cache_dir() / "scenes"
     folder /= f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(exist_ok=True)
-    sources.say(f"Drawing pictures to {folder}")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-        _write(Path(part), pictures())
-        os.rename(part, folder)
-        os.mkdir(part)  # for TemporaryDirectory to remove
-    return folder
+
+    def write(part):
+        sources.say(f"Drawing pictures to {folder}")
+        _write(part, pictures())
+
+    return sources.make_folder(folder, write)
 
 
 def _write(folder: Path, pictures: Iterable[tuple[str, Scene, dict[str, str]]]) -> None:

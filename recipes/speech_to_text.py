@@ -17,9 +17,10 @@ with --resume. What it reached on which data stands in the README under Results.
 import math
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ import kzoo
 from kzoo import audio, batching, export, metrics, optimizers, plots, text, zoo
 from recipes import cli, clips, frames, runs
 from recipes.cli import flag
-from recipes.data import Splits
+from recipes.data import Splits, progress
 
 SPEEDS = (1.0, 0.9, 1.1)
 
@@ -130,8 +131,9 @@ def main(config: Config) -> dict[str, float]:
     run = runs.open_run(config, config.folder, runs.fingerprint(*names))
     model = build(splits.train, config)
     fit(model, splits, run, config)
-    path, scores = export_and_score(model, splits, run, config)
-    show_answers(path, splits.test or splits.valid)
+    scored = scored_clips(splits)
+    path, scores = export_and_score(model, splits.train, scored, run, config)
+    show_answers(path, scored)
     runs.remove_run(run)
     print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} file.wav")
     return scores
@@ -143,8 +145,9 @@ def build(train: clips.Clips, config: Config) -> keras.Model:
     learn = {"characters": text.CharacterTokenizer.learn, "subwords": text.SubwordTokenizer.learn}
     tokenizer = learn[config.tokenizer](train.texts, config.vocabulary_size)
     streams = config.model == "streaming_ctc"
+    rates = (found[1] for _, found in clips.read_all(train) if found)
     features = audio.LogMel(
-        config.rate_hz or min(clips.read_audio(train.rows[0])[1], 16_000),
+        config.rate_hz or min(next(rates), 16_000),
         num_mels=config.num_mels,
         normalize="running" if streams else "utterance",
     )
@@ -181,7 +184,7 @@ def examples(model, part: clips.Clips, speeds, config: Config, name: str):
     if not fits.any():
         raise ValueError(
             f"`max_seconds` and `max_length` must leave at least one clip in {name}, got "
-            f"max_seconds={config.max_seconds}, max_length={config.max_length}."
+            f"max_seconds={config.max_seconds}, max_length={config.max_length}; {found[0]}."
         )
     rows = np.flatnonzero(fits)
     return [arrays[row] for row in rows], tf.gather(ids, rows), [texts[row] for row in rows]
@@ -224,8 +227,8 @@ def augmented(augment: audio.SpecAugment, inputs: dict) -> dict:
     return inputs | {"source": source}
 
 
-def transcriber(model, max_length: int, beam_size: int = 1):
-    """A function from a list of (S, F) arrays to texts."""
+def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):
+    """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar."""
 
     shape = (None, None, model.source_tokenizer.features.num_mels)
 
@@ -234,11 +237,18 @@ def transcriber(model, max_length: int, beam_size: int = 1):
         found = model.generate(source, beam_size=beam_size, max_length=max_length, best_only=True)
         return model.target_tokenizer.detokenize(found.ids[:, 0])
 
-    def answers(arrays):
-        source = tf.RaggedTensor.from_row_lengths(np.concatenate(arrays), list(map(len, arrays)))
-        return [answer.decode() for answer in best(source).numpy()]
+    def texts_of(arrays):
+        bar = keras.utils.Progbar(len(arrays), verbose=verbose, unit_name="clip")
 
-    return lambda arrays: batching.map_by_length(answers, arrays, 32)
+        def answers(some):
+            source = tf.RaggedTensor.from_row_lengths(np.concatenate(some), list(map(len, some)))
+            found = [answer.decode() for answer in best(source).numpy()]
+            bar.add(len(some))
+            return found
+
+        return batching.map_by_length(answers, arrays, 32)
+
+    return texts_of
 
 
 def licence(name: str) -> str:
@@ -257,7 +267,8 @@ def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dic
     scores, trained = {}, model.ctc_weight
     for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
         model.ctc_weight = weight  # read when the function below is traced
-        search = transcriber(model, config.max_length, config.beam_size)
+        print(f"{name}, {label}", flush=True)
+        search = transcriber(model, config.max_length, config.beam_size, verbose=1)
         answers = dict(zip(found.rows, search(found.arrays), strict=True))
         texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
         scores[f"{name} WER, {label}"] = metrics.word_error_rate(texts, part.texts)
@@ -265,18 +276,38 @@ def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dic
     return scores
 
 
-def wav_bytes(clip: clips.Clip) -> bytes:
-    """What a client would send for a clip: 16-bit WAV, one channel."""
-    samples, rate = clips.read_audio(clip)
-    return tf.audio.encode_wav(samples[:, None], rate).numpy()
+class Scored(NamedTuple):
+    """The clips that a model is scored on, as a client would send them."""
+
+    name: str  # of the split
+    part: clips.Clips
+    sounds: list[bytes]
+    seconds: list[float]
 
 
-def export_and_score(model, splits: Splits, run: Path, config: Config):
+def scored_clips(splits: Splits) -> Scored:
+    """The test clips, else the valid ones; what cannot be read is counted as skipped."""
+    name, whole = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    scored = Scored(name, clips.Clips(skipped=Counter(whole.skipped)), [], [])
+    for clip, found in progress(clips.read_all(whole), f"Reading {name} clip"):
+        if found is None:
+            scored.part.skipped["unreadable"] += 1
+        else:
+            scored.part.rows.append(clip)
+            scored.sounds.append(wav_bytes(*found))
+            scored.seconds.append(len(found[0]) / found[1])
+    return scored
+
+
+def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
+    """16-bit WAV, one channel."""
+    return tf.audio.encode_wav(samples[:, None], rate_hz).numpy()
+
+
+def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    sounds = [wav_bytes(clip) for clip in part.rows]
-    seconds = [len(samples) / rate for samples, rate in map(clips.read_audio, part.rows)]
+    name, part, sounds, seconds = scored
     figures = {}
 
     def evaluate(served):
@@ -303,7 +334,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         metrics=compare_searches(model, name, part, config),
         card={
             "name": f"Speech to text, {Path(config.train or config.data).stem}",
-            "data": f"{config.train or config.data}; training: {splits.train}",
+            "data": f"{config.train or config.data}; training: {train}",
             "scored on": f"{name}: {part}",
             "licence": "as the data's" if config.train else licence(config.data),
             "command": "python -m recipes.speech_to_text " + " ".join(cli.changed(config)),
@@ -321,11 +352,11 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
 
 def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
     """Answers of the SavedModel, under a progress bar."""
-    progress = keras.utils.Progbar(len(sounds), unit_name="clip")
+    bar = keras.utils.Progbar(len(sounds), unit_name="clip")
     answers = []
     for start in range(0, len(sounds), chunk):
         answers += served(sounds[start : start + chunk])
-        progress.update(len(answers))
+        bar.update(len(answers))
     return answers
 
 
@@ -345,10 +376,12 @@ def draw(served, history: dict, part: clips.Clips, sounds: list[bytes]) -> None:
             )
 
 
-def show_answers(path: Path, part: clips.Clips) -> None:
+def show_answers(path: Path, scored: Scored) -> None:
     """Transcribes five clips in a new process that knows TensorFlow and nothing of kzoo."""
-    for number, clip in enumerate(part.rows[:: math.ceil(len(part) / 5)], start=1):
-        (path / f"example-{number}.wav").write_bytes(wav_bytes(clip))
+    rows = range(0, len(scored.part), math.ceil(len(scored.part) / 5))
+    for number, row in enumerate(rows, start=1):
+        clip = scored.part.rows[row]
+        (path / f"example-{number}.wav").write_bytes(scored.sounds[row])
         print(f"example-{number}.wav is {clip.path}: {clip.text}")
     names = sorted(str(each.resolve()) for each in path.glob("example-*.wav"))
     runs.show_answers(path, names, "audio_bytes")

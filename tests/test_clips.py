@@ -88,6 +88,32 @@ def test_a_manifest_that_breaks_its_format_is_named_with_the_line(line, message,
         clips.nemo(path)
 
 
+@pytest.mark.parametrize(
+    ("offset", "duration", "got"),
+    [
+        ("-0.5", "2.0", "-0.5 and 1.5"),
+        ("3.0", "-1.0", "3.0 and 2.0"),
+        ("3.0", "0", "3.0 and 3.0"),
+        ("NaN", "null", "nan and None"),
+        ("0", "Infinity", "0 and inf"),
+    ],
+)
+def test_a_piece_of_a_file_must_end_after_it_starts(offset, duration, got, tmp_path):
+    sound(tmp_path / "a.wav")
+    line = f'{{"audio_filepath": "a.wav", "text": "x", "offset": {offset}, "duration": {duration}}}'
+    path = write(tmp_path / "m.jsonl", "", line)
+    message = rf"m\.jsonl:2: expected seconds 0 <= start < stop, got {got}"
+    with pytest.raises(ValueError, match=message):
+        clips.nemo(path)
+
+
+def test_an_offset_of_nothing_has_a_duration_too(tmp_path):
+    sound(tmp_path / "a.wav", 8000)
+    line = {"audio_filepath": "a.wav", "text": "one", "offset": 0, "duration": 0.25}
+    found = clips.nemo(write(tmp_path / "m.jsonl", json.dumps(line)))
+    assert len(read_audio(found.rows[0])[0]) == 2000
+
+
 def test_common_voice_has_clips_beside_its_table(tmp_path):
     sound(tmp_path / "clips/x.mp3", 4000)
     sound(tmp_path / "clips/y.mp3", 4000)
@@ -141,7 +167,11 @@ def test_kaldi_tables_with_and_without_segments(tmp_path):
     found = clips.kaldi(tmp_path)
     assert rows(found, tmp_path) == [("rec1.wav", "one two", "ann")]
     assert len(read_audio(found.rows[0])[0]) == 2000
+    write(tmp_path / "segments", "u1 rec1 0.75 -1")  # the end, as Kaldi writes it
+    assert len(read_audio(clips.kaldi(tmp_path).rows[0])[0]) == 2000
     for name, line, message in (
+        ("segments", "u1 rec1 0.5 0.25", r"segments:1: expected seconds 0 <= start < stop, got"),
+        ("segments", "u1 rec1 nan -1", r"segments:1: expected seconds .* got nan and None"),
         ("segments", "u1 rec1 0.5", r"segments:1: expected a segment u1 recording start stop"),
         ("segments", "u1 rec2 0 1", r"text:1: expected rec2 in .*wav\.scp"),
         ("segments", "u2 rec1 0 1", r"text:1: expected a segment u1"),
@@ -151,6 +181,17 @@ def test_kaldi_tables_with_and_without_segments(tmp_path):
         write(tmp_path / name, line)
         with pytest.raises(ValueError, match=message):
             clips.kaldi(tmp_path)
+
+
+def test_kaldi_tables_are_separated_by_any_white_space(tmp_path):
+    sound(tmp_path / "rec 1.wav", 8000)
+    write(tmp_path / "wav.scp", "rec1\trec 1.wav")
+    write(tmp_path / "text", "u1  \tone two ", "", " u2\t ")
+    write(tmp_path / "utt2spk", "u1\t ann", "u2   bob")
+    write(tmp_path / "segments", "u1\trec1\t0.5\t0.75", "u2 \t rec1 0 -1")
+    found = clips.kaldi(tmp_path)
+    assert rows(found, tmp_path) == [("rec 1.wav", "one two", "ann")]
+    assert found.skipped == {"without a transcript": 1}
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -178,14 +219,35 @@ def test_a_row_of_csv_with_too_few_columns_is_named(tmp_path):
         clips.audiofolder(tmp_path)
 
 
+def test_a_line_within_quotes_goes_on_as_a_space(tmp_path):
+    sound(tmp_path / "a.wav")
+    lines = "file_name,text", "", 'a.wav,"hello\nworld"', 'a.wav,"one, ""two"""'
+    write(tmp_path / "metadata.csv", *lines)
+    found = clips.audiofolder(tmp_path)
+    assert found.texts == ["hello world", 'one, "two"']
+    assert [clip.place.rpartition(":")[2] for clip in found.rows] == ["3", "5"]
+
+
+@pytest.mark.parametrize(
+    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 140_000 * "x"]]
+)
+def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path):
+    sound(tmp_path / "a.wav")
+    write(tmp_path / "metadata.csv", "file_name,text", "a.wav,one", *lines)
+    with pytest.raises(ValueError, match=r"metadata\.csv:3: expected a row of CSV, got: "):
+        clips.audiofolder(tmp_path)
+
+
 def test_names_of_files_say_digits_and_commands(tmp_path):
-    for name in ("7_jackson_32.wav", "0_theo_5.wav", "yes/0a7c_nohash_1.wav", "noise/hum.wav"):
-        sound(tmp_path / name)
+    names = "7_jackson_32.flac", "0_theo_5.wav", "yes/0a7c_nohash_1.WAV", "noise/hum.ogg"
+    for name in names:
+        sound(tmp_path / name, 4000)
+    write(tmp_path / "7_jackson_33.txt")
     found = clips.named_files(tmp_path)
     assert sorted(rows(found, tmp_path)) == [
         ("0_theo_5.wav", "zero", "recording 5"),
-        ("7_jackson_32.wav", "seven", "recording 32"),
-        ("yes/0a7c_nohash_1.wav", "yes", "0a7c"),
+        ("7_jackson_32.flac", "seven", "recording 32"),
+        ("yes/0a7c_nohash_1.WAV", "yes", "0a7c"),
     ]
     assert found.skipped == {"named otherwise": 1}
 
@@ -332,6 +394,8 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
     write(tmp_path / "l/metadata.csv", "A-1|x")
     sound(tmp_path / "h/a.wav")
     write(tmp_path / "h/metadata.csv", "file_name,text", "a.wav,y")
+    sound(tmp_path / "w/wavs/a.wav")
+    write(tmp_path / "w/metadata.csv", '"file_name",text', "wavs/a.wav,u")
     sound(tmp_path / "k/a.wav")
     write(tmp_path / "k/wav.scp", "u a.wav")
     write(tmp_path / "k/text", "u z")
@@ -339,7 +403,7 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
     write(tmp_path / "s/1/2/1-2.trans.txt", "1-2-3 W")
     sound(tmp_path / "c/clips/a.mp3", 4000)
     write(tmp_path / "c/dev.tsv", "client_id\tpath\tsentence", "u\ta.mp3\tv")
-    names = {"f": "seven", "l": "x", "h": "y", "k": "z", "s": "W", "c/dev.tsv": "v"}
+    names = {"f": "seven", "l": "x", "h": "y", "w": "u", "k": "z", "s": "W", "c/dev.tsv": "v"}
     for name, text in names.items():
         assert clips._read("train", str(tmp_path / name)).texts == [text]
 
@@ -347,6 +411,11 @@ def test_the_front_door_knows_every_shape_of_folder(tmp_path):
 def test_what_cannot_be_read_or_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`train` must be a manifest .* got 'nothing'"):
         load_clips(train="nothing")
+    for number in range(3):
+        sound(tmp_path / f"songs/{number}.mp3", 4000)
+    message = r"a folder with metadata\.csv and wavs/ .* got '.*songs' with 3 audio files"
+    with pytest.raises(ValueError, match=message):
+        load_clips(str(tmp_path / "songs"))
     with pytest.raises(ValueError, match="`data` and `train` must not both be given"):
         load_clips("a", train="b")
     with pytest.raises(ValueError, match="expected at least one clip, got 0 clips"):
@@ -364,6 +433,21 @@ def test_spoken_texts_are_lower_case_words():
     found = clips.Clips()
     found.rows.append(clips.Clip(Path("x"), "...", "g", "p"))
     assert clips.as_spoken(found).skipped == {"without a word": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी, है!", "हिन्दी है"),
+        ("ที่นี่ 5.", "ที่นี่ 5"),
+        ("İSTANBUL\u2019da I\u0307yi?", "istanbul'da iyi"),
+        ("می\u200cروم", "میروم"),
+        ("\u00adco\u00adop \u2764\ufe0f 'n' '", "coop n"),
+    ],
+    ids=["Hindi", "Thai", "Turkish", "Persian", "soft hyphens and a heart"],
+)
+def test_spoken_texts_keep_the_marks_of_every_script(text, expected):
+    assert spoken(text) == expected
 
 
 # --- audio ---------------------------------------------------------------------------------------

@@ -766,6 +766,39 @@ def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert data.cache_dir().is_dir()
 
 
+def test_a_folder_is_made_once_and_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "sub/made"
+
+    def broken(part):
+        (part / "half").write_text("")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        data.make_folder(folder, broken)
+    assert list(folder.parent.iterdir()) == []
+    assert data.make_folder(folder, lambda part: (part / "whole").write_text("")) == folder
+    assert data.make_folder(folder, broken) == folder
+    assert [path.name for path in folder.parent.rglob("*")] == ["made", "whole"]
+
+
+def test_of_two_that_make_a_folder_at_once_the_first_ones_stays(tmp_path):
+    folder = tmp_path / "made"
+
+    def slow(part):
+        (part / "file").write_text("second")
+        data.make_folder(folder, lambda other: (other / "file").write_text("first"))
+
+    assert data.make_folder(folder, slow) == folder
+    assert (folder / "file").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_be_moved_is_an_error(tmp_path):
+    folder = tmp_path / "made"
+    with pytest.raises(FileNotFoundError):
+        data.make_folder(folder, lambda part: part.rmdir())
+
+
 def test_progress_is_shown_to_a_terminal_only(monkeypatch, capsys):
     clock = iter(range(10_000))
     monkeypatch.setattr(data.time, "monotonic", lambda: next(clock))

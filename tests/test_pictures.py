@@ -112,7 +112,7 @@ def test_kaggle_has_a_row_for_each_caption(tmp_path):
         "image,caption",
         "a.jpg,A child .",
         'b.jpg,"Two dogs , one ""red"" ."',
-        "a.jpg,A girl .",
+        'a.jpg,"A\ngirl ."',
         "b.jpg, ",
     )
     (whole,) = pictures.kaggle(path).values()
@@ -125,6 +125,7 @@ def test_kaggle_has_a_row_for_each_caption(tmp_path):
     for line, message in (
         ("a.jpg,one, two", r"captions\.txt:2: expected 2 columns"),
         ("a.jpg", r"captions\.txt:2: expected 2 columns"),
+        ('a.jpg,"one', r"captions\.txt:2: expected a row of CSV, got: unexpected end of data"),
         ("c.jpg,one", r"captions\.txt:2: expected a picture, but there is no .*c\.jpg"),
     ):
         write(path, "image,caption", line)

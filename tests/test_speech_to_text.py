@@ -57,6 +57,8 @@ def config(folder, tmp_path, monkeypatch):
 def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
     config, tmp_path, monkeypatch, capfd
 ):
+    for part in clips.load_clips(config.data):
+        part.rows[0].path.write_bytes(b"RIFF")  # broken files do not end a run
     backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
 
     def interrupt_in_epoch_2(self, batch, logs=None):
@@ -85,11 +87,12 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
     card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
     assert "python -m recipes.speech_to_text --data" in card
     assert "version:jiwer" in card
+    assert "clips (skipped: 1 unreadable)" in card
     assert isinstance(kzoo.load("out")(str(tmp_path / "0-low-high.wav")), str)
 
 
 @pytest.mark.slow
-def test_a_joint_model_is_compared_in_each_search(config):
+def test_a_joint_model_is_compared_in_each_search(config, capsys):
     config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)
     splits = clips.load_clips(config.data)
     built = speech_to_text.build(splits.train, config)
@@ -101,7 +104,9 @@ def test_a_joint_model_is_compared_in_each_search(config):
     assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
     assert built.source_tokenizer.features.rate_hz == RATE
     small = clips.Clips(splits.valid.rows[:2])
+    capsys.readouterr()
     found = speech_to_text.compare_searches(built, "valid", small, config)
+    assert capsys.readouterr().out.count("2/2") == 4  # the features, and a bar for each search
     labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
     assert list(found) == labels
     assert built.ctc_weight == config.ctc_weight
@@ -140,6 +145,9 @@ def test_clips_that_are_all_too_long_are_refused(config):
     message = "`max_seconds` and `max_length` must leave at least one clip in train"
     with pytest.raises(ValueError, match=message):
         speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+    config = dataclasses.replace(config, max_seconds=0.1)
+    with pytest.raises(ValueError, match=r"; 0 clips \(skipped: \d+ over 0\.1 seconds\)"):
+        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
 
 
 def test_the_folder_of_a_run_is_named_after_the_data():
@@ -148,8 +156,30 @@ def test_the_folder_of_a_run_is_named_after_the_data():
 
 
 def test_a_clip_is_sent_as_16_bit_wav(config):
-    clip = clips.load_clips(config.data).train.rows[0]
-    content = speech_to_text.wav_bytes(clip)
-    samples, rate = kzoo.audio.decode_wav(content)
-    assert rate == RATE
-    np.testing.assert_allclose(samples, clips.read_audio(clip)[0], atol=1e-4)
+    samples, rate = clips.read_audio(clips.load_clips(config.data).train.rows[0])
+    content = speech_to_text.wav_bytes(samples, rate)
+    decoded, decoded_rate = kzoo.audio.decode_wav(content)
+    assert decoded_rate == rate == RATE
+    np.testing.assert_allclose(decoded, samples, atol=1e-4)
+
+
+def test_scored_clips_are_read_once_and_counted_if_they_cannot_be(config, monkeypatch):
+    splits, reads, read = clips.load_clips(config.data), [], clips.read_audio
+    test = splits.test
+    test.rows[1].path.write_bytes(b"RIFF")
+    monkeypatch.setattr(clips, "read_audio", lambda clip: reads.append(clip) or read(clip))
+    scored = speech_to_text.scored_clips(splits)
+    assert reads == test.rows
+    assert scored.name == "test"
+    assert scored.part.rows == [test.rows[0], *test.rows[2:]]
+    assert scored.part.skipped == {"unreadable": 1}
+    assert scored.seconds == [0.4] * (len(test) - 1)
+    assert len({*map(len, scored.sounds)}) == 1
+    assert len(scored.sounds) == len(test) - 1
+    assert speech_to_text.scored_clips(splits._replace(test=None)).name == "valid"
+
+
+def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
+    train = clips.load_clips(config.data).train
+    train.rows[0].path.write_bytes(b"RIFF")
+    assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
