@@ -118,21 +118,13 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("validation_pictures", "patience", "beam_size", "units", "num_layers"):
             cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty", "sampled"):
+        for name in ("minutes", "average", "length_penalty"):
             cli.check(self, name, least=0)
         if self.image_size is not None:
             cli.check(self, "image_size", least=32)
-        if self.sampled > self.vocabulary_size:
-            raise ValueError(
-                "`sampled` must not be above vocabulary_size, "
-                f"got sampled={self.sampled}, vocabulary_size={self.vocabulary_size}."
-            )
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1), got dropout={self.dropout}.")
-        if self.learning_rate <= 0:
-            raise ValueError(
-                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
-            )
+        cli.check_sampled(self)
+        cli.check_share(self, "dropout")
+        cli.check_positive(self, "learning_rate")
         is_application = self.backbone[:1].isupper() and hasattr(keras.applications, self.backbone)
         if self.backbone not in (FROM_NOTHING, "efficientnet_lite0") and not is_application:
             raise ValueError(
@@ -363,6 +355,10 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         seconds = time.monotonic() - start
         found = scores_of(answers, part, trained)
         scores = {f"{name} {label}": score for label, score in found.items()}
+        if other := unseen_style(config):
+            scores["exact match, Noto style"] = metrics.exact_match(
+                describe_files(served, other), other.references
+            )
         for label, score in scores.items():
             print(f"{label}: {score.value:.2f} ({score.signature})")
         figures.update({label: score.value for label, score in scores.items()})
@@ -392,6 +388,17 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
     except Exception as error:  # a picture is not worth a finished training
         warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
     return path, figures
+
+
+def unseen_style(config: Config) -> pictures.Pictures | None:
+    """The objects of the scenes, one by one, in Noto's drawings, which no training has seen."""
+    if config.data != "openmoji" or config.train is not None:
+        return None
+    try:
+        return pictures.noto_pictures(config.seed)
+    except RuntimeError as error:
+        print(f"Without a score in the style of Noto: {error}")
+        return None
 
 
 def describe_files(served, part: pictures.Pictures, chunk: int = 64) -> list[str]:

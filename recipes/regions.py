@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import image
-from recipes.data import cache_dir, say
+from recipes.data import cache_dir, make_folder, say
 
 MEGAPIXELS = 64  # most of a picture; what `ImageSource` takes too
 BATCH = 32  # pictures that a backbone sees at once
@@ -91,18 +90,17 @@ def _kept(rows: Sequence, settings: dict, shape: tuple, dtype: str, batches, ver
     files = [(str(Path(row.path).absolute()), *_identity(row)) for row in rows]
     key = json.dumps([settings, files]).encode()
     folder = cache_dir() / "regions" / hashlib.sha256(key).hexdigest()[:32]
-    if not folder.exists():
-        folder.parent.mkdir(exist_ok=True)
+
+    def write(part):
         size = len(rows) * math.prod(shape) * np.dtype(dtype).itemsize
         say(f"{verb} {len(rows):,} pictures, {size / 1e6:,.0f} MB in {folder.parent}")
         progress = keras.utils.Progbar(len(rows), unit_name="picture")
-        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-            with open(Path(part, "values"), "wb") as file:
-                for batch in batches():
-                    batch.tofile(file)
-                    progress.add(len(batch))
-            os.rename(part, folder)
-            os.mkdir(part)  # for TemporaryDirectory to remove
+        with open(part / "values", "wb") as file:
+            for batch in batches():
+                batch.tofile(file)
+                progress.add(len(batch))
+
+    make_folder(folder, write)
     if not len(rows):
         return np.zeros((0, *shape), dtype)  # an empty file cannot be mapped
     return np.memmap(folder / "values", dtype, "r", shape=(len(rows), *shape))

@@ -14,6 +14,7 @@ model, model_card.md, metrics.json, learning_curve.png and attention maps. Inter
 with --resume. What it reached on which data stands in the README under Results.
 """
 
+import functools
 import math
 import time
 import warnings
@@ -60,15 +61,18 @@ class Config:
     num_mels: int = flag(80, "features of a frame")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     ctc_weight: float = flag(
-        0.3, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
+        0.5, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
     )
     speed_perturbation: bool = flag(True, "train on every clip at the speeds 0.9, 1.0 and 1.1")
     spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
+    spec_augment_after: int = flag(
+        10, "epochs before that: what is said when is learnt sooner from whole features"
+    )
     epochs: int = flag(1000, "most passes over the training clips, or of 1,000 batches of them")
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
-    batch_seconds: float = flag(120.0, "seconds of audio in a batch, padding included")
-    learning_rate: float = flag(0.002, "peak of the schedule")
-    warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
+    batch_seconds: float = flag(40.0, "seconds of audio in a batch, padding included")
+    learning_rate: float = flag(0.001, "peak of the schedule")
+    warmup_steps: int = flag(500, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
@@ -88,7 +92,7 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("validation_clips", "patience", "beam_size"):
             cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty"):
+        for name in ("minutes", "average", "length_penalty", "spec_augment_after"):
             cli.check(self, name, least=0)
         cli.check_share(self, "dropout")
         cli.check_sampled(self)
@@ -200,8 +204,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     budget = round(config.batch_seconds / model.source_tokenizer.features.hop_seconds)
     batches = batching.frame_batches(train, train_ids, budget, seed=seed)
     if config.spec_augment:
-        augment = audio.SpecAugment(seed=seed[0] + seed[1])
-        batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
+        steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
+        batches = augmented(batches, steps * (config.spec_augment_after - seed[1]), sum(seed))
     print(f"{int(batches.cardinality()):,} batches")
 
     model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
@@ -221,10 +225,18 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, word_accuracy, run, config, "val_word_accuracy")
 
 
-def augmented(augment: audio.SpecAugment, inputs: dict) -> dict:
-    """Inputs whose source SpecAugment has blotted."""
-    source = augment(inputs["source"], mask=inputs["source_mask"], training=True)
-    return inputs | {"source": source}
+def augmented(batches: tf.data.Dataset, first: int, seed: int) -> tf.data.Dataset:
+    """Batches whose sources SpecAugment blots from number `first` on, however often repeated."""
+    augment = audio.SpecAugment(seed=seed)
+    number = tf.Variable(-1, trainable=False, dtype=tf.int64)
+
+    def blotted(inputs, labels):
+        source, mask = inputs["source"], inputs["source_mask"]
+        is_due = number.assign_add(1) >= first
+        blot = functools.partial(augment, source, mask=mask, training=True)
+        return inputs | {"source": tf.cond(is_due, blot, lambda: source)}, labels
+
+    return batches.map(blotted)
 
 
 def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):

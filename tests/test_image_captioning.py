@@ -302,3 +302,17 @@ def test_bad_input_ends_the_recipe_with_one_line(tmp_path, monkeypatch):
         cli.run(image_captioning.main, image_captioning.Config, image_captioning.__doc__)
     assert str(stop.value).startswith("error: ") and "missing.txt" in str(stop.value)
     assert not (tmp_path / "saved_models").exists()
+
+
+def test_the_scenes_are_also_scored_in_a_style_that_training_has_not_seen(monkeypatch, capsys):
+    drawn = pictures.Pictures()
+    monkeypatch.setattr(pictures, "noto_pictures", lambda seed: drawn)
+    assert image_captioning.unseen_style(image_captioning.Config(seed=7)) is drawn
+    assert image_captioning.unseen_style(image_captioning.Config(data="folder")) is None
+
+    def without_apt(seed):
+        raise RuntimeError("This data needs `apt-get`")
+
+    monkeypatch.setattr(pictures, "noto_pictures", without_apt)
+    assert image_captioning.unseen_style(image_captioning.Config()) is None
+    assert "Without a score in the style of Noto: This data needs" in capsys.readouterr().out

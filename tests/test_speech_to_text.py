@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
 import kzoo
 from kzoo import callbacks
@@ -183,3 +184,16 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
     train = clips.load_clips(config.data).train
     train.rows[0].path.write_bytes(b"RIFF")
     assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
+
+
+def test_spec_augment_begins_after_some_batches_also_of_a_repeated_dataset():
+    inputs = {"source": tf.ones((6, 2, 31, 20)), "source_mask": tf.ones((6, 2, 31), tf.bool)}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((6, 2))))
+    changed = [
+        bool((inputs["source"].numpy() != 1).any())
+        for inputs, _ in speech_to_text.augmented(batches, 8, seed=3).repeat(2)
+    ]
+    assert changed == [False] * 8 + [True] * 4
+    assert all(
+        (x["source"].numpy() != 1).any() for x, _ in speech_to_text.augmented(batches, -5, 3)
+    )
