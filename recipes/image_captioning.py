@@ -20,10 +20,10 @@ import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -243,26 +243,41 @@ def build_backbone(config: Config) -> keras.Model:
     return backbone
 
 
-def examples(model, part: pictures.Pictures, config: Config, name: str):
-    """(pixels or features (N, ...), the row of each caption (M,), their ids) of the pictures."""
+class Examples(NamedTuple):
+    """What a model trains on or is validated with."""
+
+    seen: np.ndarray  # (K, ...) pixels or features
+    rows: np.ndarray  # (M,) for each caption the row of its picture
+    ids: tf.RaggedTensor  # (M, None)
+    part: pictures.Pictures  # of length K
+
+
+def examples(model, part: pictures.Pictures, config: Config, name: str) -> Examples:
+    """The pictures that can be read, with those of their captions that are not too long."""
+    if config.trains_backbone:
+        seen, kept = regions.decode(part.rows, config.size)
+    else:
+        seen, kept = regions.extract(part.rows, model.encoder.backbone)
+    part = only(part, kept)
     captions = [caption for row in part.rows for caption in row.captions]
     rows = np.repeat(np.arange(len(part)), [len(row.captions) for row in part.rows])
     ids = batching.tokenize(model.target_tokenizer, captions)
     fits = ids.row_lengths().numpy() < config.max_length
-    print(
-        f"{name}: {len(part):,} pictures, {len(captions):,} captions; "
-        f"{(~fits).sum():,} over {config.max_length} tokens left out"
-    )
+    print(f"{name}: {part}; {(~fits).sum():,} over {config.max_length} tokens left out")
     if not fits.any():
         raise ValueError(
             f"`max_length` must leave at least one caption in {name}, "
             f"got max_length={config.max_length}."
         )
-    if config.trains_backbone:
-        seen = regions.decode(part.rows, config.size)
-    else:
-        seen = regions.extract(part.rows, model.encoder.backbone)
-    return seen, rows[fits], tf.ragged.boolean_mask(ids, fits)
+    return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
+
+
+def only(part: pictures.Pictures, kept: Sequence[int]) -> pictures.Pictures:
+    """The pictures of these rows; the others are counted as unreadable."""
+    found = pictures.Pictures([part.rows[row] for row in kept], Counter(part.skipped))
+    if len(found) < len(part):
+        found.skipped["unreadable pictures"] += len(part) - len(found)
+    return found
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
@@ -271,7 +286,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = examples(model, splits.valid, config, "valid")
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, runs.open_journal(run).epochs]
-    batches = batching.picture_batches(*train, config.batch_size, seed=seed)
+    batches = batching.picture_batches(*train[:3], config.batch_size, seed=seed)
     if config.augment:
         augment = image.ImageAugment(seed=seed[0] + seed[1])
         batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
@@ -281,16 +296,16 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     model.optimizer.build(model.trainable_variables)
     print(f"{config.model} and {config.backbone}: {model.count_params():,} parameters")
 
-    count = min(config.validation_pictures, len(splits.valid))
-    chosen = np.linspace(0, len(splits.valid) - 1, count).astype(int)
-    references = [splits.valid.references[row] for row in chosen]
-    describe = describer(model, valid[0].shape[1:], config.max_length)
-    name, measure = validation_score(splits.valid)
+    count = min(config.validation_pictures, len(valid.part))
+    chosen = np.linspace(0, len(valid.part) - 1, count).astype(int)
+    references = [valid.part.references[row] for row in chosen]
+    describe = describer(model, valid.seen.shape[1:], config.max_length)
+    name, measure = validation_score(valid.part)
 
     def score():
-        return measure(describe(valid[0][chosen]), references).value
+        return measure(describe(valid.seen[chosen]), references).value
 
-    valid_batches = batching.picture_batches(*valid, config.batch_size)
+    valid_batches = batching.picture_batches(*valid[:3], config.batch_size)
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
 
 

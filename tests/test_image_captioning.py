@@ -148,7 +148,7 @@ def test_a_frozen_backbone_is_looked_through_once_and_served_whole(config, tmp_p
         config, backbone="ResNet50", model="show_attend_tell", sampled=5, epochs=1
     )
     figures = image_captioning.main(config)
-    assert [array.shape for array in seen] == [(34, 16, 7), (11, 16, 7)]
+    assert [found.values.shape for found in seen] == [(34, 16, 7), (11, 16, 7)]
     assert "test exact match, one" not in figures and figures["test CIDEr"] >= 0
     journal = (tmp_path / "out/1/metrics.json").read_text()
     assert "test CIDEr" in journal
@@ -186,11 +186,11 @@ def test_a_sampled_run_updates_rows_only(config):
 def test_captions_share_their_picture_and_too_long_ones_are_left_out(config, capsys):
     train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
     model = image_captioning.build(train, config)
-    seen, rows, ids = image_captioning.examples(model, train, config, "train")
+    seen, rows, ids, _ = image_captioning.examples(model, train, config, "train")
     assert seen.shape == (34, SIZE, SIZE, 3) and seen.dtype == np.uint8
     assert rows.tolist()[:5] == [0, 0, 0, 1, 2] and len(rows) == ids.nrows() == 17 * 4
     shorter = dataclasses.replace(config, max_length=8)  # 8 words and the end are 9
-    _, rows, ids = image_captioning.examples(model, train, shorter, "train")
+    _, rows, ids, _ = image_captioning.examples(model, train, shorter, "train")
     assert rows.tolist()[:4] == [0, 0, 2, 2]
     assert "train: 34 pictures, 68 captions; 34 over 8 tokens left out" in capsys.readouterr().out
     with pytest.raises(ValueError, match="leave at least one caption in train, got max_length=1"):
@@ -212,10 +212,25 @@ def test_captions_are_spoken_but_for_those_of_openmoji(tmp_path):
     assert not image_captioning.Config(data="captions.txt", captions="written").is_spoken
 
 
-def test_a_bad_picture_is_named_before_the_training(config, tmp_path):
-    (tmp_path / "drawn/train/5.png").write_bytes(b"RIFF, a sound and no picture at all")
-    with pytest.raises(ValueError, match=r"metadata.jsonl:6: expected a picture in .*5\.png: "):
-        image_captioning.main(config)
+@pytest.mark.parametrize("backbone", ["small_resnet", "ResNet50"])
+def test_a_bad_picture_is_left_out_and_its_captions_with_it(
+    backbone, config, tmp_path, monkeypatch, capfd
+):
+    small = image_captioning.backbones.small_resnet
+    monkeypatch.setattr(
+        image_captioning.backbones, "application", lambda name, size: small(size, widths=(3, 5, 7))
+    )
+    config = dataclasses.replace(config, backbone=backbone)
+    (tmp_path / "drawn/train/2.png").write_bytes(b"RIFF, a sound and no picture at all")
+    train = pictures.load_pictures(config.data).train
+    model = image_captioning.build(train, config)
+    seen, rows, ids, part = image_captioning.examples(model, train, config, "train")
+    assert len(seen) == len(part) == 33 and part.rows == train.rows[:2] + train.rows[3:]
+    # Pictures of an even number have three captions, the others one.
+    assert rows.tolist()[:8] == [0, 0, 0, 1, 2, 3, 3, 3] and ids.nrows() == 68 - 3
+    printed = capfd.readouterr()
+    assert "train: 33 pictures, 65 captions (skipped: 1 unreadable pictures); 0" in printed.out
+    assert "metadata.jsonl:3: expected a picture in " in printed.err
 
 
 def test_a_resumed_run_needs_the_captions_and_pictures_of_the_run_before(config, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,14 +57,15 @@ def squares(rows):
 
 
 def test_pixels_are_those_that_the_served_model_sees_but_for_rounding(rows):
-    pixels = regions.decode(rows, SIZE)
+    pixels, found = regions.decode(rows, SIZE)
+    assert found.tolist() == [0, 1, 2, 3, 4]
     assert pixels.dtype == np.uint8 and pixels.shape == (5, SIZE, SIZE, 3)
     np.testing.assert_allclose(pixels, squares(rows), atol=0.51)
 
 
 def test_features_are_those_of_the_backbone(rows, backbone, monkeypatch):
     monkeypatch.setattr(regions, "BATCH", 2)  # 2, 2 and 1
-    features = regions.extract(rows, backbone)
+    features = regions.extract(rows, backbone).values
     assert features.dtype == np.float16 and features.shape == (5, 36, 7)
     expected = backbone(squares(rows)).numpy().reshape(5, 36, 7)
     assert np.ptp(expected) > 0.1
@@ -76,7 +78,7 @@ def test_a_model_answers_to_features_as_to_the_pictures_that_they_are_of(name, r
     model = getattr(zoo, name)(ImageSource(SIZE), words, backbone, units=8)
     target = tf.constant([[1, 4, 5, 6]] * 5)
     served = model({"source": squares(rows), "target": target})["logits"]
-    features = tf.cast(regions.extract(rows, backbone), tf.float32)
+    features = tf.cast(regions.extract(rows, backbone).values, tf.float32)
     trained = model({"source": features, "target": target})["logits"]
     np.testing.assert_allclose(trained, served, atol=5e-3)
 
@@ -85,8 +87,8 @@ def test_both_are_computed_once_for_the_same_files_and_settings(rows, backbone, 
     reads = []
     pixels = regions._pixels
     monkeypatch.setattr(regions, "_pixels", lambda *args: reads.append(args) or pixels(*args))
-    first = regions.extract(rows, backbone)
-    again = regions.extract(rows, backbone)
+    first = regions.extract(rows, backbone).values
+    again = regions.extract(rows, backbone).values
     np.testing.assert_array_equal(first, again)
     assert len(reads) == 1
     regions.decode(rows, SIZE)
@@ -96,26 +98,60 @@ def test_both_are_computed_once_for_the_same_files_and_settings(rows, backbone, 
     regions.decode(rows[1:], SIZE)
     assert len(reads) == 4
     backbone.layers[2].set_weights([weight + 1 for weight in backbone.layers[2].get_weights()])
-    assert np.abs(regions.extract(rows, backbone) - first).max() > 0
+    assert np.abs(regions.extract(rows, backbone).values - first).max() > 0
     os.utime(rows[0].path, (0, 0))  # another file of the same name
     regions.extract(rows, backbone)
     assert len(reads) == 6
 
 
-def test_what_is_no_picture_is_named_and_leaves_nothing_in_the_cache(rows, backbone, cache):
+def not_a_picture(kind):
     stream = io.BytesIO()
     PIL.Image.new("RGB", (99, 99)).save(stream, "JPEG")
-    for content in (b"RIFF and a sound", stream.getvalue()[:300], b""):
-        rows[2].path.write_bytes(content)
+    return {"sound": b"RIFF and a sound", "truncated": stream.getvalue()[:300], "empty": b""}[kind]
+
+
+@pytest.mark.parametrize("kind", ["sound", "truncated", "empty", "missing"])
+def test_what_is_no_picture_is_left_out_and_said_each_time(kind, rows, backbone, capfd):
+    whole = regions.extract(rows, backbone).values
+    for row in (1, 3):
+        rows[row].path.unlink()
+        if kind != "missing":
+            rows[row].path.write_bytes(not_a_picture(kind))
+    capfd.readouterr()
+    for _ in range(2):  # computed and kept
         for compute in (
             lambda: regions.decode(rows, SIZE),
             lambda: regions.extract(rows, backbone),
         ):
-            with pytest.raises(ValueError, match=r"list:2: expected a picture in .*2\.bmp: \S"):
-                compute()
-    rows[2].path.unlink()
-    with pytest.raises(ValueError, match=r"list:2: expected a picture in .*2\.bmp: No such file"):
-        regions.decode(rows, SIZE)
+            values, kept = compute()
+            assert kept.tolist() == [0, 2, 4] and len(values) == 3
+            said = capfd.readouterr().err
+            assert "Left out: 2 of 5 pictures cannot be read, the first is list:1: exp" in said
+            assert re.search(r"expected a picture in .*1\.png: \S", said)
+    np.testing.assert_allclose(values, whole[[0, 2, 4]], rtol=1e-3, atol=1e-3)
+    assert regions.readable(rows) == [0, 2, 4]
+    assert "Left out: 2 of 5 pictures" in capfd.readouterr().err
+
+
+def test_a_picture_is_read_again_when_its_file_has_changed(rows):
+    content = rows[1].path.read_bytes()
+    rows[1].path.write_bytes(b"")
+    assert len(regions.decode(rows, SIZE).values) == 4
+    rows[1].path.write_bytes(content)
+    assert len(regions.decode(rows, SIZE).values) == 5
+
+
+def test_where_no_picture_can_be_read_the_first_is_named_and_nothing_is_kept(rows, backbone, cache):
+    for row in rows:
+        row.path.write_bytes(b"RIFF and a sound")
+    message = r"list:0: expected a picture in .*0\.jpeg: \S.*none of 5 pictures can be read"
+    for compute in (
+        lambda: regions.decode(rows, SIZE),
+        lambda: regions.extract(rows, backbone),
+        lambda: regions.readable(rows),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compute()
     assert list((cache / "regions").iterdir()) == []
 
 
@@ -127,5 +163,6 @@ def test_features_too_large_for_their_numbers_are_refused(rows):
 
 
 def test_no_pictures_make_no_rows(backbone):
-    assert regions.decode([], SIZE).shape == (0, SIZE, SIZE, 3)
-    assert regions.extract([], backbone).shape == (0, 36, 7)
+    assert regions.decode([], SIZE).values.shape == (0, SIZE, SIZE, 3)
+    assert regions.extract([], backbone).values.shape == (0, 36, 7)
+    assert regions.readable([]) == []
