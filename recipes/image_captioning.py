@@ -171,15 +171,36 @@ def main(config: Config) -> dict[str, float]:
     )
     if config.is_spoken:
         splits = Splits(*(part and as_spoken(part) for part in splits))
-    names = ([str(row) for row in part.rows] for part in splits[:2])
-    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
+    run = runs.open_run(config, config.folder, fingerprint(splits))
+    scored = scored_pictures(splits)
     model = build(splits.train, config)
     fit(model, splits, run, config)
-    path, scores = export_and_score(model, splits, run, config)
-    show_answers(path, splits.test or splits.valid, config.seed)
+    path, scores = export_and_score(model, splits.train, scored, run, config)
+    show_answers(path, scored.part, config.seed)
     runs.remove_run(run)
     print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} picture.jpg")
     return scores
+
+
+def fingerprint(splits: Splits) -> str:
+    """A hash of the pictures' paths and captions, wherever they are listed."""
+    return runs.fingerprint(
+        *([f"{row.path} {row.captions}" for row in part.rows] for part in splits[:2])
+    )
+
+
+class Scored(NamedTuple):
+    """The part that is scored."""
+
+    name: str
+    part: pictures.Pictures
+
+
+def scored_pictures(splits: Splits) -> Scored:
+    """The test pictures, else the valid ones, that can be read: each is decoded before a training
+    depends on it."""
+    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    return Scored(name, only(part, regions.readable(part.rows)))
 
 
 def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
@@ -357,11 +378,13 @@ def scores_of(answers: list[str], part: pictures.Pictures, trained: set[str]) ->
     return scores
 
 
-def export_and_score(model, splits: Splits, run: Path, config: Config):
+def export_and_score(
+    model, train: pictures.Pictures, scored: Scored, run: Path, config: Config
+) -> tuple[Path, dict[str, float]]:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    trained = {caption for row in splits.train.rows for caption in row.captions}
+    name, part = scored
+    trained = {caption for row in train.rows for caption in row.captions}
     answers, figures = [], {}
 
     def evaluate(served):
@@ -387,7 +410,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
         max_length=config.max_length,
         card={
             "name": f"Image captioning, {Path(config.train or config.data).stem}",
-            "data": f"{config.train or config.data}; training: {splits.train}",
+            "data": f"{config.train or config.data}; training: {train}",
             "captions": "lower case, no punctuation" if config.is_spoken else "as written",
             "backbone": config.backbone,
             "scored on": f"{name}: {part}",

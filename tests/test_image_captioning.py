@@ -233,13 +233,29 @@ def test_a_bad_picture_is_left_out_and_its_captions_with_it(
     assert "metadata.jsonl:3: expected a picture in " in printed.err
 
 
+def test_the_pictures_to_be_scored_are_decoded_before_the_training(config, tmp_path, monkeypatch):
+    (tmp_path / "drawn/test/5.png").write_bytes(b"RIFF, a sound and no picture at all")
+    splits = pictures.load_pictures(config.data)
+    name, part = image_captioning.scored_pictures(splits)
+    assert name == "test" and part.rows == splits.test.rows[:5] + splits.test.rows[6:]
+    assert str(part).endswith("(skipped: 1 unreadable pictures)")
+    name, part = image_captioning.scored_pictures(splits._replace(test=None))
+    assert name == "valid" and part == splits.valid
+    for row in splits.test.rows:
+        row.path.write_bytes(b"")
+    monkeypatch.setattr(image_captioning, "fit", None)
+    with pytest.raises(ValueError, match=r"metadata.jsonl:1: .*none of 7 pictures can be read"):
+        image_captioning.main(config)
+
+
 def test_a_resumed_run_needs_the_captions_and_pictures_of_the_run_before(config, tmp_path):
     config = dataclasses.replace(config, captions="written")
-    splits = pictures.load_pictures(config.data)
-    names = [[str(row) for row in part.rows] for part in splits[:2]]
-    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
+    digest = image_captioning.fingerprint(pictures.load_pictures(config.data))
+    run = runs.open_run(config, config.folder, digest)
     (run / "journal.jsonl").touch()  # as if an epoch were done
     metadata = tmp_path / "drawn/train/metadata.jsonl"
+    metadata.write_text("\n" + metadata.read_text())  # each is in another line
+    assert image_captioning.fingerprint(pictures.load_pictures(config.data)) == digest
     metadata.write_text(metadata.read_text().replace("Two", "2"))
     with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
         image_captioning.main(dataclasses.replace(config, resume=True))
@@ -250,15 +266,15 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
         raise ValueError("no such font")
 
     monkeypatch.setattr(picture_plots, "contact_sheet", no_sheet)
-    splits = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
-    splits = Splits(splits, splits, None)
+    train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
+    scored = image_captioning.scored_pictures(Splits(train, train, None))
     run = runs.open_run(config, config.folder, "digest")
     (run / "journal.jsonl").write_text('{"epoch": 1, "minutes": 0.1, "loss": 2.0}\n')
-    model = image_captioning.build(splits.train, config)
-    pixels, *_ = image_captioning.examples(model, splits.train, config, "train")
+    model = image_captioning.build(train, config)
+    pixels, *_ = image_captioning.examples(model, train, config, "train")
     model({"source": tf.cast(pixels[:2], tf.float32), "target": tf.constant([[1, 5], [1, 6]])})
     with pytest.warns(UserWarning, match=r"out/1 is whole, but lacks a picture: .*no such font"):
-        path, figures = image_captioning.export_and_score(model, splits, run, config)
+        path, figures = image_captioning.export_and_score(model, train, scored, run, config)
     assert (path / "saved_model.pb").exists() and "valid CIDEr" in figures
 
 
