@@ -26,6 +26,7 @@ import tensorflow as tf
 from kzoo import image
 from recipes.data import cache_dir, make_folder, say
 
+FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
 MEGAPIXELS = 64  # most of a picture; what `ImageSource` takes too
 BATCH = 32  # pictures that a backbone sees at once
 
@@ -76,7 +77,7 @@ def extract(rows: Sequence, backbone: keras.Model) -> Readable:
     Args:
         rows: N Pictures.
         backbone: pixels (B, H, H, 3) -> (B, h, w, D). Another one has features of its own: its
-            name, its weights and its size are part of the key.
+            layers and its weights are part of the key.
 
     Returns:
         Readable, values (K, h x w, D) float16: of 128 pixels, EfficientNet-Lite0 makes 41 kB a
@@ -87,11 +88,10 @@ def extract(rows: Sequence, backbone: keras.Model) -> Readable:
     """
     size = backbone.input_shape[1]
     _, height, width, depth = backbone.output_shape
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(backbone.to_json().encode())
     for weight in backbone.get_weights():
         digest.update(np.ascontiguousarray(weight))
-    settings = {"backbone": backbone.name, "weights": digest.hexdigest(), "size": size}
-    settings |= {"shape": [height, width, depth], "dtype": backbone.compute_dtype}
+    settings = {"backbone": backbone.name, "layers and weights": digest.hexdigest()}
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
     def features_of(pixels):
@@ -118,7 +118,7 @@ def _kept(
     `batches({})` yields them and fills {row: why it cannot be read}, which is kept beside them.
     """
     files = [(str(Path(row.path).absolute()), *_identity(row.path)) for row in rows]
-    key = json.dumps([settings, files]).encode()
+    key = json.dumps([FORMAT, MEGAPIXELS, settings, files]).encode()
     folder = cache_dir() / "regions" / hashlib.sha256(key).hexdigest()[:32]
 
     def write(part):

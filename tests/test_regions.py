@@ -102,6 +102,18 @@ def test_both_are_computed_once_for_the_same_files_and_settings(rows, backbone, 
     os.utime(rows[0].path, (0, 0))  # another file of the same name
     regions.extract(rows, backbone)
     assert len(reads) == 6
+    monkeypatch.setattr(regions, "FORMAT", 0)
+    regions.extract(rows, backbone)
+    assert len(reads) == 7
+
+
+def test_two_networks_of_equal_weights_have_features_of_their_own(rows):
+    def features(scale):
+        pixels = keras.Input((SIZE, SIZE, 3))
+        scaled = keras.layers.Rescaling(scale, name="scale")(pixels)
+        return regions.extract(rows, keras.Model(pixels, scaled, name="network")).values
+
+    np.testing.assert_allclose(features(0.5), 5 * features(0.1), rtol=2e-3, atol=1e-3)
 
 
 def not_a_picture(kind):
