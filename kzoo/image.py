@@ -21,6 +21,9 @@ import tensorflow as tf
 GREY = 127.0  # of the border beside a picture that is no square
 _SHORTEST = 32  # bytes; no picture is shorter, and the sizes stand in them
 _KINDS = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8", "bmp": b"BM", "jpeg": b"\xff\xd8\xff"}
+# A chunk that makes colours of a PNG transparent: its length of 1 to 256, its name. What looks like
+# it in other chunks is blended to no effect.
+_TRNS = r"\C*\x00\x00(\x00\C|\x01\x00)tRNS\C*"
 
 
 def decode(content, megapixels=64.0):
@@ -59,7 +62,11 @@ def decode(content, megapixels=64.0):
     # Each check stands in the branch that it guards: a branch does not wait for what is outside.
     def png():
         with fits(_number(head, 16, 4, big=True), _number(head, 20, 4, big=True)):
-            return _on_white(tf.io.decode_png(content, channels=4))
+            return tf.cond(
+                (head[25] == 4) | (head[25] == 6) | tf.strings.regex_full_match(content, _TRNS),
+                lambda: _on_white(tf.io.decode_png(content, channels=4)),
+                lambda: tf.io.decode_png(content, channels=3),
+            )
 
     def gif():
         with fits(_number(head, 6, 2), _number(head, 8, 2)):
@@ -152,9 +159,10 @@ def _signed(number):
 
 def _on_white(pixels):
     """RGBA (H, W, 4) uint8 -> RGB (H, W, 3) uint8, on white."""
-    opacity = tf.cast(pixels[:, :, 3:], tf.float32) / 255
-    colour = tf.cast(pixels[:, :, :3], tf.float32)
-    return tf.cast(tf.round(opacity * colour + (1 - opacity) * 255), tf.uint8)
+    # Of 8 bits the blend and its rounding fit into 16, half of what floats take.
+    opacity = tf.cast(pixels[:, :, 3:], tf.uint16)
+    blend = tf.cast(pixels[:, :, :3], tf.uint16) * opacity + 255 * (255 - opacity)
+    return tf.cast((blend + 127) // 255, tf.uint8)
 
 
 def _decode_bmp(content, head):

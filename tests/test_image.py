@@ -64,6 +64,42 @@ def test_what_loses_nothing_has_the_pixels_that_were_stored(name):
     np.testing.assert_array_equal(found, np.broadcast_to(expected, (H, W, 3)))
 
 
+def test_every_opacity_of_every_colour_lies_on_white_within_half_a_step():
+    colour, opacity = np.meshgrid(np.arange(256), np.arange(256))
+    picture = np.dstack([colour, 255 - colour, colour // 2, opacity]).astype(np.uint8)
+    exact = 255 + opacity[:, :, None] / 255 * (picture[:, :, :3] - 255.0)
+    found = image.decode(encoded(picture, "PNG")).numpy()
+    np.testing.assert_array_equal(found, np.rint(exact))
+
+
+TRANSPARENT = {  # by a colour that is transparent, and by a palette with opacities
+    "RGB": (smooth(), tuple(smooth()[3, 4].tolist())),
+    "grey": (smooth()[:, :, 0], int(smooth()[3, 4, 0])),
+    "palette": (PALETTE, bytes(range(0, 255, 15))),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_a_png_without_an_alpha_channel_may_be_transparent_all_the_same(name):
+    picture, transparency = TRANSPARENT[name]
+    content = encoded(picture, "PNG", transparency=transparency)
+    shown = PIL.Image.open(io.BytesIO(content)).convert("RGBA")
+    expected = PIL.Image.alpha_composite(PIL.Image.new("RGBA", (W, H), "white"), shown)
+    assert (np.asarray(shown)[:, :, 3] < 255).any() and expected != shown
+    found = image.decode(content).numpy().astype(int)
+    np.testing.assert_allclose(found, np.asarray(expected)[:, :, :3], atol=1)
+
+
+def test_only_what_may_be_transparent_is_blended(monkeypatch):
+    blended = []
+    blend = image._on_white
+    monkeypatch.setattr(image, "_on_white", lambda pixels: blended.append(1) or blend(pixels))
+    for name, (content, _) in LOSSLESS.items():
+        image.decode(content)
+        assert len(blended) == (name == "png, opacity"), name
+        blended.clear()
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_of_any_colours_looks_as_pillow_shows_it(mode, progressive):
