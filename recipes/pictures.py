@@ -1,7 +1,7 @@
 """Captioned pictures: one function per source and format, for image captioning.
 
     named sources   openmoji, openmoji-names       drawn by `recipes.scenes`, kept in `cache_dir()`
-    formats         flickr8k, kaggle, coco, karpathy, imagefolder
+    formats         flickr8k, kaggle, coco, karpathy, imagefolder, metadata
     front door      load_pictures -> Splits(train, valid, test);   noto_pictures -> Pictures
 
 Every reader follows the rules of `recipes.data`: what is skipped is counted, what breaks its format
@@ -98,8 +98,9 @@ def load_pictures(
         data: "openmoji" (scenes), "openmoji-names" (single emoji), or a path as for `train`, which
             takes its place.
         train, valid, test: a Flickr8k token file or its folder, a Kaggle captions.txt or its
-            folder, COCO's captions_*.json or the folder above annotations/, a Karpathy JSON, or a
-            folder with metadata.jsonl or metadata.csv, also one for each part.
+            folder, COCO's captions_*.json or the folder above annotations/, a Karpathy JSON, a
+            .jsonl of rows as in metadata.jsonl, metadata.csv, or a folder with metadata.jsonl or
+            metadata.csv, also one for each part.
         seed: draws the scenes of a named source, or picks the pictures that are held out.
 
     Returns:
@@ -290,12 +291,19 @@ def imagefolder(folder: str | Path) -> dict[str, Pictures]:
     `TEXT_KEYS`; perhaps "kind" and "group". Several rows of one file are its captions."""
     path = _metadata(Path(folder))
     if path is not None:
-        return _some(_merged(_metadata_rows(path)), path)
+        return metadata(path)
     found = {}
     for part, names in PARTS.items():
         for path in filter(None, (_metadata(Path(folder, name)) for name in names)):
-            found |= {part: _some(_merged(_metadata_rows(path)), path)["all"]}
+            found |= {part: metadata(path)["all"]}
     return found
+
+
+def metadata(path: str | Path) -> dict[str, Pictures]:
+    """A .jsonl or .csv file with rows as `imagefolder` has them; files are relative to its own
+    folder."""
+    path = Path(path)
+    return _some(_merged(_metadata_rows(path)), path)
 
 
 def _metadata(folder: Path) -> Path | None:
@@ -389,15 +397,16 @@ def _read(name: str, place: str) -> dict[str, Pictures]:
                 return reader(each)
     elif path.is_file() and ".token" in path.name:
         return flickr8k(path)
+    elif path.is_file() and (path.suffix == ".jsonl" or path.name == "metadata.csv"):
+        return metadata(path)
     elif path.is_file() and path.suffix in (".txt", ".csv"):
         return kaggle(path)
     elif path.is_file() and path.suffix == ".json":
         return (coco if "annotations" in _json(path, "images") else karpathy)(path)
-    elif path.is_file() and path.name == "metadata.jsonl":
-        return imagefolder(path.parent)
+    named = f", or one of {sorted(NAMED_SOURCES)}" if name == "data" else ""
+    if not path.exists():
+        raise ValueError(f"`{name}` must be a file or folder{named}, but {place!r} is missing.")
     raise ValueError(
-        f"`{name}` must be a token file, captions.txt, a JSON of COCO or Karpathy, or a folder of "
-        "one of the known shapes"
-        + (f", or one of {sorted(NAMED_SOURCES)}" if name == "data" else "")
-        + f", got {place!r}; see --help."
+        f"`{name}` must be a token file, captions.txt, a .jsonl or metadata.csv, a JSON of COCO or "
+        f"Karpathy, or a folder of one of the known shapes{named}, got {place!r}; see --help."
     )

@@ -365,10 +365,11 @@ def test_the_front_door_knows_every_shape(tmp_path):
         "c/annotations/captions_val2017.json": {"all": 2},
         "j": {"train": 1, "valid": 1, "test": 1},
         "j/dataset_coco.json": {"train": 1, "valid": 1, "test": 1},
-        "h": {"all": 5},
-        "h/metadata.jsonl": {"all": 5},
         "p": {"train": 3, "valid": 2},
     }
+    (tmp_path / "h/metadata.jsonl").rename(tmp_path / "h/train.jsonl")
+    write(tmp_path / "h/metadata.csv", "file_name,text", "0.png,x", "1.png,y")
+    expected |= {"h/train.jsonl": {"all": 5}, "h/metadata.csv": {"all": 2}, "h": {"all": 2}}
     for name, counts in expected.items():
         found = pictures._read("train", str(tmp_path / name))
         assert {part: len(each) for part, each in found.items()} == counts, name
@@ -377,9 +378,23 @@ def test_the_front_door_knows_every_shape(tmp_path):
         pictures._read("train", str(tmp_path / "c"))
 
 
+def test_lists_beside_each_other_are_the_parts_of_a_run(tmp_path):
+    lines = Path(imagefolder(tmp_path, 11), "metadata.jsonl").read_text().splitlines()
+    train = write(tmp_path / "train.jsonl", *lines[:16])
+    dev, test = write(tmp_path / "dev.jsonl", *lines[16:20]), write(tmp_path / "t.jsonl", lines[20])
+    splits = load_pictures(train=str(train), valid=str(dev), test=str(test))
+    assert [len(part) for part in splits] == [8, 2, 1]
+    assert splits.valid.rows[0].place == f"{dev}:1"
+
+
 def test_what_cannot_be_read_or_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`train` must be a token file, .* got 'nothing'; see"):
+    with pytest.raises(ValueError, match=r"`train` must be a file or folder, but 'nothing' is mis"):
         load_pictures(train="nothing")
+    with pytest.raises(ValueError, match=r"or one of \['openmoji', .*, but 'nothing' is missing"):
+        load_pictures("nothing")
+    write(tmp_path / "table.xlsx", "")
+    with pytest.raises(ValueError, match=r"`train` must be a token file, .* got .*table\.xlsx'; s"):
+        load_pictures(train=str(tmp_path / "table.xlsx"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"`data` must be .* or one of \['openmoji', 'openmoji-na"):
         load_pictures(str(tmp_path / "empty"))
