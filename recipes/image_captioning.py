@@ -143,7 +143,7 @@ class Config:
 
     @property
     def is_openmoji(self) -> bool:
-        return self.train is None and self.data.startswith("openmoji")
+        return self.train is None and self.data in pictures.NAMED_SOURCES
 
     @property
     def is_spoken(self) -> bool:
@@ -165,14 +165,17 @@ def main(config: Config) -> dict[str, float]:
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
+    if config.is_openmoji:
+        cli.require("emoji", "resvg_py", "fontTools", extra="recipes")
     keras.utils.set_random_seed(config.seed)
     splits = pictures.load_pictures(
         config.data, train=config.train, valid=config.valid, test=config.test, seed=config.seed
     )
+    unseen = unseen_style(config)
     if config.is_spoken:
         splits = Splits(*(part and as_spoken(part) for part in splits))
     run = runs.open_run(config, config.folder, fingerprint(splits))
-    scored = scored_pictures(splits)
+    scored = scored_pictures(splits, unseen)
     model = build(splits.train, config)
     fit(model, splits, run, config)
     path, scores = export_and_score(model, splits.train, scored, run, config)
@@ -190,17 +193,18 @@ def fingerprint(splits: Splits) -> str:
 
 
 class Scored(NamedTuple):
-    """The part that is scored."""
+    """What is scored."""
 
-    name: str
+    name: str  # of the part
     part: pictures.Pictures
+    unseen: pictures.Pictures | None  # in another style
 
 
-def scored_pictures(splits: Splits) -> Scored:
+def scored_pictures(splits: Splits, unseen: pictures.Pictures | None = None) -> Scored:
     """The test pictures, else the valid ones, that can be read: each is decoded before a training
     depends on it."""
     name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    return Scored(name, only(part, regions.readable(part.rows)))
+    return Scored(name, only(part, regions.readable(part.rows)), unseen)
 
 
 def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
@@ -383,7 +387,7 @@ def export_and_score(
 ) -> tuple[Path, dict[str, float]]:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    name, part = scored
+    name, part, unseen = scored
     trained = {caption for row in train.rows for caption in row.captions}
     answers, figures = [], {}
 
@@ -393,9 +397,9 @@ def export_and_score(
         seconds = time.monotonic() - start
         found = scores_of(answers, part, trained)
         scores = {f"{name} {label}": score for label, score in found.items()}
-        if other := unseen_style(config):
+        if unseen is not None:
             scores["exact match, Noto style"] = metrics.exact_match(
-                describe_files(served, other), other.references
+                describe_files(served, unseen), unseen.references
             )
         for label, score in scores.items():
             print(f"{label}: {score.value:.2f} ({score.signature})")

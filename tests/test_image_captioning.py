@@ -210,6 +210,7 @@ def test_captions_are_spoken_but_for_those_of_openmoji(tmp_path):
     assert image_captioning.Config(data="captions.txt").is_spoken
     assert image_captioning.Config(train="openmoji").is_spoken
     assert not image_captioning.Config(data="captions.txt", captions="written").is_spoken
+    assert not image_captioning.Config(data="openmoji-of-mine").is_openmoji
 
 
 @pytest.mark.parametrize("backbone", ["small_resnet", "ResNet50"])
@@ -236,10 +237,10 @@ def test_a_bad_picture_is_left_out_and_its_captions_with_it(
 def test_the_pictures_to_be_scored_are_decoded_before_the_training(config, tmp_path, monkeypatch):
     (tmp_path / "drawn/test/5.png").write_bytes(b"RIFF, a sound and no picture at all")
     splits = pictures.load_pictures(config.data)
-    name, part = image_captioning.scored_pictures(splits)
+    name, part, _ = image_captioning.scored_pictures(splits)
     assert name == "test" and part.rows == splits.test.rows[:5] + splits.test.rows[6:]
     assert str(part).endswith("(skipped: 1 unreadable pictures)")
-    name, part = image_captioning.scored_pictures(splits._replace(test=None))
+    name, part, _ = image_captioning.scored_pictures(splits._replace(test=None))
     assert name == "valid" and part == splits.valid
     for row in splits.test.rows:
         row.path.write_bytes(b"")
@@ -324,6 +325,27 @@ def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypat
     config = image_captioning.Config(data="missing.txt", tokenizer="subwords")
     with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
         image_captioning.main(config)
+
+
+@pytest.mark.parametrize("package", ["emoji", "resvg_py", "fontTools"])
+def test_a_package_that_draws_is_named_before_anything_is_drawn(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"This recipe needs the {package} package: .*recipes\]"):
+        image_captioning.main(image_captioning.Config())
+
+
+def test_the_unseen_style_is_drawn_before_the_training(config, monkeypatch):
+    def broken(seed):
+        raise ValueError("noto.deb: expected a file NotoColorEmoji.ttf")
+
+    train = pictures.load_pictures(config.data).train
+    monkeypatch.setattr(pictures, "load_pictures", lambda *_, **__: Splits(train, train, train))
+    monkeypatch.setattr(pictures, "noto_pictures", broken)
+    monkeypatch.setattr(image_captioning, "fit", None)
+    with pytest.raises(ValueError, match="expected a file NotoColorEmoji"):
+        image_captioning.main(dataclasses.replace(config, data="openmoji"))
+    scored = image_captioning.scored_pictures(Splits(train, train, None), unseen=train)
+    assert scored.unseen is train
 
 
 def test_bad_input_ends_the_recipe_with_one_line(tmp_path, monkeypatch):
