@@ -16,6 +16,7 @@ under Results.
 """
 
 import math
+import re
 import shutil
 import time
 import warnings
@@ -65,8 +66,8 @@ class Config:
     test: str | None = flag(None, "test pictures; else split off, or valid if train and valid are")
     captions: Literal["spoken", "written"] | None = flag(
         None,
-        "spoken: lower case without punctuation; written: as they are; none: written for openmoji, "
-        "spoken for the others",
+        "how they are learned. spoken: lower case without punctuation; written: as they are; none: "
+        "written for openmoji, spoken for the others. Scores compare with captions as they are",
     )
     model: Literal["captioning_transformer", "show_attend_tell"] = flag(
         "captioning_transformer", "architecture, see kzoo.zoo"
@@ -173,7 +174,7 @@ def main(config: Config) -> dict[str, float]:
     )
     unseen = unseen_style(config)
     if config.is_spoken:
-        splits = Splits(*(part and as_spoken(part) for part in splits))
+        splits = splits._replace(train=as_spoken(splits.train))
     run = runs.open_run(config, config.folder, fingerprint(splits))
     scored = scored_pictures(splits, unseen)
     model = build(splits.train, config)
@@ -207,6 +208,11 @@ def scored_pictures(splits: Splits, unseen: pictures.Pictures | None = None) -> 
     return Scored(name, only(part, regions.readable(part.rows)), unseen)
 
 
+def spoken_caption(caption: str) -> str:
+    """The caption as one would say it: `clips.spoken`, but for hyphens within words, which stay."""
+    return "-".join(map(spoken, re.split(r"(?<=[^\W_])-(?=[^\W_])", caption)))
+
+
 def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
     """The pictures with captions as one would say them: lower case, without punctuation.
 
@@ -214,7 +220,7 @@ def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
     """
     changed = pictures.Pictures(skipped=Counter(part.skipped))
     for row in part.rows:
-        captions = tuple(filter(None, map(spoken, row.captions)))
+        captions = tuple(filter(None, map(spoken_caption, row.captions)))
         if len(captions) < len(row.captions):
             changed.skipped["captions without a word"] += len(row.captions) - len(captions)
         if captions:
@@ -222,6 +228,12 @@ def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
         else:
             changed.skipped["pictures without a word"] += 1
     return changed
+
+
+def exact_references(rows: Sequence[pictures.Picture], config: Config) -> list[list[str]]:
+    """What is an exact answer: the captions in the form in which they are learned."""
+    form = spoken_caption if config.is_spoken else str
+    return [[form(caption) for caption in row.captions] for row in rows]
 
 
 def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
@@ -284,8 +296,9 @@ def examples(model, part: pictures.Pictures, config: Config, name: str) -> Examp
     else:
         seen, kept = regions.extract(part.rows, model.encoder.backbone)
     part = only(part, kept)
-    captions = [caption for row in part.rows for caption in row.captions]
-    rows = np.repeat(np.arange(len(part)), [len(row.captions) for row in part.rows])
+    texts = [list(filter(None, texts)) for texts in exact_references(part.rows, config)]
+    captions = [caption for row in texts for caption in row]
+    rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
     ids = batching.tokenize(model.target_tokenizer, captions)
     fits = ids.row_lengths().numpy() < config.max_length
     print(f"{name}: {part}; {(~fits).sum():,} over {config.max_length} tokens left out")
@@ -323,23 +336,27 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
 
     count = min(config.validation_pictures, len(valid.part))
     chosen = np.linspace(0, len(valid.part) - 1, count).astype(int)
-    references = [valid.part.references[row] for row in chosen]
+    chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)
-    name, measure = validation_score(valid.part)
+    name, measure = validation_score(chosen_pictures, config)
 
     def score():
-        return measure(describe(valid.seen[chosen]), references).value
+        return measure(describe(valid.seen[chosen])).value
 
     valid_batches = batching.picture_batches(*valid[:3], config.batch_size)
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
 
 
-def validation_score(valid: pictures.Pictures) -> tuple[str, Callable]:
-    """Where captions are exact, which those of pictures with a kind are, the share of exact ones;
-    else CIDEr."""
-    if any(row.kind for row in valid.rows):
-        return "val_exact_match", metrics.exact_match
-    return "val_cider", caption_metrics.cider
+def validation_score(rows: Sequence[pictures.Picture], config: Config) -> tuple[str, Callable]:
+    """The name of a score and what computes it of answers. Where captions are exact, which those of
+    pictures with a kind are, it is the share of exact ones; else CIDEr."""
+    if any(row.kind for row in rows):
+        references, measure = exact_references(rows, config), metrics.exact_match
+        name = "val_exact_match"
+    else:
+        references, measure = [row.captions for row in rows], caption_metrics.cider
+        name = "val_cider"
+    return name, lambda answers: measure(answers, references)
 
 
 def augmented(augment: image.ImageAugment, inputs: dict) -> dict:
@@ -363,19 +380,24 @@ def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
     return describe
 
 
-def scores_of(answers: list[str], part: pictures.Pictures, trained: set[str]) -> dict:
-    """{name: Score} of the captions that a model gave the pictures; `trained` are those it saw."""
-    references = part.references
+def scores_of(
+    answers: list[str], part: pictures.Pictures, trained: set[str], config: Config
+) -> dict[str, metrics.Score]:
+    """Scores of the captions that a model gave the pictures; `trained` are those it saw.
+
+    They are compared with the captions as they were read, but for exact matches.
+    """
+    references, exact = part.references, exact_references(part.rows, config)
     scores = {
         f"BLEU-{n}": caption_metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)
     }
     scores["CIDEr"] = caption_metrics.cider(answers, references)
     scores["ROUGE-L"] = caption_metrics.rouge_l(answers, references)
-    scores["exact match"] = metrics.exact_match(answers, references)
+    scores["exact match"] = metrics.exact_match(answers, exact)
     for kind in sorted({row.kind for row in part.rows} - {""}):
         rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
         scores[f"exact match, {kind}"] = metrics.exact_match(
-            [answers[row] for row in rows], [references[row] for row in rows]
+            [answers[row] for row in rows], [exact[row] for row in rows]
         )
     scores["distinct"] = caption_metrics.distinct_captions(answers)
     scores["novel"] = caption_metrics.novel_captions(answers, trained)
@@ -395,11 +417,11 @@ def export_and_score(
         start = time.monotonic()
         answers.extend(describe_files(served, part))
         seconds = time.monotonic() - start
-        found = scores_of(answers, part, trained)
+        found = scores_of(answers, part, trained, config)
         scores = {f"{name} {label}": score for label, score in found.items()}
         if unseen is not None:
             scores["exact match, Noto style"] = metrics.exact_match(
-                describe_files(served, unseen), unseen.references
+                describe_files(served, unseen), exact_references(unseen.rows, config)
             )
         for label, score in scores.items():
             print(f"{label}: {score.value:.2f} ({score.signature})")
@@ -415,7 +437,9 @@ def export_and_score(
         card={
             "name": f"Image captioning, {Path(config.train or config.data).stem}",
             "data": f"{config.train or config.data}; training: {train}",
-            "captions": "lower case, no punctuation" if config.is_spoken else "as written",
+            "captions": "learned in lower case, no punctuation; scores compare with them as written"
+            if config.is_spoken
+            else "as written",
             "backbone": config.backbone,
             "scored on": f"{name}: {part}",
             "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",
@@ -467,7 +491,8 @@ def draw(served, history: dict, part: pictures.Pictures, answers: list[str], con
     seen = image.decode_batch([row.path.read_bytes() for row in rows], config.size).numpy()
     captions = [answers[row] for row in chosen]
     is_exact = any(row.kind for row in part.rows)
-    right = [text in row.captions for text, row in zip(captions, rows, strict=True)]
+    exact = exact_references(rows, config)
+    right = [text in texts for text, texts in zip(captions, exact, strict=True)]
     picture_plots.contact_sheet(
         seen,
         captions,

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import callbacks, export, picture_plots
+from kzoo import callbacks, caption_metrics, export, picture_plots
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
@@ -232,6 +232,53 @@ def test_a_bad_picture_is_left_out_and_its_captions_with_it(
     printed = capfd.readouterr()
     assert "train: 33 pictures, 65 captions (skipped: 1 unreadable pictures); 0" in printed.out
     assert "metadata.jsonl:3: expected a picture in " in printed.err
+
+
+def test_a_hyphen_within_a_word_stays_in_a_caption():
+    said = {
+        "A T-shirt - blue-and-white!": "a t-shirt blue-and-white",
+        "a 10-year-old, -ish dog's": "a 10-year-old ish dog's",
+        "--": "",
+    }
+    assert {text: image_captioning.spoken_caption(text) for text in said} == said
+
+
+def test_scores_compare_with_the_captions_as_they_were_read(config):
+    read = pictures.load_pictures(config.data)
+    part = read.test
+    answers = [image_captioning.spoken_caption(row.captions[0]) for row in part.rows]
+    scores = image_captioning.scores_of(answers, part, {"no"}, config)
+    assert scores["exact match"].value == scores["exact match, two"].value == 100
+    assert scores["BLEU-4"].value == pytest.approx(100) and scores["novel"].value == 100
+    hyphen = pictures.Pictures([row._replace(captions=("A T-shirt.",)) for row in part.rows])
+    scores = image_captioning.scores_of(["a t shirt"] * len(part), hyphen, {"no"}, config)
+    assert scores["BLEU-1"].value == pytest.approx(100 / 3)  # as published scores have it
+    written = dataclasses.replace(config, captions="written")
+    assert image_captioning.scores_of(answers, part, {"no"}, written)["exact match"].value < 50
+
+
+@pytest.mark.parametrize(("has_kinds", "best"), [(True, "val_exact_match"), (False, "val_cider")])
+def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best, config, tmp_path):
+    if not has_kinds:
+        without_kinds(tmp_path / "drawn")
+    rows = pictures.load_pictures(config.data).valid.rows
+    name, measure = image_captioning.validation_score(rows, config)
+    answers = [image_captioning.spoken_caption(row.captions[0]) for row in rows]
+    assert name == best
+    expected = (
+        100 if has_kinds else caption_metrics.cider(answers, [r.captions for r in rows]).value
+    )
+    assert measure(answers).value == expected > 0
+
+
+def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config):
+    read = pictures.load_pictures(config.data)
+    model = image_captioning.build(image_captioning.as_spoken(read.train), config)
+    read.valid.rows[1] = read.valid.rows[1]._replace(captions=("...",))
+    seen, rows, ids, part = image_captioning.examples(model, read.valid, config, "valid")
+    assert part == read.valid and len(seen) == 11 and rows.tolist()[:5] == [0, 0, 0, 2, 2]
+    (words,) = model.target_tokenizer.detokenize(ids[:1]).numpy()
+    assert words.decode() == image_captioning.spoken_caption(part.rows[0].captions[0])
 
 
 def test_the_pictures_to_be_scored_are_decoded_before_the_training(config, tmp_path, monkeypatch):
