@@ -24,7 +24,8 @@ def tokens(text):
     """Words in lower case, without punctuation: "The dog's ball, red." -> the dog 's ball red.
 
     As the Penn Treebank's tokenizer of the COCO evaluation, but for rare cases: 's, 'll, n't and
-    their like are words of their own, a hyphen or full stop within a word keeps it one.
+    their like are words of their own, a hyphen or full stop within a word keeps it one, and a comma
+    a number. "&" and "⁇", which stands for an unknown word and so is a wrong one, are words too.
 
     Args:
         text: str.
@@ -38,7 +39,8 @@ def tokens(text):
     """
     text = text.lower().replace("\u2019", "'")
     text = re.sub(r"(?<=\w)(n't|'(?:s|re|ve|ll|d|m))(?!\w)", r" \1", text)
-    return re.findall(r"'(?:s|re|ve|ll|d|m)(?!\w)|\w+(?:[-'.]\w+)*", text)
+    word = r"\w+(?:(?:[-'.]|(?<=\d),(?=\d))\w+)*"
+    return re.findall(rf"'(?:s|re|ve|ll|d|m)(?!\w)|{word}|[&⁇]", text)
 
 
 def caption_bleu(hypotheses, references, order=4):

@@ -46,11 +46,22 @@ EVERY = [caption_bleu, rouge_l, cider]
         ("The dog\u2019s ball; they don't", "the dog 's ball they do n't"),
         ("a T-shirt - 'so' \"it\" went", "a t-shirt so it went"),
         ("we'll 've_x I'd dogs' o'clock 3.5 end.", "we 'll ve_x i 'd dogs o'clock 3.5 end"),
+        ("a ⁇, ⁇⁇ dog⁇", "a ⁇ ⁇ ⁇ dog ⁇"),
+        ("Black & white, R&B", "black & white r & b"),
+        ("10,000 dogs, 1,234,567.5 and a,b or 3, 4", "10,000 dogs 1,234,567.5 and a b or 3 4"),
         (" ... ", ""),
     ],
 )
 def test_tokens_are_lower_case_words_without_punctuation(text, words):
     assert tokens(text) == words.split()
+
+
+def test_an_unknown_word_counts_as_a_wrong_one():
+    for metric in (rouge_l, lambda *texts: caption_bleu(*texts, order=1)):
+        right, wrong, unknown = (
+            metric([f"a dog{word} runs"], ["a dog runs"]).value for word in ("", " owl", " ⁇")
+        )
+        assert right == pytest.approx(100) and unknown == wrong < 100
 
 
 def test_tokenized_captions_have_the_same_tokens():
