@@ -43,8 +43,9 @@ def attention_overlay(pixels, weights, tokens, path=None, title=None, columns=6)
         light(y, x) = 0.25 + 0.75 s(y, x) / max s
         s(y, x) = sum_ij weights_ij exp(-2 |(y, x) - (i + 0.5, j + 0.5)|^2) / sum_ij exp(...)
 
-    The maximum is that of all tokens, so that panels can be compared; a line below says what it
-    is. The end token and padding, tokens "", are left out: they describe nothing.
+    The maximum is that of all tokens, so that panels can be compared; a line below names the
+    largest weight of a region, which is not smoothed. The end token and padding, tokens "", are
+    left out: they describe nothing.
 
     Args:
         pixels: (H, W, 3) numbers in [0, 255]: the square that the model saw, not the file, as the
@@ -92,7 +93,10 @@ def attention_overlay(pixels, weights, tokens, path=None, title=None, columns=6)
         panels.append(
             _Panel(pixels * shade[:, :, None], _Text(token, plots.INK), _Text("", plots.INK))
         )
-    note = f"bright: attention weight {most:.2g} of a region, dark: 0; the same for all words"
+    note = (
+        "bright: most attention, smoothed, of all words, dark: none; "
+        f"the largest weight of a region is {weights[said].max():.2g}"
+    )
     return _drawn(panels, columns, _WORD_INCHES, title, note, path)
 
 

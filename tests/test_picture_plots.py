@@ -61,9 +61,19 @@ def test_an_overlay_is_the_picture_times_the_light_of_its_equation():
     light = 0.25 + 0.75 * smooth / smooth.max()
     for panel, shade in zip(panels, light, strict=True):
         np.testing.assert_allclose(panel, pixels / 255 * shade[:, :, None], atol=1e-5)
-    assert texts(figure)[0] == f"bright: attention weight {smooth.max():.2g} of a region, " + (
-        "dark: 0; the same for all words"
+    assert texts(figure)[0].replace(
+        "\n", " "
+    ) == "bright: most attention, smoothed, of all words, dark: none; " + (
+        f"the largest weight of a region is {weights.max():.2g}"
     )
+
+
+def test_the_weight_that_is_named_is_that_of_a_drawn_word_and_not_smoothed():
+    weights = np.zeros((3, 5, 7))
+    weights[0, 2, 3], weights[1], weights[2, 1, 1] = 0.75, 1 / 35, 1.0
+    (note,) = (t for t in texts(attention_overlay(photograph(), weights, ["a", "b", "</s>"])) if
+               "bright" in t)  # fmt: skip
+    assert note.replace("\n", " ").endswith("the largest weight of a region is 0.75")
 
 
 def test_a_uniform_grid_is_bright_everywhere_and_one_of_zeros_dark():
