@@ -43,7 +43,8 @@ def efficientnet_lite0(size=224, weights=None, include_top=False):
         include_top: bool, whether to give logits of ImageNet's 1,000 classes instead of features.
 
     Returns:
-        keras.Model, (B, size, size, 3) -> (B, size / 32, size / 32, 1280), or logits (B, 1000).
+        keras.Model, (B, size, size, 3) -> (B, h, h, 1280), h = size / 32 rounded up, or logits
+        (B, 1000).
     """
     pixels = keras.Input((size, size, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, -127 / 128, name="normalize")(pixels)
@@ -167,7 +168,7 @@ def small_resnet(size=128, widths=(32, 64, 128, 256), blocks=1):
         blocks: int, of a stage.
 
     Returns:
-        keras.Model, (B, size, size, 3) -> (B, h, h, D), h = size / 2 ** len(widths).
+        keras.Model, (B, size, size, 3) -> (B, h, h, D), h = size / 2 ** len(widths) rounded up.
     """
     # Weights that are new change fast: means over 100 batches would lag behind them.
     normalized = functools.partial(_normalized, momentum=0.9)
@@ -203,16 +204,18 @@ def application(name, size=224, weights="imagenet"):
     Raises:
         ValueError: keras.applications has no such network.
     """
+    if not (name[:1].isupper() and hasattr(keras.applications, name)):
+        raise ValueError(f"`name` must be a network of keras.applications, got name={name!r}.")
+    network = getattr(keras.applications, name)(
+        include_top=False, weights=weights, input_shape=(size, size, 3)
+    )
     modules = [
         module
         for _, module in inspect.getmembers(keras.applications, inspect.ismodule)
         if hasattr(module, name) and hasattr(module, "preprocess_input")
     ]
-    if not (name[:1].isupper() and modules):
-        raise ValueError(f"`name` must be a network of keras.applications, got name={name!r}.")
-    network = getattr(modules[0], name)(
-        include_top=False, weights=weights, input_shape=(size, size, 3)
-    )
+    if name.startswith("MobileNetV3"):  # the only ones that are not in their module
+        modules = [keras.applications.mobilenet_v3]
     pixels = keras.Input((size, size, 3), name="pixels")
     normalized = modules[0].preprocess_input(pixels)
     return keras.Model(pixels, network(normalized), name=name.lower())

@@ -164,7 +164,16 @@ def test_a_network_of_keras_has_its_own_normalisation_before_it(name):
     np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["NoNet", "resnet50", "__doc__", ""])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "MobileNetV3Large"])
+def test_a_network_that_normalises_within_itself_gets_the_pixels_as_they_are(name):
+    network = backbones.application(name, 64, weights=None)
+    pixels = np.random.default_rng(3).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    (inner,) = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    assert network.name == name.lower() and network.output_shape[1:3] == (2, 2)
+    np.testing.assert_allclose(network(pixels), inner(pixels), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["NoNet", "MobileNetV3", "resnet50", "__doc__", ""])
 def test_a_network_that_keras_does_not_have_is_refused(name):
     with pytest.raises(ValueError, match=r"must be a network of keras\.applications, got name="):
         backbones.application(name)
