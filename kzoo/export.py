@@ -393,10 +393,16 @@ def _explained(answers_to, content, name):
         answers_to([content])
     except tf.errors.InvalidArgumentError as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
-        # The rule that was broken stands among the names of the nodes.
-        rule = re.search(r"assertion failed: (.*\])", error.message)
-        rule = rule[1] if rule else error.message
-        raise ValueError(f"{name} was refused: {rule}") from None
+        raise ValueError(f"{name} was refused: {_rule(error.message)}") from None
+
+
+def _rule(message):
+    """What TensorFlow says of the input: one line among traces and the names of nodes."""
+    if asserted := re.search(r"assertion failed: (.*\])", message):
+        return asserted[1]
+    before = message.split("[[{{")[0].strip() or message
+    said = before.splitlines()[-1]
+    return re.sub(r"\{\{function_node [^}]*\}\}|\[Op:[^\]]*\]", "", said).strip()
 
 
 def _contents(input_name, contents):

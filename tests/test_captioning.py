@@ -232,6 +232,20 @@ def test_what_is_no_picture_is_refused_by_name_and_the_model_lives_on(served, na
     assert served[name](tmp_path / "good.jpg") == answer
 
 
+def test_why_a_picture_was_refused_is_one_line_without_names_of_nodes(served):
+    ask = served["show_attend_tell"]
+    for kind in ("JPEG", "PNG", "GIF", "BMP"):
+        content = encoded(picture(60, 80, 1), kind)
+        with pytest.raises(ValueError, match="90 bytes was refused: In") as error:
+            ask(content[:90])  # "Invalid ..." or "Input size should match ..."
+        for part in ("\n", "[Op:", "{{", "Graph execution", "Detected at"):
+            assert part not in str(error.value), kind
+    eager = (
+        "{{function_node __wrapped__DecodePng_device_/job:localhost}} Invalid PNG [Op:DecodePng]"
+    )
+    assert export._rule(eager) == "Invalid PNG"
+
+
 def test_the_limit_of_megapixels_is_that_of_the_export(models, tmp_path):
     path = export.save(models["show_attend_tell"], tmp_path / "1", max_source_length=1, **OPTIONS)
     ask = export.load(path)
