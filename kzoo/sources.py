@@ -212,7 +212,8 @@ class ImageSource(keras.layers.Layer):
         """What a model card says of the input: dict."""
         return {
             "source": f"JPEG, PNG, GIF (the first frame) or BMP pictures of at most {longest:g} "
-            f"megapixels, fitted into {self.size} x {self.size} pixels with grey borders",
+            f"megapixels, fitted into {self.size} x {self.size} pixels with grey borders; "
+            "orientation in EXIF is not looked at",
         }
 
     def get_config(self):
