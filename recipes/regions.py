@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -175,7 +176,8 @@ def _mapped(rows: Sequence, function: Callable) -> Iterator[tf.Tensor | str]:
         try:
             yield next(found)
         except tf.errors.OpError as error:  # of this row, as the order is kept
-            yield str(error.message).split("\n")[0]
+            line = str(error.message).split("\n")[0]
+            yield re.sub(r".*Iterator::\S+: (assertion failed: )?", "", line)
 
 
 def _report(rows: Sequence, reasons: dict[int, str]) -> None:
