@@ -441,7 +441,8 @@ def export_and_score(
             if config.is_spoken
             else "as written",
             "backbone": config.backbone,
-            "scored on": f"{name}: {part}",
+            "scored on": f"{name}: {part}"
+            + ("; these pictures also chose the weights" if name == "valid" else ""),
             "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",
             "command": "python -m recipes.image_captioning " + " ".join(cli.changed(config)),
             "time": f"{journal.minutes:.1f} minutes of training",

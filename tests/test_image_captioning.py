@@ -121,6 +121,7 @@ def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
     card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
     assert "python -m recipes.image_captioning --data" in card
     assert "lower case, no punctuation" in card and "small_resnet" in card
+    assert "chose the weights" not in card
 
     files = [str(tmp_path / f"drawn/test/{number}.png") for number in range(7)]
     served = kzoo.load("out")
@@ -324,6 +325,7 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=r"out/1 is whole, but lacks a picture: .*no such font"):
         path, figures = image_captioning.export_and_score(model, train, scored, run, config)
     assert (path / "saved_model.pb").exists() and "valid CIDEr" in figures
+    assert "; these pictures also chose the weights" in (path / "model_card.md").read_text()
 
 
 def test_pictures_to_show_are_drawn_by_the_seed(tmp_path):
