@@ -148,6 +148,15 @@ NO_PICTURES = {
 }
 
 
+def test_of_a_gif_only_the_first_frame_need_be_whole():
+    content, expected = LOSSLESS["gif, animated"]
+    second = content.index(b"\x21\xf9\x04")  # of two frames it alone has such an extension
+    np.testing.assert_array_equal(image.decode(content[: second + 30]), expected)
+    np.testing.assert_array_equal(image.decode(content[: len(content) - 60]), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        image.decode(content[: second - 30])
+
+
 NO_PICTURE = "expected the bytes of a JPEG, PNG, GIF or BMP picture"
 RULES = {
     **dict.fromkeys(("wav", "empty", "three bytes", "text"), NO_PICTURE),
