@@ -132,6 +132,11 @@ class Config:
                 "`backbone` must be small_resnet, efficientnet_lite0 or a network of "
                 f"keras.applications, got backbone={self.backbone!r}."
             )
+        if self.fine_tune and self.backbone == FROM_NOTHING:
+            raise ValueError(
+                "`fine_tune` needs a backbone with weights of ImageNet, got "
+                f"backbone={self.backbone}, which is trained in any case."
+            )
         if self.augment and not self.trains_backbone:
             raise ValueError(
                 "`augment` needs pixels: backbone=small_resnet or fine_tune; got "
@@ -256,11 +261,14 @@ def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
     policy = keras.config.dtype_policy()
     # Features computed once are those of the served model, which computes in float32.
     backbone = None if config.trains_backbone else build_backbone(config)
-    keras.config.set_dtype_policy(cli.precision(config.precision))
-    backbone = backbone or build_backbone(config)
-    source = kzoo.ImageSource(config.size)
-    model = getattr(zoo, config.model)(source, tokenizer, backbone, **options)
-    keras.config.set_dtype_policy(policy)
+    try:
+        keras.config.set_dtype_policy(cli.precision(config.precision))
+        if backbone is None:
+            backbone = build_backbone(config)
+        source = kzoo.ImageSource(config.size)
+        model = getattr(zoo, config.model)(source, tokenizer, backbone, **options)
+    finally:
+        keras.config.set_dtype_policy(policy)
     schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
     adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
     model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))

@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -172,6 +173,20 @@ def test_a_backbone_with_weights_is_not_trained_unless_asked(config, monkeypatch
         precision = "bfloat16" if fine_tune else "float32"  # as it is served
         assert model.encoder.backbone.compute_dtype == precision
         assert model.decoder.compute_dtype == "bfloat16"
+
+
+def test_a_model_that_cannot_be_built_leaves_the_precision_as_it_was(config, monkeypatch):
+    before = keras.config.dtype_policy().name
+
+    def broken(*arguments, **options):
+        assert keras.config.dtype_policy().name == "mixed_bfloat16" != before
+        raise ValueError("no such units")
+
+    monkeypatch.setattr(image_captioning.zoo, "captioning_transformer", broken)
+    train = pictures.load_pictures(config.data).train
+    with pytest.raises(ValueError, match="no such units"):
+        image_captioning.build(train, dataclasses.replace(config, precision="mixed_bfloat16"))
+    assert keras.config.dtype_policy().name == before
 
 
 def test_a_sampled_run_updates_rows_only(config):
@@ -350,6 +365,7 @@ def test_pictures_to_show_are_drawn_by_the_seed(tmp_path):
         ({"sampled": 9000}, "`sampled` must not be above vocabulary_size, got sampled=9000, voca"),
         ({"backbone": "resnet"}, "`backbone` must be small_resnet, effic.*, got backbone='resnet'"),
         ({"backbone": "ResNet9"}, "a network of keras.applications, got backbone='ResNet9'"),
+        ({"fine_tune": True}, "`fine_tune` needs a backbone with weights .* backbone=small_resnet"),
         ({"augment": True, "backbone": "ResNet50"}, "`augment` needs pixels: .*=ResNet50, whose"),
     ],
 )
