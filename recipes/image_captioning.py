@@ -306,10 +306,14 @@ def examples(model, part: pictures.Pictures, config: Config, name: str) -> Examp
     part = only(part, kept)
     texts = [list(filter(None, texts)) for texts in exact_references(part.rows, config)]
     captions = [caption for row in texts for caption in row]
+    blank = sum(len(row.captions) for row in part.rows) - len(captions)
     rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
     ids = batching.tokenize(model.target_tokenizer, captions)
     fits = ids.row_lengths().numpy() < config.max_length
-    print(f"{name}: {part}; {(~fits).sum():,} over {config.max_length} tokens left out")
+    print(
+        f"{name}: {part}; {(~fits).sum():,} over {config.max_length} tokens left out"
+        + (f", {blank:,} without a word" if blank else "")
+    )
     if not fits.any():
         raise ValueError(
             f"`max_length` must leave at least one caption in {name}, "

@@ -287,11 +287,12 @@ def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best
     assert measure(answers).value == expected > 0
 
 
-def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config):
+def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config, capsys):
     read = pictures.load_pictures(config.data)
     model = image_captioning.build(image_captioning.as_spoken(read.train), config)
     read.valid.rows[1] = read.valid.rows[1]._replace(captions=("...",))
     seen, rows, ids, part = image_captioning.examples(model, read.valid, config, "valid")
+    assert "over 12 tokens left out, 1 without a word\n" in capsys.readouterr().out
     assert part == read.valid and len(seen) == 11 and rows.tolist()[:5] == [0, 0, 0, 2, 2]
     (words,) = model.target_tokenizer.detokenize(ids[:1]).numpy()
     assert words.decode() == image_captioning.spoken_caption(part.rows[0].captions[0])
