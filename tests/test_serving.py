@@ -399,7 +399,7 @@ class Server:
 
     def wait_until_ready(self):
         statuses = []
-        for _ in range(600):
+        for _ in range(3000):  # 5 minutes: beside other work
             assert self.process.poll() is None, self.log()
             with contextlib.suppress(OSError):
                 statuses.append(self.http("/v2/health/ready")[0])
@@ -412,9 +412,9 @@ class Server:
 @pytest.fixture(scope="module")
 def server(folder):
     server = Server(folder, f"--max_batch_size={ROWS}", "--max_delay_ms=200")
-    server.statuses = server.wait_until_ready()
-    yield server
-    server.close()
+    with contextlib.closing(server):
+        server.statuses = server.wait_until_ready()
+        yield server
 
 
 @pytest.mark.slow
