@@ -1,10 +1,10 @@
 """A wheel, a font and a Debian package as small as can be, in place of OpenMoji's and Noto's."""
 
 import io
-import tarfile
 import zipfile
 
 import PIL.Image
+from debs import deb
 from fontTools.fontBuilder import FontBuilder
 from fontTools.ttLib import newTable
 from fontTools.ttLib.tables import C_B_D_T_, E_B_L_C_
@@ -79,20 +79,6 @@ def strike_index(strike, made):
     size.ppemX = size.ppemY = 13
     size.bitDepth, size.flags = 32, 1
     return found
-
-
-def deb(path, files):
-    """An `ar` archive with a data.tar.xz, as a .deb is."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    content = buffer.getvalue()
-    header = f"{'data.tar.xz/':<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n"
-    path.write_bytes(b"!<arch>\n" + header.encode() + content)
-    return path
 
 
 def noto_deb(folder):

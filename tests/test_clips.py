@@ -1,16 +1,15 @@
 """Readers of transcribed audio: every format, what they skip and count, what they refuse."""
 
 import gzip
-import io
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from debs import deb
 
 from recipes import clips, data
 from recipes.clips import load_clips, read_audio, spoken
@@ -261,20 +260,6 @@ def test_bytes_that_are_no_utf8_are_skipped_and_counted(tmp_path):
 
 
 # --- Asterisk ------------------------------------------------------------------------------------
-
-
-def deb(path, files):
-    """An `ar` archive with a data.tar.xz, as a .deb is."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    content = buffer.getvalue()
-    header = f"{'data.tar.xz/':<16}{'0':<12}{'0':<6}{'0':<6}{'100644':<8}{len(content):<10}`\n"
-    path.write_bytes(b"!<arch>\n" + header.encode() + content)
-    return path
 
 
 def prompts(folder):

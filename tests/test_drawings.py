@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
-from emoji_files import colour, deb, noto_deb, wheel
+from debs import deb
+from emoji_files import colour, noto_deb, wheel
 
 from recipes import drawings
 
