@@ -117,9 +117,15 @@ def check_share(config: Any, name: str) -> None:
         raise ValueError(f"`{name}` must lie in [0, 1), got {name}={value}.")
 
 
-def check_sampled(config: Any) -> None:
-    """Raises a ValueError if `sampled` is negative or above `vocabulary_size`."""
-    check(config, "sampled", least=0)
+def check_training(config: Any) -> None:
+    """Raises a ValueError if a flag that all recipes with `runs.fit` have is out of range."""
+    for name in ("vocabulary_size", "epochs", "warmup_steps", "max_length", "patience"):
+        check(config, name, least=1)
+    check(config, "beam_size", least=1)
+    for name in ("minutes", "average", "length_penalty", "sampled"):
+        check(config, name, least=0)
+    check_share(config, "dropout")
+    check_positive(config, "learning_rate")
     if config.sampled > config.vocabulary_size:
         raise ValueError(
             "`sampled` must not be above vocabulary_size, "

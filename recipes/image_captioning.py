@@ -115,17 +115,11 @@ class Config:
     resume: bool = flag(False, "go on with the interrupted run in the output folder")
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "epochs", "batch_size", "warmup_steps", "max_length"):
+        cli.check_training(self)
+        for name in ("batch_size", "validation_pictures", "units", "num_layers"):
             cli.check(self, name, least=1)
-        for name in ("validation_pictures", "patience", "beam_size", "units", "num_layers"):
-            cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty"):
-            cli.check(self, name, least=0)
         if self.image_size is not None:
             cli.check(self, "image_size", least=32)
-        cli.check_sampled(self)
-        cli.check_share(self, "dropout")
-        cli.check_positive(self, "learning_rate")
         is_application = self.backbone[:1].isupper() and hasattr(keras.applications, self.backbone)
         if self.backbone not in (FROM_NOTHING, "efficientnet_lite0") and not is_application:
             raise ValueError(

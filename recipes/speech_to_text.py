@@ -88,14 +88,10 @@ class Config:
     resume: bool = flag(False, "go on with the interrupted run in the output folder")
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "num_mels", "epochs", "warmup_steps", "max_length"):
+        cli.check_training(self)
+        for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
-        for name in ("validation_clips", "patience", "beam_size"):
-            cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty", "spec_augment_after"):
-            cli.check(self, name, least=0)
-        cli.check_share(self, "dropout")
-        cli.check_sampled(self)
+        cli.check(self, "spec_augment_after", least=0)
         if self.sampled and self.model == "streaming_ctc":
             raise ValueError(
                 "`sampled` must be 0 for streaming_ctc, as CTC looks at all classes, "
@@ -103,7 +99,7 @@ class Config:
             )
         if not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
-        for name in ("learning_rate", "batch_seconds", "max_seconds"):
+        for name in ("batch_seconds", "max_seconds"):
             cli.check_positive(self, name)
         if self.rate_hz is not None and self.rate_hz < audio.MIN_RATE_HZ:
             raise ValueError(

@@ -107,15 +107,10 @@ class Config:
     resume: bool = flag(False, "go on with the interrupted run in the output folder")
 
     def __post_init__(self):
-        for name in ("vocabulary_size", "epochs", "batch_tokens", "warmup_steps", "max_length"):
+        cli.check_training(self)
+        for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
-        for name in ("validation_pairs", "patience", "beam_size"):
-            cli.check(self, name, least=1)
-        for name in ("minutes", "average", "length_penalty", "length_deviation_penalty"):
-            cli.check(self, name, least=0)
-        cli.check_sampled(self)
-        cli.check_share(self, "dropout")
-        cli.check_positive(self, "learning_rate")
+        cli.check(self, "length_deviation_penalty", least=0)
         if self.candidates and (self.candidates < 4 or not self.copies_words):
             raise ValueError(
                 "`candidates` must be 0 or at least 4, and needs words and a model with attention, "
