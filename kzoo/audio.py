@@ -2,7 +2,7 @@
 
     samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
     frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
-    frames = SpecAugment()(frames, mask, training=True)
+    frames = SpecAugment()(frames, mask, training=True)          # of `augment`
     memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
 Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
@@ -44,11 +44,26 @@ def perturb_speed(samples, speed):
     return resample(samples, round(1000 * speed), 1000)
 
 
-def mel_filters(rate_hz, fft_length, num_mels):
-    """Triangular filters, evenly spaced on Slaney's mel scale, each with an area of 1 Hz.
+def mel_edges(rate_hz, num_mels):
+    """Where the filters of `mel_filters` begin, peak and end: filter i at edges i, i + 1, i + 2.
 
-    The scale of Slaney (1998), Auditory Toolbox: linear up to 1,000 Hz, 15 mels, then
-    logarithmic, 27 mels a factor of 6.4. librosa's default.
+    Evenly spaced on the scale of Slaney (1998), Auditory Toolbox: linear up to 1,000 Hz, 15 mels,
+    then logarithmic, 27 mels a factor of 6.4. librosa's default.
+
+    Args:
+        rate_hz: int, of the samples. num_mels: int.
+
+    Returns:
+        (num_mels + 2,) float64 array in Hz, from 0 to rate_hz / 2.
+    """
+    highest = rate_hz / 2
+    top = highest * 3 / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
+    mels = np.linspace(0, top, num_mels + 2)
+    return np.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
+
+
+def mel_filters(rate_hz, fft_length, num_mels):
+    """Triangular filters between the edges of `mel_edges`, each with an area of 1 Hz.
 
     Args:
         rate_hz: int. fft_length: int. num_mels: int.
@@ -59,15 +74,9 @@ def mel_filters(rate_hz, fft_length, num_mels):
     Raises:
         ValueError: if there are so many filters that one holds no frequency of the spectrum.
     """
-
-    def hertz(mel):
-        return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
-
-    highest = rate_hz / 2
-    top = highest * 3 / 200 if highest < 1000 else 15 + 27 * np.log(highest / 1000) / np.log(6.4)
-    edges = hertz(np.linspace(0, top, num_mels + 2))
+    edges = mel_edges(rate_hz, num_mels)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    frequencies = np.linspace(0, highest, fft_length // 2 + 1)[:, None]
+    frequencies = np.linspace(0, rate_hz / 2, fft_length // 2 + 1)[:, None]
     rising = (frequencies - lower) / (centre - lower)
     falling = (upper - frequencies) / (upper - centre)
     filters = np.maximum(np.minimum(rising, falling), 0) * 2 / (upper - lower)
@@ -268,114 +277,6 @@ class LogMel(keras.layers.Layer):
             "hop_seconds": self.hop_seconds,
             "num_mels": self.num_mels,
             "normalize": self.normalize,
-        }
-
-
-@keras.saving.register_keras_serializable("kzoo")
-class SpecAugment(keras.layers.Layer):
-    """Blots out bands of features and stretches of frames, in training only.
-
-    Park et al. (2019), https://arxiv.org/abs/1904.08779, section 2, without time warping: for each
-    mask a width w is drawn from 0 ... the widest, then a start from 0 ... size - w.
-
-    Args:
-        feature_masks: int, how many bands (m_F of the paper).
-        feature_width: int, features of the widest band (F of the paper).
-        frame_masks: int, how many stretches (m_T).
-        frame_width: int, frames of the longest stretch (T).
-        frame_share: float in (0, 1], most of a clip's frames that one stretch takes (p).
-        fill: "zero", which is the mean of normalised features, or "mean" of the clip.
-        seed: int or None.
-
-    Call arguments:
-        frames: (B, S, F) float, dense or ragged.
-        mask: (B, S) bool; None means all. Stretches lie within the real frames.
-
-    Returns:
-        (B, S, F), zeros where `mask` is False; `frames` unless `training`.
-
-    Raises:
-        ValueError: if a number is negative, `frame_share` outside (0, 1], or `fill` unknown.
-
-    Example:
-
-    >>> augment = kzoo.SpecAugment(feature_masks=1, feature_width=2, frame_masks=0, seed=7)
-    >>> augment(tf.ones((1, 3, 5)), training=True).shape
-    TensorShape([1, 3, 5])
-    """
-
-    def __init__(
-        self,
-        feature_masks=2,
-        feature_width=27,
-        frame_masks=2,
-        frame_width=40,
-        frame_share=0.2,
-        fill="zero",
-        seed=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        if min(feature_masks, feature_width, frame_masks, frame_width) < 0:
-            raise ValueError(
-                "The numbers and widths of masks must not be negative, "
-                f"got feature_masks={feature_masks}, feature_width={feature_width}, "
-                f"frame_masks={frame_masks}, frame_width={frame_width}."
-            )
-        if not 0 < frame_share <= 1:
-            raise ValueError(f"`frame_share` must lie in (0, 1], got frame_share={frame_share}.")
-        if fill not in ("zero", "mean"):
-            raise ValueError(f'`fill` must be "zero" or "mean", got fill={fill!r}.')
-        self.feature_masks = feature_masks
-        self.feature_width = feature_width
-        self.frame_masks = frame_masks
-        self.frame_width = frame_width
-        self.frame_share = frame_share
-        self.fill = fill
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.supports_masking = True
-
-    def call(self, frames, mask=None, training=False):
-        frames, mask = masking.to_dense(frames, mask)
-        frames = masking.blank(frames, mask)
-        if not training:
-            return frames
-        lengths = tf.reduce_sum(tf.cast(mask, tf.float32), 1)
-        sizes = tf.fill(tf.shape(lengths), tf.cast(tf.shape(frames)[2], tf.float32))
-        longest = tf.minimum(float(self.frame_width), self.frame_share * lengths)
-        widest = tf.minimum(float(self.feature_width), sizes)
-        features = self._stretches(self.feature_masks, widest, sizes, tf.shape(frames)[2])
-        stretches = self._stretches(self.frame_masks, longest, lengths, tf.shape(frames)[1])
-        blotted = features[:, None, :] | stretches[:, :, None]
-        fill = tf.zeros([], frames.dtype)
-        if self.fill == "mean":
-            fill = masking.masked_mean(frames, mask)[:, None]
-        return masking.blank(tf.where(blotted, fill, frames), mask)
-
-    def _stretches(self, count, widest, sizes, steps):
-        """(B, steps) bool, True in `count` random stretches of 0 ... `widest` (B,) of `sizes`."""
-        shape = (tf.shape(sizes)[0], count)
-        width = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-        width = tf.floor(width * (tf.floor(widest[:, None]) + 1))
-        start = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-        start = tf.floor(start * (sizes[:, None] - width + 1))[:, None]
-        place = tf.range(steps, dtype=tf.float32)[:, None]
-        return tf.reduce_any((place >= start) & (place < start + width[:, None]), -1)
-
-    def compute_mask(self, frames, previous_mask=None):
-        return masking.carried_mask(frames, previous_mask)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "feature_masks": self.feature_masks,
-            "feature_width": self.feature_width,
-            "frame_masks": self.frame_masks,
-            "frame_width": self.frame_width,
-            "frame_share": self.frame_share,
-            "fill": self.fill,
-            "seed": self.seed,
         }
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import audio, batching, export, metrics, optimizers, plots, text, zoo
+from kzoo import audio, augment, batching, export, metrics, optimizers, plots, text, zoo
 from recipes import cli, clips, frames, runs
 from recipes.cli import flag
 from recipes.data import Splits, progress
@@ -64,6 +64,9 @@ class Config:
         0.5, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
     )
     speed_perturbation: bool = flag(True, "train on every clip at the speeds 0.9, 1.0 and 1.1")
+    vocal_tract_perturbation: bool = flag(
+        False, "train on every clip as if shorter and longer throats had said it"
+    )
     spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
     spec_augment_after: int = flag(
         10, "epochs before that: what is said when is learnt sooner from whole features"
@@ -199,6 +202,11 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     seed = [config.seed, runs.open_journal(run).epochs]
     budget = round(config.batch_seconds / model.source_tokenizer.features.hop_seconds)
     batches = batching.frame_batches(train, train_ids, budget, seed=seed)
+    if config.vocal_tract_perturbation:
+        perturb = augment.VocalTractPerturbation(
+            model.source_tokenizer.features.rate_hz, seed=sum(seed)
+        )
+        batches = batches.map(functools.partial(perturbed, perturb))
     if config.spec_augment:
         steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
         batches = augmented(batches, steps * (config.spec_augment_after - seed[1]), sum(seed))
@@ -221,16 +229,24 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, word_accuracy, run, config, "val_word_accuracy")
 
 
+def perturbed(perturb: keras.Layer, inputs: dict, labels: tf.Tensor) -> tuple[dict, tf.Tensor]:
+    """A batch whose sources the layer has changed."""
+    source = perturb(inputs["source"], mask=inputs["source_mask"], training=True)
+    return inputs | {"source": source}, labels
+
+
 def augmented(batches: tf.data.Dataset, first: int, seed: int) -> tf.data.Dataset:
     """Batches whose sources SpecAugment blots from number `first` on, however often repeated."""
-    augment = audio.SpecAugment(seed=seed)
+    spec_augment = augment.SpecAugment(seed=seed)
     number = tf.Variable(-1, trainable=False, dtype=tf.int64)
 
     def blotted(inputs, labels):
-        source, mask = inputs["source"], inputs["source_mask"]
         is_due = number.assign_add(1) >= first
-        blot = functools.partial(augment, source, mask=mask, training=True)
-        return inputs | {"source": tf.cond(is_due, blot, lambda: source)}, labels
+        return tf.cond(
+            is_due,
+            lambda: perturbed(spec_augment, inputs, labels),
+            lambda: (inputs, labels),
+        )
 
     return batches.map(blotted)
 

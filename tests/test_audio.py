@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from kzoo import audio, wav
-from kzoo.audio import ConvSubsampling, LogMel, SpecAugment
+from kzoo.audio import ConvSubsampling, LogMel, mel_edges
+from kzoo.augment import SpecAugment, VocalTractPerturbation
 
 RATE = 8000  # W 200, H 80, FFT 256
 LENGTHS = [1003, 520, 199, 0]
@@ -219,6 +220,56 @@ def test_the_seed_of_spec_augment_brings_its_masks_back():
 def test_spec_augment_refuses_what_it_cannot_do(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpecAugment(**arguments)
+
+
+# VocalTractPerturbation
+
+
+def read_at(frames, factor, rate_hz):
+    """The paper's G, feature by feature."""
+    nyquist, centres = rate_hz / 2, mel_edges(rate_hz, frames.shape[-1])[1:-1]
+    corner = 0.6 * nyquist * min(factor, 1)
+    places = [
+        factor * f
+        if f <= corner / factor
+        else nyquist - (nyquist - corner) * (nyquist - f) / (nyquist - corner / factor)
+        for f in centres
+    ]
+    return np.stack([np.interp(places, centres, frame) for frame in frames])
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.07])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000])
+def test_a_vocal_tract_moves_every_feature_to_where_the_paper_says(factor, rate_hz):
+    frames = noise(1, 3, 23)
+    layer = VocalTractPerturbation(rate_hz, lowest=factor, highest=factor)
+    y = layer(frames, training=True).numpy()
+    np.testing.assert_allclose(y[0], read_at(frames[0], factor, rate_hz), atol=1e-4)
+
+
+def test_each_clip_has_a_vocal_tract_of_its_own_for_all_its_frames():
+    mask = np.arange(5) < [[5], [2]]
+    frames = np.repeat(np.repeat(noise(1, 1, 23), 5, 1), 2, 0)
+    layer = VocalTractPerturbation(RATE, seed=3)
+    y = layer(np.where(mask[:, :, None], frames, np.nan), mask, training=True).numpy()
+    assert (y[0] == y[0, :1]).all()
+    assert (y[1, :2] == y[1, :1]).all()
+    assert not y[1, 2:].any()
+    assert not np.allclose(y[0, 0], y[1, 0])
+    np.testing.assert_array_equal(layer(frames), frames)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate_hz": 0}, "`rate_hz` must be at least 1, got rate_hz=0"),
+        ({"lowest": 1.1, "highest": 0.9}, "in order.*got lowest=1.1, highest=0.9"),
+        ({"lowest": 0.1}, "got lowest=0.1"),
+    ],
+)
+def test_vocal_tract_perturbation_refuses_what_it_cannot_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VocalTractPerturbation(**arguments)
 
 
 def test_a_faster_clip_is_shorter_and_higher():

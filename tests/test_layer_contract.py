@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo.audio import ConvSubsampling, SpecAugment
+from kzoo.audio import ConvSubsampling
+from kzoo.augment import SpecAugment, VocalTractPerturbation
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -192,6 +193,9 @@ CASES = {
         lambda: ConvSubsampling(U, filters=3, factor=2), {"frames": (S, M)}, "frames", "mask"
     ),
     "SpecAugment": Case(SpecAugment, {"frames": (S, M)}, "frames", "mask", aligned=True),
+    "VocalTractPerturbation": Case(
+        VocalTractPerturbation, {"frames": (S, M)}, "frames", "mask", aligned=True
+    ),
     "AttentionDecoder before": Case(
         lambda: AttentionDecoder(
             embed(), U, BahdanauAttention(5), num_layers=2, cell="gru", attend="before", dropout=0.1
