@@ -203,8 +203,9 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
 def picture_batches(pictures, rows, target, batch_size, seed=None):
     """Makes the dataset of teacher-forcing batches of pictures, or of features of their regions.
 
-    Captions of one picture share it. Batches are drawn at random, not by length: captions of one
-    length are often of one kind, and batch normalization would see nothing else.
+    Captions of one picture share it. Batches of features have captions of like length, as in Xu et
+    al. (2015), https://arxiv.org/abs/1502.03044, section 4.3. Those of pixels are drawn at random:
+    captions of one length are often of one kind, and batch normalization would see nothing else.
 
     Args:
         pictures: (N, H, W, 3) or (N, R, D) array of numbers, such as a file in memory; only those
@@ -229,10 +230,16 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
             f"got batch_size={batch_size}, {len(rows)} rows and {count} texts."
         )
     rng = None if seed is None else np.random.default_rng(seed)
+    lengths = target.row_lengths().numpy()
 
     def planned():
         order = np.arange(count) if rng is None else rng.permutation(count)
-        return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+        if pictures.ndim == 3:
+            order = order[np.argsort(lengths[order], kind="stable")]
+        batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+        if rng is not None:
+            rng.shuffle(batches)
+        return batches
 
     def gather(batch):
         source = tf.numpy_function(lambda batch: pictures[rows[batch]], [batch], pictures.dtype)
