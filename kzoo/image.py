@@ -18,6 +18,8 @@ import math
 import keras
 import tensorflow as tf
 
+from kzoo import exif
+
 GREY = 127.0  # of the border beside a picture that is no square
 _SHORTEST = 32  # bytes; no picture is shorter, and the sizes stand in them
 _KINDS = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8", "bmp": b"BM", "jpeg": b"\xff\xd8\xff"}
@@ -30,7 +32,7 @@ def decode(content, megapixels=64.0):
     """One picture -> its pixels.
 
     CMYK and greyscale become RGB; what is transparent in a PNG lies on white. Of an animation the
-    first frame counts. Orientation in EXIF does not.
+    first frame counts. A JPEG is turned as its EXIF data say.
 
     Args:
         content: () string, the bytes of a JPEG, PNG, GIF or BMP file.
@@ -79,7 +81,8 @@ def decode(content, megapixels=64.0):
     def jpeg():
         height, width, _ = tf.unstack(tf.cast(tf.image.extract_jpeg_shape(content), tf.int64))
         with fits(width, height):
-            return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+            pixels = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+            return exif.upright(pixels, exif.orientation(content))
 
     def unknown():
         with _checked(

@@ -213,7 +213,7 @@ class ImageSource(keras.layers.Layer):
         return {
             "source": f"JPEG, PNG, GIF (the first frame) or BMP pictures of at most {longest:g} "
             f"megapixels, fitted into {self.size} x {self.size} pixels with grey borders; "
-            "orientation in EXIF is not looked at",
+            "a JPEG is turned as its EXIF data say",
         }
 
     def get_config(self):

@@ -6,10 +6,11 @@ import struct
 import keras
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 
-from kzoo import image
+from kzoo import exif, image
 from kzoo.image import GREY, ImageAugment
 
 H, W = 13, 29
@@ -54,6 +55,41 @@ LOSSLESS = {
     "bmp, palette": (encoded(PALETTE, "BMP"), np.asarray(PALETTE.convert("RGB"))),
     "bmp, grey": (encoded(smooth()[:, :, 0], "BMP"), smooth()[:, :, :1]),
 }
+
+
+def turned_jpeg(orientation, order="<", before=b"", entries=1):
+    """A JPEG that says in either order of bytes, behind other entries, how it is to be turned."""
+    wanted = struct.pack(order + "HHIHH", 274, 3, 1, orientation, 0)
+    other = struct.pack(order + "HHII", 256, 4, 1, 274)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
+    directory = struct.pack(order + "H", entries) + other * (entries - 1) + wanted + bytes(4)
+    exif = b"Exif\x00\x00" + head + directory
+    plain = encoded(smooth(), "JPEG", quality=95)
+    return plain[:2] + before + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+
+
+COMMENT = b"\xff\xfe\x00\x0a\xff\xe1\x00\x11Exif"  # looks like EXIF for a while
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize(("order", "entries", "before"), [("<", 1, b""), (">", 3, COMMENT)])
+def test_a_jpeg_is_turned_as_its_exif_data_say(orientation, order, entries, before):
+    content = turned_jpeg(orientation, order, before, entries)
+    plain = image.decode(encoded(smooth(), "JPEG", quality=95)).numpy()
+    shown = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(content)))
+    pixels = image.decode(content).numpy()
+    assert pixels.shape[:2] == shown.size[::-1]
+    assert sorted(pixels.ravel()) == sorted(plain.ravel())  # turned and no more
+    np.testing.assert_allclose(pixels, shown, atol=4)
+
+
+def test_exif_data_that_break_off_or_point_nowhere_turn_nothing():
+    content = turned_jpeg(6)
+    value = content.index(b"Exif") + 24
+    assert int(exif.orientation(content)) == int(exif.orientation(content[: value + 2])) == 6
+    for end in range(value + 1):
+        for rest in (b"", b"\xff" * 40, bytes(40)):
+            assert int(exif.orientation(content[:end] + rest)) == 1
 
 
 @pytest.mark.parametrize("name", LOSSLESS)

@@ -1,0 +1,73 @@
+"""Which side of a JPEG is up: the orientation in its EXIF data, read in the graph.
+
+Cameras write the pixels as the sensor lay and beside them how it was held. EXIF 2.3, sections 4.5.2
+and 4.6.4: a segment APP1 holds "Exif", two zeros and a TIFF file, in whose first directory, of
+entries of 12 bytes, the tag 274 has a number from 1, upright, to 8.
+"""
+
+import tensorflow as tf
+
+_SEARCHED = 65536  # bytes; the segment is among the first of a file, its directory at its start
+_MARK = b"Exif\x00\x00"
+_MOST_ENTRIES = 500
+_TAG, _SHORT = 274, 3
+
+
+def orientation(content):
+    """Reads how a JPEG is to be turned.
+
+    Args:
+        content: () string, the bytes of a file.
+
+    Returns:
+        () int64 in 1 ... 8, for `upright`; 1 if the file does not say, or says something else.
+    """
+    head = tf.strings.substr(content, 0, _SEARCHED)
+    data = tf.pad(tf.io.decode_raw(head, tf.uint8), [[0, 5 + len(_MARK)]])
+    length = tf.size(data) - 4 - len(_MARK)  # 1 or more
+
+    def at(places):
+        """The bytes at these places; zeros behind the end."""
+        return tf.cast(tf.gather(data, tf.minimum(places, length)), tf.int64)
+
+    is_segment = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xE1)
+    for shift, value in enumerate(_MARK, start=4):  # two bytes are its length
+        is_segment &= data[shift : length + shift] == value
+    tiff = 4 + len(_MARK) + tf.argmax(tf.cast(is_segment, tf.int8), output_type=tf.int32)
+    is_big = at(tiff) == ord("M")
+
+    def number(places, count):
+        """Numbers of `count` bytes, in the file's order."""
+        parts = at(places[..., None] + tf.range(count))
+        powers = tf.constant([256**place for place in range(count)], tf.int64)
+        return tf.reduce_sum(parts * tf.where(is_big, powers[::-1], powers), -1)
+
+    directory = tiff + tf.cast(tf.minimum(number(tiff + 4, 4), _SEARCHED), tf.int32)
+    count = tf.cast(tf.minimum(number(directory, 2), _MOST_ENTRIES), tf.int32)
+    entries = directory + 2 + 12 * tf.range(count)
+    is_wanted = (number(entries, 2) == _TAG) & (number(entries + 2, 2) == _SHORT)
+    found = tf.reduce_max(tf.where(is_wanted, number(entries + 8, 2), 0))
+    is_said = tf.reduce_any(is_segment) & (found >= 1) & (found <= 8)
+    return tf.where(is_said, found, 1)
+
+
+def upright(pixels, orientation):
+    """Turns and mirrors a picture.
+
+    Args:
+        pixels: (H, W, C). orientation: () int64, where the first row and column of the picture are
+            to be: 1 top left, 2 top right, 3 bottom right, 4 bottom left; 5, 6, 7, 8 the same with
+            the row at the left, right, right, left.
+
+    Returns:
+        (H, W, C), or (W, H, C) if the orientation is above 4.
+    """
+
+    def turned():
+        x = tf.cond(orientation > 4, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
+        x = tf.cond(is_upside_down, lambda: tf.reverse(x, [0]), lambda: x)
+        is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
+        return tf.cond(is_mirrored, lambda: tf.reverse(x, [1]), lambda: x)
+
+    return tf.cond(orientation > 1, turned, lambda: pixels)
