@@ -27,7 +27,7 @@ import tensorflow as tf
 from kzoo import image
 from recipes.data import cache_dir, make_folder, say
 
-FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
+FORMAT = 2  # of what is cached; to be raised with every change to what is computed and written
 MEGAPIXELS = 64  # most of a picture; what `ImageSource` takes too
 BATCH = 32  # pictures that a backbone sees at once
 
