@@ -142,7 +142,11 @@ def fit(
             raise
         check_convergence(journal, run)
         fitted.touch()
-    keep_the_better(model, best_path, last, score, monitor)
+
+    def judge():
+        return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
+
+    keep_the_better(model, best_path, last, judge, monitor)
 
 
 def check_convergence(journal: callbacks.Journal, run: Path) -> None:
@@ -156,17 +160,30 @@ def check_convergence(journal: callbacks.Journal, run: Path) -> None:
 
 
 def keep_the_better(
-    model, best_path: Path, last: callbacks.LastWeights, score: Callable[[], float], name: str
+    model,
+    best_path: Path,
+    last: callbacks.LastWeights,
+    judge: Callable[[], tuple[float, float]],
+    name: str,
 ) -> None:
-    """Leaves the weights of the best epoch in the model, or the last epochs' average if better."""
+    """Leaves the average of the last epochs in the model, or the weights of the best epoch if they
+    are better by both numbers of `judge`: score and validation loss.
+
+    The highest of many scores is so in part by luck, which the loss, of every token, has less of.
+    """
     model.load_weights(best_path)
     if not last.paths():
         return
-    best, weights = score(), model.get_weights()
+    best, best_loss = judge()
+    weights = model.get_weights()
     model.set_weights(last.average())
-    average = score()
-    print(f"{name}: best epoch {best:.2f}, average of the last epochs {average:.2f}")
-    if not average > best:  # also if it is NaN, as of weights that are not finite
+    average, average_loss = judge()
+    print(
+        f"{name}: best epoch {best:.2f} (loss {best_loss:.4f}), "
+        f"average of the last epochs {average:.2f} (loss {average_loss:.4f})"
+    )
+    # Nor is it if they are NaN, as of weights that are not finite.
+    if not (average > best or average_loss < best_loss):
         model.set_weights(weights)
 
 

@@ -81,7 +81,10 @@ class Config:
     )
     validation_clips: int = flag(200, "validation WER is measured on this many clips")
     patience: int = flag(30, "epochs without a better validation WER before it stops")
-    average: int = flag(5, "the last checkpoints whose average competes with the best one")
+    average: int = flag(
+        5,
+        "how many of the last checkpoints are averaged; the best one is kept only if better",
+    )
     beam_size: int = flag(8, "hypotheses that beam search keeps")
     length_penalty: float = flag(0.0, "exponent of the GNMT length penalty")
     max_seconds: float = flag(15.0, "longer clips are left out of training and validation")

@@ -173,8 +173,18 @@ def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
     assert not (tmp_path / "out/.kzoo-run/fitted").exists()
 
 
-@pytest.mark.parametrize(("average", "kept"), [(7.0, 7), (5.0, 5), (3.0, 5), (math.nan, 5)])
-def test_the_average_is_taken_only_if_it_is_better(average, kept, tmp_path):
+@pytest.mark.parametrize(
+    ("average", "kept"),
+    [
+        ((7.0, 2.0), 7),
+        ((7.0, 3.5), 7),  # with the better score
+        ((3.0, 1.5), 7),  # with the better loss
+        ((5.0, 2.0), 5),
+        ((3.0, 3.5), 5),
+        ((math.nan, math.nan), 5),
+    ],
+)
+def test_the_average_is_taken_if_score_or_loss_is_better(average, kept, tmp_path):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.full((1, 1), 7.0)])
     last = callbacks.LastWeights(tmp_path / "last", 2)
@@ -182,9 +192,9 @@ def test_the_average_is_taken_only_if_it_is_better(average, kept, tmp_path):
     last.on_epoch_end(0)
     model.set_weights([np.full((1, 1), 5.0)])
     model.save_weights(tmp_path / "best.weights.h5")
-    scores = iter([5.0, average])
+    judged = iter([(5.0, 2.0), average])
     best = tmp_path / "best.weights.h5"
-    runs.keep_the_better(model, best, last, lambda: next(scores), "val_bleu")
+    runs.keep_the_better(model, best, last, lambda: next(judged), "val_bleu")
     assert model.get_weights()[0] == kept
 
 
