@@ -2,7 +2,6 @@
 
     samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
     frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
-    frames = SpecAugment()(frames, mask, training=True)          # of `augment`
     memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
 Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.

@@ -1,6 +1,9 @@
 """Frames of speech as others would have said them, or half heard: for training only.
 
-Axis letters: B batch, S frames, F features of a frame.
+    frames = VocalTractPerturbation(16_000)(frames, mask, training=True)
+    frames = SpecAugment()(frames, mask, training=True)
+
+That of pictures is `image.ImageAugment`. Axis letters: B batch, S frames, F features of a frame.
 """
 
 import keras
@@ -22,12 +25,13 @@ class VocalTractPerturbation(keras.layers.Layer):
         G(f) = a f                                           if f <= h min(a, 1) / a
                N - (N - h min(a, 1)) (N - f) / (N - h min(a, 1) / a)    above
 
-    with N = rate_hz / 2 and h = 0.6 N, their 4,800 Hz. The filters are those of `mel_filters`. For
-    frames that are normalised per utterance, as every feature keeps a mean of about 0.
+    with N = rate_hz / 2 and h = 0.6 N, their 4,800 Hz. The paper moves the filters themselves;
+    here frames that are there already are read anew, which smooths them a little. Features should
+    be normalised, or the tilt of the spectrum moves along.
 
     Args:
         rate_hz: int, of the samples that the frames were made of.
-        lowest, highest: floats in (0.7, 1.4), of the factor.
+        lowest, highest: positive floats, of the factor.
         seed: int or None.
 
     Call arguments:
@@ -38,7 +42,8 @@ class VocalTractPerturbation(keras.layers.Layer):
         (B, S, F), zeros where `mask` is False; `frames` unless `training`.
 
     Raises:
-        ValueError: if `rate_hz` is not positive, or the factors are not in order or out of bounds.
+        ValueError: if `rate_hz` or a factor is not positive, the factors are not in order, or F is
+            not known.
 
     Example:
 
@@ -51,9 +56,9 @@ class VocalTractPerturbation(keras.layers.Layer):
         super().__init__(**kwargs)
         if rate_hz < 1:
             raise ValueError(f"`rate_hz` must be at least 1, got rate_hz={rate_hz}.")
-        if not 0.7 < lowest <= highest < 1.4:
+        if not 0 < lowest <= highest:
             raise ValueError(
-                "`lowest` and `highest` must be in order, in (0.7, 1.4), "
+                "`lowest` and `highest` must be positive and in order, "
                 f"got lowest={lowest}, highest={highest}."
             )
         self.rate_hz = rate_hz
@@ -68,6 +73,8 @@ class VocalTractPerturbation(keras.layers.Layer):
         frames = masking.blank(frames, mask)
         if not training:
             return frames
+        if frames.shape[2] is None:
+            raise ValueError(f"`frames` must have features of a known number, got {frames.shape}.")
         factor = keras.random.uniform(
             (tf.shape(frames)[0],), self.lowest, self.highest, "float32", seed=self.seed_generator
         )

@@ -234,10 +234,13 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
 
     def planned():
         order = np.arange(count) if rng is None else rng.permutation(count)
+        sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
         if pictures.ndim == 3:
             order = order[np.argsort(lengths[order], kind="stable")]
-        batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-        if rng is not None:
+            if rng is not None:
+                rng.shuffle(sizes)  # or the longest captions would always have the smallest batch
+        batches = np.split(order, np.cumsum(sizes, dtype=int))[:-1]
+        if pictures.ndim == 3 and rng is not None:
             rng.shuffle(batches)
         return batches
 

@@ -7,7 +7,7 @@ entries of 12 bytes, the tag 274 has a number from 1, upright, to 8.
 
 import tensorflow as tf
 
-_SEARCHED = 65536  # bytes; the segment is among the first of a file, its directory at its start
+_SEARCHED = 65536  # bytes; the segment is to be the first of a file, its directory at its start
 _MARK = b"Exif\x00\x00"
 _MOST_ENTRIES = 500
 _TAG, _SHORT = 274, 3
@@ -20,7 +20,8 @@ def orientation(content):
         content: () string, the bytes of a file.
 
     Returns:
-        () int64 in 1 ... 8, for `upright`; 1 if the file does not say, or says something else.
+        () int64 in 1 ... 8, for `upright`; 1 if the file does not say in its first 64 kB and before
+        its pixels, or says something else.
     """
     head = tf.strings.substr(content, 0, _SEARCHED)
     data = tf.pad(tf.io.decode_raw(head, tf.uint8), [[0, 5 + len(_MARK)]])
@@ -33,8 +34,12 @@ def orientation(content):
     is_segment = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xE1)
     for shift, value in enumerate(_MARK, start=4):  # two bytes are its length
         is_segment &= data[shift : length + shift] == value
+    is_scan = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xDA)  # the pixels follow
+    is_segment &= tf.cumsum(tf.cast(is_scan, tf.int32)) == 0
     tiff = 4 + len(_MARK) + tf.argmax(tf.cast(is_segment, tf.int8), output_type=tf.int32)
-    is_big = at(tiff) == ord("M")
+    begins = at(tiff + tf.range(4))
+    is_big = tf.reduce_all(begins == list(b"MM\0*"))
+    is_tiff = is_big | tf.reduce_all(begins == list(b"II*\0"))
 
     def number(places, count):
         """Numbers of `count` bytes, in the file's order."""
@@ -47,27 +52,28 @@ def orientation(content):
     entries = directory + 2 + 12 * tf.range(count)
     is_wanted = (number(entries, 2) == _TAG) & (number(entries + 2, 2) == _SHORT)
     found = tf.reduce_max(tf.where(is_wanted, number(entries + 8, 2), 0))
-    is_said = tf.reduce_any(is_segment) & (found >= 1) & (found <= 8)
+    is_said = tf.reduce_any(is_segment) & is_tiff & (found >= 1) & (found <= 8)
     return tf.where(is_said, found, 1)
 
 
-def upright(pixels, orientation):
+def upright(pixels, side):
     """Turns and mirrors a picture.
 
     Args:
-        pixels: (H, W, C). orientation: () int64, where the first row and column of the picture are
-            to be: 1 top left, 2 top right, 3 bottom right, 4 bottom left; 5, 6, 7, 8 the same with
-            the row at the left, right, right, left.
+        pixels: (H, W, C).
+        side: () int64, an `orientation`: where the first row and column of the picture are to be; 1
+            top left, 2 top right, 3 bottom right, 4 bottom left; 5, 6, 7, 8 the same with the row
+            at the left, right, right, left.
 
     Returns:
-        (H, W, C), or (W, H, C) if the orientation is above 4.
+        (H, W, C), or (W, H, C) if `side` is above 4.
     """
 
     def turned():
-        x = tf.cond(orientation > 4, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
-        is_upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
+        x = tf.cond(side > 4, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        is_upside_down = tf.reduce_any(side == [3, 4, 7, 8])
         x = tf.cond(is_upside_down, lambda: tf.reverse(x, [0]), lambda: x)
-        is_mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
+        is_mirrored = tf.reduce_any(side == [2, 3, 6, 7])
         return tf.cond(is_mirrored, lambda: tf.reverse(x, [1]), lambda: x)
 
-    return tf.cond(orientation > 1, turned, lambda: pixels)
+    return tf.cond(side > 1, turned, lambda: pixels)

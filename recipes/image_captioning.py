@@ -104,10 +104,7 @@ class Config:
     )
     validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
     patience: int = flag(10, "epochs without a better validation score before it stops")
-    average: int = flag(
-        5,
-        "how many of the last checkpoints are averaged; the best one is kept only if better",
-    )
+    average: int = flag(5, runs.AVERAGE_HELP)
     beam_size: int = flag(4, "hypotheses that beam search keeps")
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
     max_length: int = flag(50, "most tokens of a caption; longer ones are left out of training")

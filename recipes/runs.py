@@ -24,6 +24,8 @@ from kzoo import callbacks
 from recipes import cli
 
 MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
+TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
+AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
@@ -146,7 +148,7 @@ def fit(
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
 
-    keep_the_better(model, best_path, last, judge, monitor)
+    choose_weights(model, best_path, last, judge, monitor)
 
 
 def check_convergence(journal: callbacks.Journal, run: Path) -> None:
@@ -159,17 +161,18 @@ def check_convergence(journal: callbacks.Journal, run: Path) -> None:
         )
 
 
-def keep_the_better(
+def choose_weights(
     model,
     best_path: Path,
     last: callbacks.LastWeights,
     judge: Callable[[], tuple[float, float]],
     name: str,
 ) -> None:
-    """Leaves the average of the last epochs in the model, or the weights of the best epoch if they
-    are better by both numbers of `judge`: score and validation loss.
+    """Leaves the average of the last epochs in the model, or the weights of the best epoch.
 
-    The highest of many scores is so in part by luck, which the loss, of every token, has less of.
+    `judge` gives a score and a validation loss. The highest of many scores is so in part by luck,
+    which the loss, of every token, has less of: the average is taken for a better score, and for a
+    better loss if its score is lower by at most `TOLERANCE`.
     """
     model.load_weights(best_path)
     if not last.paths():
@@ -182,8 +185,9 @@ def keep_the_better(
         f"{name}: best epoch {best:.2f} (loss {best_loss:.4f}), "
         f"average of the last epochs {average:.2f} (loss {average_loss:.4f})"
     )
-    # Nor is it if they are NaN, as of weights that are not finite.
-    if not (average > best or average_loss < best_loss):
+    is_finite = math.isfinite(average) and math.isfinite(average_loss)
+    is_near = average >= best - TOLERANCE * abs(best) and average_loss < best_loss
+    if not (is_finite and (average > best or is_near)):
         model.set_weights(weights)
 
 

@@ -19,6 +19,7 @@ import math
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -81,10 +82,7 @@ class Config:
     )
     validation_clips: int = flag(200, "validation WER is measured on this many clips")
     patience: int = flag(30, "epochs without a better validation WER before it stops")
-    average: int = flag(
-        5,
-        "how many of the last checkpoints are averaged; the best one is kept only if better",
-    )
+    average: int = flag(5, runs.AVERAGE_HELP)
     beam_size: int = flag(8, "hypotheses that beam search keeps")
     length_penalty: float = flag(0.0, "exponent of the GNMT length penalty")
     max_seconds: float = flag(15.0, "longer clips are left out of training and validation")
@@ -205,14 +203,15 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     seed = [config.seed, runs.open_journal(run).epochs]
     budget = round(config.batch_seconds / model.source_tokenizer.features.hop_seconds)
     batches = batching.frame_batches(train, train_ids, budget, seed=seed)
+    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
     if config.vocal_tract_perturbation:
-        perturb = augment.VocalTractPerturbation(
-            model.source_tokenizer.features.rate_hz, seed=sum(seed)
-        )
+        rate_hz = model.source_tokenizer.features.rate_hz
+        perturb = augment.VocalTractPerturbation(rate_hz, seed=seeds[0])
         batches = batches.map(functools.partial(perturbed, perturb))
     if config.spec_augment:
         steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
-        batches = augmented(batches, steps * (config.spec_augment_after - seed[1]), sum(seed))
+        batches = augmented(batches, steps * (config.spec_augment_after - seed[1]), seeds[1])
+    batches = batches.prefetch(2)
     print(f"{int(batches.cardinality()):,} batches")
 
     model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
@@ -232,26 +231,24 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, word_accuracy, run, config, "val_word_accuracy")
 
 
-def perturbed(perturb: keras.Layer, inputs: dict, labels: tf.Tensor) -> tuple[dict, tf.Tensor]:
-    """A batch whose sources the layer has changed."""
+def perturbed(
+    perturb: Callable, inputs: dict, labels: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """A batch whose source a layer of `augment` has changed."""
     source = perturb(inputs["source"], mask=inputs["source_mask"], training=True)
     return inputs | {"source": source}, labels
 
 
 def augmented(batches: tf.data.Dataset, first: int, seed: int) -> tf.data.Dataset:
     """Batches whose sources SpecAugment blots from number `first` on, however often repeated."""
-    spec_augment = augment.SpecAugment(seed=seed)
+    blot = augment.SpecAugment(seed=seed)
     number = tf.Variable(-1, trainable=False, dtype=tf.int64)
 
-    def blotted(inputs, labels):
+    def blot_if_due(source, **options):
         is_due = number.assign_add(1) >= first
-        return tf.cond(
-            is_due,
-            lambda: perturbed(spec_augment, inputs, labels),
-            lambda: (inputs, labels),
-        )
+        return tf.cond(is_due, lambda: blot(source, **options), lambda: source)
 
-    return batches.map(blotted)
+    return batches.map(functools.partial(perturbed, blot_if_due))
 
 
 def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):

@@ -94,10 +94,7 @@ class Config:
     )
     validation_pairs: int = flag(200, "validation BLEU is measured on this many pairs")
     patience: int = flag(10, "epochs without a better validation BLEU before it stops")
-    average: int = flag(
-        5,
-        "how many of the last checkpoints are averaged; the best one is kept only if better",
-    )
+    average: int = flag(5, runs.AVERAGE_HELP)
     beam_size: int = flag(5, "hypotheses that beam search keeps")
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
     length_deviation_penalty: float = flag(

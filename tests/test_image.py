@@ -63,9 +63,9 @@ def turned_jpeg(orientation, order="<", before=b"", entries=1):
     other = struct.pack(order + "HHII", 256, 4, 1, 274)
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
     directory = struct.pack(order + "H", entries) + other * (entries - 1) + wanted + bytes(4)
-    exif = b"Exif\x00\x00" + head + directory
+    data = b"Exif\x00\x00" + head + directory
     plain = encoded(smooth(), "JPEG", quality=95)
-    return plain[:2] + before + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+    return plain[:2] + before + b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data + plain[2:]
 
 
 COMMENT = b"\xff\xfe\x00\x0a\xff\xe1\x00\x11Exif"  # looks like EXIF for a while
@@ -90,6 +90,15 @@ def test_exif_data_that_break_off_or_point_nowhere_turn_nothing():
     for end in range(value + 1):
         for rest in (b"", b"\xff" * 40, bytes(40)):
             assert int(exif.orientation(content[:end] + rest)) == 1
+
+
+def test_only_exif_data_of_the_picture_itself_count_and_only_near_its_start():
+    plain, turned = encoded(smooth(), "JPEG"), turned_jpeg(6)
+    assert int(exif.orientation(plain + turned[2:])) == 1  # of another one behind it
+    assert int(exif.orientation(turned.replace(b"II*", b"XX*"))) == 1
+    for length, side in ((65_000, 6), (65_530, 1)):
+        other = b"\xff\xe2" + struct.pack(">H", length) + bytes(length - 2)
+        assert int(exif.orientation(turned_jpeg(6, before=other))) == side
 
 
 @pytest.mark.parametrize("name", LOSSLESS)

@@ -176,15 +176,17 @@ def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
 @pytest.mark.parametrize(
     ("average", "kept"),
     [
-        ((7.0, 2.0), 7),
-        ((7.0, 3.5), 7),  # with the better score
-        ((3.0, 1.5), 7),  # with the better loss
-        ((5.0, 2.0), 5),
-        ((3.0, 3.5), 5),
-        ((math.nan, math.nan), 5),
+        ((51.0, 3.5), 7),  # with the better score
+        ((48.0, 1.5), 7),  # with the better loss, and nearly the score
+        ((47.0, 1.5), 5),
+        ((50.0, 2.0), 5),
+        ((math.nan, 1.5), 5),
+        ((51.0, math.nan), 5),
     ],
 )
-def test_the_average_is_taken_if_score_or_loss_is_better(average, kept, tmp_path):
+def test_the_average_is_taken_for_a_better_score_or_a_better_loss_at_nearly_the_score(
+    average, kept, tmp_path
+):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.full((1, 1), 7.0)])
     last = callbacks.LastWeights(tmp_path / "last", 2)
@@ -192,9 +194,9 @@ def test_the_average_is_taken_if_score_or_loss_is_better(average, kept, tmp_path
     last.on_epoch_end(0)
     model.set_weights([np.full((1, 1), 5.0)])
     model.save_weights(tmp_path / "best.weights.h5")
-    judged = iter([(5.0, 2.0), average])
+    judged = iter([(50.0, 2.0), average])
     best = tmp_path / "best.weights.h5"
-    runs.keep_the_better(model, best, last, lambda: next(judged), "val_bleu")
+    runs.choose_weights(model, best, last, lambda: next(judged), "val_bleu")
     assert model.get_weights()[0] == kept
 
 

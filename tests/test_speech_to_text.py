@@ -1,6 +1,7 @@
 """The recipe for speech, whole: clips in, a scored SavedModel out, interrupted and resumed."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import sys
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import callbacks
+from kzoo.augment import VocalTractPerturbation
 from recipes import clips, speech_to_text
 
 RATE = 8000
@@ -184,6 +186,23 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
     train = clips.load_clips(config.data).train
     train.rows[0].path.write_bytes(b"RIFF")
     assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
+
+
+def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():
+    random = np.random.default_rng(0)
+    mask = np.arange(31) < np.array([31, 13])[:, None]
+    source = np.where(mask[:, :, None], random.normal(size=(3, 2, 31, 20)), 0).astype("float32")
+    inputs = {"source": source, "source_mask": np.stack([mask] * 3), "target": np.ones((3, 2, 5))}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, np.full((3, 2, 5), 7)))
+    perturb = functools.partial(speech_to_text.perturbed, VocalTractPerturbation(seed=1))
+    passes = [list(batches.map(perturb)) for _ in range(2)]
+    for found, again, (before, labels) in zip(*passes, batches, strict=True):
+        np.testing.assert_array_equal(found[1], labels)
+        np.testing.assert_array_equal(found[0]["target"], before["target"])
+        np.testing.assert_array_equal(found[0]["source_mask"], mask)
+        assert not found[0]["source"].numpy()[~mask].any()
+        for other in (before, again[0]):
+            assert not np.allclose(found[0]["source"], other["source"])
 
 
 def test_spec_augment_begins_after_some_batches_also_of_a_repeated_dataset():
