@@ -24,11 +24,13 @@ LAYERS = [
 MODULES = [
     "protos",
     "text",
+    "exif",
     "image",
     "torch_file",
     "backbones",
     "wav",
     "audio",
+    "augment",
     "sources",
     "batching",
     "losses",
