@@ -87,6 +87,10 @@ def mel_filters(rate_hz, fft_length, num_mels):
     return filters
 
 
+def _fixed(frames):
+    return (frames - _PRIOR_MEAN) * _PRIOR_VARIANCE**-0.5
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class LogMel(keras.layers.Layer):
     """Log-mel frames: x_s = ln(max(|FFT(window * samples[s H : s H + W])|^2 . filters, 1e-10)).
@@ -102,6 +106,7 @@ class LogMel(keras.layers.Layer):
         "running": the same over frames 0 ... s, with 1 second of frames of mean -10 and variance 16
             imagined before them: Viikki & Laurila (1998), https://doi.org/10.1016/S0167-6393(98)00033-8,
             for streams.
+        "fixed": (x + 10) / 4 whatever the clip: of one word, mean and variance tell which it was.
 
     Computes and returns float32 whatever the dtype policy.
 
@@ -110,7 +115,7 @@ class LogMel(keras.layers.Layer):
         window_seconds: float, W = round(rate_hz * window_seconds).
         hop_seconds: float, H, not more than the window.
         num_mels: int, F.
-        normalize: "utterance", "running" or None.
+        normalize: "utterance", "running", "fixed" or None.
 
     Call arguments:
         samples: (B, L) float in [-1, 1], dense or ragged.
@@ -152,9 +157,10 @@ class LogMel(keras.layers.Layer):
                 f"a window, got rate_hz={rate_hz}, window_seconds={window_seconds}, "
                 f"hop_seconds={hop_seconds}, num_mels={num_mels}."
             )
-        if normalize not in ("utterance", "running", None):
+        if normalize not in ("utterance", "running", "fixed", None):
             raise ValueError(
-                f'`normalize` must be "utterance", "running" or None, got normalize={normalize!r}.'
+                '`normalize` must be "utterance", "running", "fixed" or None, '
+                f"got normalize={normalize!r}."
             )
         self.rate_hz = rate_hz
         self.window_seconds = window_seconds
@@ -190,6 +196,8 @@ class LogMel(keras.layers.Layer):
         elif self.normalize == "running":
             statistics = self._statistics(tf.shape(frames)[0])
             frames, _ = self._normalized_so_far(frames, *statistics)
+        elif self.normalize == "fixed":
+            frames = _fixed(frames)
         frames = masking.blank(frames, mask)
         return masking.carry_mask(frames, mask), mask
 
@@ -238,7 +246,9 @@ class LogMel(keras.layers.Layer):
             ValueError: if `normalize` is "utterance", which needs the whole clip.
         """
         if self.normalize == "utterance":
-            raise ValueError('`normalize` must be "running" or None to stream, got "utterance".')
+            raise ValueError(
+                '`normalize` must be "running", "fixed" or None to stream, got "utterance".'
+            )
         state = {"samples": tf.zeros((batch_size, 0))}
         if self.normalize == "running":
             names = "number", "sum", "sum_of_squares"
@@ -261,6 +271,8 @@ class LogMel(keras.layers.Layer):
         rest = {"samples": samples[:, tf.shape(frames)[1] * self.hop :]}
         if self.normalize is None:
             return frames, rest
+        if self.normalize == "fixed":
+            return _fixed(frames), rest
         statistics = state["number"], state["sum"], state["sum_of_squares"]
         frames, (number, total, squares) = self._normalized_so_far(frames, *statistics)
         return frames, rest | {"number": number, "sum": total, "sum_of_squares": squares}

@@ -340,7 +340,7 @@ def streaming_ctc(
     the joined frames of Sak et al. (2015), https://arxiv.org/abs/1507.06947.
 
     Args:
-        source: AudioSource; its LogMel normalises by "running" or None.
+        source: AudioSource; its LogMel normalises by "running", "fixed" or None.
         target_tokenizer: of `text`.
         units: int.
         num_layers: int.
@@ -356,7 +356,7 @@ def streaming_ctc(
     """
     if not source.can_stream:
         raise ValueError(
-            '`source` must normalise by "running" or None for live audio, '
+            '`source` must normalise by "running", "fixed" or None for live audio, '
             f"got normalize={source.features.normalize!r}."
         )
     encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)

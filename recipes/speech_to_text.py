@@ -60,6 +60,11 @@ class Config:
         None, "samples a second that all audio is brought to; none: the first clip's, but <= 16,000"
     )
     num_mels: int = flag(80, "features of a frame")
+    normalize: Literal["utterance", "running", "fixed"] | None = flag(
+        None,
+        "features by the mean and variance of each clip, of it so far, or of speech in general; "
+        "none: utterance, and running for streaming_ctc",
+    )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     ctc_weight: float = flag(
         0.5, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
@@ -100,6 +105,11 @@ class Config:
             raise ValueError(
                 "`sampled` must be 0 for streaming_ctc, as CTC looks at all classes, "
                 f"got sampled={self.sampled}."
+            )
+        if self.normalize == "utterance" and self.model == "streaming_ctc":
+            raise ValueError(
+                "`normalize` must be running or fixed for streaming_ctc, which never hears a whole "
+                "clip, got normalize=utterance."
             )
         if not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
@@ -153,7 +163,7 @@ def build(train: clips.Clips, config: Config) -> keras.Model:
     features = audio.LogMel(
         config.rate_hz or min(next(rates), 16_000),
         num_mels=config.num_mels,
-        normalize="running" if streams else "utterance",
+        normalize=config.normalize or ("running" if streams else "utterance"),
     )
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(cli.precision(config.precision))

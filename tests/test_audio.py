@@ -56,7 +56,7 @@ def test_the_filters_equal_those_of_librosa():
         np.testing.assert_allclose(audio.mel_filters(rate, length, count), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("normalize", ["utterance", "running", None])
+@pytest.mark.parametrize("normalize", ["utterance", "running", "fixed", None])
 def test_a_clip_in_a_batch_of_longer_ones_has_the_frames_it_has_alone(normalize):
     layer = LogMel(RATE, num_mels=23, normalize=normalize)
     frames, mask = layer(clips(padding=np.nan), np.array(LENGTHS))
@@ -92,7 +92,13 @@ def test_running_normalisation_is_its_equation():
         np.testing.assert_allclose(frames[s], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("normalize", ["running", None])
+def test_fixed_normalisation_is_the_same_for_every_clip():
+    raw, _ = LogMel(RATE, num_mels=5, normalize=None)(clips()[:1])
+    frames, _ = LogMel(RATE, num_mels=5, normalize="fixed")(clips()[:1])
+    np.testing.assert_allclose(frames, (raw + 10) / 4, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["running", "fixed", None])
 @pytest.mark.parametrize("chunk", [1003, 333, 80, 1])
 def test_a_stream_in_chunks_of_any_length_has_the_frames_of_the_whole(chunk, normalize):
     layer = LogMel(RATE, num_mels=23, normalize=normalize)
@@ -149,7 +155,9 @@ def test_log_mel_refuses_impossible_sizes(arguments, message):
 
 
 def test_a_whole_clip_cannot_be_normalised_in_a_stream():
-    with pytest.raises(ValueError, match='`normalize` must be "running" or None to stream'):
+    with pytest.raises(
+        ValueError, match='`normalize` must be "running", "fixed" or None to stream'
+    ):
         LogMel(RATE, num_mels=23).initial_state(1)
 
 

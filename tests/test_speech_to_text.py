@@ -126,6 +126,10 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
         ({"batch_seconds": 0.0}, "`batch_seconds` must be positive, got batch_seconds=0.0"),
         ({"sampled": 501}, "`sampled` must not be above vocabulary_size, got sampled=501"),
         ({"sampled": 9, "model": "streaming_ctc"}, "`sampled` must be 0 for streaming_ctc"),
+        (
+            {"normalize": "utterance", "model": "streaming_ctc"},
+            "`normalize` must be running or fixed for streaming_ctc.*got normalize=utterance",
+        ),
         ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
     ],
 )
