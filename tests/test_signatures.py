@@ -301,7 +301,7 @@ def test_samples_that_are_no_number_or_too_large_do_not_end_a_stream(served):
 
 
 def test_a_model_for_live_audio_wants_a_source_that_can_stream():
-    with pytest.raises(ValueError, match='`source` must normalise by "running", "fixed" or None for live'):
+    with pytest.raises(ValueError, match='`source` must normalise by "running", "fixed"'):
         make("streaming_ctc", "utterance")
 
 
