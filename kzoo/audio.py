@@ -87,10 +87,6 @@ def mel_filters(rate_hz, fft_length, num_mels):
     return filters
 
 
-def _fixed(frames):
-    return (frames - _PRIOR_MEAN) * _PRIOR_VARIANCE**-0.5
-
-
 @keras.saving.register_keras_serializable("kzoo")
 class LogMel(keras.layers.Layer):
     """Log-mel frames: x_s = ln(max(|FFT(window * samples[s H : s H + W])|^2 . filters, 1e-10)).
@@ -196,13 +192,11 @@ class LogMel(keras.layers.Layer):
         elif self.normalize == "running":
             statistics = self._statistics(tf.shape(frames)[0])
             frames, _ = self._normalized_so_far(frames, *statistics)
-        elif self.normalize == "fixed":
-            frames = _fixed(frames)
         frames = masking.blank(frames, mask)
         return masking.carry_mask(frames, mask), mask
 
     def _frames(self, samples):
-        """(B, L) -> (B, 1 + (L - W) // H, F), not normalised; none if L < W."""
+        """(B, L) -> (B, 1 + (L - W) // H, F), normalised if "fixed"; none if L < W."""
         windows = tf.signal.frame(samples, self.window, self.hop)
         # In float32 the strongest frequency would drown out those 140 dB below it.
         windows = tf.cast(windows, tf.float64) * self.window_weights
@@ -211,7 +205,10 @@ class LogMel(keras.layers.Layer):
         spectrum = tf.signal.rfft(windows)
         power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
         mels = tf.matmul(tf.cast(power, tf.float32), tf.constant(self.filters, tf.float32))
-        return tf.math.log(tf.maximum(mels, _LEAST_POWER))
+        frames = tf.math.log(tf.maximum(mels, _LEAST_POWER))
+        if self.normalize == "fixed":
+            frames = (frames - _PRIOR_MEAN) * _PRIOR_VARIANCE**-0.5
+        return frames
 
     def _statistics(self, batch_size):
         """What running normalisation knows at first: number, sum and sum of squares of frames.
@@ -269,10 +266,8 @@ class LogMel(keras.layers.Layer):
         samples = tf.concat([state["samples"], tf.cast(chunk, tf.float32)], 1)
         frames = self._frames(samples)
         rest = {"samples": samples[:, tf.shape(frames)[1] * self.hop :]}
-        if self.normalize is None:
+        if self.normalize != "running":
             return frames, rest
-        if self.normalize == "fixed":
-            return _fixed(frames), rest
         statistics = state["number"], state["sum"], state["sum_of_squares"]
         frames, (number, total, squares) = self._normalized_so_far(frames, *statistics)
         return frames, rest | {"number": number, "sum": total, "sum_of_squares": squares}

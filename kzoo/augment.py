@@ -13,8 +13,29 @@ from kzoo.audio import mel_edges
 from kzoo.layers import masking
 
 
+class _FrameAugment(keras.layers.Layer):
+    """A layer that changes frames at random in training, and blanks their padding always."""
+
+    def __init__(self, seed, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, frames, mask=None, training=False):
+        frames, mask = masking.to_dense(frames, mask)
+        frames = masking.blank(frames, mask)
+        return self._changed(frames, mask) if training else frames
+
+    def compute_mask(self, frames, previous_mask=None):
+        return masking.carried_mask(frames, previous_mask)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
 @keras.saving.register_keras_serializable("kzoo")
-class VocalTractPerturbation(keras.layers.Layer):
+class VocalTractPerturbation(_FrameAugment):
     """Log-mel frames as a longer or shorter vocal tract would make them, in training only.
 
     Jaitly and Hinton (2013), Vocal Tract Length Perturbation (VTLP) improves speech recognition:
@@ -53,7 +74,7 @@ class VocalTractPerturbation(keras.layers.Layer):
     """
 
     def __init__(self, rate_hz=16_000, lowest=0.9, highest=1.1, seed=None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         if rate_hz < 1:
             raise ValueError(f"`rate_hz` must be at least 1, got rate_hz={rate_hz}.")
         if not 0 < lowest <= highest:
@@ -64,15 +85,8 @@ class VocalTractPerturbation(keras.layers.Layer):
         self.rate_hz = rate_hz
         self.lowest = lowest
         self.highest = highest
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.supports_masking = True
 
-    def call(self, frames, mask=None, training=False):
-        frames, mask = masking.to_dense(frames, mask)
-        frames = masking.blank(frames, mask)
-        if not training:
-            return frames
+    def _changed(self, frames, mask):
         if frames.shape[2] is None:
             raise ValueError(f"`frames` must have features of a known number, got {frames.shape}.")
         factor = keras.random.uniform(
@@ -94,21 +108,17 @@ class VocalTractPerturbation(keras.layers.Layer):
         passed = (read[:, :, None] - centres[:-1]) / (centres[1:] - centres[:-1])
         return tf.reduce_sum(tf.clip_by_value(passed, 0, 1), -1)
 
-    def compute_mask(self, frames, previous_mask=None):
-        return masking.carried_mask(frames, previous_mask)
-
     def get_config(self):
         return {
             **super().get_config(),
             "rate_hz": self.rate_hz,
             "lowest": self.lowest,
             "highest": self.highest,
-            "seed": self.seed,
         }
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class SpecAugment(keras.layers.Layer):
+class SpecAugment(_FrameAugment):
     """Blots out bands of features and stretches of frames, in training only.
 
     Park et al. (2019), https://arxiv.org/abs/1904.08779, section 2, without time warping: for each
@@ -151,7 +161,7 @@ class SpecAugment(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         if min(feature_masks, feature_width, frame_masks, frame_width) < 0:
             raise ValueError(
                 "The numbers and widths of masks must not be negative, "
@@ -168,15 +178,8 @@ class SpecAugment(keras.layers.Layer):
         self.frame_width = frame_width
         self.frame_share = frame_share
         self.fill = fill
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.supports_masking = True
 
-    def call(self, frames, mask=None, training=False):
-        frames, mask = masking.to_dense(frames, mask)
-        frames = masking.blank(frames, mask)
-        if not training:
-            return frames
+    def _changed(self, frames, mask):
         lengths = tf.reduce_sum(tf.cast(mask, tf.float32), 1)
         sizes = tf.fill(tf.shape(lengths), tf.cast(tf.shape(frames)[2], tf.float32))
         longest = tf.minimum(float(self.frame_width), self.frame_share * lengths)
@@ -199,9 +202,6 @@ class SpecAugment(keras.layers.Layer):
         place = tf.range(steps, dtype=tf.float32)[:, None]
         return tf.reduce_any((place >= start) & (place < start + width[:, None]), -1)
 
-    def compute_mask(self, frames, previous_mask=None):
-        return masking.carried_mask(frames, previous_mask)
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -211,5 +211,4 @@ class SpecAugment(keras.layers.Layer):
             "frame_width": self.frame_width,
             "frame_share": self.frame_share,
             "fill": self.fill,
-            "seed": self.seed,
         }
