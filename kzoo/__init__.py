@@ -6,8 +6,9 @@ import sys
 if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kzoo import audio, backbones, image, zoo
+from kzoo import audio, backbones, image, splice, zoo
 from kzoo.audio import ConvSubsampling, LogMel
+from kzoo.alignment import ctc_align
 from kzoo.augment import SpecAugment, VocalTractPerturbation
 from kzoo.ctc import ctc_beam_search, ctc_greedy_search, ctc_loss
 from kzoo.ensemble import Ensemble
@@ -108,6 +109,7 @@ __all__ = [
     "audio",
     "backbones",
     "beam_search",
+    "ctc_align",
     "ctc_beam_search",
     "ctc_greedy_search",
     "ctc_loss",
@@ -118,5 +120,6 @@ __all__ = [
     "load",
     "masking",
     "sample",
+    "splice",
     "zoo",
 ]

@@ -61,7 +61,7 @@ def teacher_forcing(source, target):
         `({"source": (B, S), "target": (B, T)}, labels (B, T))`, int32: the source and the labels
         end with END_ID, the target begins with START_ID.
     """
-    shifted, labels = _shifted(target)
+    shifted, labels = decoder_ids(target)
     return {"source": _ended(source).to_tensor(), "target": shifted}, labels
 
 
@@ -69,7 +69,7 @@ def _ended(ids):
     return tf.concat([ids, tf.fill([ids.nrows(), 1], tf.constant(END_ID, ids.dtype))], 1)
 
 
-def _shifted(target):
+def decoder_ids(target):
     """What a decoder reads, beginning with START_ID, and what it is to say, ending with END_ID."""
     starts = tf.fill([target.nrows(), 1], tf.constant(START_ID, target.dtype))
     return tf.concat([starts, target], 1).to_tensor(), _ended(target).to_tensor()
@@ -186,18 +186,25 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
     size = frames[0].shape[1] if len(frames) else None
 
     def read(rows):
-        source = np.zeros((len(rows), lengths[rows].max(), size), np.float32)
-        for row, index in zip(source, rows, strict=True):
-            row[: lengths[index]] = frames[index]
-        return source
+        return padded([frames[index] for index in rows])
 
     def gather(rows):
-        source = tf.ensure_shape(tf.numpy_function(read, [rows], tf.float32), (None, None, size))
-        mask = tf.sequence_mask(tf.gather(lengths, rows), tf.shape(source)[1])
-        shifted, labels = _shifted(tf.gather(target, rows))
+        source, mask = tf.numpy_function(read, [rows], [tf.float32, tf.bool])
+        source = tf.ensure_shape(source, (None, None, size))
+        mask = tf.ensure_shape(mask, (None, None))
+        shifted, labels = decoder_ids(tf.gather(target, rows))
         return {"source": source, "source_mask": mask, "target": shifted}, labels
 
     return _planned(lengths, target.row_lengths().numpy(), batch_frames, gather, seed, pool)
+
+
+def padded(frames):
+    """Arrays of features in one: list of (S, F) -> source (B, S, F) float32, mask (B, S) bool."""
+    lengths = np.array([len(each) for each in frames])
+    source = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), np.float32)
+    for row, each in zip(source, frames, strict=True):
+        row[: len(each)] = each
+    return source, np.arange(lengths.max()) < lengths[:, None]
 
 
 def picture_batches(pictures, rows, target, batch_size, seed=None):
@@ -247,7 +254,7 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
     def gather(batch):
         source = tf.numpy_function(lambda batch: pictures[rows[batch]], [batch], pictures.dtype)
         source = tf.ensure_shape(source, (None, *pictures.shape[1:]))
-        shifted, labels = _shifted(tf.gather(target, batch))
+        shifted, labels = decoder_ids(tf.gather(target, batch))
         return {"source": tf.cast(source, tf.float32), "target": shifted}, labels
 
     return _gathered(planned, gather)

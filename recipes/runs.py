@@ -30,7 +30,7 @@ EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
     *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
-    *("best.weights.h5", "part.best.weights.h5", "last", "backup"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup", "spelling"),
 )
 
 
@@ -40,7 +40,7 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     `digest` is the `fingerprint` of the data, which must not change between the two.
     """
     run = folder / RUN_FOLDER
-    if not (run / "journal.jsonl").exists():  # no epoch is done: nothing to lose
+    if not [*run.glob("journal.jsonl"), *run.glob("*/journal.jsonl")]:  # no epoch is done
         if config.resume:
             print(f"Nothing to resume in {folder}: starting.")
         remove_run(run)
@@ -107,48 +107,68 @@ def fit(
     `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
     validation score, more is better; the logs call it `monitor`.
     """
-    journal = open_journal(run)
-    best_path = run / "best.weights.h5"
-    last = callbacks.LastWeights(run / "last", config.average)
-    fitted = run / "fitted"
-    if not fitted.exists():
-        epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
-        try:
-            model.fit(
-                batches.repeat(),
-                steps_per_epoch=epoch_steps,
-                validation_data=valid_batches,
-                epochs=config.epochs,
-                shuffle=False,  # the dataset shuffles itself
-                callbacks=[
-                    callbacks.TimeBudget(config.minutes, spent=journal.minutes),
-                    keras.callbacks.TerminateOnNaN(),
-                    callbacks.ValidationScore(monitor, score),
-                    callbacks.BestWeights(best_path, monitor, journal.best(monitor)),
-                    last,
-                    journal,
-                    keras.callbacks.EarlyStopping(
-                        monitor,
-                        mode="max",
-                        patience=config.patience,
-                        baseline=journal.best(monitor),
-                        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
-                    ),
-                    keras.callbacks.BackupAndRestore(
-                        run / "backup", delete_checkpoint=False, double_checkpoint=True
-                    ),
-                ],
-            )
-        except KeyboardInterrupt:
-            print("\nInterrupted. The same command with --resume goes on from the last epoch.")
-            raise
-        check_convergence(journal, run)
-        fitted.touch()
+    if not is_fitted(run):
+        train(model, batches, valid_batches, score, run, config, monitor, config.epochs)
+        (run / "fitted").touch()
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
 
-    choose_weights(model, best_path, last, judge, monitor)
+    last = callbacks.LastWeights(run / "last", config.average)
+    choose_weights(model, run / "best.weights.h5", last, judge, monitor)
+
+
+def is_fitted(run: Path) -> bool:
+    """Whether a run, interrupted since, has only to choose its weights."""
+    return (run / "fitted").exists()
+
+
+def train(
+    model,
+    batches,
+    valid_batches,
+    score: Callable[[], float],
+    run: Path,
+    config: Any,
+    monitor: str,
+    epochs: int,
+) -> None:
+    """Trains to epoch `epochs` within the budget and leaves the last weights in the model.
+
+    The rest as in `fit`. What an interrupted run has done is restored.
+    """
+    journal = open_journal(run)
+    epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    try:
+        model.fit(
+            batches.repeat(),
+            steps_per_epoch=epoch_steps,
+            validation_data=valid_batches,
+            epochs=epochs,
+            shuffle=False,  # the dataset shuffles itself
+            callbacks=[
+                callbacks.TimeBudget(config.minutes, spent=journal.minutes),
+                keras.callbacks.TerminateOnNaN(),
+                callbacks.ValidationScore(monitor, score),
+                callbacks.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
+                callbacks.LastWeights(run / "last", config.average),
+                journal,
+                keras.callbacks.EarlyStopping(
+                    monitor,
+                    mode="max",
+                    patience=config.patience,
+                    baseline=journal.best(monitor),
+                    start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+                ),
+                keras.callbacks.BackupAndRestore(
+                    run / "backup", delete_checkpoint=False, double_checkpoint=True
+                ),
+            ],
+        )
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command with --resume goes on from the last epoch.")
+        raise
+    check_convergence(journal, run)
 
 
 def check_convergence(journal: callbacks.Journal, run: Path) -> None:

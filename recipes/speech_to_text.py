@@ -14,7 +14,7 @@ model, model_card.md, metrics.json, learning_curve.png and attention maps. Inter
 with --resume. What it reached on which data stands in the README under Results.
 """
 
-import functools
+import dataclasses
 import math
 import time
 import warnings
@@ -29,12 +29,14 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import audio, augment, batching, export, metrics, optimizers, plots, text, zoo
+from kzoo import audio, augment, batching, export, metrics, optimizers, plots, splice, text, zoo
 from recipes import cli, clips, frames, runs
 from recipes.cli import flag
 from recipes.data import Splits, progress
 
 SPEEDS = (1.0, 0.9, 1.1)
+MONITOR = "val_word_accuracy"
+SPELLING = "spelling"  # folder of the run of a model of characters, in that of the run
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,20 @@ class Config:
         False, "train on every clip as if shorter and longer throats had said it"
     )
     spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
+    spec_augment_features: int = flag(27, "features of the widest of two bands")
+    spec_augment_stretches: int = flag(2, "how many of these")
+    spec_augment_seconds: float = flag(
+        0.4,
+        "the longest stretch; short where words do not tell of their neighbours, as in spelling",
+    )
     spec_augment_after: int = flag(
-        10, "epochs before that: what is said when is learnt sooner from whole features"
+        10,
+        "epochs before that: what is said when is learnt sooner from whole features",
+    )
+    splice_after: int | None = flag(
+        None,
+        "epochs of a model of characters first; then clips are cut where it hears their words and "
+        "put together anew, so that few texts are not learnt by heart; none: never",
     )
     epochs: int = flag(1000, "most passes over the training clips, or of 1,000 batches of them")
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
@@ -100,7 +114,15 @@ class Config:
         cli.check_training(self)
         for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
-        cli.check(self, "spec_augment_after", least=0)
+        for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):
+            cli.check(self, name, least=0)
+        if self.splice_after is not None:
+            cli.check(self, "splice_after", least=1)
+            if self.ctc_weight == 0 and self.model != "streaming_ctc":
+                raise ValueError(
+                    "`splice_after` needs CTC, which finds the words, "
+                    f"got splice_after={self.splice_after}, ctc_weight=0."
+                )
         if self.sampled and self.model == "streaming_ctc":
             raise ValueError(
                 "`sampled` must be 0 for streaming_ctc, as CTC looks at all classes, "
@@ -113,7 +135,7 @@ class Config:
             )
         if not 0 <= self.ctc_weight <= 1:
             raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
-        for name in ("batch_seconds", "max_seconds"):
+        for name in ("batch_seconds", "max_seconds", "spec_augment_seconds"):
             cli.check_positive(self, name)
         if self.rate_hz is not None and self.rate_hz < audio.MIN_RATE_HZ:
             raise ValueError(
@@ -181,13 +203,23 @@ def build(train: clips.Clips, config: Config) -> keras.Model:
     return model
 
 
-def examples(model, part: clips.Clips, speeds, config: Config, name: str):
-    """(frames, ids, texts) of the clips at each speed, without those that are too long."""
+class Examples(NamedTuple):
+    """Clips as a model is trained on them, at one speed or several."""
+
+    frames: list[np.ndarray]  # (S, F) each
+    texts: list[str]
+    voices: list[tuple[str, float]]  # the speaker, or what else the clips are grouped by, and speed
+
+
+def examples(model, part: clips.Clips, speeds, config: Config, name: str) -> Examples:
+    """The clips at each speed, without those that are too long."""
     features = model.source_tokenizer.features
     found = [frames.extract(part, features, config.max_seconds, speed) for speed in speeds]
     arrays = [array for each in found for array in each.arrays]
     rows = np.concatenate([each.rows for each in found])
     texts = [part.texts[row] for row in rows]
+    speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
+    voices = [(part.rows[row].group, each) for row, each in zip(rows, speed, strict=True)]
     ids = batching.tokenize(model.target_tokenizer, texts)
     fits = ids.row_lengths().numpy() < config.max_length
     seconds = sum(map(len, arrays)) * features.hop_seconds
@@ -201,64 +233,126 @@ def examples(model, part: clips.Clips, speeds, config: Config, name: str):
             f"max_seconds={config.max_seconds}, max_length={config.max_length}; {found[0]}."
         )
     rows = np.flatnonzero(fits)
-    return [arrays[row] for row in rows], tf.gather(ids, rows), [texts[row] for row in rows]
+    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     speeds = SPEEDS if config.speed_perturbation else (1.0,)
-    train, train_ids, _ = examples(model, splits.train, speeds, config, "train")
-    valid, valid_ids, valid_texts = examples(model, splits.valid, (1.0,), config, "valid")
-    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    seed = [config.seed, runs.open_journal(run).epochs]
-    budget = round(config.batch_seconds / model.source_tokenizer.features.hop_seconds)
-    batches = batching.frame_batches(train, train_ids, budget, seed=seed)
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
-    if config.vocal_tract_perturbation:
-        rate_hz = model.source_tokenizer.features.rate_hz
-        perturb = augment.VocalTractPerturbation(rate_hz, seed=seeds[0])
-        batches = batches.map(functools.partial(perturbed, perturb))
-    if config.spec_augment:
-        steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
-        batches = augmented(batches, steps * (config.spec_augment_after - seed[1]), seeds[1])
-    batches = batches.prefetch(2)
-    print(f"{int(batches.cardinality()):,} batches")
+    train = examples(model, splits.train, speeds, config, "train")
+    valid = examples(model, splits.valid, (1.0,), config, "valid")
+    batches = whole_batches(model, train, run, config)
+    if config.splice_after is not None and not runs.is_fitted(run):
+        pieces = spelled_pieces(model, splits, train, valid, run / SPELLING, config)
+        batches = spliced_batches(model, pieces, train.voices, run, config)
+        spent = runs.open_journal(run / SPELLING).minutes
+        config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0))
+    runs.fit(model, batches, *validation(model, valid, config), run, config, MONITOR)
 
+
+def whole_batches(model, train: Examples, run: Path, config: Config) -> tf.data.Dataset:
+    """The batches of the clips as they were said; makes the weights of the model, too."""
+    features = model.source_tokenizer.features
+    seed = [config.seed, runs.open_journal(run).epochs]  # a resumed run has other batches
+    ids = batching.tokenize(model.target_tokenizer, train.texts)
+    batches = batching.frame_batches(train.frames, ids, batch_frames(features, config), seed=seed)
+    batches = augmented(batches, features, seed, config)
+    print(f"{int(batches.cardinality()):,} batches")
     model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
     model.optimizer.build(model.trainable_variables)
     print(f"{config.model}: {model.count_params():,} parameters")
+    return batches
 
-    count = min(config.validation_clips, len(valid))
-    chosen = np.linspace(0, len(valid) - 1, count).astype(int)
-    references = [valid_texts[row] for row in chosen]
+
+def batch_frames(features: audio.LogMel, config: Config) -> int:
+    return round(config.batch_seconds / features.hop_seconds)
+
+
+def validation(
+    model, valid: Examples, config: Config
+) -> tuple[tf.data.Dataset, Callable[[], float]]:
+    """Batches for the loss, and the function that measures the share of right words."""
+    count = min(config.validation_clips, len(valid.frames))
+    chosen = np.linspace(0, len(valid.frames) - 1, count).astype(int)
+    references = [valid.texts[row] for row in chosen]
     transcribe = transcriber(model, config.max_length)
 
     def word_accuracy():
-        answers = transcribe([valid[row] for row in chosen])
+        answers = transcribe([valid.frames[row] for row in chosen])
         return 100 - metrics.word_error_rate(answers, references).value
 
-    valid_batches = batching.frame_batches(valid, valid_ids, budget)
-    runs.fit(model, batches, valid_batches, word_accuracy, run, config, "val_word_accuracy")
+    ids = batching.tokenize(model.target_tokenizer, valid.texts)
+    size = batch_frames(model.source_tokenizer.features, config)
+    return batching.frame_batches(valid.frames, ids, size), word_accuracy
 
 
-def perturbed(
-    perturb: Callable, inputs: dict, labels: tf.Tensor
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """A batch whose source a layer of `augment` has changed."""
-    source = perturb(inputs["source"], mask=inputs["source_mask"], training=True)
-    return inputs | {"source": source}, labels
+def spelled_pieces(
+    model, splits: Splits, train: Examples, valid: Examples, run: Path, config: Config
+) -> list[list[splice.Piece]]:
+    """Trains a model of characters, hands its encoder on, and cuts clips where it hears words.
+
+    What is said when, it finds out sooner than a model of words does.
+    """
+    config = dataclasses.replace(config, tokenizer="characters")
+    speller = build(splits.train, config)
+    run.mkdir(exist_ok=True)
+    batches = whole_batches(speller, train, run, config)
+    options = *validation(speller, valid, config), run, config, MONITOR
+    runs.train(speller, batches, *options, epochs=config.splice_after)
+    model.encoder.set_weights(speller.encoder.get_weights())
+    print("Cutting clips at their words", flush=True)
+    ids = batching.tokenize(speller.target_tokenizer, train.texts)
+    return splice.word_pieces(speller, train.frames, ids, train.texts, verbose=1)
 
 
-def augmented(batches: tf.data.Dataset, first: int, seed: int) -> tf.data.Dataset:
-    """Batches whose sources SpecAugment blots from number `first` on, however often repeated."""
-    blot = augment.SpecAugment(seed=seed)
+def spliced_batches(
+    model, pieces: list[list[splice.Piece]], voices: list, run: Path, config: Config
+) -> tf.data.Dataset:
+    """The batches of clips that are put together anew for every epoch."""
+    features = model.source_tokenizer.features
+    seed = [config.seed, runs.open_journal(run).epochs]
+    batches = splice.spliced_batches(
+        pieces,
+        voices,
+        model.target_tokenizer,
+        batch_frames(features, config),
+        normalize=features.normalize == "utterance",
+        seed=seed,
+    )
+    words, voices = sum(map(len, pieces)), len(set(voices))
+    print(
+        f"{words:,} words of {voices:,} voices, all speeds; {int(batches.cardinality()):,} batches"
+    )
+    return augmented(batches, features, [*seed[:-1], seed[-1] + config.splice_after], config)
+
+
+def augmented(
+    batches: tf.data.Dataset, features: audio.LogMel, seed: list[int], config: Config
+) -> tf.data.Dataset:
+    """Batches changed anew whenever they are read; `seed` ends with the epochs done."""
+    steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
+    first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
+    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
+    perturb = augment.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
+    blot = augment.SpecAugment(
+        feature_width=config.spec_augment_features,
+        frame_masks=config.spec_augment_stretches,
+        frame_width=round(config.spec_augment_seconds / features.hop_seconds),
+        seed=seeds[1],
+    )
     number = tf.Variable(-1, trainable=False, dtype=tf.int64)
 
-    def blot_if_due(source, **options):
+    def change(inputs, labels):
         is_due = number.assign_add(1) >= first
-        return tf.cond(is_due, lambda: blot(source, **options), lambda: source)
+        source = inputs["source"]
+        options = {"mask": inputs["source_mask"], "training": True}
+        if config.vocal_tract_perturbation:
+            source = perturb(source, **options)
+        if config.spec_augment:
+            source = tf.cond(is_due, lambda: blot(source, **options), lambda: source)
+        return inputs | {"source": source}, labels
 
-    return batches.map(functools.partial(perturbed, blot_if_due))
+    return batches.map(change).prefetch(2)
 
 
 def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):
@@ -341,6 +435,7 @@ def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
 def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
+    minutes = journal.minutes + runs.open_journal(run / SPELLING).minutes
     name, part, sounds, seconds = scored
     figures = {}
 
@@ -372,7 +467,7 @@ def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, confi
             "scored on": f"{name}: {part}",
             "licence": "as the data's" if config.train else licence(config.data),
             "command": "python -m recipes.speech_to_text " + " ".join(cli.changed(config)),
-            "time": f"{journal.minutes:.1f} minutes of training",
+            "time": f"{minutes:.1f} minutes of training",
             "machine": cli.machine(),
         },
         evaluate=evaluate,

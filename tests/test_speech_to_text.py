@@ -1,7 +1,6 @@
 """The recipe for speech, whole: clips in, a scored SavedModel out, interrupted and resumed."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import sys
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import callbacks
-from kzoo.augment import VocalTractPerturbation
+from kzoo.audio import LogMel
 from recipes import clips, speech_to_text
 
 RATE = 8000
@@ -47,6 +46,7 @@ def config(folder, tmp_path, monkeypatch):
         num_mels=20,
         batch_seconds=10.0,
         epochs=2,
+        splice_after=1,
         warmup_steps=5,
         speed_perturbation=False,
         average=2,
@@ -78,7 +78,8 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
         speech_to_text.main(dataclasses.replace(resumed, seed=7))
     figures = speech_to_text.main(resumed)
     printed = capfd.readouterr().out
-    assert "Epoch 1/2" not in printed.split("Learning a vocabulary")[-1]
+    assert "Epoch 1/" not in printed.split("Learning a vocabulary")[-1]
+    assert "Cutting clips at their words" in printed
     assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
     assert "->" in printed
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
@@ -101,8 +102,11 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     built = speech_to_text.build(splits.train, config)
     assert built.head.num_sampled == 5
     assert isinstance(built.optimizer, kzoo.LazyAdam)
-    arrays, ids, texts = speech_to_text.examples(built, splits.train, (1.0, 0.9), config, "train")
-    assert len(arrays) == len(texts) == ids.nrows() == 2 * len(splits.train)
+    arrays, texts, voices = speech_to_text.examples(
+        built, splits.train, (1.0, 0.9), config, "train"
+    )
+    assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
+    assert voices == [(row.group, speed) for speed in (1.0, 0.9) for row in splits.train.rows]
     assert len(arrays[0]) < len(arrays[len(splits.train)])
     assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
     assert built.source_tokenizer.features.rate_hz == RATE
@@ -130,6 +134,10 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
             {"normalize": "utterance", "model": "streaming_ctc"},
             "`normalize` must be running or fixed for streaming_ctc.*got normalize=utterance",
         ),
+        ({"splice_after": 0}, "`splice_after` must be at least 1, got splice_after=0"),
+        ({"splice_after": 3, "ctc_weight": 0.0}, "`splice_after` needs CTC.*got splice_after=3"),
+        ({"spec_augment_after": -1}, "`spec_augment_after` must be at least 0"),
+        ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),
         ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
     ],
 )
@@ -192,14 +200,20 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
     assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
 
 
+def augmented(batches, epochs=0, done=0, **flags):
+    """After `done` epochs, with SpecAugment after `epochs`."""
+    config = speech_to_text.Config(spec_augment_after=epochs, **flags)
+    return speech_to_text.augmented(batches, LogMel(RATE, num_mels=20), [0, done], config)
+
+
 def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():
     random = np.random.default_rng(0)
     mask = np.arange(31) < np.array([31, 13])[:, None]
     source = np.where(mask[:, :, None], random.normal(size=(3, 2, 31, 20)), 0).astype("float32")
     inputs = {"source": source, "source_mask": np.stack([mask] * 3), "target": np.ones((3, 2, 5))}
     batches = tf.data.Dataset.from_tensor_slices((inputs, np.full((3, 2, 5), 7)))
-    perturb = functools.partial(speech_to_text.perturbed, VocalTractPerturbation(seed=1))
-    passes = [list(batches.map(perturb)) for _ in range(2)]
+    changed = augmented(batches, vocal_tract_perturbation=True, spec_augment=False)
+    passes = [list(changed) for _ in range(2)]
     for found, again, (before, labels) in zip(*passes, batches, strict=True):
         np.testing.assert_array_equal(found[1], labels)
         np.testing.assert_array_equal(found[0]["target"], before["target"])
@@ -214,9 +228,18 @@ def test_spec_augment_begins_after_some_batches_also_of_a_repeated_dataset():
     batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((6, 2))))
     changed = [
         bool((inputs["source"].numpy() != 1).any())
-        for inputs, _ in speech_to_text.augmented(batches, 8, seed=3).repeat(2)
+        for inputs, _ in augmented(batches, epochs=3, done=2).repeat(2)
     ]
-    assert changed == [False] * 8 + [True] * 4
-    assert all(
-        (x["source"].numpy() != 1).any() for x, _ in speech_to_text.augmented(batches, -5, 3)
-    )
+    assert changed == [False] * 6 + [True] * 6
+    late = augmented(batches, epochs=3, done=5)
+    assert all((inputs["source"].numpy() != 1).any() for inputs, _ in late)
+
+
+def test_flags_say_what_spec_augment_blots_out():
+    inputs = {"source": tf.ones((9, 4, 200, 20)), "source_mask": tf.ones((9, 4, 200), tf.bool)}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((9, 4))))
+    flags = {"spec_augment_features": 0, "spec_augment_stretches": 3, "spec_augment_seconds": 0.05}
+    blotted = np.concatenate([x["source"].numpy() == 0 for x, _ in augmented(batches, **flags)])
+    assert (blotted.all(2) == blotted.any(2)).all()  # no bands
+    assert blotted.all(2).sum(1).max() <= 3 * 5
+    assert blotted.all(2).sum(1).max() > 5
