@@ -7,8 +7,8 @@ if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: ans
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from kzoo import audio, backbones, image, splice, zoo
-from kzoo.audio import ConvSubsampling, LogMel
 from kzoo.alignment import ctc_align
+from kzoo.audio import ConvSubsampling, LogMel
 from kzoo.augment import SpecAugment, VocalTractPerturbation
 from kzoo.ctc import ctc_beam_search, ctc_greedy_search, ctc_loss
 from kzoo.ensemble import Ensemble
