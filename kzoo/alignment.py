@@ -17,7 +17,7 @@ class Alignment(NamedTuple):
 
     first: tf.Tensor  # (B, T) int32; -1 for padding, and where the row has no alignment
     last: tf.Tensor  # (B, T) int32; the same
-    log_probs: tf.Tensor  # (B,) float32, of the alignment; -inf where there is none
+    log_probs: tf.Tensor  # (B,) float32, of the alignment; -inf where there is none, NaN from NaN
 
 
 def ctc_align(labels, logits, mask=None):
@@ -35,7 +35,7 @@ def ctc_align(labels, logits, mask=None):
         mask: (B, S) bool, True = real, or None for all.
 
     Returns:
-        `Alignment`.
+        `Alignment`. Until it is done, B S N bytes are kept.
 
     Example:
 
@@ -46,10 +46,12 @@ def ctc_align(labels, logits, mask=None):
     """
     labels, _ = masking.to_dense(labels)
     labels = tf.cast(labels, tf.int32)
-    logits = tf.cast(logits, tf.float32)
     mask = tf.ones(tf.shape(logits)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
-    log_q = tf.nn.log_softmax(masking.blank(logits, mask))
+    missing = tf.maximum(1 - tf.shape(logits)[1], 0)  # a loop without a frame has no shape
+    mask = tf.pad(mask, [[0, 0], [0, missing]])
+    log_q = tf.nn.log_softmax(tf.cast(tf.pad(logits, [[0, 0], [0, missing], [0, 0]]), tf.float32))
     rows, tokens = tf.unstack(tf.shape(labels))
+    frames = tf.shape(mask)[1]
     blanks = tf.fill([rows, tokens + 1], BLANK_ID)
     names = tf.stack([blanks[:, :-1], labels], 2)
     names = tf.concat([tf.reshape(names, (rows, 2 * tokens)), blanks[:, -1:]], 1)  # (B, N)
@@ -59,21 +61,23 @@ def ctc_align(labels, logits, mask=None):
     def later(scores, by):
         return tf.pad(scores, [[0, 0], [by, 0]], constant_values=-math.inf)[:, : 2 * tokens + 1]
 
-    def read(state, frame):
-        scores, _ = state
-        log_q, is_real = frame
+    def read(step, scores, moves):
         skipped = tf.where(may_skip, later(scores, 2), -math.inf)
         sources = tf.stack([scores, later(scores, 1), skipped], 2)  # (B, N, 3)
-        new = tf.reduce_max(sources, 2) + tf.gather(log_q, names, axis=1, batch_dims=1)
-        moved = tf.argmax(sources, 2, tf.int32)
-        is_real = is_real[:, None]
-        return tf.where(is_real, new, scores), tf.where(is_real, moved, 0)
+        new = tf.reduce_max(sources, 2) + tf.gather(log_q[:, step], names, axis=1, batch_dims=1)
+        is_real = mask[:, step, None]
+        moved = tf.where(is_real, tf.argmax(sources, 2, tf.int32), 0)
+        scores = tf.where(is_real, new, scores)
+        return step + 1, scores, moves.write(step, tf.cast(moved, tf.int8))
+
+    def retrace(step, place, places):
+        moved = tf.gather(moves.read(step), place, axis=1, batch_dims=1)
+        return step - 1, place - tf.cast(moved, tf.int32), places.write(step, place)
 
     start = tf.where(tf.range(2 * tokens + 1) == 0, 0.0, -math.inf)  # a blank before all frames
     start = tf.tile(start[None], [rows, 1])
-    frames = tf.transpose(log_q, [1, 0, 2]), tf.transpose(mask)
-    scores, moves = tf.scan(read, frames, (start, tf.zeros_like(names)))  # (S, B, N)
-    scores = tf.concat([start[None], scores], 0)[-1]
+    moves = tf.TensorArray(tf.int8, frames, element_shape=(labels.shape[0], None))
+    _, scores, moves = tf.while_loop(lambda step, *_: step < frames, read, (0, start, moves))
 
     lengths = tf.reduce_sum(tf.cast(labels != 0, tf.int32), 1)
     ends = tf.stack([2 * lengths, tf.maximum(2 * lengths - 1, 0)], 1)  # the last blank, or token
@@ -81,14 +85,15 @@ def ctc_align(labels, logits, mask=None):
     log_probs = tf.reduce_max(end_scores, 1)
     end = tf.gather(ends, tf.argmax(end_scores, 1), batch_dims=1)
 
-    def retrace(place, moved):
-        return place - tf.gather(moved, place, axis=1, batch_dims=1)
-
-    places = tf.scan(retrace, moves, end, reverse=True)  # (S, B), before each frame
-    places = tf.transpose(tf.concat([places[1:], end[None]], 0))[:, : tf.shape(mask)[1]]
-    places = tf.where(mask & tf.math.is_finite(log_probs)[:, None], places, -1)
-    named = places[:, None, :] == 2 * tf.range(tokens)[:, None] + 1  # (B, T, S)
-    frame = tf.range(tf.shape(mask)[1])
-    last = tf.reduce_max(tf.where(named, frame, -1), 2)
-    first = tf.reduce_min(tf.where(named, frame, tf.int32.max), 2)
-    return Alignment(tf.where(last < 0, -1, first), tf.maximum(last, -1), log_probs)
+    places = tf.TensorArray(tf.int32, frames, element_shape=(labels.shape[0],))
+    state = (frames - 1, end, places)
+    _, _, places = tf.while_loop(lambda step, *_: step >= 0, retrace, state)
+    places = tf.transpose(places.stack())  # (B, S), where each frame is among the names
+    is_token = mask & (places % 2 == 1) & tf.math.is_finite(log_probs)[:, None]
+    slots = tf.where(is_token, tf.range(rows)[:, None] * tokens + places // 2, -1)  # -1: nowhere
+    times = tf.broadcast_to(tf.range(frames), tf.shape(slots))
+    last = tf.math.unsorted_segment_max(times, slots, rows * tokens)
+    first = tf.math.unsorted_segment_min(times, slots, rows * tokens)
+    first = tf.where(last < 0, -1, first)  # without a frame, the least integer and the greatest
+    shape = (rows, tokens)
+    return Alignment(tf.reshape(first, shape), tf.reshape(tf.maximum(last, -1), shape), log_probs)

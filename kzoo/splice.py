@@ -19,10 +19,13 @@ import tensorflow as tf
 
 from kzoo import batching
 from kzoo.alignment import ctc_align
+from kzoo.framewise import CTCModel
+from kzoo.steps import check_int
 
-MIN_FRAMES = 8  # of a word; what is shorter was hardly cut where it is
+MIN_FRAMES = 8  # of a word, usually 80 ms; what is shorter was hardly cut where it is
+SMOOTHED_FRAMES = 3  # whose mean is the level that a cut looks for
 SPLICED_SHARE = 0.7  # of the clips of a pass; the others stay whole
-OWN_SHARE = 0.5  # of the spliced clips, of one group each
+OWN_SHARE = 0.5  # of the spliced clips, of one speaker each
 
 
 class Piece(NamedTuple):
@@ -45,12 +48,31 @@ def word_pieces(model, frames, target, texts, batch_frames=8_000, verbose=0):
 
     Returns:
         list of N lists of `Piece`, which together are the clip. A clip stays whole if it has no
-        alignment, or its tokens are not as many words as its text.
-    """
+        alignment, or its tokens are not as many words as its text; words are what spaces divide.
 
-    @tf.function(reduce_retracing=True)
-    def aligned(inputs, labels):
-        outputs = model(inputs)
+    Raises:
+        ValueError: if frames, ids and texts differ in number or are none, the model has no CTC, or
+            `batch_frames` is not positive.
+    """
+    if not 1 <= len(frames) == target.shape[0] == len(texts):
+        raise ValueError(
+            "`frames`, `target` and `texts` must be as many, and at least one, "
+            f"got {len(frames)}, {target.shape[0]} and {len(texts)}."
+        )
+    check_int("batch_frames", batch_frames, 1)
+    if not (isinstance(model, CTCModel) or model.ctc_head):
+        raise ValueError("`model` must have CTC, which finds the words, got ctc_head=None.")
+
+    signature = (
+        tf.TensorSpec([None, None, frames[0].shape[1]]),
+        tf.TensorSpec([None, None], tf.bool),
+        tf.RaggedTensorSpec([None, None], tf.int32),
+    )
+
+    @tf.function(input_signature=signature)
+    def aligned(source, mask, labels):
+        ids, _ = batching.decoder_ids(labels)
+        outputs = model({"source": source, "source_mask": mask, "target": ids})
         return ctc_align(labels, outputs["ctc_logits"], outputs["memory_mask"])[:2]
 
     lengths = np.array([len(each) for each in frames], int)
@@ -59,9 +81,8 @@ def word_pieces(model, frames, target, texts, batch_frames=8_000, verbose=0):
     bar = keras.utils.Progbar(len(frames), verbose=verbose, unit_name="clip")
     for rows in batching.plan(lengths, target.row_lengths().numpy(), batch_frames):
         source, mask = batching.padded([frames[row] for row in rows])
-        labels = tf.gather(target, rows)
-        inputs = {"source": source, "source_mask": mask, "target": batching.decoder_ids(labels)[0]}
-        first, last = (each.numpy() * model.encoder_stride for each in aligned(inputs, labels))
+        found = aligned(source, mask, tf.gather(target, rows))
+        first, last = (each.numpy() * model.encoder_stride for each in found)
         last += model.encoder_stride - 1
         for row, starts, ends in zip(rows, first, last, strict=True):
             pieces[row] = _cut(frames[row], texts[row], words[row], starts, ends)
@@ -103,7 +124,7 @@ def _cut(frames, text, words, starts, ends):
     count = words.max(initial=-1) + 1
     if count != len(names) or count < 2 or (starts[: len(words)] < 0).any():
         return [Piece(frames, text)]
-    level = np.convolve(frames.mean(1), np.ones(3) / 3, "same")
+    level = np.convolve(frames.mean(1), np.ones(SMOOTHED_FRAMES), "same")
     cuts = [0]
     for number in range(1, count):
         least = ends[np.flatnonzero(words == number - 1)[-1]] + 1
@@ -118,8 +139,8 @@ def draw_clips(pieces, groups, rng):
 
     Args:
         pieces: list of N lists of Piece.
-        groups: list of N hashables, such as the speaker; half of the spliced clips are of the
-            pieces of one group alone.
+        groups: list of N hashables, the speakers; half of the spliced clips are of the pieces of
+            the clip's own speaker alone.
         rng: numpy Generator.
 
     Returns:
@@ -168,8 +189,19 @@ def spliced_batches(
 
     Returns:
         tf.data.Dataset as of `batching.frame_batches`. All passes have as many batches as the
-        first draw; what another draw has besides is left out.
+        first draw: of another draw the rest is left out, or what lacks is drawn besides.
+
+    Raises:
+        ValueError: if there are no clips, one has no frame, there are not as many groups, or
+            `batch_frames` is not positive.
     """
+    check_int("batch_frames", batch_frames, 1)
+    if not pieces or not all(map(_length, pieces)):
+        raise ValueError("`pieces` must be at least one clip, each of at least one frame.")
+    if len(pieces) != len(groups):
+        raise ValueError(
+            f"`pieces` and `groups` must be as many, got {len(pieces)} and {len(groups)}."
+        )
     rng = np.random.default_rng(seed)
     features = pieces[0][0].frames.shape[1]
 
@@ -184,7 +216,7 @@ def spliced_batches(
 
     def spliced(clip):
         frames = np.concatenate([piece.frames for piece in clip])
-        if normalize:  # whole clips are already
+        if normalize:  # which changes nothing in a whole clip
             frames = (frames - frames.mean(0)) / np.sqrt(frames.var(0) + 1e-5)
         return frames
 

@@ -47,6 +47,7 @@ class Clip(NamedTuple):
     place: str  # where the clip is listed, for messages
     start: float = 0.0  # seconds
     stop: float | None = None  # seconds; None is the end
+    speaker: str = ""  # "" where the source names none, or has one alone
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Clips:
     def texts(self) -> list[str]:
         return [clip.text for clip in self.rows]
 
-    def add(self, path, text, group, place, start=0.0, stop=None) -> None:
-        """Appends one clip, or counts why not. An empty `group` means the text.
+    def add(self, path, text, speaker, place, start=0.0, stop=None, group="") -> None:
+        """Appends one clip, or counts why not. An empty `group` means the speaker, else the text.
 
         Raises:
             ValueError: if there is no such file.
@@ -80,7 +81,8 @@ class Clips:
         elif not Path(path).is_file():
             raise ValueError(f"{place}: expected an audio file, but there is no {path}")
         else:
-            self.rows.append(Clip(Path(path), text, group or text, place, start, stop))
+            group = group or speaker or text
+            self.rows.append(Clip(Path(path), text, group, place, start, stop, speaker))
 
 
 def load_clips(
@@ -247,7 +249,7 @@ def asterisk_clips(texts_package: str | Path, sounds_package: str | Path) -> Cli
         elif not path.is_file():
             clips.skipped["without a recording"] += 1
         else:
-            clips.add(path, text, spoken(text), f"{texts_package}, {key}")
+            clips.add(path, text, "", f"{texts_package}, {key}", group=spoken(text))
     return _some(clips, texts_package)
 
 
@@ -335,7 +337,7 @@ def ljspeech(folder: str | Path) -> Clips:
         if len(texts) not in (1, 2):
             raise ValueError(f"{path}:{number}: expected id|text|text, got {line[:80]!r}")
         audio = Path(folder, "wavs", f"{name}.wav")
-        clips.add(audio, texts[-1], name.rpartition("-")[0], f"{path}:{number}")
+        clips.add(audio, texts[-1], "", f"{path}:{number}", group=name.rpartition("-")[0])
     return _some(clips, path)
 
 
@@ -413,7 +415,8 @@ def named_files(folder: str | Path) -> Clips:
     clips = Clips()
     for path in _audio_files(folder):
         if said := _said_in_name(path):
-            clips.add(path, *said, str(path))
+            text, speaker, group = said
+            clips.add(path, text, speaker, str(path), group=group)
         else:
             clips.skipped["named otherwise"] += 1
     return _some(clips, folder)
@@ -423,12 +426,12 @@ def _audio_files(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO)
 
 
-def _said_in_name(path: Path) -> tuple[str, str] | None:
-    """(text, group) of a file that `named_files` knows."""
-    if found := re.fullmatch(r"(\d)_[^_]+_(\d+)", path.stem):
-        return DIGITS[int(found[1])], f"recording {found[2]}"
+def _said_in_name(path: Path) -> tuple[str, str, str] | None:
+    """(text, speaker, group) of a file that `named_files` knows."""
+    if found := re.fullmatch(r"(\d)_([^_]+)_(\d+)", path.stem):
+        return DIGITS[int(found[1])], found[2], f"recording {found[3]}"
     if found := re.fullmatch(r"([0-9a-f]+)_nohash_\d+", path.stem):
-        return path.parent.name, found[1]
+        return path.parent.name, found[1], found[1]
     return None
 
 

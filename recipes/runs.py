@@ -28,9 +28,10 @@ TOLERANCE = 0.05  # share of the best epoch's score that the average of the last
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
+FIRST = "first"  # folder in that, of the run of a model that another one begins with
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
     *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
-    *("best.weights.h5", "part.best.weights.h5", "last", "backup", "spelling"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST),
 )
 
 
@@ -40,7 +41,8 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     `digest` is the `fingerprint` of the data, which must not change between the two.
     """
     run = folder / RUN_FOLDER
-    if not [*run.glob("journal.jsonl"), *run.glob("*/journal.jsonl")]:  # no epoch is done
+    journals = run / "journal.jsonl", run / FIRST / "journal.jsonl"
+    if not any(path.exists() for path in journals):  # no epoch is done
         if config.resume:
             print(f"Nothing to resume in {folder}: starting.")
         remove_run(run)
@@ -109,7 +111,6 @@ def fit(
     """
     if not is_fitted(run):
         train(model, batches, valid_batches, score, run, config, monitor, config.epochs)
-        (run / "fitted").touch()
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
@@ -119,7 +120,7 @@ def fit(
 
 
 def is_fitted(run: Path) -> bool:
-    """Whether a run, interrupted since, has only to choose its weights."""
+    """Whether a run, interrupted since, has done all its training."""
     return (run / "fitted").exists()
 
 
@@ -135,9 +136,11 @@ def train(
 ) -> None:
     """Trains to epoch `epochs` within the budget and leaves the last weights in the model.
 
-    The rest as in `fit`. What an interrupted run has done is restored.
+    The rest as in `fit`. What an interrupted run has done is restored, and all of it if it had
+    come to its end.
     """
     journal = open_journal(run)
+    epochs = journal.epochs if is_fitted(run) else epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
     try:
         model.fit(
@@ -169,6 +172,7 @@ def train(
         print("\nInterrupted. The same command with --resume goes on from the last epoch.")
         raise
     check_convergence(journal, run)
+    (run / "fitted").touch()
 
 
 def check_convergence(journal: callbacks.Journal, run: Path) -> None:

@@ -36,7 +36,6 @@ from recipes.data import Splits, progress
 
 SPEEDS = (1.0, 0.9, 1.1)
 MONITOR = "val_word_accuracy"
-SPELLING = "spelling"  # folder of the run of a model of characters, in that of the run
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ class Config:
     )
     spec_augment: bool = flag(True, "blot out bands and stretches of the training features")
     spec_augment_features: int = flag(27, "features of the widest of two bands")
-    spec_augment_stretches: int = flag(2, "how many of these")
+    spec_augment_stretches: int = flag(2, "how many stretches of time are blotted out")
     spec_augment_seconds: float = flag(
         0.4,
-        "the longest stretch; short where words do not tell of their neighbours, as in spelling",
+        "the longest of these; short where words do not tell of their neighbours, as in spelling",
     )
     spec_augment_after: int = flag(
         10,
@@ -88,11 +87,15 @@ class Config:
     )
     splice_after: int | None = flag(
         None,
-        "epochs of a model of characters first; then clips are cut where it hears their words and "
-        "put together anew, so that few texts are not learnt by heart; none: never",
+        "epochs of a model of characters first, in half of the minutes at most; then clips are cut "
+        "where it hears their words, which spaces divide, and put together anew, so that few texts "
+        "are not learnt by heart; none: never",
     )
-    epochs: int = flag(1000, "most passes over the training clips, or of 1,000 batches of them")
-    minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
+    epochs: int = flag(
+        1000,
+        "most passes over the training clips, or of 1,000 batches of them, besides --splice_after",
+    )
+    minutes: float = flag(60.0, "time budget for all training; the best weights so far are kept")
     batch_seconds: float = flag(40.0, "seconds of audio in a batch, padding included")
     learning_rate: float = flag(0.001, "peak of the schedule")
     warmup_steps: int = flag(500, "steps to the peak, then decay with 1 / sqrt(step)")
@@ -208,7 +211,7 @@ class Examples(NamedTuple):
 
     frames: list[np.ndarray]  # (S, F) each
     texts: list[str]
-    voices: list[tuple[str, float]]  # the speaker, or what else the clips are grouped by, and speed
+    voices: list[tuple[str, float]]  # the speaker, and the speed
 
 
 def examples(model, part: clips.Clips, speeds, config: Config, name: str) -> Examples:
@@ -219,7 +222,7 @@ def examples(model, part: clips.Clips, speeds, config: Config, name: str) -> Exa
     rows = np.concatenate([each.rows for each in found])
     texts = [part.texts[row] for row in rows]
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
-    voices = [(part.rows[row].group, each) for row, each in zip(rows, speed, strict=True)]
+    voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
     ids = batching.tokenize(model.target_tokenizer, texts)
     fits = ids.row_lengths().numpy() < config.max_length
     seconds = sum(map(len, arrays)) * features.hop_seconds
@@ -243,9 +246,9 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = examples(model, splits.valid, (1.0,), config, "valid")
     batches = whole_batches(model, train, run, config)
     if config.splice_after is not None and not runs.is_fitted(run):
-        pieces = spelled_pieces(model, splits, train, valid, run / SPELLING, config)
+        pieces = spelled_pieces(model, splits, train, valid, run / runs.FIRST, config)
         batches = spliced_batches(model, pieces, train.voices, run, config)
-        spent = runs.open_journal(run / SPELLING).minutes
+        spent = runs.open_journal(run / runs.FIRST).minutes
         config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0))
     runs.fit(model, batches, *validation(model, valid, config), run, config, MONITOR)
 
@@ -289,20 +292,41 @@ def validation(
 def spelled_pieces(
     model, splits: Splits, train: Examples, valid: Examples, run: Path, config: Config
 ) -> list[list[splice.Piece]]:
-    """Trains a model of characters, hands its encoder on, and cuts clips where it hears words.
+    """Trains a model of characters, hands its weights on, and cuts clips where it hears words.
 
-    What is said when, it finds out sooner than a model of words does.
+    What is said when, it finds out sooner than a model of words does, which takes its encoder.
     """
-    config = dataclasses.replace(config, tokenizer="characters")
+    is_like_model = config.tokenizer == "characters"
+    config = dataclasses.replace(
+        config,
+        tokenizer="characters",
+        max_length=max(map(len, train.texts)) + 1,
+        minutes=config.minutes / 2,
+        patience=config.splice_after,
+        average=1,
+    )
+    print(f"First, {config.splice_after} epochs of a model of characters, to find the words")
     speller = build(splits.train, config)
     run.mkdir(exist_ok=True)
     batches = whole_batches(speller, train, run, config)
     options = *validation(speller, valid, config), run, config, MONITOR
     runs.train(speller, batches, *options, epochs=config.splice_after)
-    model.encoder.set_weights(speller.encoder.get_weights())
-    print("Cutting clips at their words", flush=True)
+    learnt, taught = (speller, model) if is_like_model else (speller.encoder, model.encoder)
+    taught.set_weights(learnt.get_weights())
+    done = runs.open_journal(run)
+    print(
+        f"{done.epochs} of {config.splice_after} epochs, {done.minutes:.1f} minutes. "
+        "Cutting clips at their words"
+    )
     ids = batching.tokenize(speller.target_tokenizer, train.texts)
-    return splice.word_pieces(speller, train.frames, ids, train.texts, verbose=1)
+    pieces = splice.word_pieces(speller, train.frames, ids, train.texts, verbose=1)
+    cut = sum(len(own) > 1 for own in pieces)
+    words, voices = sum(map(len, pieces)), len(set(train.voices))
+    print(
+        f"{cut:,} of {len(pieces):,} clips were cut; "
+        f"{words:,} pieces of {voices:,} voices, all speeds"
+    )
+    return pieces
 
 
 def spliced_batches(
@@ -319,10 +343,7 @@ def spliced_batches(
         normalize=features.normalize == "utterance",
         seed=seed,
     )
-    words, voices = sum(map(len, pieces)), len(set(voices))
-    print(
-        f"{words:,} words of {voices:,} voices, all speeds; {int(batches.cardinality()):,} batches"
-    )
+    print(f"{int(batches.cardinality()):,} batches of spliced clips")
     return augmented(batches, features, [*seed[:-1], seed[-1] + config.splice_after], config)
 
 
@@ -435,7 +456,7 @@ def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
 def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    minutes = journal.minutes + runs.open_journal(run / SPELLING).minutes
+    minutes = journal.minutes + runs.open_journal(run / runs.FIRST).minutes
     name, part, sounds, seconds = scored
     figures = {}
 

@@ -70,11 +70,19 @@ def test_a_row_with_too_few_frames_has_none(steps):
     assert found.first.numpy().tolist() == found.last.numpy().tolist() == [[-1, -1]]
 
 
-def test_it_runs_in_a_graph_of_unknown_shapes():
+@pytest.mark.parametrize("steps", [0, 6])
+def test_it_runs_in_a_graph_of_unknown_shapes(steps):
     signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None, 3])]
     compiled = tf.function(ctc_align, input_signature=signature)
-    logits = np.random.default_rng(3).normal(size=(2, 6, 3)).astype("float32")
-    for labels in ([[1, 2], [2, 0]], [[1], [1]]):
-        plain, found = ctc_align(labels, logits), compiled(tf.constant(labels), logits)
-        np.testing.assert_array_equal(found.first, plain.first)
-        np.testing.assert_array_equal(found.last, plain.last)
+    logits = np.random.default_rng(3).normal(size=(2, steps, 3)).astype("float32")
+    for labels in ([[1, 2], [2, 0]], [[1], [1]], np.zeros((2, 0), int)):
+        plain, found = ctc_align(labels, logits), compiled(tf.constant(labels, tf.int32), logits)
+        for name in ("first", "last", "log_probs"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_a_long_clip_takes_a_byte_for_each_frame_and_name():
+    logits = tf.one_hot([[0, *[1, 2] * 1500, 0]], 3) * 9
+    found = ctc_align([[1, 2] * 1500], logits)
+    np.testing.assert_array_equal(found.first[0], np.arange(1, 3001))
+    np.testing.assert_array_equal(found.last[0], found.first[0])

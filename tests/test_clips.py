@@ -58,6 +58,7 @@ def test_nemo_manifests_have_speakers_and_pieces_of_files(tmp_path):
     path = write(tmp_path / "m.jsonl", *map(json.dumps, lines), "")
     found = clips.nemo(path)
     assert rows(found, tmp_path) == [("a.flac", "one", "ann"), ("sub/b.wav", "two", "two")]
+    assert [clip.speaker for clip in found.rows] == ["ann", ""]
     assert found.skipped == {"without a transcript": 1}
     assert str(found) == "2 clips (skipped: 1 without a transcript)"
     assert len(read_audio(found.rows[0])[0]) == 8000  # a rounded duration cuts nothing
@@ -138,7 +139,9 @@ def test_ljspeech_takes_the_text_in_full_words_and_the_book_as_group(tmp_path):
         ("wavs/LJ001-0007.wav", "number seven", "LJ001"),
         ("wavs/LJ002-0001.wav", "x, y", "LJ002"),
     ]
-    assert rows(clips.ljspeech(tmp_path), tmp_path) == expected
+    found = clips.ljspeech(tmp_path)
+    assert rows(found, tmp_path) == expected
+    assert [clip.speaker for clip in found.rows] == ["", ""]  # one voice
     write(path, "LJ001-0007")
     with pytest.raises(ValueError, match=r"metadata\.csv:1: expected id\|text\|text"):
         clips.ljspeech(tmp_path)
@@ -243,6 +246,7 @@ def test_names_of_files_say_digits_and_commands(tmp_path):
         sound(tmp_path / name, 4000)
     write(tmp_path / "7_jackson_33.txt")
     found = clips.named_files(tmp_path)
+    assert {clip.speaker for clip in found.rows} == {"theo", "jackson", "0a7c"}
     assert sorted(rows(found, tmp_path)) == [
         ("0_theo_5.wav", "zero", "recording 5"),
         ("7_jackson_32.flac", "seven", "recording 32"),
@@ -285,6 +289,7 @@ def test_prompts_of_asterisk_are_unpacked_once_and_joined_with_their_texts(tmp_p
     found = clips.asterisk_clips(*packages)
     assert found.texts == ["Hello!", "one", "Hello."]
     assert [clip.group for clip in found.rows] == ["hello", "one", "hello"]  # never torn apart
+    assert [clip.speaker for clip in found.rows] == ["", "", ""]  # one voice
     assert found.skipped == {"not speech": 1, "without a recording": 1}
     unpacked = {str(p.relative_to(cache)) for p in cache.rglob("*.wav")}
     folder = "asterisk-core-sounds-en-wav_1_all"

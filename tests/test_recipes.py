@@ -11,6 +11,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kzoo
 from kzoo import batching, callbacks, export, plots, text
@@ -290,6 +291,43 @@ def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
     assert runs.open_run(resumed, config.folder, "digest") == run
     with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
         runs.open_run(resumed, config.folder, "other")
+
+
+@pytest.mark.parametrize("folder", ["first", "."])
+def test_a_run_is_resumed_from_the_epochs_of_its_first_model_too(folder, config):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / folder).mkdir(exist_ok=True)
+    (run / folder / "journal.jsonl").touch()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        runs.open_run(config, config.folder, "digest")
+    resumed = dataclasses.replace(config, resume=True)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    runs.remove_run(run)
+
+
+def test_a_journal_in_a_foreign_folder_is_no_run(config, tmp_path):
+    (tmp_path / "out/.kzoo-run/mine").mkdir(parents=True)
+    (tmp_path / "out/.kzoo-run/mine/journal.jsonl").touch()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"nothing but the files of a run, .* got mine"):
+            runs.open_run(dataclasses.replace(config, resume=resume), config.folder, "digest")
+
+
+def test_training_that_came_to_its_end_is_restored_and_not_gone_on_with(config, tmp_path):
+    def train(minutes):
+        model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(), "mse")
+        batches = tf.data.Dataset.from_tensors((tf.ones((4, 1)), tf.zeros((4, 1)))).repeat(3)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(3))
+        spent = dataclasses.replace(config, minutes=minutes, patience=99)
+        runs.train(model, batches, batches, lambda: 0.0, tmp_path, spent, "val_bleu", epochs=5)
+        return model
+
+    first = train(minutes=0)  # ended by the budget, in its first epoch
+    assert runs.is_fitted(tmp_path)
+    again = train(minutes=9)
+    np.testing.assert_array_equal(again.get_weights()[0], first.get_weights()[0])
+    assert runs.open_journal(tmp_path).epochs == 1
 
 
 def test_a_fingerprint_tells_texts_and_parts_apart():

@@ -13,7 +13,7 @@ import tensorflow as tf
 import kzoo
 from kzoo import callbacks
 from kzoo.audio import LogMel
-from recipes import clips, speech_to_text
+from recipes import clips, runs, speech_to_text
 
 RATE = 8000
 TONES = {"low": 300, "middle": 900, "high": 2100}
@@ -46,7 +46,7 @@ def config(folder, tmp_path, monkeypatch):
         num_mels=20,
         batch_seconds=10.0,
         epochs=2,
-        splice_after=1,
+        splice_after=2,
         warmup_steps=5,
         speed_perturbation=False,
         average=2,
@@ -62,24 +62,28 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
 ):
     for part in clips.load_clips(config.data):
         part.rows[0].path.write_bytes(b"RIFF")  # broken files do not end a run
-    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
-
-    def interrupt_in_epoch_2(self, batch, logs=None):
-        if backup.exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
-        with pytest.raises(KeyboardInterrupt):
-            speech_to_text.main(config)
-    assert "The same command with --resume goes on" in capfd.readouterr().out
     resumed = dataclasses.replace(config, resume=True)
+    for folder, options in (("first/", config), ("", resumed)):
+        backup = tmp_path / f"out/.kzoo-run/{folder}backup/latest.weights.h5"
+
+        def interrupt_in_epoch_2(self, batch, logs=None, backup=backup):
+            if backup.exists():
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
+            with pytest.raises(KeyboardInterrupt):
+                speech_to_text.main(options)
+        printed = capfd.readouterr().out
+        assert "The same command with --resume goes on" in printed
+        assert ("Epoch 1/2" in printed.split("Cutting")[0]) == (folder == "first/")
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         speech_to_text.main(dataclasses.replace(resumed, seed=7))
     figures = speech_to_text.main(resumed)
     printed = capfd.readouterr().out
     assert "Epoch 1/" not in printed.split("Learning a vocabulary")[-1]
-    assert "Cutting clips at their words" in printed
+    assert "2 of 2 epochs, " in printed and "Cutting clips at their words" in printed
+    assert " pieces of 8 voices, all speeds" in printed
     assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
     assert "->" in printed
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
@@ -106,7 +110,7 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
         built, splits.train, (1.0, 0.9), config, "train"
     )
     assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
-    assert voices == [(row.group, speed) for speed in (1.0, 0.9) for row in splits.train.rows]
+    assert voices == [(row.speaker, speed) for speed in (1.0, 0.9) for row in splits.train.rows]
     assert len(arrays[0]) < len(arrays[len(splits.train)])
     assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
     assert built.source_tokenizer.features.rate_hz == RATE
@@ -118,6 +122,49 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     assert list(found) == labels
     assert built.ctc_weight == config.ctc_weight
     assert speech_to_text.licence("asterisk-fr") == "CC-BY-SA-3.0"
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "subwords"])
+def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
+    tokenizer, config, monkeypatch
+):
+    config = dataclasses.replace(
+        config, tokenizer=tokenizer, vocabulary_size=16, minutes=10.0, spec_augment_after=7
+    )
+    splits = clips.load_clips(config.data)
+    model = speech_to_text.build(splits.train, config)
+    run = runs.open_run(config, config.folder, "digest")
+    trained, seen = [], []
+
+    def train(speller, batches, valid, score, folder, options, monitor, epochs):
+        trained.append((speller, folder, options, epochs))
+        speller.set_weights([weights + 1 for weights in speller.get_weights()])
+        (folder / "journal.jsonl").write_text('{"epoch": 2, "minutes": 3.5, "loss": 2.0}\n')
+
+    def fit(model, batches, valid, score, folder, options, monitor):
+        seen.append((folder, options, batches))
+
+    def augmented(batches, features, seed, options):
+        seen.append(seed[-1])
+        return batches
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(speech_to_text, "augmented", augmented)
+    speech_to_text.fit(model, splits, run, config)
+    [(speller, folder, options, epochs)] = trained
+    assert type(speller.target_tokenizer).__name__ == "CharacterTokenizer"
+    assert (folder, epochs, options.minutes) == (run / runs.FIRST, config.splice_after, 5.0)
+    assert options.max_length > len("middle middle")
+    learnt, taught = speller.encoder.get_weights(), model.encoder.get_weights()
+    for one, other in zip(learnt, taught, strict=True):
+        np.testing.assert_array_equal(one, other)
+    heads = speller.head.get_weights(), model.head.get_weights()
+    is_equal = all(np.array_equal(one, other) for one, other in zip(*heads, strict=True))
+    assert is_equal == (tokenizer == "characters")
+    assert seen[:3] == [0, 0, config.splice_after]  # epochs of whole clips, twice, and of spliced
+    [(folder, options, _)] = seen[3:]
+    assert (folder, options.minutes) == (run, 6.5)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,28 @@ def test_clips_that_cannot_be_cut_stay_whole(model):
         assert own[0].text == text
 
 
+def test_what_does_not_fit_together_is_refused(model):
+    frames, target = [clip("one")], tf.ragged.constant([[5]])
+    with pytest.raises(ValueError, match="must be as many, and at least one, got 1, 1 and 0"):
+        splice.word_pieces(model, frames, target, [])
+    with pytest.raises(ValueError, match="`batch_frames` must be an integer of at least 1"):
+        splice.word_pieces(model, frames, target, ["one"], batch_frames=0)
+    tokenizer = CharacterTokenizer.learn(TEXTS, 30)
+    source = AudioSource(LogMel(8000, num_mels=5))
+    without = kzoo.zoo.speech_transformer(source, tokenizer, 8, 1, 1, 2, 16, ctc_weight=0)
+    with pytest.raises(ValueError, match=r"`model` must have CTC, .* got ctc_head=None"):
+        splice.word_pieces(without, frames, target, ["one"])
+    pieces = labelled([2, 1])
+    for wrong, groups, size, message in (
+        ([], [], 9, "`pieces` must be at least one clip, each of at least one frame"),
+        ([*pieces, []], list("abc"), 9, "each of at least one frame"),
+        (pieces, ["a"], 9, "`pieces` and `groups` must be as many, got 2 and 1"),
+        (pieces, list("ab"), 0, "`batch_frames` must be an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            splice.spliced_batches(wrong, groups, tokenizer, size)
+
+
 def test_a_model_with_a_decoder_aligns_too():
     tokenizer = CharacterTokenizer.learn(TEXTS, 30)
     source = AudioSource(LogMel(8000, num_mels=5))
