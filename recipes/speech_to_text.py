@@ -512,7 +512,8 @@ def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
 
 def draw(served, history: dict, part: clips.Clips, sounds: list[bytes]) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
-    plots.learning_curve(history, served.path / "learning_curve.png")
+    told = {k: v for k, v in history.items() if "infeasible" not in k or any(v)}  # mostly all 0
+    plots.learning_curve(told, served.path / "learning_curve.png")
     worth_a_look = [row for row, words in enumerate(part.texts) if 3 <= len(words.split()) <= 12]
     for number, row in enumerate((worth_a_look or range(len(part)))[:3], start=1):
         drawn = served.align(sounds[row])
