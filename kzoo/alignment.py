@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.ctc import BLANK_ID
+from kzoo.ctc import BLANK_ID, with_a_frame
 from kzoo.layers import masking
 
 
@@ -46,10 +46,8 @@ def ctc_align(labels, logits, mask=None):
     """
     labels, _ = masking.to_dense(labels)
     labels = tf.cast(labels, tf.int32)
-    mask = tf.ones(tf.shape(logits)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
-    missing = tf.maximum(1 - tf.shape(logits)[1], 0)  # a loop without a frame has no shape
-    mask = tf.pad(mask, [[0, 0], [0, missing]])
-    log_q = tf.nn.log_softmax(tf.cast(tf.pad(logits, [[0, 0], [0, missing], [0, 0]]), tf.float32))
+    logits, mask = with_a_frame(logits, mask)
+    log_q = tf.nn.log_softmax(logits)
     rows, tokens = tf.unstack(tf.shape(labels))
     frames = tf.shape(mask)[1]
     blanks = tf.fill([rows, tokens + 1], BLANK_ID)

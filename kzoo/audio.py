@@ -87,6 +87,21 @@ def mel_filters(rate_hz, fft_length, num_mels):
     return filters
 
 
+def normalized_utterances(frames, mask):
+    """(x - mean) / sqrt(variance + 1e-5), each feature over the real frames of each clip.
+
+    Args:
+        frames: (B, S, F) float32.
+        mask: (B, S) bool, True = real.
+
+    Returns:
+        (B, S, F) float32; what stands in the padding is of no meaning.
+    """
+    mean = masking.masked_mean(frames, mask)[:, None]
+    variance = masking.masked_mean(tf.square(frames - mean), mask)[:, None]
+    return (frames - mean) * tf.math.rsqrt(variance + _VARIANCE_FLOOR)
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class LogMel(keras.layers.Layer):
     """Log-mel frames: x_s = ln(max(|FFT(window * samples[s H : s H + W])|^2 . filters, 1e-10)).
@@ -186,9 +201,7 @@ class LogMel(keras.layers.Layer):
         mask = tf.range(tf.shape(frames)[1]) < counts[:, None]
         frames = masking.blank(frames, mask)
         if self.normalize == "utterance":
-            mean = masking.masked_mean(frames, mask)[:, None]
-            variance = masking.masked_mean(tf.square(frames - mean), mask)[:, None]
-            frames = (frames - mean) * tf.math.rsqrt(variance + _VARIANCE_FLOOR)
+            frames = normalized_utterances(frames, mask)
         elif self.normalize == "running":
             statistics = self._statistics(tf.shape(frames)[0])
             frames, _ = self._normalized_so_far(frames, *statistics)

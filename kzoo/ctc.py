@@ -46,12 +46,8 @@ def ctc_loss(labels, logits, mask=None):
     array([0.1875, 0.1875], dtype=float32)
     """
     labels, _ = masking.to_dense(labels)
-    logits = tf.cast(logits, tf.float32)
     labels = tf.cast(labels, tf.int32)
-    mask = tf.ones(tf.shape(logits)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
-    missing = tf.maximum(1 - tf.shape(logits)[1], 0)  # TensorFlow's kernel wants a frame
-    logits = tf.pad(logits, [[0, 0], [0, missing], [0, 0]])
-    mask = tf.pad(mask, [[0, 0], [0, missing]])
+    logits, mask = with_a_frame(logits, mask)
     frames = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
     logits = masking.blank(logits, mask)  # a NaN in the padding would get into the gradient
     lengths = tf.reduce_sum(tf.cast(labels != 0, tf.int32), 1)
@@ -79,6 +75,24 @@ def ctc_loss(labels, logits, mask=None):
     return tf.where(is_summed, losses, of_nothing), is_feasible
 
 
+def with_a_frame(logits, mask=None):
+    """Logits in float32 and their mask; without a frame, one of padding.
+
+    TensorFlow's kernel wants a frame, and a loop without one has no shape.
+
+    Args:
+        logits: (B, S, V) float.
+        mask: (B, S) bool, True = real, or None for all.
+
+    Returns:
+        logits: (B, max(S, 1), V) float32. mask: (B, max(S, 1)) bool.
+    """
+    logits, mask = masking.to_dense(logits, mask)
+    missing = tf.maximum(1 - tf.shape(logits)[1], 0)
+    logits = tf.pad(tf.cast(logits, tf.float32), [[0, 0], [0, missing], [0, 0]])
+    return logits, tf.pad(mask, [[0, 0], [0, missing]])
+
+
 def ctc_greedy_search(logits, mask=None):
     """The tokens of the best alignment, the best name of each frame.
 
@@ -98,8 +112,8 @@ def ctc_greedy_search(logits, mask=None):
     >>> kzoo.ctc_greedy_search(logits).ids.numpy()
     array([[[1, 1, 2]]], dtype=int32)
     """
+    logits, mask = masking.to_dense(logits, mask)
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    mask = tf.ones(tf.shape(log_p)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
     names = tf.where(mask, tf.argmax(log_p, 2, tf.int32), BLANK_ID)
     before = tf.pad(names[:, :-1], [[0, 0], [1, 0]])
     begins = (names != BLANK_ID) & (names != before)
@@ -181,8 +195,8 @@ def ctc_advance(logits, beams, mask=None, window=None):
     """
     if window is not None:
         check_int("window", window, 1)
+    logits, mask = masking.to_dense(logits, mask)
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    mask = tf.ones(tf.shape(log_p)[:2], tf.bool) if mask is None else tf.convert_to_tensor(mask)
     sentences = log_p.shape[0]
     # A TensorArray hands out frames without a copy of all of them.
     frames = tf.TensorArray(

@@ -17,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import batching
+from kzoo import audio, batching
 from kzoo.alignment import ctc_align
 from kzoo.framewise import CTCModel
+from kzoo.layers import masking
 from kzoo.steps import check_int
 
 MIN_FRAMES = 8  # of a word, usually 80 ms; what is shorter was hardly cut where it is
@@ -215,10 +216,7 @@ def spliced_batches(
         return clips, target, batches
 
     def spliced(clip):
-        frames = np.concatenate([piece.frames for piece in clip])
-        if normalize:  # which changes nothing in a whole clip
-            frames = (frames - frames.mean(0)) / np.sqrt(frames.var(0) + 1e-5)
-        return frames
+        return np.concatenate([piece.frames for piece in clip])
 
     def read():
         while True:
@@ -228,6 +226,8 @@ def spliced_batches(
                 yield source, mask, tf.gather(target, rows)
 
     def gather(source, mask, target):
+        if normalize:  # which changes nothing in a whole clip
+            source = masking.blank(audio.normalized_utterances(source, mask), mask)
         ids, labels = batching.decoder_ids(target)
         return {"source": source, "source_mask": mask, "target": ids}, labels
 

@@ -110,7 +110,7 @@ def fit(
     validation score, more is better; the logs call it `monitor`.
     """
     if not is_fitted(run):
-        train(model, batches, valid_batches, score, run, config, monitor, config.epochs)
+        train(model, batches, valid_batches, score, run, config, monitor)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
@@ -132,15 +132,14 @@ def train(
     run: Path,
     config: Any,
     monitor: str,
-    epochs: int,
 ) -> None:
-    """Trains to epoch `epochs` within the budget and leaves the last weights in the model.
+    """Trains within the budget and leaves the last weights in the model.
 
     The rest as in `fit`. What an interrupted run has done is restored, and all of it if it had
     come to its end.
     """
     journal = open_journal(run)
-    epochs = journal.epochs if is_fitted(run) else epochs
+    epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
     try:
         model.fit(

@@ -82,8 +82,7 @@ class Config:
         "the longest of these; short where words do not tell of their neighbours, as in spelling",
     )
     spec_augment_after: int = flag(
-        10,
-        "epochs before that: what is said when is learnt sooner from whole features",
+        10, "epochs before that: what is said when is learnt sooner from whole features"
     )
     splice_after: int | None = flag(
         None,
@@ -302,6 +301,7 @@ def spelled_pieces(
         tokenizer="characters",
         max_length=max(map(len, train.texts)) + 1,
         minutes=config.minutes / 2,
+        epochs=config.splice_after,
         patience=config.splice_after,
         average=1,
     )
@@ -309,8 +309,7 @@ def spelled_pieces(
     speller = build(splits.train, config)
     run.mkdir(exist_ok=True)
     batches = whole_batches(speller, train, run, config)
-    options = *validation(speller, valid, config), run, config, MONITOR
-    runs.train(speller, batches, *options, epochs=config.splice_after)
+    runs.train(speller, batches, *validation(speller, valid, config), run, config, MONITOR)
     learnt, taught = (speller, model) if is_like_model else (speller.encoder, model.encoder)
     taught.set_weights(learnt.get_weights())
     done = runs.open_journal(run)
@@ -334,17 +333,17 @@ def spliced_batches(
 ) -> tf.data.Dataset:
     """The batches of clips that are put together anew for every epoch."""
     features = model.source_tokenizer.features
-    seed = [config.seed, runs.open_journal(run).epochs]
+    epochs = runs.open_journal(run).epochs
     batches = splice.spliced_batches(
         pieces,
         voices,
         model.target_tokenizer,
         batch_frames(features, config),
         normalize=features.normalize == "utterance",
-        seed=seed,
+        seed=[config.seed, epochs],
     )
     print(f"{int(batches.cardinality()):,} batches of spliced clips")
-    return augmented(batches, features, [*seed[:-1], seed[-1] + config.splice_after], config)
+    return augmented(batches, features, [config.seed, epochs + config.splice_after], config)
 
 
 def augmented(

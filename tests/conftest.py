@@ -1,5 +1,6 @@
 """Quiet, on the CPU, from a fixed seed."""
 
+import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -8,7 +9,27 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import pytest
 
+from kzoo import callbacks
+
 
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """`with interrupted(path)`: Ctrl-C in the first batch after a backup is written there."""
+
+    @contextlib.contextmanager
+    def interrupt(backup):
+        def on_train_batch_end(self, batch, logs=None):
+            if backup.exists():
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(callbacks.TimeBudget, "on_train_batch_end", on_train_batch_end)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interrupt

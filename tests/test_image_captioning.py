@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import callbacks, caption_metrics, export, picture_plots
+from kzoo import caption_metrics, export, picture_plots
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
@@ -69,19 +69,11 @@ def without_kinds(folder):
 
 @pytest.mark.slow
 def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
-    config, tmp_path, monkeypatch, capfd
+    config, tmp_path, monkeypatch, capfd, interrupted
 ):
     config = dataclasses.replace(config, precision="float32")  # as the SavedModel answers
-    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
-
-    def interrupt_in_epoch_2(self, batch, logs=None):
-        if backup.exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
-        with pytest.raises(KeyboardInterrupt):
-            image_captioning.main(config)
+    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+        image_captioning.main(config)
     assert "The same command with --resume goes on" in capfd.readouterr().out
     resumed = dataclasses.replace(config, resume=True)
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):

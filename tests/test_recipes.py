@@ -56,20 +56,12 @@ def config(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
-    config, tmp_path, monkeypatch, capfd
+    config, tmp_path, monkeypatch, capfd, interrupted
 ):
-    backup = tmp_path / "out/.kzoo-run/backup/latest.weights.h5"
-
-    def interrupt_in_epoch_2(self, batch, logs=None):
-        if backup.exists():
-            raise KeyboardInterrupt
-
     with pytest.raises(ValueError, match="vocabulary_size"):
         translation.main(dataclasses.replace(config, vocabulary_size=4))  # blocks nothing
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
-        with pytest.raises(KeyboardInterrupt):
-            translation.main(config)
+    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+        translation.main(config)
     assert "The same command with --resume goes on" in capfd.readouterr().out
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
         translation.main(config)
@@ -319,8 +311,8 @@ def test_training_that_came_to_its_end_is_restored_and_not_gone_on_with(config, 
         model.compile(keras.optimizers.Adam(), "mse")
         batches = tf.data.Dataset.from_tensors((tf.ones((4, 1)), tf.zeros((4, 1)))).repeat(3)
         batches = batches.apply(tf.data.experimental.assert_cardinality(3))
-        spent = dataclasses.replace(config, minutes=minutes, patience=99)
-        runs.train(model, batches, batches, lambda: 0.0, tmp_path, spent, "val_bleu", epochs=5)
+        spent = dataclasses.replace(config, minutes=minutes, epochs=5, patience=99)
+        runs.train(model, batches, batches, lambda: 0.0, tmp_path, spent, "val_bleu")
         return model
 
     first = train(minutes=0)  # ended by the budget, in its first epoch

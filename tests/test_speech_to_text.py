@@ -11,7 +11,6 @@ import soundfile
 import tensorflow as tf
 
 import kzoo
-from kzoo import callbacks
 from kzoo.audio import LogMel
 from recipes import clips, runs, speech_to_text
 
@@ -58,22 +57,14 @@ def config(folder, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
-    config, tmp_path, monkeypatch, capfd
+    config, tmp_path, capfd, interrupted
 ):
     for part in clips.load_clips(config.data):
         part.rows[0].path.write_bytes(b"RIFF")  # broken files do not end a run
     resumed = dataclasses.replace(config, resume=True)
     for folder, options in (("first/", config), ("", resumed)):
-        backup = tmp_path / f"out/.kzoo-run/{folder}backup/latest.weights.h5"
-
-        def interrupt_in_epoch_2(self, batch, logs=None, backup=backup):
-            if backup.exists():
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(callbacks.TimeBudget, "on_train_batch_end", interrupt_in_epoch_2)
-            with pytest.raises(KeyboardInterrupt):
-                speech_to_text.main(options)
+        with interrupted(tmp_path / f"out/.kzoo-run/{folder}backup/latest.weights.h5"):
+            speech_to_text.main(options)
         printed = capfd.readouterr().out
         assert "The same command with --resume goes on" in printed
         assert ("Epoch 1/2" in printed.split("Cutting")[0]) == (folder == "first/")
@@ -136,8 +127,8 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
     run = runs.open_run(config, config.folder, "digest")
     trained, seen = [], []
 
-    def train(speller, batches, valid, score, folder, options, monitor, epochs):
-        trained.append((speller, folder, options, epochs))
+    def train(speller, batches, valid, score, folder, options, monitor):
+        trained.append((speller, folder, options))
         speller.set_weights([weights + 1 for weights in speller.get_weights()])
         (folder / "journal.jsonl").write_text('{"epoch": 2, "minutes": 3.5, "loss": 2.0}\n')
 
@@ -152,9 +143,9 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
     monkeypatch.setattr(runs, "fit", fit)
     monkeypatch.setattr(speech_to_text, "augmented", augmented)
     speech_to_text.fit(model, splits, run, config)
-    [(speller, folder, options, epochs)] = trained
+    [(speller, folder, options)] = trained
     assert type(speller.target_tokenizer).__name__ == "CharacterTokenizer"
-    assert (folder, epochs, options.minutes) == (run / runs.FIRST, config.splice_after, 5.0)
+    assert (folder, options.epochs, options.minutes) == (run / runs.FIRST, config.splice_after, 5.0)
     assert options.max_length > len("middle middle")
     learnt, taught = speller.encoder.get_weights(), model.encoder.get_weights()
     for one, other in zip(learnt, taught, strict=True):
