@@ -20,7 +20,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.precision import in_float32

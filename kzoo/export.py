@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401  (registers the ops that a loaded model runs)
 
 from kzoo import batching, signatures, warmup
-from kzoo.engines import to_ctranslate2, to_tflite, written_at_once  # noqa: F401
+from kzoo.engines import written_at_once
 from kzoo.precision import computing_in
 
 # Of `Seq2Seq.generate`; those that are one value for each source are left out.

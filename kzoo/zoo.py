@@ -17,7 +17,6 @@ TensorShape([2, 2, 5])
 
 import keras
 
-from kzoo.audio import ConvSubsampling
 from kzoo.framewise import CTCModel
 from kzoo.layers.attention import (
     BahdanauAttention,
@@ -25,12 +24,14 @@ from kzoo.layers.attention import (
     LocationAwareAttention,
     LuongAttention,
 )
+from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.conformer import ConformerEncoder
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions
-from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
 from kzoo.layers.regions import RegionEncoder
-from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
+from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.seq2seq import Seq2Seq
 

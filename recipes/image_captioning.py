@@ -32,7 +32,6 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import (
-    backbones,
     batching,
     caption_metrics,
     export,
@@ -44,6 +43,7 @@ from kzoo import (
     text,
     zoo,
 )
+from kzoo.image import backbones
 from recipes import cli, pictures, regions, runs, weights
 from recipes.cli import flag
 from recipes.clips import spoken

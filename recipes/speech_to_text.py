@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import audio, augment, batching, export, metrics, optimizers, plots, splice, text, zoo
+from kzoo import audio, batching, export, metrics, optimizers, plots, splice, text, zoo
 from recipes import cli, clips, frames, runs
 from recipes.cli import flag
 from recipes.data import Splits, progress
@@ -353,8 +353,8 @@ def augmented(
     steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
     first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
-    perturb = augment.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
-    blot = augment.SpecAugment(
+    perturb = audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
+    blot = audio.SpecAugment(
         feature_width=config.spec_augment_features,
         frame_masks=config.spec_augment_stretches,
         frame_width=round(config.spec_augment_seconds / features.hop_seconds),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import audio, wav
-from kzoo.audio import ConvSubsampling, LogMel
+from kzoo import audio
+from kzoo.audio import LogMel
+from kzoo.layers.speech import ConvSubsampling
 
 RATE = 8000  # W 200, H 80, FFT 256
 LENGTHS = [1003, 520, 199, 0]
@@ -242,7 +243,7 @@ class FrontEnd(keras.layers.Layer):
         self.subsampling = ConvSubsampling(7, filters=3)
 
     def call(self, contents):
-        samples, lengths = wav.decode_batch(contents, RATE)
+        samples, lengths = audio.decode_batch(contents, RATE)
         return self.subsampling(*self.features(samples, lengths))
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.audio import mel_edges
-from kzoo.augment import SpecAugment, VocalTractPerturbation
+from kzoo.audio import SpecAugment, VocalTractPerturbation, mel_edges
 
 RATE = 8_000
 

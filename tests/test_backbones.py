@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kzoo import backbones, image, torch_file
+from kzoo import image
+from kzoo.image import backbones, torch_file
 from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.transformer import TransformerEncoder
 from recipes import weights as imagenet

@@ -12,9 +12,9 @@ import tensorflow as tf
 from loaders import LOADERS
 from test_export import python, saved_model
 
-from kzoo import backbones, batching, export, zoo
+from kzoo import batching, export, zoo
 from kzoo.__main__ import main
-from kzoo.sources import ImageSource
+from kzoo.image import ImageSource, backbones
 from kzoo.text import CharacterTokenizer, WordTokenizer
 
 SIZE, SIDE, BEAMS, LONGEST = 48, 6, 3, 11

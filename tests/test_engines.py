@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from kzoo import export, text
 from kzoo.layers.attention import FixedContext
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import AlibiPositions, LearnedPositions, RotaryPositions
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.seq2seq import Seq2Seq
 

@@ -20,8 +20,10 @@ import kzoo
 from kzoo import export, metrics, text
 from kzoo.__main__ import main
 from kzoo.layers.attention import LuongAttention
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
+from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.lexicon import Lexicon
 from kzoo.seq2seq import Seq2Seq

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers import candidates
-from kzoo.layers import head as head_module
+from kzoo.layers import candidates, vocabulary_loss
 from kzoo.layers.candidates import Candidates
-from kzoo.layers.head import TokenEmbedding, VocabularyHead, sampled_cross_entropy
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
+from kzoo.layers.vocabulary_loss import sampled_cross_entropy
 
 B, T, D, V = 2, 3, 5, 7
 N = 11
@@ -194,7 +195,7 @@ def test_the_loss_of_evaluation_is_the_same_in_parts(monkeypatch):
     head = make_head()
     hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
     whole = head.loss(hidden, labels)
-    monkeypatch.setattr(head_module, "LOGITS_AT_ONCE", 3 * V)  # 3 rows at a time
+    monkeypatch.setattr(vocabulary_loss, "LOGITS_AT_ONCE", 3 * V)  # 3 rows at a time
     np.testing.assert_allclose(head.loss(hidden, labels), whole, rtol=1e-6)
     unknown_rows = [tf.TensorSpec([None, D]), tf.TensorSpec([None], tf.int64)]
     in_graph = tf.function(head.loss, input_signature=unknown_rows)

@@ -10,8 +10,9 @@ import PIL.ImageOps
 import pytest
 import tensorflow as tf
 
-from kzoo import exif, image
-from kzoo.image import GREY, ImageAugment
+from kzoo import image
+from kzoo.image import ImageAugment, decoding, exif
+from kzoo.image.decoding import GREY
 
 H, W = 13, 29
 
@@ -137,8 +138,8 @@ def test_a_png_without_an_alpha_channel_may_be_transparent_all_the_same(name):
 
 def test_only_what_may_be_transparent_is_blended(monkeypatch):
     blended = []
-    blend = image._on_white
-    monkeypatch.setattr(image, "_on_white", lambda pixels: blended.append(1) or blend(pixels))
+    blend = decoding._on_white
+    monkeypatch.setattr(decoding, "_on_white", lambda pixels: blended.append(1) or blend(pixels))
     for name, (content, _) in LOSSLESS.items():
         image.decode(content)
         assert len(blended) == (name == "png, opacity"), name

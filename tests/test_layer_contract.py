@@ -15,8 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo.audio import ConvSubsampling
-from kzoo.augment import SpecAugment, VocalTractPerturbation
+from kzoo.audio import SpecAugment, VocalTractPerturbation
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -26,8 +25,10 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
+from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import (
     AlibiPositions,
@@ -36,15 +37,14 @@ from kzoo.layers.positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
-from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
+from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StreamingRNN
-from kzoo.layers.transformer import (
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.layers.transformer_block import (
     FeedForward,
     Residual,
-    TransformerDecoder,
     TransformerDecoderBlock,
-    TransformerEncoder,
     TransformerEncoderBlock,
 )
 

@@ -9,8 +9,10 @@ import tensorflow as tf
 from kzoo import batching, text
 from kzoo.ensemble import Ensemble
 from kzoo.layers.attention import LuongAttention
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
+from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.lexicon import Lexicon
 from kzoo.seq2seq import Seq2Seq
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers.head import TokenEmbedding
+from kzoo.layers.embedding import TokenEmbedding
 from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
 
 B, T, V = 2, 5, 7

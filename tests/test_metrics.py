@@ -2,14 +2,7 @@ import sys
 
 import pytest
 
-from kzoo.metrics import (
-    Score,
-    bleu,
-    character_error_rate,
-    chrf,
-    exact_match,
-    word_error_rate,
-)
+from kzoo.metrics import Score, bleu, character_error_rate, chrf, exact_match, word_error_rate
 
 HYPOTHESIS = "the cat sat on the mat today"
 REFERENCE = "the cat sat on a mat today"

@@ -16,8 +16,9 @@ from kzoo.layers.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
-from kzoo.layers.head import TokenEmbedding
-from kzoo.layers.recurrent import AttentionDecoder, PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
 
 B, K, T, S, D, U, M, V = 2, 3, 4, 5, 7, 11, 13, 17
 LENGTHS = [5, 3]

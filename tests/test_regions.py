@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kzoo import backbones, image, zoo
-from kzoo.sources import ImageSource
+from kzoo import image, zoo
+from kzoo.image import ImageSource, backbones
 from kzoo.text import WordTokenizer
 from recipes import regions
 

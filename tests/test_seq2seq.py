@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 
 from kzoo.layers.attention import BahdanauAttention
-from kzoo.layers.head import TokenEmbedding, VocabularyHead
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
-from kzoo.layers.recurrent import AttentionDecoder, RecurrentEncoder
+from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.optimizers import InverseSquareRoot, LazyAdam
 from kzoo.seq2seq import Seq2Seq, looked_at

@@ -22,15 +22,13 @@ import pytest
 import tensorflow as tf
 from test_export import OPTIONS, TEXTS, rnn, transformer
 
-from kzoo import export
+from kzoo import export, serving
 from kzoo.__main__ import main
 
 pytest.importorskip("mlserver", reason="needs the extra serving")
 
 from mlserver.errors import MLServerError, ModelNotFound
 from mlserver.types import InferenceRequest
-
-from kzoo import serving
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROWS = 7  # --max_batch_size

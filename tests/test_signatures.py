@@ -15,8 +15,7 @@ from test_export import python, saved_model
 
 from kzoo import export, warmup, zoo
 from kzoo.__main__ import main
-from kzoo.audio import LogMel
-from kzoo.sources import AudioSource
+from kzoo.audio import AudioSource, LogMel
 from kzoo.text import CharacterTokenizer
 
 RATE_HZ, BEAMS, LONGEST = 8000, 3, 19

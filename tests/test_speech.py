@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.audio import ConvSubsampling
 from kzoo.layers.conformer import ConformerEncoder
-from kzoo.layers.recurrent import PyramidalEncoder
-from kzoo.layers.speech import StreamingEncoder, SubsampledEncoder
+from kzoo.layers.recurrent_encoder import PyramidalEncoder
+from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
 
 B, S, F, U = 2, 23, 5, 7
 

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import batching, splice
-from kzoo.audio import LogMel
-from kzoo.sources import AudioSource
+from kzoo.audio import AudioSource, LogMel
 from kzoo.splice import Piece
 from kzoo.text import CharacterTokenizer, SubwordTokenizer
 

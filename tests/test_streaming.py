@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo.batching import stream_chunks
-from kzoo.layers.recurrent import RecurrentEncoder
+from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.streaming import StatefulRNN, StreamingRNN
 
 B, T, F, U = 3, 7, 2, 5

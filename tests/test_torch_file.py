@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kzoo import torch_file
+from kzoo.image import torch_file
 
 MAGIC = 0x1950A86A20F9469CFC6C
 FACTS = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}

@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers.head import TokenEmbedding
+from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.positions import (
     AlibiPositions,
     LearnedPositions,
     RelativePositions,
     RotaryPositions,
 )
-from kzoo.layers.transformer import (
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.layers.transformer_block import (
     FeedForward,
-    TransformerDecoder,
     TransformerDecoderBlock,
-    TransformerEncoder,
     TransformerEncoderBlock,
 )
 

@@ -11,7 +11,7 @@ import soundfile
 import tensorflow as tf
 
 import kzoo
-from kzoo import wav
+from kzoo.audio import decode_batch, decode_wav, resample
 
 InvalidArgument = tf.errors.InvalidArgumentError
 
@@ -46,7 +46,7 @@ THREE = np.array([1, -2, 30_000], "<i2")
 
 @functools.cache
 def graph():
-    return tf.function(wav.decode_wav, input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(decode_wav, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def decoded(contents):
@@ -65,7 +65,7 @@ def test_every_format_is_read_as_libsndfile_reads_it(subtype, channels, containe
     samples, rate = decoded(contents)
     assert rate == 22_050
     np.testing.assert_allclose(samples, expected.mean(1), atol=1e-7)
-    np.testing.assert_allclose(wav.decode_wav(contents)[0], samples)  # eager, too
+    np.testing.assert_allclose(decode_wav(contents)[0], samples)  # eager, too
 
 
 def test_the_loudest_samples_lie_within_one():
@@ -152,7 +152,7 @@ def test_what_is_no_sound_is_an_invalid_argument_that_says_why(contents, message
     with pytest.raises(InvalidArgument, match=f"(?s)decode_wav: {message}"):
         decoded(contents)
     with pytest.raises(InvalidArgument, match=f"(?s)decode_wav: {message}"):
-        wav.decode_wav(contents)
+        decode_wav(contents)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_is_no_sound_is_an_invalid_argument_that_says_why(contents, message
 def test_a_sine_stays_a_sine_at_any_rational_ratio(rate, target):
     hertz = 0.13 * min(rate, target)
     x = np.sin(2 * np.pi * hertz * np.arange(9973) / rate)
-    y = wav.resample(x, rate, target).numpy()
+    y = resample(x, rate, target).numpy()
     assert len(y) == -(-len(x) * target // rate)
     inner = slice(len(y) // 8, -len(y) // 8)
     expected = np.sin(2 * np.pi * hertz * np.arange(len(y)) / target)
@@ -179,7 +179,7 @@ def test_a_sine_stays_a_sine_at_any_rational_ratio(rate, target):
 def test_a_rate_without_a_small_fraction_is_met_nearly():
     for rate in (44_101, 192_001, 15_999):
         x = np.sin(2 * np.pi * 1000 * np.arange(2 * rate) / rate)
-        y = wav.resample(x, rate, 16_000).numpy()
+        y = resample(x, rate, 16_000).numpy()
         assert len(y) == 32_000
         spectrum = np.abs(np.fft.rfft(y * np.hanning(len(y)), 2**21))
         found = spectrum.argmax() * 16_000 / 2**21
@@ -195,21 +195,21 @@ def test_band_limited_noise_is_resampled_as_scipy_does():
             64 * max(rate, target) // factor + 1, factor / max(rate, target), window=("kaiser", 8.0)
         )
         expected = scipy.signal.resample_poly(x, target // factor, rate // factor, window=window)
-        y = wav.resample(x, rate, target).numpy()
+        y = resample(x, rate, target).numpy()
         np.testing.assert_allclose(y[200:-200], expected[200:-200], atol=1e-3)
 
 
 def test_what_the_lower_rate_cannot_hold_is_filtered_out():
     x = np.sin(2 * np.pi * 9000 * np.arange(44_100) / 44_100)
-    y = wav.resample(x, 44_100, 16_000).numpy()
+    y = resample(x, 44_100, 16_000).numpy()
     assert np.abs(y[1000:-1000]).max() < 2e-4
 
 
 def test_an_equal_rate_changes_nothing_and_no_samples_stay_none():
     x = noise(11).astype("float32")
-    np.testing.assert_array_equal(wav.resample(x, 8000, 8000), x)
-    assert wav.resample(x[:0], 8000, 16_000).shape == (0,)
-    assert wav.resample(x[:1], 8000, 16_000).shape == (2,)
+    np.testing.assert_array_equal(resample(x, 8000, 8000), x)
+    assert resample(x[:0], 8000, 16_000).shape == (0,)
+    assert resample(x[:1], 8000, 16_000).shape == (2,)
 
 
 CLIPS = [
@@ -223,7 +223,7 @@ CLIPS = [
 class Decoder(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="audio")])
     def __call__(self, audio):
-        samples, lengths = wav.decode_batch(audio, 16_000, max_seconds=2.0)
+        samples, lengths = decode_batch(audio, 16_000, max_seconds=2.0)
         return {"samples": samples, "lengths": lengths}
 
 
@@ -252,7 +252,7 @@ def serve(saved):
 def test_a_session_decodes_batches_of_any_size_as_each_clip_alone(count, serve):
     clips = [CLIPS[i % len(CLIPS)] for i in range(count)]
     answer = serve(clips)
-    alone = [wav.resample(*wav.decode_wav(clip), 16_000).numpy() for clip in CLIPS]
+    alone = [resample(*decode_wav(clip), 16_000).numpy() for clip in CLIPS]
     assert answer["lengths"].tolist() == [len(alone[i % len(CLIPS)]) for i in range(count)]
     assert answer["samples"].shape == (count, max(answer["lengths"], default=0))
     for i, row in enumerate(answer["samples"]):

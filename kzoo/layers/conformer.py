@@ -10,7 +10,7 @@ import tensorflow as tf
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
 from kzoo.layers.positions import RotaryPositions
-from kzoo.layers.transformer import FeedForward, Residual
+from kzoo.layers.transformer_block import FeedForward, Residual
 
 
 def convolve_features(x, kernel):

@@ -1,6 +1,10 @@
-"""Encoders of speech that read several frames as one step: after a subsampling, or as they come.
+"""From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
 
-Axis letters: B batch, S frames, S' memory steps, F features of a frame, D features, U units.
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
+    frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
+    memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
+
+Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
 """
 
 import keras
@@ -8,6 +12,97 @@ import tensorflow as tf
 
 from kzoo.layers import masking, sharing
 from kzoo.layers.streaming import StreamingRNN
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ConvSubsampling(keras.layers.Layer):
+    """Two convolutions over frames and features that make one step of four, or of two:
+
+        y = W reshape(relu(conv^2(relu(conv^1(frames))))) + b
+
+    with 3 x 3 kernels, stride 2 (in `factor=2` the second has stride 1 in time), zeros around the
+    frames. Dong et al. (2018), Speech-Transformer, https://doi.org/10.1109/ICASSP.2018.8462506,
+    section 3.2; padded as here, step t is about frames 4 t - 3 ... 4 t + 3.
+
+    Args:
+        units: int, D.
+        filters: int, channels of each convolution.
+        factor: 4 or 2.
+
+    Call arguments:
+        frames: (B, S, F) float, dense or ragged.
+        mask: (B, S) bool; None means all. Filled in by Keras if `frames` carries one.
+
+    Returns:
+        features: (B, S', D), S' = ceil(S / factor); zeros in the padding.
+        mask: (B, S') bool; a row of n real frames has ceil(n / factor) real steps, which do not
+            depend on the padding.
+
+    Raises:
+        ValueError: if a size is not positive or `factor` is neither 2 nor 4.
+
+    Example:
+
+    >>> features, mask = kzoo.ConvSubsampling(units=8)(tf.ones((2, 9, 80)))
+    >>> features.shape
+    TensorShape([2, 3, 8])
+    """
+
+    def __init__(self, units, filters=32, factor=4, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1 or filters < 1:
+            raise ValueError(
+                f"`units` and `filters` must be at least 1, got units={units}, filters={filters}."
+            )
+        if factor not in (2, 4):
+            raise ValueError(f"`factor` must be 2 or 4, got factor={factor}.")
+        self.units = units
+        self.filters = filters
+        self.factor = factor
+        self.steps = (2, factor // 2)  # strides in time
+        policy = self.dtype_policy
+        self.convolutions = [
+            keras.layers.Conv2D(filters, 3, (step, 2), activation="relu", dtype=policy)
+            for step in self.steps
+        ]
+        self.projection = keras.layers.Dense(units, dtype=policy)
+        self.supports_masking = True
+
+    def build(self, frames_shape):
+        features, channels = frames_shape[-1], 1
+        for convolution in self.convolutions:
+            convolution.build((None, None, features + 2, channels))
+            features, channels = -(-features // 2), self.filters
+        self.projection.build((None, None, features * channels))
+
+    def call(self, frames, mask=None):
+        frames, mask = masking.to_dense(frames, mask)
+        frames = tf.cast(frames, self.compute_dtype)
+        # Convolutions want a step, and may write one where there is none.
+        missing = tf.maximum(1 - tf.shape(frames)[1], 0)
+        real = tf.pad(mask, [[0, 0], [0, missing]])
+        x = tf.pad(frames, [[0, 0], [0, missing], [0, 0]])
+        x = masking.blank(x, real)[:, :, :, None]
+        for convolution, step in zip(self.convolutions, self.steps, strict=True):
+            # Not padding="same", which pads at the end only if the batch's longest is even.
+            x = convolution(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]))
+            mask, real = mask[:, ::step], real[:, ::step]
+            x = tf.where(real[:, :, None, None], x, tf.zeros([], x.dtype))
+        steps = tf.shape(mask)[1]
+        size = x.shape[2] * self.filters
+        x = self.projection(tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], size)))[:, :steps]
+        return masking.carry_mask(masking.blank(x, mask), mask), mask
+
+    def compute_mask(self, frames, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "filters": self.filters,
+            "factor": self.factor,
+        }
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -5,13 +5,12 @@ Axis letters: N clips, L samples of the longest clip.
 
 import tensorflow as tf
 
+from kzoo.audio.resampling import resample
+
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000  # what sound hardware has; others would cost gigabytes
 _MOST_CHUNKS = 1000  # of a file, before its sound: a hostile one has millions
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # format tags
 _FMT, _DATA = (int.from_bytes(name, "little") for name in (b"fmt ", b"data"))
-# The low-pass filter of `resample`: 32 zero crossings on either side, 80 dB down.
-_CROSSINGS, _ROLLOFF, _KAISER_BETA = 32, 0.945, 8.0
-_LARGEST_FILTER = 2**22  # numbers in it
 
 
 def decode_batch(contents, rate_hz, max_seconds=600.0):
@@ -193,73 +192,3 @@ def bounded(samples):
 
 
 _DECODERS = (_pcm8, _pcm16, _pcm24, _pcm32, _float32, _float64)
-
-
-def resample(samples, rate, target_rate_hz):
-    """Changes the rate of a sound by a windowed sinc: y[j] = sum_i x[i] h(i - j rate / target).
-
-        h(t) = c sinc(c t) kaiser(t / w),  c = 0.945 min(1, target / rate),  w = 32 / min(1, ...)
-
-    The polyphase form of Smith (2002), https://ccrma.stanford.edu/~jos/resample/: rate / target
-    is a fraction down / up, so the filters of `up` outputs recur. They make one matrix, applied to
-    blocks of the input. Where the fraction in lowest terms would need too large a matrix (16,000
-    from 44,101 Hz), the nearest one that does not is taken, off by less than 0.03 %.
-
-    Args:
-        samples: (L,) float.
-        rate: scalar int or int tensor, samples a second.
-        target_rate_hz: scalar int or int tensor.
-
-    Returns:
-        (ceil(L target / rate),) float32; `samples` themselves if the rates are equal.
-    """
-    samples = tf.cast(samples, tf.float32)
-    rate, target = tf.cast(rate, tf.int64), tf.cast(target_rate_hz, tf.int64)
-    return tf.cond(
-        tf.equal(rate, target), lambda: samples, lambda: _filtered(samples, rate, target)
-    )
-
-
-def _filtered(samples, rate, target):
-    ratio = tf.cast(rate, tf.float64) / tf.cast(target, tf.float64)
-    half_width = tf.cast(tf.math.ceil(_CROSSINGS * tf.maximum(ratio, 1.0)), tf.int64)
-    up, down = _fraction(rate, target, half_width)
-    # Blocks not shorter than the filter: half of the matrix product is work.
-    repeats = -(-2 * half_width // down)
-    filters = _filters(repeats * up, repeats * down, half_width, ratio)  # (W, outputs of a block)
-    block = tf.cast(repeats * down, tf.int32)
-    overlap = tf.cast(2 * half_width, tf.int32)
-    count = tf.cast(-(-tf.size(samples, tf.int64) * target // rate), tf.int32)
-    blocks = -(-count // tf.shape(filters)[1])
-    before = overlap // 2
-    after = (blocks + 1) * block - before - tf.size(samples)
-    # An output of a block reads that block and the beginning of the next one.
-    padded = tf.pad(samples, [[before, tf.maximum(after, 0)]])[: (blocks + 1) * block]
-    padded = tf.reshape(padded, tf.stack([blocks + 1, block]))
-    y = tf.matmul(padded[:-1], filters[:block])
-    y += tf.matmul(padded[1:, :overlap], filters[block:])
-    return tf.reshape(y, [-1])[:count]
-
-
-def _fraction(rate, target, half_width):
-    """(up, down), down / up = rate / target, or nearly so where the filters would be too many."""
-    ups = tf.range(1, 2049, dtype=tf.int64)
-    downs = tf.maximum((2 * ups * rate + target) // (2 * target), 1)
-    errors = tf.cast(tf.abs(downs * target - ups * rate), tf.float64) / tf.cast(ups, tf.float64)
-    fits = ups * (downs + 2 * half_width) <= _LARGEST_FILTER
-    best = tf.argmin(tf.where(fits, errors, errors.dtype.max))
-    return ups[best], downs[best]
-
-
-def _filters(outputs, inputs, half_width, ratio):
-    """(inputs + 2 half_width, outputs): what each output of a block takes of each input."""
-    centres = tf.cast(tf.range(outputs), tf.float64) * tf.cast(inputs / outputs, tf.float64)
-    places = tf.cast(tf.range(inputs + 2 * half_width) - half_width, tf.float64)
-    t = tf.cast(places[:, None] - centres, tf.float32)
-    scale = tf.cast(1 / tf.maximum(ratio, 1.0), tf.float32)
-    cutoff = _ROLLOFF * scale
-    angle = 3.141592653589793 * cutoff * t
-    sinc = tf.where(tf.abs(angle) < 1e-6, 1.0, tf.sin(angle) / tf.where(angle == 0, 1.0, angle))
-    inside = tf.maximum(1 - tf.square(t * scale / _CROSSINGS), 0)
-    kaiser = tf.math.bessel_i0(_KAISER_BETA * tf.sqrt(inside)) / tf.math.bessel_i0(_KAISER_BETA)
-    return tf.where(inside > 0, cutoff * sinc * kaiser, 0)

@@ -1,16 +1,40 @@
-"""Frames of speech as others would have said them, or half heard: for training only.
+"""From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
 
-    frames = VocalTractPerturbation(16_000)(frames, mask, training=True)
-    frames = SpecAugment()(frames, mask, training=True)
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
+    frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
+    memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
-That of pictures is `image.ImageAugment`. Axis letters: B batch, S frames, F features of a frame.
+Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
 """
 
 import keras
 import tensorflow as tf
 
-from kzoo.audio import mel_edges
+from kzoo.audio.log_mel import mel_edges
+from kzoo.audio.resampling import resample
 from kzoo.layers import masking
+
+
+def perturb_speed(samples, speed):
+    """Plays a sound faster or slower, pitch included: y(t) = x(speed t).
+
+    Ko et al. (2015), Audio Augmentation for Speech Recognition,
+    https://www.isca-archive.org/interspeech_2015/ko15_interspeech.html: train on every clip at the
+    speeds 0.9, 1.0 and 1.1.
+
+    Args:
+        samples: (L,) float.
+        speed: float, in thousandths.
+
+    Returns:
+        (ceil(L / speed),) float32.
+
+    Raises:
+        ValueError: if `speed` is not positive.
+    """
+    if speed < 0.001:
+        raise ValueError(f"`speed` must be at least 0.001, got speed={speed}.")
+    return resample(samples, round(1000 * speed), 1000)
 
 
 class _FrameAugment(keras.layers.Layer):

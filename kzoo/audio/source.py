@@ -1,27 +1,15 @@
-"""What a model reads when it is served, if not texts: WAV bytes, samples as they come, pictures.
+"""AudioSource: WAV bytes, or samples as they come, -> frames.
 
-A model reads contents, one string for each answer. Texts are read by their tokenizer, sounds by an
-AudioSource in its place, pictures by an ImageSource; all say how: `input_name`,
-`neutral`, `longest`, `is_static`, `usage`, `read`, `step_names`, `facts`.
-
-Axis letters: N contents, B streams, C samples of a chunk, S frames, S' memory steps or regions, F
-features of a frame.
+Axis letters: N contents, B streams, C samples of a chunk, S frames, S' memory steps, F features.
 """
 
 import keras
 import tensorflow as tf
 
-from kzoo import audio, image, wav
+from kzoo.audio import wav
 from kzoo.layers import sharing
 
 _HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
-_GREY = b"BM" + b"".join(
-    number.to_bytes(count, "little")
-    for number, count in (
-        *((58, 4), (0, 4), (54, 4), (40, 4), (1, 4), (1, 4), (1, 2), (24, 2)),
-        *((0, 24), (0x7F7F7F, 4)),
-    )
-)  # a BMP of one pixel
 _SILENCE = (
     b"RIFF" + (36 + _HALF_A_SECOND).to_bytes(4, "little")
     + b"WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0"
@@ -81,7 +69,7 @@ class AudioSource(keras.layers.Layer):
         Raises:
             tf.errors.InvalidArgumentError: one is no WAV file, or longer.
         """
-        frames = self(*audio.decode_batch(contents, self.features.rate_hz, float(longest)))
+        frames = self(*wav.decode_batch(contents, self.features.rate_hz, float(longest)))
         return frames, tf.equal(frames.row_lengths(), 0)
 
     def step_names(self, source, steps, stride):
@@ -131,90 +119,3 @@ class AudioSource(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "features"))
-
-
-@keras.saving.register_keras_serializable("kzoo")
-class ImageSource(keras.layers.Layer):
-    """JPEG, PNG, GIF or BMP bytes -> a square of pixels, in the graph: `image.decode_batch`.
-
-    Args:
-        size: int, pixels of a side; the size of the model's backbone.
-
-    Call arguments:
-        contents: (N,) string.
-
-    Returns:
-        (N, size, size, 3) float32 in [0, 255].
-
-    Raises:
-        ValueError: `size` is not positive.
-
-    Example:
-
-    >>> source = kzoo.ImageSource(size=32)
-    >>> picture = tf.io.encode_png(tf.zeros((20, 40, 3), tf.uint8))
-    >>> pixels, is_empty = source.read([picture], longest=1)
-    >>> pixels.shape, is_empty.numpy()
-    (TensorShape([1, 32, 32, 3]), array([False]))
-    """
-
-    input_name = "image_bytes"
-    neutral = _GREY  # where nobody gave an example
-    longest = 64  # megapixels
-    is_static = False  # XLA decodes no pictures
-    usage = "picture.jpg", 'open("picture.jpg", "rb").read()'
-    can_stream = False
-
-    def __init__(self, size=224, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1, got size={size}.")
-        self.size = size
-        self.built = True  # there are no weights
-
-    def call(self, contents):
-        return image.decode_batch(contents, self.size, self.longest)
-
-    def read(self, contents, longest):
-        """Decodes pictures; none is empty.
-
-        Args:
-            contents: (N,) string.
-            longest: number, most megapixels of a picture.
-
-        Returns:
-            (N, size, size, 3) float32. is_empty: (N,) bool.
-
-        Raises:
-            tf.errors.InvalidArgumentError: one is no picture, broken, or larger.
-        """
-        pixels = image.decode_batch(contents, self.size, float(longest))
-        return pixels, tf.zeros([tf.shape(pixels)[0]], tf.bool)
-
-    def step_names(self, source, steps, stride):
-        """Where each region is in the square, its row and column: "0,0", "0,1", ...
-
-        Args:
-            source: (N, size, size, 3), from `read`.
-            steps: int tensor, S', a square number.
-            stride: int, taken for the contract; a square says by itself how many rows it has.
-
-        Returns:
-            (N, S') string.
-        """
-        side = tf.cast(tf.round(tf.sqrt(tf.cast(steps, tf.float32))), tf.int32)
-        places = tf.range(steps)
-        rows, columns = tf.strings.as_string(places // side), tf.strings.as_string(places % side)
-        names = tf.strings.join([rows, columns], ",")
-        return tf.tile(names[None], [tf.shape(source)[0], 1])
-
-    def facts(self, longest):
-        """What a model card says of the input: dict."""
-        return {
-            "source": f"JPEG, PNG, GIF (the first frame) or BMP pictures of at most {longest:g} "
-            f"megapixels, fitted into {self.size} x {self.size} pixels with grey borders; "
-            "a JPEG is turned as its EXIF data say",
-        }
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size}

@@ -1,0 +1,163 @@
+"""Monotonic attention: Raffel et al. (2017).
+
+Axis letters: B batch, T target steps, S source steps, D features, U units, K beams.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo.layers.attention.additive import AdditiveAttention
+from kzoo.layers.attention.contract import dense_inputs
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class MonotonicAttention(AdditiveAttention):
+    """Attention that moves over the memory from left to right and never back.
+
+    At each target step the model walks on from where it stopped; at memory step j it stops with
+    the probability p_j, and what it reads is where it stops:
+
+        p_tj = sigmoid(g v / |v| . tanh(W q_t + U k_j + b) + r)
+        weights_tj = p_tj c_tj,    c_tj = (1 - p_t,j-1) c_t,j-1 + weights_t-1,j
+
+    where c_tj is the probability to get to j, and weights_-1 = (1, 0, 0, ...). Raffel et al.
+    (2017), https://arxiv.org/abs/1704.00784, equations 8, 9 and 16. Train with "parallel" (or its
+    sequential twin "recursive", equal to it) and some `sigmoid_noise`, which drives p to 0 and 1;
+    then decode with "hard", where p is 1 if it is over one half and 0 otherwise. Set
+    `layer.mode = "hard"` before the first trace; the weights are the same.
+
+    Args:
+        units: int, size U of the space where query and memory are compared.
+        mode: "parallel" computes c in log2(S) vectorised steps, "recursive" in S steps, "hard"
+            makes every decision with probability 0 or 1 and has no gradient for the scores.
+        sigmoid_noise: float, standard deviation of the noise on the scores in training.
+        score_bias: float, where r starts. The walk makes about 1 + exp(-r) steps at first.
+
+    Call arguments:
+        query: (B, T, Dq) float, dense or ragged.
+        memory: (B, S, Dm) float, dense or ragged; both keys and values.
+        memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
+        keys: (B, S, U) from `project(memory)`, if it was called before.
+        query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
+
+    Returns:
+        context: (B, T, Dm). weights: (B, T, S); rows sum to at most 1, the rest is the
+        probability to walk past the end, and padding gets exactly 0. The context carries the
+        query's mask.
+
+    Raises:
+        ValueError: if `units` is not positive, `mode` is unknown, `sigmoid_noise` is negative, or
+            an input does not have three axes.
+
+    Example:
+
+    >>> attention = kzoo.MonotonicAttention(units=4, score_bias=0.0)
+    >>> context, weights = attention(tf.zeros((1, 2, 3)), tf.zeros((1, 4, 5)))
+    >>> weights[0].numpy()  # p = 1/2 everywhere
+    array([[0.5   , 0.25  , 0.125 , 0.0625],
+           [0.25  , 0.25  , 0.1875, 0.125 ]], dtype=float32)
+    """
+
+    def __init__(self, units, mode="parallel", sigmoid_noise=0.0, score_bias=-4.0, **kwargs):
+        super().__init__(units, normalize=True, **kwargs)
+        if mode not in ("parallel", "recursive", "hard"):
+            raise ValueError(
+                f'`mode` must be "parallel", "recursive" or "hard", got mode={mode!r}.'
+            )
+        if sigmoid_noise < 0:
+            raise ValueError(
+                f"`sigmoid_noise` must not be negative, got sigmoid_noise={sigmoid_noise}."
+            )
+        self.mode = mode
+        self.sigmoid_noise = sigmoid_noise
+        self.score_bias = score_bias
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, query_shape, memory_shape):
+        super().build(query_shape, memory_shape)
+        bias = keras.initializers.Constant(self.score_bias)
+        self.offset = self.add_weight(shape=(), initializer=bias, name="r")
+
+    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None, training=False):
+        query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
+        stop = self._stop(query, memory, memory_mask, keys, training)  # (B, T, S)
+        weights = tf.scan(
+            lambda before, now: self._walk(now, before),
+            tf.transpose(stop, (1, 0, 2)),
+            self.initial_state(memory_mask),
+        )
+        weights = tf.cast(tf.transpose(weights, (1, 0, 2)), memory.dtype)
+        return tf.matmul(weights, memory), weights
+
+    def initial_state(self, memory_mask):
+        """Returns (B, S) float32: all the weight on memory step 0."""
+        first = tf.range(tf.shape(memory_mask)[1])[None, :] == 0
+        return tf.cast(first & tf.ones_like(memory_mask), tf.float32)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`; the state is (B, K, S), the weights of the step before."""
+        state = self._walk(self._stop(query, memory, memory_mask, keys, training), state)
+        weights = tf.cast(state, memory.dtype)
+        return tf.matmul(weights, memory), weights, state
+
+    def _stop(self, query, memory, memory_mask, keys, training):
+        """p: (B, T, S) float32, 0 in the padding."""
+        keys = self.project(memory) if keys is None else keys
+        scores = tf.cast(self._score(self._project_query(query), keys), tf.float32)
+        scores += tf.cast(self.offset, tf.float32)
+        if training and self.sigmoid_noise:
+            noise = keras.random.normal(tf.shape(scores), seed=self.seed_generator)
+            scores += self.sigmoid_noise * noise
+        stop = tf.cast(scores > 0, tf.float32) if self.mode == "hard" else tf.sigmoid(scores)
+        return tf.where(memory_mask[:, None, :], stop, 0.0)
+
+    def _walk(self, stop, before):
+        """p c, where c_j = (1 - p_j-1) c_j-1 + before_j. All of one shape (..., S)."""
+        go_on = _shift(1.0 - stop, 1)
+        if self.mode == "recursive":
+            return stop * _recurrence_step_by_step(go_on, before)
+        return stop * _recurrence(go_on, before)
+
+    def get_config(self):
+        config = {
+            "units": self.units,
+            "mode": self.mode,
+            "sigmoid_noise": self.sigmoid_noise,
+            "score_bias": self.score_bias,
+        }
+        return {**super().get_config(), **config}
+
+
+def _shift(x, steps):
+    """x_(j - steps) at place j of the last axis, and 0 before."""
+    steps = tf.minimum(steps, tf.shape(x)[-1])
+    shifted = tf.concat([tf.zeros_like(x[..., :steps]), x[..., : tf.shape(x)[-1] - steps]], -1)
+    return tf.ensure_shape(shifted, x.shape)
+
+
+def _recurrence(a, b):
+    """c_j = a_j c_j-1 + b_j over the last axis, in log2(S) steps.
+
+    Each step doubles the span that c_j has summed up: c_j = b_j + a_j b_j-1 + a_j a_j-1 b_j-2 ...
+    The quotient of cumulative products in the paper is the same, but for p near 1 it divides 0
+    by 0.
+    """
+
+    def double(span, a, c):
+        return 2 * span, a * _shift(a, span), c + a * _shift(c, span)
+
+    loop = (tf.constant(1), a, b)
+    if b.shape[-1] is None:
+        return tf.while_loop(lambda span, *_: span < tf.shape(b)[-1], double, loop)[2]
+    for _ in range(max(b.shape[-1] - 1, 0).bit_length()):  # XLA finds no gradient of that loop
+        loop = double(*loop)
+    return loop[2]
+
+
+def _recurrence_step_by_step(a, b):
+    """c_j = a_j c_j-1 + b_j over the last axis, as it is written."""
+    last_first = [b.shape.rank - 1, *range(b.shape.rank - 1)]
+    pairs = (tf.transpose(a, last_first), tf.transpose(b, last_first))  # (S, ...)
+    zero = tf.zeros_like(tf.reduce_sum(b, -1))
+    c = tf.scan(lambda c, pair: pair[0] * c + pair[1], pairs, zero)
+    return tf.transpose(c, [*range(1, b.shape.rank), 0])

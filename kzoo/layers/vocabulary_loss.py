@@ -1,0 +1,135 @@
+"""The cross-entropy over a vocabulary, full and sampled: pure functions.
+
+Axis letters: N rows, D features, V vocabulary, C sampled classes.
+"""
+
+import tensorflow as tf
+
+LOGITS_AT_ONCE = 2**25  # of a full softmax over a large vocabulary: 128 MB in float32
+
+
+def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
+    """Cross-entropy of softmax(W h + b) with label smoothing, touching (N, V) as little as can be.
+
+        loss = -sum_v q(v) log softmax(z)_v,  z = W h + b,  q(label) = 1 - smoothing,  q(0) = 0,
+                                              q(v) = smoothing / (V - 2) for all other v
+
+    Szegedy et al. (2016), https://arxiv.org/abs/1512.00567, section 7, with nothing for the
+    padding class 0, which never is an answer. The only arrays of N times V numbers are z and its
+    softmax p, in the dtype of `hidden`. The gradient is d loss / d z = p - q; what q adds to the
+    gradients of h, W and b is computed from the few rows it is about.
+
+    Args:
+        hidden: (N, D) float.
+        weight: (V, D) of the same dtype.
+        bias: (V,) of the same dtype.
+        labels: (N,) int; rows with label 0 are to be masked by the caller.
+        smoothing: float in [0, 1).
+
+    Returns:
+        (N,) float32, nats.
+    """
+    size = weight.shape[0]
+    other = smoothing / max(size - 2, 1)  # q(v) of all v but the label and the padding
+    label = 1.0 - smoothing - other  # what the label has more than the others
+
+    @tf.custom_gradient
+    def cross_entropy(hidden, weight, bias):
+        logits = tf.nn.bias_add(tf.matmul(hidden, weight, transpose_b=True), bias)
+        p = tf.nn.softmax(logits)
+        # log-sum-exp z = z_y - log p_y, without a pass over z. p_y has the exponent range of
+        # float32, so only the reported value saturates, at 87 nats, and never the gradient.
+        label_logits, label_p = (
+            tf.cast(tf.gather(x, labels, batch_dims=1), tf.float32) for x in (logits, p)
+        )
+        log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, 1.2e-38))
+        h, label_rows, total_row, padding_row = (
+            tf.cast(x, tf.float32)
+            for x in (hidden, tf.gather(weight, labels), tf.reduce_sum(weight, 0), weight[0])
+        )
+        loss = log_normalizer - label * label_logits
+        if smoothing:
+            other_logits = tf.linalg.matvec(h, total_row - padding_row)
+            other_logits += tf.reduce_sum(tf.cast(bias[1:], tf.float32))
+            loss -= other * other_logits
+
+        def gradient(upstream):
+            scale = tf.cast(upstream[:, None], hidden.dtype)
+            expected = tf.cast(tf.matmul(p, weight), tf.float32)  # sum_v p(v) W_v
+            wanted = label * label_rows + other * (total_row - padding_row)  # sum_v q(v) W_v
+            hidden_gradient = upstream[:, None] * (expected - wanted)
+            scaled = hidden * scale
+            weight_gradient = tf.cast(tf.matmul(p, scaled, transpose_a=True), tf.float32)
+            bias_gradient = tf.cast(tf.matmul(p, scale, transpose_a=True)[:, 0], tf.float32)
+            at_label = tf.cast(labels[:, None], tf.int64)
+            change = tf.cast(scaled, tf.float32)
+            weight_gradient = tf.tensor_scatter_nd_sub(weight_gradient, at_label, label * change)
+            bias_gradient = tf.tensor_scatter_nd_sub(bias_gradient, at_label, label * upstream)
+            if smoothing:
+                rest = tf.cast(tf.range(size) > 0, tf.float32) * other
+                weight_gradient -= rest[:, None] * tf.reduce_sum(change, 0)
+                bias_gradient -= rest * tf.reduce_sum(upstream)
+            return (
+                tf.cast(hidden_gradient, hidden.dtype),
+                tf.cast(weight_gradient, weight.dtype),
+                tf.cast(bias_gradient, bias.dtype),
+            )
+
+        return loss, gradient
+
+    return cross_entropy(hidden, weight, bias)
+
+
+def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.0):
+    """Cross-entropy of the label among a few candidates, which the whole batch has in common.
+
+        loss = log(exp a(y) + sum_{s != y} exp a(s)) - a(y)  +  smooth,    a(v) = z_v - log Q(v)
+        smooth = smoothing / (V - 2) sum_{s != 0} (z_y - z_s) / Q(s)
+
+    with z = W h + b, label y, candidates s and Q how often each was to be expected among them:
+    Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 3.2, with log Q taken off the label
+    too, as in `tf.nn.sampled_softmax_loss`. Then e^z / sum e^z is what minimises it for every Q:
+    where the labels come from the model's own distribution, its gradient is 0 on average, as that
+    of the full loss is. A candidate that is the label ("accidental hit") counts for nothing in the
+    sum. The second term has the expectation of what smoothing adds to the full loss. With all
+    classes as candidates and Q = 1 it is `vocabulary_cross_entropy`.
+
+    The gradients of W and b are tf.IndexedSlices of N + C rows; the table is never copied or cast.
+
+    Args:
+        hidden: (N, D) float.
+        weight: (V, D) float variable or tensor; its rows are cast to the dtype of `hidden`.
+        bias: (V,) float variable or tensor, or None for 0.
+        labels: (N,) int; rows with label 0 are to be masked by the caller.
+        candidates: `candidates.Candidates`.
+        smoothing: float in [0, 1).
+
+    Returns:
+        (N,) float32, nats.
+    """
+
+    def rows(ids):
+        return tf.cast(tf.gather(weight, ids), hidden.dtype)
+
+    def biases(ids):
+        return tf.zeros(tf.shape(ids)) if bias is None else tf.cast(tf.gather(bias, ids), "float32")
+
+    labels = tf.cast(labels, tf.int64)
+    h = tf.cast(hidden, tf.float32)
+    label_logits = tf.reduce_sum(h * tf.cast(rows(labels), tf.float32), 1) + biases(labels)
+    candidate_rows, candidate_biases = rows(candidates.ids), biases(candidates.ids)
+    products = tf.cast(tf.matmul(hidden, candidate_rows, transpose_b=True), tf.float32)  # (N, C)
+    adjusted = products + (candidate_biases - tf.math.log(candidates.expected))
+    is_hit = candidates.ids == labels[:, None]
+    adjusted = tf.where(is_hit, tf.float32.min, adjusted)
+    label_adjusted = label_logits - tf.math.log(candidates.label_expected)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.zeros_like(labels), tf.concat([label_adjusted[:, None], adjusted], 1)
+    )
+    if smoothing:
+        share = tf.where(candidates.ids == 0, 0.0, 1 / candidates.expected)
+        share *= smoothing / max(weight.shape[0] - 2, 1)  # (C,), the padding gets nothing
+        mean_row = tf.linalg.matvec(tf.cast(candidate_rows, tf.float32), share, transpose_a=True)
+        others = tf.linalg.matvec(h, mean_row) + tf.reduce_sum(share * candidate_biases)
+        losses += label_logits * tf.reduce_sum(share) - others
+    return losses
