@@ -40,10 +40,10 @@ from kzoo import (
     optimizers,
     picture_plots,
     plots,
-    text,
     zoo,
 )
 from kzoo.image import backbones
+from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 from recipes import cli, pictures, regions, runs, weights
 from recipes.cli import flag
 from recipes.clips import spoken
@@ -240,9 +240,9 @@ def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
     captions = [caption for row in train.rows for caption in row.captions]
     print(f"Learning a vocabulary of {config.tokenizer} from {len(captions):,} texts", flush=True)
     learn = {
-        "words": text.WordTokenizer.learn,
-        "subwords": text.SubwordTokenizer.learn,
-        "characters": text.CharacterTokenizer.learn,
+        "words": WordTokenizer.learn,
+        "subwords": SubwordTokenizer.learn,
+        "characters": CharacterTokenizer.learn,
     }
     tokenizer = learn[config.tokenizer](captions, config.vocabulary_size)
     options = {"num_sampled": min(config.sampled, tokenizer.vocabulary_size())}
