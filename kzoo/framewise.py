@@ -7,7 +7,7 @@ of a chunk.
 import keras
 import tensorflow as tf
 
-from kzoo import ctc, joint
+from kzoo import ctc
 from kzoo.layers import sharing
 from kzoo.seq2seq import SearchStart, Trainable
 from kzoo.text import END_ID
@@ -110,7 +110,7 @@ class CTCModel(Trainable):
         if lists is not None:
             raise ValueError("`lexicon` needs a model with a decoder, got one of CTC alone.")
         outputs = self({"source": source})
-        step, state = joint.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
+        step, state = ctc.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
         return SearchStart(step, state, outputs["memory_mask"], expected_length=None)
 
     def generate(

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kzoo import batching, ctc, joint, sampling, search
+from kzoo import batching, ctc, search
+from kzoo.ctc import joint
 from kzoo.layers import masking, sharing
 from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 
@@ -194,7 +195,7 @@ class Generator(keras.Model):
             `search.SearchResult` of K samples in the order drawn.
         """
         start = self.search_step(source, max_length)
-        return sampling.sample(
+        return search.sample(
             start.step,
             start.state,
             self._start_ids(start.source_mask),
@@ -627,7 +628,7 @@ class Seq2Seq(Trainable):
                     "`lexicon` needs a search without CTC: set `ctc_weight` to 0, "
                     f"got ctc_weight={self.ctc_weight}."
                 )
-            step, state = joint.joint_step(
+            step, state = ctc.joint_step(
                 step,
                 state,
                 self.ctc_head(memory),

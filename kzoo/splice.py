@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import audio, batching
-from kzoo.alignment import ctc_align
+from kzoo.ctc import ctc_align
 from kzoo.framewise import CTCModel
 from kzoo.layers import masking
-from kzoo.steps import check_int
+from kzoo.search.steps import check_int
 
 MIN_FRAMES = 8  # of a word, usually 80 ms; what is shorter was hardly cut where it is
 SMOOTHED_FRAMES = 3  # whose mean is the level that a cut looks for

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.alignment import ctc_align
+from kzoo.ctc import ctc_align
 
 
 def collapsed(names):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted import Script
 from test_ctc import enumerated, log_softmax, random_logits
 
-from kzoo import joint
+from kzoo import ctc
 from kzoo.search import beam_search, greedy_search
 
 END, B, V = 2, 3, 4  # ids: 0 blank, 1 and 3 tokens, 2 the end
@@ -34,7 +34,7 @@ def prefix_log_prob(outputs, prefix):
 def test_each_step_gives_the_conditional_probabilities_of_the_prefix(seed, steps, scale):
     logits = ctc_logits(seed, steps, scale)
     lengths = [steps, max(steps - 1, 0), steps // 2]
-    step, state = joint.prefix_step(logits, tf.sequence_mask(lengths, steps), END)
+    step, state = ctc.prefix_step(logits, tf.sequence_mask(lengths, steps), END)
     outputs = [
         enumerated(row[:n]) if n else {(): 0.0} for row, n in zip(logits, lengths, strict=True)
     ]
@@ -64,7 +64,7 @@ def test_the_best_joint_hypothesis_is_that_of_the_enumeration(ctc_weight):
     script, logits = Script(7, B, V, longest), ctc_logits(7, steps)
     script.logits[:, :, :2] -= 1e9 * np.array([1, 0])  # no decoder says the blank
     lengths = [5, 4, 2]
-    step, state = joint.joint_step(
+    step, state = ctc.joint_step(
         script.step,
         script.state(),
         logits,
@@ -102,7 +102,7 @@ def test_ctc_ends_an_output_that_the_decoder_would_never_end():
         return tf.tile([[-1e9, 5.0, 0.0, 4.0]], [tf.shape(ids)[0], 1]), state
 
     logits = 9 * tf.one_hot([[1, 0, 3, 0, 1]], V)
-    step, state = joint.joint_step(
+    step, state = ctc.joint_step(
         babble, (), logits, tf.ones((1, 5), tf.bool), end_id=END, ctc_weight=0.5
     )
     start = tf.constant([1])
@@ -119,7 +119,7 @@ def test_a_clip_among_longer_ones_is_answered_as_alone_in_a_graph():
     @tf.function
     def answer(logits, lengths):
         mask = tf.sequence_mask(lengths, tf.shape(logits)[1])
-        step, state = joint.prefix_step(logits, mask, END)
+        step, state = ctc.prefix_step(logits, mask, END)
         start = tf.fill([tf.shape(logits)[0]], 1)
         return beam_search(step, state, start, end_id=END, beam_size=3, max_length=9)
 
@@ -133,7 +133,7 @@ def test_a_clip_among_longer_ones_is_answered_as_alone_in_a_graph():
 def test_long_clips_keep_their_precision():
     steps = 1500
     logits = random_logits(2, 1, steps, V, scale=5.0)
-    step, state = joint.prefix_step(logits, tf.ones((1, steps), tf.bool), END)
+    step, state = ctc.prefix_step(logits, tf.ones((1, steps), tf.bool), END)
     log_p = log_softmax(logits[0])
     label, blank = np.full(steps, -np.inf), np.cumsum(log_p[:, 0])
     last, ids = 0, [1, 1, 3]
@@ -164,7 +164,7 @@ def test_a_prefix_of_more_tokens_than_frames_is_answered_all_the_same():
         return tf.tile([[-1e9, 2.0, 1.0, 0.0]], [tf.shape(ids)[0], 1]), state
 
     logits = 9 * tf.one_hot([[1, 3]], V)
-    step, state = joint.joint_step(
+    step, state = ctc.joint_step(
         babble, (), logits, tf.ones((1, 2), tf.bool), end_id=END, ctc_weight=0.5
     )
     found = beam_search(
@@ -176,7 +176,7 @@ def test_a_prefix_of_more_tokens_than_frames_is_answered_all_the_same():
 
 
 def test_no_frames_can_only_be_the_empty_output():
-    step, state = joint.prefix_step(tf.zeros((2, 0, V)), tf.zeros((2, 0), tf.bool), END)
+    step, state = ctc.prefix_step(tf.zeros((2, 0, V)), tf.zeros((2, 0), tf.bool), END)
     found = greedy_search(
         step, state, tf.constant([1, 1]), end_id=END, max_length=3, normalize=False
     )
@@ -187,4 +187,4 @@ def test_no_frames_can_only_be_the_empty_output():
 def test_a_weight_outside_its_range_is_refused():
     for ctc_weight in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"`ctc_weight` must lie in \[0, 1\], got ctc_weight="):
-            joint.joint_step(None, (), None, None, end_id=END, ctc_weight=ctc_weight)
+            ctc.joint_step(None, (), None, None, end_id=END, ctc_weight=ctc_weight)

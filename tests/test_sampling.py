@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Script
 
-from kzoo.sampling import sample, truncated_logits
+from kzoo.search import sample
+from kzoo.search.sampling import truncated_logits
 
 V, L, END, N = 3, 3, 2, 20_000
 

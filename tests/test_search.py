@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import SOURCE_STEPS, Script
 
-from kzoo.beams import _top_k, beam_step, normalized_scores
 from kzoo.search import beam_search, greedy_search
+from kzoo.search.beams import _top_k, beam_step, normalized_scores
 
 
 def score(log_prob, length, length_penalty):

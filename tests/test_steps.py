@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 from scripted import SOURCE_STEPS, Script
 
-from kzoo.search import beam_search, greedy_search
-from kzoo.steps import ensemble_step
+from kzoo.search import beam_search, ensemble_step, greedy_search
 
 V, L = 5, 4
 

@@ -8,13 +8,13 @@ before a step.
 """
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.beams import Ranking, beam_step, diverse_step, normalized_scores
-from kzoo.constraints import checked_constraints, constrain
-from kzoo.steps import (
+from kzoo.search.beams import Ranking, beam_step, diverse_step, normalized_scores
+from kzoo.search.constraints import checked_constraints, constrain
+from kzoo.search.result import SearchResult
+from kzoo.search.steps import (
     call_step,
     check_int,
     check_not_negative,
@@ -24,28 +24,6 @@ from kzoo.steps import (
 )
 
 LEAST_COVERAGE = 1e-6  # of a source step that no token looked at: its logarithm stays finite
-
-
-class SearchResult(NamedTuple):
-    """What a search found, best score first.
-
-    A finished hypothesis has `length + 1` ids, the last one `end_id`. One that filled all L slots
-    without an end is ranked with the others by the same formula and has `length == L`. When a row
-    has fewer than K hypotheses of non-zero probability, the rest score -inf, with ids and length 0.
-
-    Example:
-
-    >>> kzoo.SearchResult._fields
-    ('ids', 'scores', 'log_probs', 'lengths', 'weights', 'step_log_probs')
-    """
-
-    ids: tf.Tensor  # (B, K, L) int32: generated tokens, the end included, then 0
-    scores: tf.Tensor  # (B, K) float32, by the equation of `beam_search`
-    log_probs: tf.Tensor  # (B, K) float32: plain sum over the tokens, the end included
-    lengths: tf.Tensor  # (B, K) int32: generated tokens, the end not counted
-    weights: tf.Tensor  # (B, K, L, S) float32: attention per generated token, then 0; or S = 0
-    step_log_probs: tf.Tensor  # (B, K, L) float32: of each token, then 0; they sum to log_probs.
-    # (B, K, 0) from a search by CTC, whose outputs have a probability and their tokens none.
 
 
 def beam_search(

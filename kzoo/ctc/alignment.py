@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.ctc import BLANK_ID, with_a_frame
+from kzoo.ctc.loss import BLANK_ID, with_a_frame
 from kzoo.layers import masking
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.steps import check_int, check_rows
+from kzoo.search.steps import check_int, check_rows
 
 
 class Constraints(NamedTuple):

@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from kzoo.ctc import BLANK_ID
+from kzoo.ctc.loss import BLANK_ID
 
 LEAST_LOG_PROB = -1e4  # of a token in a frame, so that sums over frames stay finite
 

@@ -8,10 +8,10 @@ import numbers
 
 import tensorflow as tf
 
-from kzoo.beams import normalized_scores
-from kzoo.constraints import checked_constraints, constrain
-from kzoo.search import SearchResult
-from kzoo.steps import call_step, check_int, check_not_negative, checked_start, repeat_rows
+from kzoo.search.beams import normalized_scores
+from kzoo.search.constraints import checked_constraints, constrain
+from kzoo.search.result import SearchResult
+from kzoo.search.steps import call_step, check_int, check_not_negative, checked_start, repeat_rows
 
 
 def truncated_logits(logits, *, temperature=1.0, top_k=0, top_p=1.0):
