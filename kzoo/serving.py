@@ -34,7 +34,8 @@ from mlserver.settings import ModelParameters, ModelSettings, Settings
 from mlserver.types import InferenceResponse, MetadataTensor, Parameters, ResponseOutput
 from prometheus_client import Counter, Gauge
 
-from kzoo import batching, warmup
+from kzoo import export
+from kzoo.export import warmup
 
 STATUS_CODE_MAPPING |= {
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -348,7 +349,7 @@ def _batched(function, arguments, options):
         return None
     (argument,) = arguments
     names = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
-    return batching.batch_requests(
+    return export.batch_requests(
         lambda rows: function(**{argument: rows}), **{name: options[name] for name in names}
     )
 

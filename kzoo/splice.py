@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from kzoo import audio, batching
 from kzoo.ctc import ctc_align
-from kzoo.framewise import CTCModel
 from kzoo.layers import masking
+from kzoo.models import CTCModel
 from kzoo.search.steps import check_int
 
 MIN_FRAMES = 8  # of a word, usually 80 ms; what is shorter was hardly cut where it is

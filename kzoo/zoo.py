@@ -17,7 +17,6 @@ TensorShape([2, 2, 5])
 
 import keras
 
-from kzoo.framewise import CTCModel
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -33,7 +32,7 @@ from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
 from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.seq2seq import Seq2Seq
+from kzoo.models import CTCModel, Seq2Seq
 
 __all__ = [
     "captioning_transformer",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo import batching
+from kzoo import batching, export
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 lengths = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60).map(
@@ -259,7 +259,7 @@ def test_calls_at_the_same_time_are_answered_in_one_batch_and_long_ones_are_cut(
         tf.py_function(lambda count: sizes.append(int(count)), [tf.size(rows)], [])
         return {"text": tf.strings.upper(rows), "length": tf.strings.length(rows)}
 
-    answer = batching.batch_requests(upper, max_batch_size=4, max_delay_ms=500.0)
+    answer = export.batch_requests(upper, max_batch_size=4, max_delay_ms=500.0)
     calls = [["a"], ["bb"], ["ccc", "d"], [f"x{i}" for i in range(9)], []]
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda rows: answer(tf.constant(rows, tf.string)), calls))
@@ -272,9 +272,9 @@ def test_calls_at_the_same_time_are_answered_in_one_batch_and_long_ones_are_cut(
 @pytest.mark.parametrize("name", ["max_batch_size", "batch_threads", "max_queue"])
 def test_request_batching_refuses_sizes_below_one(name):
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {name}=0"):
-        batching.batch_requests(lambda rows: {}, **{name: 0})
+        export.batch_requests(lambda rows: {}, **{name: 0})
 
 
 def test_request_batching_refuses_a_negative_delay():
     with pytest.raises(ValueError, match=r"`max_delay_ms` must not be negative, got .*=-1"):
-        batching.batch_requests(lambda rows: {}, max_delay_ms=-1)
+        export.batch_requests(lambda rows: {}, max_delay_ms=-1)

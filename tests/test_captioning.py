@@ -14,6 +14,7 @@ from test_export import python, saved_model
 
 from kzoo import batching, export, zoo
 from kzoo.__main__ import main
+from kzoo.export.served import _rule
 from kzoo.image import ImageSource, backbones
 from kzoo.text import CharacterTokenizer, WordTokenizer
 
@@ -212,7 +213,7 @@ def test_why_a_picture_was_refused_is_one_line_without_names_of_nodes(served):
     eager = (
         "{{function_node __wrapped__DecodePng_device_/job:localhost}} Invalid PNG [Op:DecodePng]"
     )
-    assert export._rule(eager) == "Invalid PNG"
+    assert _rule(eager) == "Invalid PNG"
 
 
 def test_the_limit_of_megapixels_is_that_of_the_export(models, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import export, text
+from kzoo import text
 from kzoo.layers.attention import FixedContext
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
@@ -15,7 +15,7 @@ from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import AlibiPositions, LearnedPositions, RotaryPositions
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.seq2seq import Seq2Seq
+from kzoo.models import Seq2Seq
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from test_seq2seq import INPUTS, SOURCE, TEXTS, V, built, make_rnn, make_transformer
 
 from kzoo import export
-from kzoo.ensemble import Ensemble
+from kzoo.models import Ensemble
 from kzoo.text import END_ID, START_ID, CharacterTokenizer
 
 

@@ -25,8 +25,7 @@ from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.lexicon import Lexicon
-from kzoo.seq2seq import Seq2Seq
+from kzoo.models import Lexicon, Seq2Seq
 
 TEXTS = [
     "Two young men are outside.",

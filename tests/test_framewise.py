@@ -8,9 +8,9 @@ import tensorflow as tf
 import kzoo
 from kzoo import ctc, zoo
 from kzoo.audio import AudioSource, LogMel
-from kzoo.framewise import CTCModel
 from kzoo.layers.head import CandidateLists, VocabularyHead
 from kzoo.layers.speech import StreamingEncoder
+from kzoo.models import CTCModel
 from kzoo.text import END_ID, START_ID, CharacterTokenizer
 
 LENGTHS, F, V = [41, 26, 5], 5, 11

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import caption_metrics, export, picture_plots
+from kzoo.export import saved_model
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
@@ -90,7 +91,7 @@ def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
         return generated[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "save", recording)
+        patch.setattr(saved_model, "save", recording)
         patch.setattr(image_captioning, "describe_files", describing)
         figures = image_captioning.main(resumed)
     printed = capfd.readouterr().out

@@ -7,14 +7,12 @@ import pytest
 import tensorflow as tf
 
 from kzoo import batching, text
-from kzoo.ensemble import Ensemble
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
-from kzoo.lexicon import Lexicon
-from kzoo.seq2seq import Seq2Seq
+from kzoo.models import Ensemble, Lexicon, Seq2Seq
 
 V = 11
 TRANSLATIONS = np.array([[0, 0], [0, 0], [0, 0], [0, 0], [8, 0], [9, 7], [0, 0]])

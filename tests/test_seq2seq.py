@@ -15,8 +15,9 @@ from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.models import Seq2Seq
+from kzoo.models.generator import looked_at
 from kzoo.optimizers import InverseSquareRoot, LazyAdam
-from kzoo.seq2seq import Seq2Seq, looked_at
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 B, K, T, S, D, U, V = 3, 2, 4, 5, 6, 7, 11

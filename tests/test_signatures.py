@@ -13,9 +13,10 @@ import tensorflow as tf
 from loaders import LOADERS
 from test_export import python, saved_model
 
-from kzoo import export, warmup, zoo
+from kzoo import export, zoo
 from kzoo.__main__ import main
 from kzoo.audio import AudioSource, LogMel
+from kzoo.export import warmup
 from kzoo.text import CharacterTokenizer
 
 RATE_HZ, BEAMS, LONGEST = 8000, 3, 19

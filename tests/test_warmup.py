@@ -8,7 +8,8 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2
 
-from kzoo import protos, warmup
+from kzoo import protos
+from kzoo.export import warmup
 
 SIGNATURES = ["serving_default", "n_best", "other"]  # and join, of two inputs
 

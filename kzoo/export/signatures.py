@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo import batching
+from kzoo.export import requests
+from kzoo.models.generator import looked_at
 from kzoo.search import SearchResult
-from kzoo.seq2seq import looked_at
 
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
@@ -129,7 +129,7 @@ def of_contents(model, options):
 
 
 def _answering_together(function, options):
-    batched = batching.batch_requests(function, **options)
+    batched = requests.batch_requests(function, **options)
 
     def together(contents):  # ExportArchive wants to trace a function itself
         return batched(contents)

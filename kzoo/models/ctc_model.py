@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from kzoo import ctc
 from kzoo.layers import sharing
-from kzoo.seq2seq import SearchStart, Trainable
+from kzoo.models.generator import SearchStart
+from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID
 
 

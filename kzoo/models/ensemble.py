@@ -6,8 +6,8 @@ Axis letters: B batch, S source steps, V vocabulary.
 import keras
 import tensorflow as tf
 
+from kzoo.models.generator import Generator, SearchStart
 from kzoo.search import ensemble_step
-from kzoo.seq2seq import Generator, SearchStart
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -1,31 +1,23 @@
-"""Seq2Seq -> the model formats of other engines: CTranslate2 and TensorFlow Lite (LiteRT).
+"""Seq2Seq -> CTranslate2, an engine with a search of its own.
 
     export.to_ctranslate2(model, "ctranslate2_models/en-de", quantization="int8")
-    export.to_tflite(model, "tflite_models/en-de", beam_size=4)
 
-CTranslate2 has a search of its own and shares p(y | x) with kzoo; TensorFlow Lite runs kzoo's
-search. Both leave texts to the caller: tokens or ids in, tokens or ids out.
-
-Axis letters: K beams, L longest output, S longest source, H heads, Hkv heads of keys and values.
+Axis letters: H heads, Hkv heads of keys and values.
 """
 
-import contextlib
 import importlib
-import json
-import shutil
-import uuid
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
+from kzoo.export.folder import written_at_once
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.precision import in_float32
-from kzoo.text import END_ID, SPECIAL_TOKENS, START_ID, UNKNOWN_ID, SubwordTokenizer
+from kzoo.text import END_ID, SPECIAL_TOKENS, START_ID, UNKNOWN_ID
 
 _LONGEST = 2048  # rows of the table of positions; CTranslate2 cuts sources at 1,024 by itself
 _ACTIVATIONS = {  # keras.activations' names -> CTranslate2's
@@ -92,7 +84,7 @@ def to_ctranslate2(model, path, quantization=None):
         raise ValueError(
             f"`quantization` must be None or one of {', '.join(types)}, got {quantization!r}."
         )
-    _check_model(model)
+    check_model(model)
     _check_parts(model)
     spec = _specification(ctranslate2, model)
     spec.validate()
@@ -100,122 +92,10 @@ def to_ctranslate2(model, path, quantization=None):
     with written_at_once(path) as folder:
         folder.mkdir()
         spec.save(str(folder))
-        _write_tokenizers(folder, model)
-        card = _ctranslate2_card(path, model, quantization, ctranslate2.__version__)
+        write_tokenizers(folder, model)
+        card = ctranslate2_card(path, model, quantization, ctranslate2.__version__)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return path
-
-
-def to_tflite(
-    model,
-    path,
-    quantization=None,
-    *,
-    beam_size=4,
-    max_length=128,
-    length_penalty=0.6,
-    max_source_length=64,
-):
-    """Writes encoder, decoder and the whole search as one TensorFlow Lite model.
-
-    Any Seq2Seq on token ids, transformer or RNN. `model.tflite` holds operators of TensorFlow Lite
-    alone, none of TensorFlow, so the interpreter of ai_edge_litert runs it without TensorFlow. Its
-    signature takes one sentence: `ids` (1, S) int32, the end id behind the last token, then 0;
-    S = `max_source_length` + 1. It gives `ids` (1, K, L) int32 and `scores` (1, K) float32 as
-    `Seq2Seq.generate` does: equal ids and, but for rounding, equal scores in float32.
-
-    The shapes are static, and the first sentence costs as much as the longest. Beside
-    `model.tflite` are the tokenizers and the README.md that `to_ctranslate2` writes, too.
-
-    Args:
-        model: Seq2Seq with both tokenizers, its weights built.
-        path: str or path that does not exist yet, of the folder.
-        quantization: None for float32; "float16", which is half as large and computes in float32;
-            or "int8": matrices of 8 bits, activations quantized on the fly.
-        beam_size, max_length, length_penalty: of `Seq2Seq.generate`.
-        max_source_length: int, most tokens of a source, the end not counted.
-
-    Returns:
-        pathlib.Path, the folder written.
-
-    Raises:
-        FileExistsError: `path` exists.
-        ValueError: there is no such `quantization`, `max_source_length` is not positive, or `model`
-            lacks a tokenizer or weights.
-
-    Example:
-
-    >>> export.to_tflite(model, "tflite_models/en-de")  # doctest: +SKIP
-    PosixPath('tflite_models/en-de')
-    """
-    path = Path(path)
-    if quantization not in (None, "float16", "int8"):
-        raise ValueError(f'`quantization` must be None, "float16" or "int8", got {quantization!r}.')
-    if max_source_length < 1:
-        raise ValueError(
-            f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
-        )
-    _check_model(model)
-    with written_at_once(path) as folder:
-        module = _SearchOnIds(
-            model, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty
-        )
-        function = module.search.get_concrete_function(
-            tf.TensorSpec((1, max_source_length + 1), tf.int32, name="ids")
-        )
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-        if quantization:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantization == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        converted = converter.convert()
-        folder.mkdir()
-        (folder / "model.tflite").write_bytes(converted)
-        _write_tokenizers(folder, model)
-        card = _tflite_card(path, model, quantization, max_source_length)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    return path
-
-
-class _SearchOnIds(tf.Module):
-    """ids -> ids, scores, with the weights as constants: the converter knows no variables in loops.
-
-    Computes in float32, however the model was trained.
-    """
-
-    def __init__(self, model, **options):
-        super().__init__()
-        constants = [(variable, variable.value.numpy()) for variable in model.variables]
-
-        def search(ids):
-            mapping = [(variable, tf.constant(value)) for variable, value in constants]
-            with in_float32(model), keras.StatelessScope(state_mapping=mapping):
-                found = model.generate(ids, **options, static_shapes=True)
-            return {"ids": found.ids, "scores": found.scores}
-
-        self.search = tf.function(search, autograph=False)
-
-
-@contextlib.contextmanager
-def written_at_once(path):
-    """Yields a hidden folder beside `path`, and renames it to `path` unless an exception came.
-
-    Args:
-        path: pathlib.Path.
-
-    Raises:
-        FileExistsError: `path` exists.
-    """
-    if path.exists():
-        raise FileExistsError(f"`path` must not exist yet, got {str(path)!r}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield folder
-        folder.rename(path)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _import_ctranslate2():
@@ -227,7 +107,7 @@ def _import_ctranslate2():
         ) from error
 
 
-def _check_model(model):
+def check_model(model):
     for name in ("source_tokenizer", "target_tokenizer"):
         if getattr(model, name, None) is None:
             raise ValueError(f"`model` must have a {name}: without it nobody can use the export.")
@@ -380,110 +260,3 @@ def _set_norm(spec, norm):
 
 def _array(weight):
     return weight.value.numpy().astype("float32")
-
-
-def _write_tokenizers(folder, model):
-    for side in ("source", "target"):
-        tokenizer = getattr(model, f"{side}_tokenizer")
-        if isinstance(tokenizer, SubwordTokenizer):
-            (folder / f"{side}.spm").write_bytes(tokenizer.proto)
-        else:
-            config = json.dumps(tokenizer.get_config(), indent=2, ensure_ascii=False)
-            (folder / f"{side}.json").write_text(config + "\n", encoding="utf-8")
-
-
-def _ctranslate2_card(path, model, quantization, version):
-    source, target = model.source_tokenizer, model.target_tokenizer
-    if isinstance(source, SubwordTokenizer):
-        tokens = f"source.encode({_text(source)}, out_type=str)"
-    else:
-        tokens = 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()'
-    if isinstance(target, SubwordTokenizer):
-        text = "target.decode(found.hypotheses[0])"
-    else:
-        ids = "[target.get_vocabulary().index(token) for token in found.hypotheses[0]]"
-        text = f"target.detokenize({ids}).numpy().decode()"
-    return _CARD.format(
-        **_facts(path, model, quantization),
-        format=f"CTranslate2, written with ctranslate2 {version}",
-        lines=f"""\
-import ctranslate2
-    translator = ctranslate2.Translator(folder)
-    found = translator.translate_batch(
-        [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0)[0]
-    print({text})""",
-        remarks="CTranslate2 adds the end token to the source by itself. Its search and its "
-        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`.",
-    )
-
-
-def _tflite_card(path, model, quantization, max_source_length):
-    source, target = model.source_tokenizer, model.target_tokenizer
-    if isinstance(source, SubwordTokenizer):
-        ids = f"source.encode({_text(source)})"
-    else:
-        ids = 'source.tokenize("text").numpy().tolist()'
-    if isinstance(target, SubwordTokenizer):
-        text = "target.decode(best)"
-    else:
-        text = "target.detokenize(best).numpy().decode()"
-    return _CARD.format(
-        **_facts(path, model, quantization),
-        format=f"TensorFlow Lite (LiteRT), written with TensorFlow {tf.__version__}",
-        lines=f"""\
-import numpy
-    from ai_edge_litert.interpreter import Interpreter  # or tf.lite.Interpreter
-    search = Interpreter(f"{{folder}}/model.tflite").get_signature_runner()
-    ids = [*{ids}[:{max_source_length}], {END_ID}]
-    ids += [0] * ({max_source_length + 1} - len(ids))
-    found = search(ids=numpy.array([ids], "int32"))
-    best = [i for i in found["ids"][0, 0].tolist() if i > {END_ID}]
-    print({text})""",
-        remarks="The search is kzoo's; its options are fixed in the model.",
-    )
-
-
-def _facts(path, model, quantization):
-    """What both cards say."""
-    modules, lines = set(), []
-    for side in ("source", "target"):
-        tokenizer = getattr(model, f"{side}_tokenizer")
-        if isinstance(tokenizer, SubwordTokenizer):
-            modules |= {"sentencepiece"}
-            load = f'sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
-        else:
-            modules |= {"json", "kzoo", "pathlib"}
-            lines.append(f'config = pathlib.Path(folder, "{side}.json").read_text("utf-8")')
-            load = f"kzoo.{type(tokenizer).__name__}(**json.loads(config))"
-        lines.append(f"{side} = {load}")
-    return {
-        "name": path.name,
-        "path": path,
-        "parameters": model.count_params(),
-        "source_size": model.source_tokenizer.vocabulary_size(),
-        "target_size": model.target_tokenizer.vocabulary_size(),
-        "quantization": quantization or "none, float32",
-        "tokenizers": "\n    ".join([f"import {', '.join(sorted(modules))}", *lines]),
-    }
-
-
-def _text(tokenizer):
-    return '"text".lower()' if tokenizer.lowercase else '"text"'
-
-
-_CARD = """\
-# {name}
-
-A kzoo model in the format of {format}.
-{parameters:,} parameters; vocabulary: {source_size:,} source, {target_size:,} target;
-quantization: {quantization}.
-
-    folder = "{path}"
-    {tokenizers}
-    {lines}
-
-{remarks}
-
-kzoo brings texts into Unicode's NFC and takes out invisible characters before it tokenizes; do the
-same if yours can have them.
-"""

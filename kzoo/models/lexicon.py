@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.layers.head import CandidateLists
-from kzoo.seq2seq import looked_at
+from kzoo.models.generator import looked_at
 from kzoo.text import SPECIAL_TOKENS
 
 _FIRST_WORD_ID = len(SPECIAL_TOKENS)

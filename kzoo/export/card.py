@@ -1,0 +1,111 @@
+"""`model_card.md`: what a written model is, how it was scored, how to use it."""
+
+import datetime
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_STATED = ("data", "licence", "command", "time", "machine")  # a card without them says so
+
+
+def _model_card(path, model, options, card, metrics, examples, answers):
+    card = dict(card)
+    name = card.pop("name", path.parent.name if path.name.isdigit() else path.name)
+    description = card.pop("description", "")
+    stated = {key: card.pop(key, "not stated") for key in _STATED}
+    facts = {
+        **stated,
+        **card,
+        "parameters": f"{model.count_params():,}",
+        "vocabulary": f"{model.target_tokenizer.vocabulary_size():,} entries",
+        "search": f"beam size {options.beam_size}, "
+        f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
+        f"at most {options.max_length} tokens with the end" + _words_of(options),
+        **model.source_tokenizer.facts(options.max_source_length),
+        "precision": options.precision,
+        "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}",
+    }
+    parts = [f"# {name}", description, _table(("", ""), facts.items())]
+    if metrics:
+        parts += ["## Scores", _table(("metric", "value", "signature"), _score_rows(metrics))]
+    if answers:
+        rows = zip(examples, answers, strict=True)
+        parts += ["## What it answers", _table(("source", "answer"), rows)]
+    reader = model.source_tokenizer
+    shell, value = reader.usage
+    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.input_name)
+    if reader.is_static:
+        usage += _XLA_USAGE
+    if model.takes_prefix and options.lexicon is None:
+        usage += _COMPLETE_USAGE
+    if model.can_stream:
+        usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
+    parts += ["## How to use it", usage]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_USAGE = """\
+    python -m kzoo {path} {shell}
+
+In Python with `kzoo.load`, or without kzoo:
+
+    import tensorflow as tf
+    import tensorflow_text  # registers the ops
+
+    model = tf.saved_model.load("{path}")
+    model.signatures["serving_default"]({name}=tf.constant([{value}]))
+
+Signatures, each with the input `{name}` string [N]: `serving_default` (text, score), `n_best`
+(text, score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment)."""
+_XLA_USAGE = """
+`serving_xla` is as `serving_default`, from a search that XLA compiles."""
+_COMPLETE_USAGE = """
+`complete` has a second input, `prefix` string [N], which the answers begin with (text, score,
+target_tokens, token_log_prob)."""
+_STREAM_USAGE = """
+
+For live audio `stream_begin` gives the state of `rows` streams and the rate of the samples;
+`stream` takes the next samples, `audio` float [N, C], with every tensor of the state, and gives the
+text so far and the state for the next chunk. Keep that: the server keeps nothing.
+
+    arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
+
+
+def _words_of(options):
+    """What the card says of the words that an answer may hold."""
+    said = ""
+    if options.lexicon is not None:
+        said += (
+            f"; of the {options.lexicon.frequent:,} most frequent words and at most "
+            f"{options.lexicon.room} that were aligned with the source's in training"
+        )
+    if options.replace_unknown:
+        said += "; an unknown word is answered by the source word it looked at"
+    return said
+
+
+def _listed(search_options):
+    return "".join(
+        f"{name} {value}, " if np.ndim(value) == 0 else f"{name} given, "
+        for name, value in search_options.items()
+    )
+
+
+def _score_rows(metrics):
+    for name, value in metrics.items():
+        if isinstance(value, dict) and {"name", "value", "signature"} <= value.keys():
+            kind = "" if value["name"].lower() in name.lower() else f" ({value['name']})"
+            yield f"{name}{kind}", f"{value['value']:.2f}", value["signature"]
+        else:
+            yield name, value, ""
+
+
+def _table(header, rows):
+    rows = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in rows)
+
+
+def _cell(value):
+    return " ".join(str(value).replace("|", "\\|").split())

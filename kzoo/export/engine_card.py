@@ -1,0 +1,114 @@
+"""README.md and tokenizer files beside a model of another engine."""
+
+import json
+
+import tensorflow as tf
+
+from kzoo.text import END_ID, SubwordTokenizer
+
+
+def _write_tokenizers(folder, model):
+    for side in ("source", "target"):
+        tokenizer = getattr(model, f"{side}_tokenizer")
+        if isinstance(tokenizer, SubwordTokenizer):
+            (folder / f"{side}.spm").write_bytes(tokenizer.proto)
+        else:
+            config = json.dumps(tokenizer.get_config(), indent=2, ensure_ascii=False)
+            (folder / f"{side}.json").write_text(config + "\n", encoding="utf-8")
+
+
+def _ctranslate2_card(path, model, quantization, version):
+    source, target = model.source_tokenizer, model.target_tokenizer
+    if isinstance(source, SubwordTokenizer):
+        tokens = f"source.encode({_text(source)}, out_type=str)"
+    else:
+        tokens = 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()'
+    if isinstance(target, SubwordTokenizer):
+        text = "target.decode(found.hypotheses[0])"
+    else:
+        ids = "[target.get_vocabulary().index(token) for token in found.hypotheses[0]]"
+        text = f"target.detokenize({ids}).numpy().decode()"
+    return _CARD.format(
+        **_facts(path, model, quantization),
+        format=f"CTranslate2, written with ctranslate2 {version}",
+        lines=f"""\
+import ctranslate2
+    translator = ctranslate2.Translator(folder)
+    found = translator.translate_batch(
+        [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0)[0]
+    print({text})""",
+        remarks="CTranslate2 adds the end token to the source by itself. Its search and its "
+        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`.",
+    )
+
+
+def _tflite_card(path, model, quantization, max_source_length):
+    source, target = model.source_tokenizer, model.target_tokenizer
+    if isinstance(source, SubwordTokenizer):
+        ids = f"source.encode({_text(source)})"
+    else:
+        ids = 'source.tokenize("text").numpy().tolist()'
+    if isinstance(target, SubwordTokenizer):
+        text = "target.decode(best)"
+    else:
+        text = "target.detokenize(best).numpy().decode()"
+    return _CARD.format(
+        **_facts(path, model, quantization),
+        format=f"TensorFlow Lite (LiteRT), written with TensorFlow {tf.__version__}",
+        lines=f"""\
+import numpy
+    from ai_edge_litert.interpreter import Interpreter  # or tf.lite.Interpreter
+    search = Interpreter(f"{{folder}}/model.tflite").get_signature_runner()
+    ids = [*{ids}[:{max_source_length}], {END_ID}]
+    ids += [0] * ({max_source_length + 1} - len(ids))
+    found = search(ids=numpy.array([ids], "int32"))
+    best = [i for i in found["ids"][0, 0].tolist() if i > {END_ID}]
+    print({text})""",
+        remarks="The search is kzoo's; its options are fixed in the model.",
+    )
+
+
+def _facts(path, model, quantization):
+    """What both cards say."""
+    modules, lines = set(), []
+    for side in ("source", "target"):
+        tokenizer = getattr(model, f"{side}_tokenizer")
+        if isinstance(tokenizer, SubwordTokenizer):
+            modules |= {"sentencepiece"}
+            load = f'sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
+        else:
+            modules |= {"json", "kzoo", "pathlib"}
+            lines.append(f'config = pathlib.Path(folder, "{side}.json").read_text("utf-8")')
+            load = f"kzoo.{type(tokenizer).__name__}(**json.loads(config))"
+        lines.append(f"{side} = {load}")
+    return {
+        "name": path.name,
+        "path": path,
+        "parameters": model.count_params(),
+        "source_size": model.source_tokenizer.vocabulary_size(),
+        "target_size": model.target_tokenizer.vocabulary_size(),
+        "quantization": quantization or "none, float32",
+        "tokenizers": "\n    ".join([f"import {', '.join(sorted(modules))}", *lines]),
+    }
+
+
+def _text(tokenizer):
+    return '"text".lower()' if tokenizer.lowercase else '"text"'
+
+
+_CARD = """\
+# {name}
+
+A kzoo model in the format of {format}.
+{parameters:,} parameters; vocabulary: {source_size:,} source, {target_size:,} target;
+quantization: {quantization}.
+
+    folder = "{path}"
+    {tokenizers}
+    {lines}
+
+{remarks}
+
+kzoo brings texts into Unicode's NFC and takes out invisible characters before it tokenizes; do the
+same if yours can have them.
+"""

@@ -1,0 +1,196 @@
+"""A model -> SavedModel, and back as a function from texts, sounds or pictures to texts.
+
+    export.save(model, export.next_version("saved_models/en-de"), card={"data": "..."})
+    translate = export.load("saved_models/en-de")
+    translate("A dog runs.")
+
+The SavedModel takes raw texts, or the bytes of WAV files or pictures; a server needs
+TensorFlow and the ops of tensorflow_text, no kzoo.
+
+Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
+chunk.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+
+from kzoo.export import signatures, warmup
+from kzoo.export.card import model_card
+from kzoo.export.folder import written_at_once
+from kzoo.export.precision import computing_in
+from kzoo.export.served import ServedModel, contents_as_bytes
+
+# Of `Seq2Seq.generate`; those that are one value for each source are left out.
+_SEARCH_OPTIONS = {
+    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
+    *("repetition_penalty", "allowed", "groups", "diversity_penalty"),
+}
+
+
+def save(
+    model,
+    path,
+    *,
+    beam_size=4,
+    max_length=128,
+    length_penalty=0.6,
+    max_source_length=None,
+    search_options=None,
+    request_batching=None,
+    replace_unknown=False,
+    lexicon=None,
+    precision="float32",
+    card=None,
+    metrics=None,
+    examples=(),
+    evaluate=None,
+):
+    """Writes a model with its tokenizers and its search as a SavedModel.
+
+    | signature | outputs for `text`, or `audio_bytes` or `image_bytes`, string [N] |
+    |---|---|
+    | `serving_default` | `text` string [N], `score` float [N] |
+    | `n_best` | `text` string [N, K], `score` float [N, K], `log_prob` float [N, K], best first |
+    | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
+    | | `alignment` float [N, T, S] |
+    | `serving_xla` | as `serving_default`, from a search that XLA compiles; texts only |
+    | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
+    | string [N] | `token_log_prob` float [N, T]; not with a lexicon or CTC alone |
+    | `stream` | live audio, a chunk at a time, if the model can: `signatures.of_streams` |
+
+    In `align` and `complete`, S and T are the longest of the batch; the tokens of texts end with
+    "</s>", but not those of CTC alone; padding is "" and 0, and a row of attention weights sums
+    to 1. A source of more than `max_source_length` tokens is cut. An empty source has the empty
+    text as its only hypothesis, with score 0 and no target tokens; further ones score -inf. The
+    answer to a text does not depend on the rest of the batch.
+
+    `complete` begins its answers with the tokens of `prefix`, which may be "": what a translator
+    has typed already. A prefix should end where a word ends, since subwords are not cut anew.
+
+    For speech the source tokens are the seconds at which the steps begin that a token may look at,
+    as "0.12". A file that is no WAV, or longer than `max_source_length` seconds, fails its batch
+    with InvalidArgument. One without sound, or less than a frame, is empty.
+
+    For pictures they are the regions of the grid that the square has, as "0,6" for the last of the
+    first row of 7. What is no JPEG, PNG, GIF or BMP, is broken, or has more than
+    `max_source_length` megapixels, fails its batch with InvalidArgument.
+
+    `serving_xla` is for small models and small batches. The server must have XLA, and compiles the
+    search anew for every new pair of batch size and source length, which takes seconds: sizes are
+    rounded up to powers of two, and warm-up requests spare the first users the wait.
+
+    The graph computes in `precision`, however the model was trained. Everything is written to a
+    hidden folder beside `path` and renamed at the end: there is a whole model or none.
+
+    Args:
+        model: Seq2Seq, CTCModel or Ensemble with both tokenizers, its weights built.
+        path: str or path that does not exist yet; `next_version` gives one as servers want them.
+        beam_size: int, K.
+        max_length: int, L, most tokens of an output, the end token included.
+        length_penalty: float, exponent of the GNMT length penalty.
+        max_source_length: most of a source: tokens, the end token not counted, seconds or
+            megapixels. None for 256, 60 and 64 of them.
+        search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
+            {"no_repeat_ngram": 3}.
+        request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
+            {"max_batch_size": 32, "max_delay_ms": 5}, the model itself answers requests that come
+            at about the same time in one batch, on any server: in `serving_default`,
+            `serving_xla` and `n_best`. Leave it out where the server forms batches.
+        replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
+            looked at most; for words and characters.
+        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+        precision: "float32", or "bfloat16" for weights and sums of half the size: faster for large
+            models and large batches where the CPU multiplies in it (AMX), and a little less exact.
+            Texts only.
+        card: dict of what `model_card.md` says: "name", "description", "data", "licence",
+            "command", "time", "machine" and more.
+        metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
+        examples: source texts, or paths of WAV files or pictures; the card shows what the
+            written SavedModel answers, and servers warm up with them.
+        evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
+            very thing that is served, on record before the folder gets its name.
+
+    Returns:
+        pathlib.Path, the folder written.
+
+    Raises:
+        FileExistsError: `path` exists.
+        ValueError: `model` lacks a tokenizer or weights, `max_source_length` is not positive, or
+            `search_options` names what has an argument of its own or is no option of a search, or
+            `precision` is neither of the two, or not for this model.
+    """
+    path = Path(path)
+    _check_model(model)
+    if lexicon is not None and not model.takes_prefix:
+        raise ValueError("`lexicon` must be None for a model without a decoder, such as CTC alone.")
+    search_options = search_options or {}
+    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
+        raise ValueError(
+            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
+        )
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'`precision` must be "float32" or "bfloat16", got {precision!r}.')
+    if precision == "bfloat16" and not model.source_tokenizer.is_static:
+        raise ValueError('`precision` must be "float32" but for texts, got "bfloat16".')
+    if max_source_length is None:
+        max_source_length = model.source_tokenizer.longest
+    if max_source_length < 1:
+        raise ValueError(
+            f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
+        )
+    options = signatures.Options(
+        beam_size=beam_size,
+        max_length=max_length,
+        length_penalty=length_penalty,
+        max_source_length=max_source_length,
+        search_options=search_options,
+        request_batching=request_batching,
+        replace_unknown=replace_unknown,
+        lexicon=lexicon,
+        precision=precision,
+    )
+    with written_at_once(path) as folder:
+        _write_saved_model(model, folder, options)
+        reader = model.source_tokenizer
+        warmup.write(folder, contents_as_bytes(reader.input_name, examples), neutral=reader.neutral)
+        served = ServedModel(folder) if evaluate or examples else None
+        measured = evaluate(served) if evaluate else {}
+        metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
+        (folder / "metrics.json").write_text(
+            json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        answers = served(list(examples)) if examples else []
+        text = model_card(path, model, options, card or {}, metrics, examples, answers)
+        (folder / "model_card.md").write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_saved_model(model, folder, options):
+    archive = keras.export.ExportArchive()
+    with computing_in(options.precision, model) as model:
+        archive.track(model.source_tokenizer)
+        archive.track(model.target_tokenizer)
+        functions = signatures.of_contents(model, options)
+        functions |= signatures.of_streams(model, options.beam_size, options.length_penalty)
+        for name, (function, specs) in functions.items():
+            archive.add_endpoint(name, function, input_signature=specs)
+        archive.write_out(str(folder), verbose=False)  # traces the functions
+
+
+def _check_model(model):
+    for name in ("source_tokenizer", "target_tokenizer"):
+        if getattr(model, name, None) is None:
+            raise ValueError(f"`model` must have a {name}: the SavedModel takes and gives texts.")
+    for name in ("encoder", "decoder", "head"):
+        part = getattr(model, name, None)  # CTC has no decoder
+        if part is not None and not part.built:
+            raise ValueError(
+                f"`model` must be built, but its {name} has no weights yet: "
+                "fit it, call it or load its weights first."
+            )
+
+
+def _plain(value):
+    return value._asdict() if hasattr(value, "_asdict") else value  # a metrics.Score

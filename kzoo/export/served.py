@@ -1,0 +1,275 @@
+"""A SavedModel as a Python function from texts, sounds or pictures to texts.
+
+    translate = export.load("saved_models/en-de")
+    translate("A dog runs.")
+
+Axis letters: N contents, K beams, L longest output, S source steps, T target tokens, C samples of a
+chunk.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kzoo import batching
+from kzoo.export import signatures
+from kzoo.export.folder import versions
+
+
+def load(path):
+    """Loads an exported model as a Python function; see `ServedModel`.
+
+    Args:
+        path: str or path of a SavedModel, or of a folder of versions: the highest is taken.
+
+    Returns:
+        ServedModel.
+
+    Raises:
+        FileNotFoundError: `path` does not exist.
+        ValueError: `path` is not a SavedModel, or not one of kzoo's for texts.
+
+    Example:
+
+    >>> translate = kzoo.load("saved_models/demo-en-de")  # doctest: +SKIP
+    >>> translate("Turn off the light.")  # doctest: +SKIP
+    'Schalte das Licht aus.'
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"`path` must be a SavedModel, but {str(path)!r} does not exist.")
+    if not tf.saved_model.contains_saved_model(str(path)) and versions(path):
+        path = path / str(max(versions(path)))
+    if not tf.saved_model.contains_saved_model(str(path)):
+        raise ValueError(
+            "`path` must be the folder of a SavedModel or of its versions 1, 2, ..., "
+            f"but {str(path)!r} holds no saved_model.pb."
+        )
+    return ServedModel(path)
+
+
+class Alignment(NamedTuple):
+    """An answer and what each of its tokens looked at."""
+
+    text: str
+    source_tokens: list  # S str, the last one "</s>"
+    target_tokens: list  # T str, the last one "</s>" unless the answer was cut at L
+    weights: np.ndarray  # (T, S) float32
+
+
+class Completion(NamedTuple):
+    """An answer that begins as asked, and how sure the model was of each token."""
+
+    text: str
+    score: float
+    target_tokens: list  # T str, those of the prefix included, the last one "</s>"
+    token_log_probs: np.ndarray  # (T,) float32
+
+
+class ServedModel:
+    """A SavedModel as a function. One content in, one answer out; a list in, a list out.
+
+    A content is a text, str or bytes as they came; or for a model of speech the path of a WAV file,
+    or its bytes, and likewise for one of pictures. A list is answered in batches of contents of
+    like length.
+
+    Args:
+        path: str or path of the SavedModel.
+        batch_size: int, most contents that are answered at once.
+
+    Attributes:
+        input_name: "text", "audio_bytes" or "image_bytes".
+        rate_hz: int, samples a second of live audio; None for a model that does not take any.
+
+    Example:
+        >>> translate = ServedModel("saved_models/en-de/1")
+        >>> translate("A dog runs.")
+        "Ein Hund rennt."
+        >>> translate(["A dog runs.", "A cat sleeps."])
+        ["Ein Hund rennt.", "Eine Katze schläft."]
+
+    Raises:
+        ValueError: the SavedModel cannot be loaded or lacks one of the signatures.
+    """
+
+    def __init__(self, path, batch_size=32):
+        self.path = Path(path)
+        self.batch_size = batch_size
+        try:
+            self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
+        except (OSError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"`path` must be a whole SavedModel, but {str(path)!r} cannot be loaded: {error}"
+            ) from error
+        missing = {"serving_default", "n_best", "align"} - set(self._model.signatures)
+        if missing:
+            raise ValueError(
+                f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has "
+                f"no signature {', '.join(sorted(missing))}."
+            )
+        (self.input_name,) = self._model.signatures["serving_default"].structured_input_signature[1]
+        self.rate_hz = None
+        if "stream" in self._model.signatures:
+            self.rate_hz = int(self._begin(1)["rate_hz"])
+
+    def __call__(self, contents):
+        """The best answer to each content: str, or a list of N str.
+
+        Raises:
+            ValueError: `contents` is neither a content nor a list of contents, or one of them is
+                refused, such as a file that is no WAV or picture.
+        """
+        return self._answers(contents, "serving_default", lambda row: row["text"].decode())
+
+    def n_best(self, contents):
+        """The K best answers to each content: a list of (str, float score), best first, or N.
+
+        Hypotheses without probability are left out, so that an empty text has one answer.
+        """
+
+        def answer(row):
+            pairs = zip(row["text"], row["score"].tolist(), strict=True)
+            return [(text.decode(), score) for text, score in pairs if score > -np.inf]
+
+        return self._answers(contents, "n_best", answer)
+
+    def align(self, contents):
+        """The best answer to each content with its attention weights: an Alignment, or N."""
+
+        def answer(row):
+            source, target = _unpadded(row["source_tokens"]), _unpadded(row["target_tokens"])
+            weights = row["alignment"][: len(target), : len(source)]
+            return Alignment(row["text"].decode(), source, target, weights)
+
+        return self._answers(contents, "align", answer)
+
+    def complete(self, content, prefix):
+        """The best answer to one content that begins with the text `prefix`: a Completion.
+
+        Raises:
+            ValueError: the model takes no prefix, or an argument is of another kind.
+        """
+        if "complete" not in self._model.signatures:
+            raise ValueError(
+                "`prefix` needs a model that was exported with the signature `complete`, which CTC "
+                f"alone and a lexicon do not have, but {self.path} was not."
+            )
+        run = self._model.signatures["complete"]
+        given = {self.input_name: contents_as_bytes(self.input_name, [content])}
+        given |= {"prefix": contents_as_bytes("text", [prefix])}
+        inputs = {name: tf.constant(value, tf.string) for name, value in given.items()}
+        row = {name: tensor.numpy()[0] for name, tensor in run(**inputs).items()}
+        tokens = _unpadded(row["target_tokens"])
+        return Completion(
+            row["text"].decode(), float(row["score"]), tokens, row["token_log_prob"][: len(tokens)]
+        )
+
+    def stream(self, samples, state=None):
+        """Takes up a live stream where the state says.
+
+        Args:
+            samples: (C,) float in [-1, 1], the next samples at `rate_hz`; C may be 0. Or (N, C), of
+                N streams that have had equally many.
+            state: as `stream` returned it; None before the first chunk.
+
+        Returns:
+            text: str, all so far, or a list of N str. state: dict of tensors, for the next chunk.
+
+        Raises:
+            ValueError: the model does not take live audio, or `samples` have other axes.
+        """
+        if self.rate_hz is None:
+            raise ValueError(f"`stream` needs a model of live audio, but {self.path} is none.")
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim not in (1, 2):
+            raise ValueError(f"`samples` must have shape (C,) or (N, C), got {samples.shape}.")
+        rows = samples if samples.ndim == 2 else samples[None]
+        if state is None:
+            state = _state_of(self._begin(len(rows)))
+        outputs = self._model.signatures["stream"](audio=tf.constant(rows), **state)
+        texts = [text.decode() for text in outputs["text"].numpy()]
+        return (texts if samples.ndim == 2 else texts[0]), _state_of(outputs)
+
+    def _begin(self, rows):
+        return self._model.signatures["stream_begin"](rows=tf.constant(rows))
+
+    def _answers(self, contents, signature, answer):
+        is_one = isinstance(contents, str | bytes | Path)
+        contents = [contents] if is_one else contents
+        given = contents_as_bytes(self.input_name, contents)
+        run = self._model.signatures[signature]
+
+        def answers_to(batch):
+            outputs = run(**{self.input_name: tf.constant(batch, tf.string)})
+            outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
+            return [
+                answer({name: values[row] for name, values in outputs.items()})
+                for row in range(len(batch))
+            ]
+
+        try:
+            answers = batching.map_by_length(answers_to, given, self.batch_size)
+        except tf.errors.InvalidArgumentError:
+            for content, name in zip(given, contents, strict=True):  # which one is it?
+                _explained(answers_to, content, name)
+            raise
+        return answers[0] if is_one else answers
+
+
+def _state_of(outputs):
+    return {name: outputs[name] for name in outputs if name not in signatures.NOT_STATE}
+
+
+def _explained(answers_to, content, name):
+    try:
+        answers_to([content])
+    except tf.errors.InvalidArgumentError as error:
+        name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
+        raise ValueError(f"{name} was refused: {_rule(error.message)}") from None
+
+
+def _rule(message):
+    """What TensorFlow says of the input: one line among traces and the names of nodes."""
+    if asserted := re.search(r"assertion failed: (.*\])", message):
+        return asserted[1]
+    before = message.split("[[{{")[0].strip() or message
+    said = before.splitlines()[-1]
+    return re.sub(r"\{\{function_node [^}]*\}\}|\[Op:[^\]]*\]", "", said).strip()
+
+
+def contents_as_bytes(input_name, contents):
+    """Contents as bytes, whatever they came as."""
+    read, kinds, expected = _CONTENTS[input_name]
+    is_list = isinstance(contents, list | tuple)
+    if not is_list or not all(isinstance(content, kinds) for content in contents):
+        raise ValueError(f"{expected}, got {contents!r}.")
+    return [content if isinstance(content, bytes) else read(content) for content in contents]
+
+
+def _utf_8(text):
+    # A lone surrogate becomes bytes that are not UTF-8, and so unknown characters.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _file(path):
+    return Path(path).read_bytes()
+
+
+_CONTENTS = {
+    "text": (_utf_8, (str, bytes), "`texts` must be a str or a list of str"),
+    "audio_bytes": (
+        _file, (str, Path, bytes), "`contents` must be a path or bytes of a WAV file, or a list"
+    ),
+    "image_bytes": (
+        _file, (str, Path, bytes), "`contents` must be a path or bytes of a picture, or a list"
+    ),
+}  # fmt: skip
+
+
+def _unpadded(tokens):
+    """Without the "" at the end; one in the middle is an answer of the model."""
+    used = np.flatnonzero(tokens != b"")
+    return [token.decode() for token in tokens[: used[-1] + 1 if used.size else 0]]

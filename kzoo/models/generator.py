@@ -1,0 +1,316 @@
+"""Generator: what searches and samples with the step function of a model.
+
+Axis letters: B batch, T target steps, S source steps, D features, V vocabulary, K beams,
+L longest output, P prefix.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from kzoo import batching, search
+from kzoo.text import END_ID, START_ID, UNKNOWN_ID
+
+
+class SearchStart(NamedTuple):
+    """What a search over one batch of sources starts from."""
+
+    step: Callable  # see `steps`
+    state: Any  # nested structure of tensors, B rows
+    source_mask: tf.Tensor  # (B, S') bool, the real steps among those the weights are about
+    expected_length: tf.Tensor | None  # (B,) float, from the model's length head
+
+
+class Generator(keras.Model):
+    """What generates: search and sampling over the step function that a child gives.
+
+    A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
+    """
+
+    can_stream = False  # whether there is a `stream` for live audio
+    takes_prefix = True  # whether `generate` can be told what an output begins with
+
+    @property
+    def encoder_stride(self):
+        """Source steps from one memory step to the next."""
+        return getattr(self.encoder, "stride", 1)
+
+    @property
+    def normalize(self):
+        """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
+        return True
+
+    def search_step(self, source, max_length, lists=None):
+        """Encodes the source once for a search.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            max_length: int or scalar tensor, L, or None for a state that grows step by step.
+            lists: `head.CandidateLists`, whose words the step calls 0 to C - 1; or None for all.
+
+        Returns:
+            `SearchStart`.
+        """
+        raise NotImplementedError
+
+    def generate(
+        self,
+        source,
+        *,
+        beam_size=4,
+        max_length=128,
+        min_length=0,
+        length_penalty=0.6,
+        coverage_penalty=0.0,
+        expected_length=None,
+        length_deviation_penalty=0.0,
+        no_repeat_ngram=0,
+        repetition_penalty=1.0,
+        prefix=None,
+        allowed=None,
+        groups=1,
+        diversity_penalty=0.0,
+        best_only=False,
+        lexicon=None,
+        static_shapes=False,
+    ):
+        """Decodes with beam search; greedily with `beam_size=1`.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            beam_size: int, K.
+            max_length: int or scalar tensor, L, most tokens of an output, the end token included.
+            min_length: int, fewest tokens before the end token.
+            length_penalty: float, exponent of the GNMT length penalty.
+            coverage_penalty: float, of GNMT, for source steps that no token looked at.
+            expected_length: (B,) float, tokens without the end, or None for what the model's
+                `length_head` expects.
+            length_deviation_penalty: float, per token of deviation from the expected length.
+            no_repeat_ngram: int, n: no n-gram occurs twice in an output; 0 for no such rule.
+            repetition_penalty: float, above 1 against tokens that occurred already.
+            prefix: (B, P) int, padded with 0 or ragged, or (P,): the ids an output begins with.
+            allowed: (V,) or (B, V) bool, False for ids never to be generated.
+            groups: int that divides K: diverse beam search in as many groups.
+            diversity_penalty: float, between groups.
+            best_only: bool, whether to return the first hypothesis alone, which may end the search
+                earlier.
+            lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+            static_shapes: bool, whether a step costs what the longest output would, so that XLA
+                can compile it. Otherwise, in a graph, it costs what was generated so far.
+
+            `search.beam_search` says precisely what each does.
+
+        Returns:
+            `search.SearchResult`: ids (B, K, L), scores, log_probs, lengths (B, K),
+            weights (B, K, L, S), step_log_probs (B, K, L).
+
+        Raises:
+            ValueError: there is a `length_deviation_penalty`, but no length to deviate from; the
+                `lexicon` is for other vocabularies, or comes with a `prefix` or with CTC; or what
+                `search.beam_search` refuses.
+        """
+        lists = None
+        if lexicon is not None:
+            if prefix is not None:
+                raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+            lexicon.check(self.source_tokenizer, self.head)
+            lists = lexicon.lists(source)
+            if allowed is not None:
+                batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
+                allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
+        may_grow = not (static_shapes or tf.executing_eagerly())
+        start = self.search_step(source, None if may_grow else max_length, lists)
+        if length_deviation_penalty and expected_length is None:
+            expected_length = start.expected_length
+            if expected_length is None:
+                raise ValueError(
+                    "`length_deviation_penalty` needs an `expected_length` or a model with a "
+                    f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
+                )
+        found = search.beam_search(
+            start.step,
+            start.state,
+            self._start_ids(start.source_mask),
+            end_id=END_ID,
+            beam_size=beam_size,
+            max_length=max_length,
+            min_length=min_length,
+            length_penalty=length_penalty,
+            coverage_penalty=coverage_penalty,
+            source_mask=start.source_mask,
+            expected_length=expected_length,
+            length_deviation_penalty=length_deviation_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            prefix=prefix,
+            allowed=allowed,
+            groups=groups,
+            diversity_penalty=diversity_penalty,
+            best_only=best_only,
+            normalize=self.normalize,
+        )
+        if lists is None:
+            return found
+        return found._replace(ids=tf.gather(lists.ids, found.ids, batch_dims=1))
+
+    def sample(
+        self,
+        source,
+        *,
+        num_samples=1,
+        max_length=128,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        seed=None,
+        min_length=0,
+        length_penalty=0.6,
+        no_repeat_ngram=0,
+        repetition_penalty=1.0,
+        prefix=None,
+        allowed=None,
+    ):
+        """Draws outputs instead of searching for the best.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+            num_samples: int, K.
+            temperature: float, below 1 for more of the probable tokens.
+            top_k: int, most tokens to choose from at a step; 0 for all.
+            top_p: float in (0, 1], probability of the tokens to choose from.
+            seed: int or int32 scalar: the same seed, the same samples; None for others every time.
+            max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
+                allowed: as in `generate`.
+
+            `sampling.sample` says precisely what each does.
+
+        Returns:
+            `search.SearchResult` of K samples in the order drawn.
+        """
+        start = self.search_step(source, max_length)
+        return search.sample(
+            start.step,
+            start.state,
+            self._start_ids(start.source_mask),
+            end_id=END_ID,
+            max_length=max_length,
+            num_samples=num_samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            min_length=min_length,
+            length_penalty=length_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            prefix=prefix,
+            allowed=allowed,
+        )
+
+    def _start_ids(self, source_mask):
+        return tf.fill([tf.shape(source_mask)[0]], START_ID)
+
+    def source_ids(self, texts, max_source_length):
+        """Tokenizes source texts in graph: at most so many tokens, then the end id.
+
+        Args:
+            texts: (N,) string.
+            max_source_length: int, most tokens, the end not counted; the rest is cut off.
+
+        Returns:
+            (N, S) int32, padded.
+        """
+        return self.source_tokenizer.read(texts, max_source_length)[0]
+
+    def target_texts(self, ids, source_texts=None, steps=None):
+        """Target ids to texts in graph; unknown words can be replaced by source words.
+
+        Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 4.1, and Luong et al. (2015),
+        https://arxiv.org/abs/1410.8206: what a model without a word for it looked at is most often
+        a name or a number, which is the same in both languages.
+
+        Args:
+            ids: (N, L) int32.
+            source_texts: (N,) string, or None to write "⁇" for an unknown word. Both tokenizers
+                must be of words, or both of characters.
+            steps: (N, L) int32, the source step of each id, see `looked_at`.
+
+        Returns:
+            (N,) string.
+
+        Raises:
+            ValueError: a tokenizer is of subwords, or they are of different kinds.
+        """
+        if source_texts is None:
+            return self.target_tokenizer.detokenize(ids)
+        kinds = [type(each) for each in (self.source_tokenizer, self.target_tokenizer)]
+        if kinds[0] is not kinds[1] or not hasattr(kinds[0], "split"):
+            names = " and a ".join(kind.__name__ for kind in kinds)
+            raise ValueError(
+                "`replace_unknown` needs two tokenizers of words or two of characters, "
+                f"got a {names}."
+            )
+        words = self.source_tokenizer.split(source_texts)
+        words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
+        copied = tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
+        return self.target_tokenizer.detokenize(ids, unknown=copied)
+
+    def text_generator(
+        self, *, batch_size=64, max_source_length=256, replace_unknown=False, **options
+    ):
+        """Returns a function from source texts to the best target texts.
+
+        One text in, one answer out; a list in, a list out. The function is compiled once and always
+        uses the model's current weights.
+
+        Args:
+            batch_size: int, texts decoded at once; texts of like length go together.
+            max_source_length: int, most tokens of a source; the rest is cut off.
+            replace_unknown: bool, whether an unknown word becomes the source word that it looked
+                at most; see `target_texts`.
+            **options: of `generate`; `best_only` is True unless it is among them.
+        """
+        options = {"best_only": True, **options}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def best(texts):
+            source = self.source_ids(texts, max_source_length)
+            result = self.generate(source, **options)
+            if not replace_unknown:
+                return self.target_texts(result.ids[:, 0])
+            steps = looked_at(result.weights[:, 0], source)
+            return self.target_texts(result.ids[:, 0], texts, steps)
+
+        def answer(texts):
+            return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]
+
+        def generate(texts):
+            if isinstance(texts, str | bytes):
+                return answer([texts])[0]
+            return batching.map_by_length(answer, texts, batch_size)
+
+        return generate
+
+
+def looked_at(weights, source):
+    """The source word with the largest attention weight, for each target step.
+
+    Args:
+        weights: (N, L, S) float32.
+        source: (N, S) ids; the end and the padding are no words.
+
+    Returns:
+        (N, L) int32.
+
+    Raises:
+        ValueError: the weights are not about the source ids, as those of a model without attention.
+    """
+    if not weights.shape[2:].is_compatible_with(source.shape[1:]):
+        raise ValueError(
+            "`replace_unknown` needs a model whose attention weights are about its source ids, "
+            f"got weights for {weights.shape[2]} steps."
+        )
+    is_word = (source != END_ID) & (source != 0)
+    return tf.argmax(tf.where(is_word[:, None, :], weights, -1.0), 2, tf.int32)

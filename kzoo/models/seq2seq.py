@@ -1,0 +1,275 @@
+"""Seq2Seq: encoder + decoder + head, one Keras model for all of kzoo.
+
+Axis letters: B batch, T target steps, S source steps, D features, V vocabulary, K beams,
+L longest output, P prefix.
+"""
+
+import keras
+import tensorflow as tf
+
+from kzoo import ctc
+from kzoo.ctc import joint
+from kzoo.layers import sharing
+from kzoo.models.generator import SearchStart
+from kzoo.models.trainable import Trainable
+from kzoo.text import END_ID, START_ID
+
+# Adam's step does not depend on it, and the norm that gradients are clipped by hardly does.
+LENGTH_LOSS_WEIGHT = 0.01
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Seq2Seq(Trainable):
+    """p(y | x) = prod_t softmax(head(decoder(y_<t, encoder(x))))[y_t].
+
+    Train it with plain `compile` and `fit`; the loss is built in. With a CTC head on the memory it
+    is that of Watanabe et al. (2017), https://doi.org/10.1109/JSTSP.2017.2763455, equation 39, and
+    the search, too, has CTC's opinion (`joint.joint_step`):
+
+        loss = (1 - ctc_weight) cross-entropy + ctc_weight CTC
+
+    Attention can be asked to look everywhere, to every step s about as often: doubly stochastic
+    attention, Xu et al. (2015), https://arxiv.org/abs/1502.03044, equation 14, adds
+
+        doubly_stochastic sum_s (1 - sum_t weights_ts)^2
+
+    Args:
+        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
+        decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
+        head: VocabularyHead.
+        source_tokenizer: strings -> source ids, or an AudioSource or ImageSource; or None.
+            `export.save` needs it.
+        target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
+        length_head: LengthHead or None. `fit` trains it on the lengths of the labels, beside the
+            model: the memory learns nothing from it. `generate` takes the length it expects.
+        ctc_head: VocabularyHead on the memory, with the blank as id 0, or None.
+        ctc_weight: float in [0, 1], of CTC in the loss and in the search. The attribute may be set
+            between training and search, before a function is traced: 0 searches by attention
+            alone, 1 by CTC alone.
+        doubly_stochastic: float of at least 0, see above; 0 for no such term. The sum over the rows
+            is divided by the number of tokens, as the cross-entropy is. "loss" does not report it.
+
+    Call arguments:
+        inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
+            "target" (B, T) ids that begin with the start id; each dense or ragged, but for pixels.
+            Dense features may come with a "source_mask" (B, S) bool.
+
+    Returns:
+        dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D); with a `length_head`
+        also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V), and with it or with
+        `doubly_stochastic` "memory_mask" (B, S').
+        `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
+
+    Raises:
+        ValueError: if `ctc_weight` is outside [0, 1], or `doubly_stochastic` negative.
+
+    Example:
+
+    >>> embedding = kzoo.TokenEmbedding(20, 8)
+    >>> model = kzoo.Seq2Seq(
+    ...     kzoo.TransformerEncoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...     kzoo.TransformerDecoder(embedding, num_layers=1, num_heads=2, hidden_units=16),
+    ...     kzoo.VocabularyHead(20, 8, tied=embedding),
+    ... )
+    >>> model.compile(keras.optimizers.Adam(1e-3))
+    >>> source, target = tf.constant([[7, 8, 9, 2]]), tf.constant([[9, 8, 7, 2]])
+    >>> shifted = tf.constant([[1, 9, 8, 7]])  # teacher forcing; see kzoo.batching
+    >>> history = model.fit({"source": source, "target": shifted}, target, verbose=0)
+    >>> model.generate(source, beam_size=2, max_length=6).ids.shape
+    TensorShape([1, 2, 6])
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        head,
+        source_tokenizer=None,
+        target_tokenizer=None,
+        length_head=None,
+        ctc_head=None,
+        ctc_weight=0.3,
+        doubly_stochastic=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        joint.check_ctc_weight(ctc_weight)
+        if doubly_stochastic < 0:
+            raise ValueError(
+                "`doubly_stochastic` must not be negative, "
+                f"got doubly_stochastic={doubly_stochastic}."
+            )
+        self.encoder = encoder
+        self.decoder = decoder
+        self.head = head
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.length_head = length_head
+        self.ctc_head = ctc_head
+        self.ctc_weight = ctc_weight
+        self.doubly_stochastic = doubly_stochastic
+        names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
+        self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
+        if ctc_head is not None:
+            self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
+
+    @property
+    def normalize(self):
+        """See `Generator`: what joins two probabilities does not sum to 1."""
+        return not self._is_joint
+
+    @property
+    def _is_joint(self):
+        return self.ctc_head is not None and self.ctc_weight > 0
+
+    def call(self, inputs, training=False):
+        memory, memory_mask, *_ = self.encoder(
+            inputs["source"], source_mask=inputs.get("source_mask"), training=training
+        )
+        hidden, weights = self.decoder(
+            inputs["target"], memory, memory_mask=memory_mask, training=training
+        )
+        outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+        if self.length_head is not None:
+            outputs["length"] = self._expected_length(memory, memory_mask)
+        if self.ctc_head is not None:
+            outputs["ctc_logits"] = self.ctc_head(memory)
+        if self.ctc_head is not None or self.doubly_stochastic:
+            outputs["memory_mask"] = memory_mask
+        return outputs
+
+    def _expected_length(self, memory, memory_mask):
+        return self.length_head(tf.stop_gradient(memory), memory_mask=memory_mask)
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+        """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
+
+        Raises:
+            ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
+        """
+        if jit_compile and self.head.num_sampled:
+            raise ValueError(
+                "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
+                f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
+            )
+        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean cross-entropy in nats per real token: labels with id 0 do not count.
+
+        With a CTC head, the weighted mean of it and of CTC's loss, in nats per token as well, the
+        end included though CTC does not have it. Rows with too few memory steps for their labels
+        are left out of the latter; "infeasible" among the metrics counts them.
+
+        Args:
+            x: unused.
+            y: (B, T) int labels, dense or ragged.
+            y_pred: what `call` returned.
+            sample_weight: None, (B,) or (B, T), multiplies the loss and count of each token.
+            training: bool; smoothed labels and sampled classes in `fit`, if the head has them;
+                plain cross-entropy in `evaluate`.
+
+        Returns:
+            Scalar float32.
+        """
+        labels, count = self.label_weights(y, sample_weight)
+        hidden = y_pred["hidden"]
+        rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
+        losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
+        losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
+        loss = tf.math.divide_no_nan(
+            tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
+        )
+        if self.ctc_head is not None:
+            self.own_metrics["attention_loss"].update_state(loss, tf.reduce_sum(count))
+            ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
+            loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
+        self.own_metrics["loss"].update_state(loss, tf.reduce_sum(count))
+        if self.length_head is not None:
+            expected = tf.cast(y_pred["length"], tf.float32)
+            length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
+            # Poisson negative log-likelihood, as of LengthHead, per token.
+            losses = expected * tf.reduce_max(count, 1) - length * tf.math.log(expected)
+            loss += LENGTH_LOSS_WEIGHT * tf.math.divide_no_nan(
+                tf.reduce_sum(losses), tf.reduce_sum(count)
+            )
+        if self.doubly_stochastic:
+            loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
+        if self.losses:
+            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
+        return loss
+
+    def _unevenness(self, labels, count, y_pred):
+        """sum_s (1 - sum_t weights_ts)^2 over real tokens and steps, per token; a scalar."""
+        is_real = tf.cast(labels != 0, tf.float32)
+        seen = tf.einsum("bts,bt->bs", tf.cast(y_pred["weights"], tf.float32), is_real)
+        uneven = tf.reduce_sum(tf.where(y_pred["memory_mask"], (1 - seen) ** 2, 0.0), 1)
+        counts = tf.reduce_sum(count, 1)
+        row_weights = tf.math.divide_no_nan(counts, tf.reduce_sum(is_real, 1))
+        return tf.math.divide_no_nan(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
+
+    def prepare(self, source):
+        """Encodes the source once for a search.
+
+        Args:
+            source: (B, S) ids or (B, S, F) features, dense or ragged.
+
+        Returns:
+            What the decoder's steps read, B rows.
+        """
+        return self.decoder.prepare(*self._encode(source))
+
+    def _encode(self, source):
+        """Source -> memory and its mask; builds a decoder that was not called yet."""
+        memory, memory_mask, *_ = self.encoder(source, training=False)
+        if not self.decoder.built:
+            self.decoder(
+                tf.fill([tf.shape(memory)[0], 1], START_ID), memory, memory_mask=memory_mask
+            )
+        return memory, memory_mask
+
+    def search_step(self, source, max_length, lists=None):
+        """The step function of a search; see `Generator.search_step`."""
+        memory, memory_mask = self._encode(source)
+        prepared = self.decoder.prepare(memory, memory_mask)
+        head = self.head
+        if lists is not None:
+            if not head.built:
+                head.build((None, head.units))
+            head = head.restricted(lists)
+
+        def step(ids, state, position):
+            if lists is not None:
+                beams = tf.reshape(ids, [tf.shape(memory)[0], -1])
+                ids = tf.reshape(tf.gather(lists.ids, beams, batch_dims=1), tf.shape(ids))
+            hidden, weights, state = self.decoder.step(ids, state, position, prepared)
+            return head(hidden), weights, state
+
+        state = self.decoder.initial_state(prepared, max_length)
+        if self._is_joint:
+            if lists is not None:
+                raise ValueError(
+                    "`lexicon` needs a search without CTC: set `ctc_weight` to 0, "
+                    f"got ctc_weight={self.ctc_weight}."
+                )
+            step, state = ctc.joint_step(
+                step,
+                state,
+                self.ctc_head(memory),
+                memory_mask,
+                end_id=END_ID,
+                ctc_weight=self.ctc_weight,
+            )
+        length = None
+        if self.length_head is not None:
+            length = self._expected_length(memory, memory_mask)
+        return SearchStart(step, state, memory_mask, length)
+
+    def get_config(self):
+        parts = (
+            "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
+            "ctc_head",
+        )  # fmt: skip
+        config = {name: sharing.serialize(getattr(self, name)) for name in parts}
+        weights = {"ctc_weight": self.ctc_weight, "doubly_stochastic": self.doubly_stochastic}
+        return {**super().get_config(), **config, **weights}
