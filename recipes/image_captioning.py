@@ -37,9 +37,9 @@ from kzoo import (
     export,
     image,
     metrics,
-    optimizers,
     picture_plots,
     plots,
+    training,
     zoo,
 )
 from kzoo.image import backbones
@@ -263,8 +263,8 @@ def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
         model = getattr(zoo, config.model)(source, tokenizer, backbone, **options)
     finally:
         keras.config.set_dtype_policy(policy)
-    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    adam = training.LazyAdam if config.sampled else training.FusedAdam
     model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 

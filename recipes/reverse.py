@@ -21,7 +21,7 @@ from typing import Literal
 import keras
 
 import kzoo
-from kzoo import batching, callbacks, export, metrics, optimizers, text, zoo
+from kzoo import batching, export, metrics, text, training, zoo
 from recipes import cli
 from recipes.cli import flag
 
@@ -140,8 +140,8 @@ def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
         tokenizer, tokenizer, dropout=0.0, label_smoothing=0.0, **options
     )
     keras.config.set_dtype_policy(policy)
-    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    model.compile(optimizers.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))
+    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    model.compile(training.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))
     return model
 
 
@@ -165,9 +165,9 @@ def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config)
             epochs=config.epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
-                callbacks.TimeBudget(config.minutes),
-                callbacks.ValidationScore("val_exact_match", validation_score),
-                callbacks.BestWeights(best, "val_exact_match"),
+                training.TimeBudget(config.minutes),
+                training.ValidationScore("val_exact_match", validation_score),
+                training.BestWeights(best, "val_exact_match"),
             ],
         )
         model.load_weights(best)

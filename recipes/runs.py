@@ -20,7 +20,7 @@ from typing import Any
 
 import keras
 
-from kzoo import callbacks
+from kzoo import training
 from recipes import cli
 
 MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
@@ -90,9 +90,9 @@ def remove_run(run: Path) -> None:
         shutil.rmtree(run)
 
 
-def open_journal(run: Path) -> callbacks.Journal:
+def open_journal(run: Path) -> training.Journal:
     """The journal of a run, with what its interrupted parts have written."""
-    return callbacks.Journal(run / "journal.jsonl")
+    return training.Journal(run / "journal.jsonl")
 
 
 def fit(
@@ -115,7 +115,7 @@ def fit(
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
 
-    last = callbacks.LastWeights(run / "last", config.average)
+    last = training.LastWeights(run / "last", config.average)
     choose_weights(model, run / "best.weights.h5", last, judge, monitor)
 
 
@@ -149,11 +149,11 @@ def train(
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
-                callbacks.TimeBudget(config.minutes, spent=journal.minutes),
+                training.TimeBudget(config.minutes, spent=journal.minutes),
                 keras.callbacks.TerminateOnNaN(),
-                callbacks.ValidationScore(monitor, score),
-                callbacks.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
-                callbacks.LastWeights(run / "last", config.average),
+                training.ValidationScore(monitor, score),
+                training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
+                training.LastWeights(run / "last", config.average),
                 journal,
                 keras.callbacks.EarlyStopping(
                     monitor,
@@ -174,7 +174,7 @@ def train(
     (run / "fitted").touch()
 
 
-def check_convergence(journal: callbacks.Journal, run: Path) -> None:
+def check_convergence(journal: training.Journal, run: Path) -> None:
     """Raises a RuntimeError if the last epoch's loss is no number."""
     losses = journal.history()["loss"]
     if not math.isfinite(losses[-1]):
@@ -187,7 +187,7 @@ def check_convergence(journal: callbacks.Journal, run: Path) -> None:
 def choose_weights(
     model,
     best_path: Path,
-    last: callbacks.LastWeights,
+    last: training.LastWeights,
     judge: Callable[[], tuple[float, float]],
     name: str,
 ) -> None:

@@ -29,7 +29,8 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import audio, batching, export, metrics, optimizers, plots, splice, text, zoo
+from kzoo import audio, batching, export, metrics, plots, text, training, zoo
+from kzoo.training import splice
 from recipes import cli, clips, frames, runs
 from recipes.cli import flag
 from recipes.data import Splits, progress
@@ -199,8 +200,8 @@ def build(train: clips.Clips, config: Config) -> keras.Model:
     source = kzoo.AudioSource(features)
     model = getattr(zoo, config.model)(source, tokenizer, **options)
     keras.config.set_dtype_policy(policy)
-    schedule = optimizers.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
+    adam = training.LazyAdam if config.sampled else training.FusedAdam
     model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 

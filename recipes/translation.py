@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import batching, export, metrics, optimizers, plots, text, zoo
+from kzoo import batching, export, metrics, plots, text, training, zoo
 from recipes import cli, data, runs
 from recipes.cli import flag
 
@@ -189,8 +189,8 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     rate = config.learning_rate
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
-    schedule = optimizers.InverseSquareRoot(rate, config.warmup_steps)
-    adam = optimizers.LazyAdam if config.sampled else optimizers.FusedAdam
+    schedule = training.InverseSquareRoot(rate, config.warmup_steps)
+    adam = training.LazyAdam if config.sampled else training.FusedAdam
     model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 

@@ -9,7 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import pytest
 
-from kzoo import callbacks
+from kzoo import training
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def interrupted(monkeypatch):
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(callbacks.TimeBudget, "on_train_batch_end", on_train_batch_end)
+            patch.setattr(training.TimeBudget, "on_train_batch_end", on_train_batch_end)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

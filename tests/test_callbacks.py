@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import callbacks
+from kzoo import training
 
 X, Y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
 
@@ -40,13 +40,13 @@ class AfterEpoch(keras.callbacks.Callback):
 
 def test_a_spent_budget_ends_training_after_one_batch_and_closes_the_epoch():
     model = make_model()
-    history = fit(model, callbacks.TimeBudget(5.0, spent=5.0), validation_data=(X, Y))
+    history = fit(model, training.TimeBudget(5.0, spent=5.0), validation_data=(X, Y))
     assert int(model.optimizer.iterations) == 1
     assert [len(values) for values in history.history.values()] == [1, 1]  # loss, val_loss
 
 
 def test_a_budget_ends_training_when_its_time_is_up():
-    budget = callbacks.TimeBudget(minutes=60.0)
+    budget = training.TimeBudget(minutes=60.0)
 
     def exhaust(epoch):
         if epoch == 1:
@@ -64,7 +64,7 @@ def test_a_score_can_be_monitored_by_the_callbacks_after_it(tmp_path):
     model, kept = make_model(), []
     history = fit(
         model,
-        callbacks.ValidationScore("val_score", lambda: next(scores)),
+        training.ValidationScore("val_score", lambda: next(scores)),
         AfterEpoch(lambda epoch: kept.append(model.get_weights())),
         keras.callbacks.ModelCheckpoint(
             tmp_path / "best.weights.h5",
@@ -90,10 +90,10 @@ def lines_of(path):
 
 def test_a_journal_holds_a_line_for_each_epoch(tmp_path):
     path = tmp_path / "journal.jsonl"
-    history = fit(make_model(), callbacks.Journal(path), validation_data=(X, Y)).history
+    history = fit(make_model(), training.Journal(path), validation_data=(X, Y)).history
     lines = lines_of(path)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert callbacks.Journal(path).history() == history
+    assert training.Journal(path).history() == history
     minutes = [line["minutes"] for line in lines]
     assert minutes == sorted(minutes)
 
@@ -105,11 +105,11 @@ def test_a_journal_goes_on_where_it_stopped_even_in_half_a_line(tmp_path):
         '\n{"epoch": 2, "minutes": 2.5, "loss": 2.0, "val_bleu": 7.0}'
         '\n{"epoch": 3, "minutes": 3.5, "lo'
     )
-    journal = callbacks.Journal(path)
+    journal = training.Journal(path)
     assert journal.minutes == 2.5
     assert journal.epochs == 2
     loss = fit(make_model(), journal, epochs=4, initial_epoch=2).history["loss"]
-    resumed = callbacks.Journal(path)
+    resumed = training.Journal(path)
     assert resumed.minutes >= 2.5
     assert resumed.history() == {
         "loss": [3.0, 2.0, *loss],
@@ -123,7 +123,7 @@ def test_of_an_epoch_run_twice_the_later_line_counts(tmp_path):
         '{"epoch": 1, "minutes": 1, "loss": 5.0}\n{"epoch": 3, "minutes": 2, "loss": 3.0}\n'
         '{"epoch": 3, "minutes": 4, "loss": 2.0}'
     )
-    assert callbacks.Journal(path).history() == {"loss": [5.0, None, 2.0]}
+    assert training.Journal(path).history() == {"loss": [5.0, None, 2.0]}
 
 
 def test_the_best_value_is_the_highest(tmp_path):
@@ -132,13 +132,13 @@ def test_the_best_value_is_the_highest(tmp_path):
         '{"epoch": 1, "minutes": 1, "val_bleu": 5.0}\n{"epoch": 2, "minutes": 2}\n'
         '{"epoch": 3, "minutes": 3, "val_bleu": 3.0}'
     )
-    journal = callbacks.Journal(path)
+    journal = training.Journal(path)
     assert journal.best("val_bleu") == 5.0
     assert journal.best("val_chrf") is None
 
 
 def test_a_new_journal_is_empty(tmp_path):
-    journal = callbacks.Journal(tmp_path / "journal.jsonl")
+    journal = training.Journal(tmp_path / "journal.jsonl")
     assert (journal.minutes, journal.history(), journal.best("loss")) == (0.0, {}, None)
 
 
@@ -147,7 +147,7 @@ def test_a_new_journal_is_empty(tmp_path):
 
 def test_the_last_weights_are_kept_and_averaged(tmp_path):
     model, kept = make_model(), []
-    last = callbacks.LastWeights(tmp_path / "last", count=3)
+    last = training.LastWeights(tmp_path / "last", count=3)
     fit(model, AfterEpoch(lambda epoch: kept.append(model.get_weights())), last, epochs=5)
     assert [path.name for path in last.paths()] == [f"epoch-{epoch:06d}.npz" for epoch in (3, 4, 5)]
     for mean, *values in zip(last.average(), *kept[2:], strict=True):
@@ -156,7 +156,7 @@ def test_the_last_weights_are_kept_and_averaged(tmp_path):
 
 
 def test_a_count_of_zero_keeps_no_weights(tmp_path):
-    last = callbacks.LastWeights(tmp_path, count=0)
+    last = training.LastWeights(tmp_path, count=0)
     fit(make_model(), last)
     assert last.paths() == []
 
@@ -164,13 +164,13 @@ def test_a_count_of_zero_keeps_no_weights(tmp_path):
 def test_no_weights_have_no_average(tmp_path):
     message = f"`folder` holds no weights of an epoch, got {tmp_path}."
     with pytest.raises(ValueError, match=re.escape(message)):
-        callbacks.LastWeights(tmp_path, count=2).average()
+        training.LastWeights(tmp_path, count=2).average()
 
 
 def test_a_negative_count_is_refused(tmp_path):
     message = "`count` must not be negative, got count=-1."
     with pytest.raises(ValueError, match=re.escape(message)):
-        callbacks.LastWeights(tmp_path, count=-1)
+        training.LastWeights(tmp_path, count=-1)
 
 
 # A run that is killed
@@ -181,8 +181,8 @@ def run(folder, epochs, killed_in=None):
     keras.utils.set_random_seed(3)
     model = make_model()
     model.optimizer.build(model.trainable_variables)
-    journal = callbacks.Journal(folder / "journal.jsonl")
-    last = callbacks.LastWeights(folder / "last", 2)
+    journal = training.Journal(folder / "journal.jsonl")
+    last = training.LastWeights(folder / "last", 2)
 
     class Killer(keras.callbacks.Callback):
         """Dies in the middle of an epoch."""
@@ -195,17 +195,17 @@ def run(folder, epochs, killed_in=None):
                 raise KeyboardInterrupt
 
     backup = keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False)
-    score = callbacks.ValidationScore("val_score", lambda: float(model.optimizer.iterations))
+    score = training.ValidationScore("val_score", lambda: float(model.optimizer.iterations))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(3)
     model.fit(
         data,
         epochs=epochs,
         verbose=0,
         shuffle=False,
-        callbacks=[callbacks.TimeBudget(9.0, spent=journal.minutes), score, journal, last, backup,
+        callbacks=[training.TimeBudget(9.0, spent=journal.minutes), score, journal, last, backup,
                    Killer()],
     )  # fmt: skip
-    return model, callbacks.Journal(folder / "journal.jsonl"), last
+    return model, training.Journal(folder / "journal.jsonl"), last
 
 
 def test_a_killed_run_goes_on_from_the_epoch_before_and_ends_as_if_nothing_had_been(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo.layers.embedding import TokenEmbedding
-from kzoo.losses import SequenceAccuracy, SequenceCrossEntropy
+from kzoo.training import SequenceAccuracy, SequenceCrossEntropy
 
 B, T, V = 2, 5, 7
 LENGTHS = [5, 3]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
+from kzoo.training import FusedAdam, InverseSquareRoot, LazyAdam
 
 
 @pytest.mark.parametrize(

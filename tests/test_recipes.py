@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import batching, callbacks, export, plots, text
+from kzoo import batching, export, plots, text, training
 from recipes import cli, data, reverse, runs, translation
 from recipes.studies import sampled_softmax
 
@@ -182,7 +182,7 @@ def test_the_average_is_taken_for_a_better_score_or_a_better_loss_at_nearly_the_
 ):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.full((1, 1), 7.0)])
-    last = callbacks.LastWeights(tmp_path / "last", 2)
+    last = training.LastWeights(tmp_path / "last", 2)
     last.set_model(model)
     last.on_epoch_end(0)
     model.set_weights([np.full((1, 1), 5.0)])

@@ -17,8 +17,8 @@ from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.models import Seq2Seq
 from kzoo.models.generator import looked_at
-from kzoo.optimizers import InverseSquareRoot, LazyAdam
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
+from kzoo.training import InverseSquareRoot, LazyAdam
 
 B, K, T, S, D, U, V = 3, 2, 4, 5, 6, 7, 11
 SOURCE = np.array([[3, 4, 5, 6, 2], [7, 8, 2, 0, 0], [9, 10, 3, 2, 0]])

@@ -6,10 +6,11 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import batching, splice
+from kzoo import batching
 from kzoo.audio import AudioSource, LogMel
-from kzoo.splice import Piece
 from kzoo.text import CharacterTokenizer, SubwordTokenizer
+from kzoo.training import splice
+from kzoo.training.splice import Piece
 
 TEXTS = ["one two three", "two", "three one", "two two one"]
 

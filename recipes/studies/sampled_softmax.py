@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import batching, optimizers, text, zoo
+from kzoo import batching, text, training, zoo
 from recipes import cli, data
 from recipes.cli import flag
 
@@ -126,7 +126,7 @@ def build(tokenizers, number: int, config: Config):
     model = getattr(zoo, config.model)(*tokenizers, **options)
     model({"source": tf.constant([[4, 2]]), "target": tf.constant([[1, 4]])})  # makes the weights
     keras.config.set_dtype_policy(policy)
-    adam = optimizers.LazyAdam if number else optimizers.FusedAdam
+    adam = training.LazyAdam if number else training.FusedAdam
     model.compile(adam(config.learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
     return model
 
