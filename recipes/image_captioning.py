@@ -31,17 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import (
-    batching,
-    caption_metrics,
-    export,
-    image,
-    metrics,
-    picture_plots,
-    plots,
-    training,
-    zoo,
-)
+from kzoo import batching, export, image, metrics, plots, training, zoo
 from kzoo.image import backbones
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 from recipes import cli, pictures, regions, runs, weights
@@ -360,7 +350,7 @@ def validation_score(rows: Sequence[pictures.Picture], config: Config) -> tuple[
         references, measure = exact_references(rows, config), metrics.exact_match
         name = "val_exact_match"
     else:
-        references, measure = [row.captions for row in rows], caption_metrics.cider
+        references, measure = [row.captions for row in rows], metrics.cider
         name = "val_cider"
     return name, lambda answers: measure(answers, references)
 
@@ -394,19 +384,17 @@ def scores_of(
     They are compared with the captions as they were read, but for exact matches.
     """
     references, exact = part.references, exact_references(part.rows, config)
-    scores = {
-        f"BLEU-{n}": caption_metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)
-    }
-    scores["CIDEr"] = caption_metrics.cider(answers, references)
-    scores["ROUGE-L"] = caption_metrics.rouge_l(answers, references)
+    scores = {f"BLEU-{n}": metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
+    scores["CIDEr"] = metrics.cider(answers, references)
+    scores["ROUGE-L"] = metrics.rouge_l(answers, references)
     scores["exact match"] = metrics.exact_match(answers, exact)
     for kind in sorted({row.kind for row in part.rows} - {""}):
         rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
         scores[f"exact match, {kind}"] = metrics.exact_match(
             [answers[row] for row in rows], [exact[row] for row in rows]
         )
-    scores["distinct"] = caption_metrics.distinct_captions(answers)
-    scores["novel"] = caption_metrics.novel_captions(answers, trained)
+    scores["distinct"] = metrics.distinct_captions(answers)
+    scores["novel"] = metrics.novel_captions(answers, trained)
     return scores
 
 
@@ -500,7 +488,7 @@ def draw(served, history: dict, part: pictures.Pictures, answers: list[str], con
     is_exact = any(row.kind for row in part.rows)
     exact = exact_references(rows, config)
     right = [text in texts for text, texts in zip(captions, exact, strict=True)]
-    picture_plots.contact_sheet(
+    plots.contact_sheet(
         seen,
         captions,
         [row.captions[0] for row in rows],
@@ -515,7 +503,7 @@ def draw(served, history: dict, part: pictures.Pictures, answers: list[str], con
             continue
         number += 1
         side = math.isqrt(len(found.source_tokens))
-        picture_plots.attention_overlay(
+        plots.attention_overlay(
             pixels,
             found.weights.reshape(-1, side, side),
             found.target_tokens,

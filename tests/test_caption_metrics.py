@@ -6,14 +6,8 @@ import random
 import pytest
 
 from kzoo import metrics
-from kzoo.caption_metrics import (
-    caption_bleu,
-    cider,
-    distinct_captions,
-    novel_captions,
-    rouge_l,
-    tokens,
-)
+from kzoo.metrics import caption_bleu, cider, distinct_captions, novel_captions, rouge_l
+from kzoo.metrics.captions import tokens
 
 HYPOTHESES = [
     "A brown dog runs across the grass.",

@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import caption_metrics, export, picture_plots
+from kzoo import export, metrics
 from kzoo.export import saved_model
+from kzoo.plots import pictures
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
@@ -275,9 +276,7 @@ def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best
     name, measure = image_captioning.validation_score(rows, config)
     answers = [image_captioning.spoken_caption(row.captions[0]) for row in rows]
     assert name == best
-    expected = (
-        100 if has_kinds else caption_metrics.cider(answers, [r.captions for r in rows]).value
-    )
+    expected = 100 if has_kinds else metrics.cider(answers, [r.captions for r in rows]).value
     assert measure(answers).value == expected > 0
 
 
@@ -324,7 +323,7 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
     def no_sheet(*arguments, **options):
         raise ValueError("no such font")
 
-    monkeypatch.setattr(picture_plots, "contact_sheet", no_sheet)
+    monkeypatch.setattr(pictures, "contact_sheet", no_sheet)
     train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
     scored = image_captioning.scored_pictures(Splits(train, train, None))
     run = runs.open_run(config, config.folder, "digest")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo.picture_plots import attention_overlay, contact_sheet
+from kzoo.plots import attention_overlay, contact_sheet
 
 EVEN = np.full((2, 3, 4), 1 / 12)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kzoo import plots
 from kzoo.plots import attention_map, learning_curve
 
 ROOT = Path(__file__).parents[1]

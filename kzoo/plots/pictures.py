@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kzoo import plots
+from kzoo.plots.figure import INK, drawable_text, new_figure, texts_of, written
 
 END_TOKEN = "</s>"  # as `ServedModel.align` names it
 _REFERENCE = "#5b6b79"
@@ -70,7 +70,7 @@ def attention_overlay(pixels, weights, tokens, path=None, title=None, columns=6)
     """
     pixels = _checked_picture("pixels", pixels)
     weights = np.asarray(weights, np.float64)
-    tokens = plots.texts_of(tokens)
+    tokens = texts_of(tokens)
     if weights.ndim != 3 or len(weights) != len(tokens):
         raise ValueError(
             "`weights` must be of shape (T, h, w) with a grid for each token, got shape "
@@ -87,12 +87,10 @@ def attention_overlay(pixels, weights, tokens, path=None, title=None, columns=6)
     smooth = _smoothed(weights[said], *pixels.shape[:2])  # (T, H, W)
     most = smooth.max() or 1.0
     light = _DARKEST + (1 - _DARKEST) * smooth / most
-    panels = [_Panel(pixels, _Text("", plots.INK), _Text("", plots.INK))]
+    panels = [_Panel(pixels, _Text("", INK), _Text("", INK))]
     for row, shade in zip(said, light, strict=True):
         token = "␣" * len(tokens[row]) if tokens[row].isspace() else tokens[row]
-        panels.append(
-            _Panel(pixels * shade[:, :, None], _Text(token, plots.INK), _Text("", plots.INK))
-        )
+        panels.append(_Panel(pixels * shade[:, :, None], _Text(token, INK), _Text("", INK)))
     note = (
         "bright: most attention, smoothed, of all words, dark: none; "
         f"the largest weight of a region is {weights[said].max():.2g}"
@@ -133,7 +131,7 @@ def contact_sheet(pictures, captions, references, path=None, right=None, title=N
         )
     panels = []
     for row, (caption, reference) in enumerate(zip(captions, references, strict=True)):
-        above = _Text(caption or "(no word)", plots.INK)
+        above = _Text(caption or "(no word)", INK)
         if right is not None:
             sign, color = ("✓", _RIGHT) if right[row] else ("✗", _WRONG)
             above = _Text(f"{sign} {above.text}", color)
@@ -167,10 +165,10 @@ def _drawn(panels, columns, side, title, note, path):
     """The panels in rows, each as high as its texts need; every length here is in inches."""
     if columns < 1:
         raise ValueError(f"`columns` must be at least 1, got columns={columns}.")
-    figure = plots.new_figure(1, 1, layout=None)
+    figure = new_figure(1, 1, layout=None)
     columns = min(columns, len(panels))
     width = columns * (side + _GAP_INCHES) - _GAP_INCHES
-    top = _label(figure, _Text(title or "", plots.INK, 11.0), width)
+    top = _label(figure, _Text(title or "", INK, 11.0), width)
     foot = _label(figure, _Text(note or "", _REFERENCE, 8.0), width)
     above = [_label(figure, panel.above, side) for panel in panels]
     below = [_label(figure, panel.below, side) for panel in panels]
@@ -200,12 +198,12 @@ def _drawn(panels, columns, side, title, note, path):
             _place(below[row], x, y - _GAP_INCHES / 3, "top")
         y -= down + 2 * _GAP_INCHES
     _place(foot, 0, y, "top")
-    return plots.written(figure, path)
+    return written(figure, path)
 
 
 def _label(figure, text, width):
     """An artist with lines of at most `width`; `_place` puts it where it belongs."""
-    drawable, families = plots.drawable(" ".join(text.text.split()))
+    drawable, families = drawable_text(" ".join(text.text.split()))
     label = figure.text(
         0, 0, drawable, color=text.color, size=text.size, family=families, parse_math=False,
         linespacing=1.15,

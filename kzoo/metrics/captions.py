@@ -13,7 +13,8 @@ import importlib.metadata
 import math
 import re
 
-from kzoo import metrics
+from kzoo.metrics import translation
+from kzoo.metrics.score import Score, reference_rows
 
 ROUGE_BETA = 1.2  # recall counts as much as precision ROUGE_BETA ** 2 times
 CIDER_ORDER = 4
@@ -58,8 +59,8 @@ def caption_bleu(hypotheses, references, order=4):
     Raises:
         ValueError, ImportError: as `metrics.bleu`.
     """
-    rows = metrics.reference_rows(hypotheses, references)
-    score = metrics.bleu(
+    rows = reference_rows(hypotheses, references)
+    score = translation.bleu(
         [" ".join(tokens(text)) for text in hypotheses],
         [[" ".join(tokens(text)) for text in row] for row in rows],
         tokenize="none",
@@ -67,7 +68,7 @@ def caption_bleu(hypotheses, references, order=4):
         order=order,
     )
     signature = score.signature.replace("case:mixed", "case:lc").replace("tok:none", "tok:caption")
-    return metrics.Score(f"BLEU-{order}", score.value, signature)
+    return Score(f"BLEU-{order}", score.value, signature)
 
 
 def rouge_l(hypotheses, references):
@@ -88,7 +89,7 @@ def rouge_l(hypotheses, references):
     Raises:
         ValueError: as `metrics.bleu`.
     """
-    rows = metrics.reference_rows(hypotheses, references)
+    rows = reference_rows(hypotheses, references)
     total = 0.0
     for text, row in zip(hypotheses, rows, strict=True):
         words = tokens(text)
@@ -126,7 +127,7 @@ def cider(hypotheses, references):
     Raises:
         ValueError: as `metrics.bleu`.
     """
-    rows = metrics.reference_rows(hypotheses, references)
+    rows = reference_rows(hypotheses, references)
     counts = [[_ngrams(tokens(text)) for text in row] for row in rows]
     frequency = collections.Counter()
     for row in counts:
@@ -159,10 +160,10 @@ def distinct_captions(hypotheses):
         >>> distinct_captions(["A dog.", "a dog", "a cat", "a cat"]).value
         50.0
     """
-    metrics.reference_rows(hypotheses, hypotheses)
+    reference_rows(hypotheses, hypotheses)
     different = {tuple(tokens(text)) for text in hypotheses}
     value = 100 * len(different) / len(hypotheses)
-    return metrics.Score("distinct", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
+    return Score("distinct", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
 
 
 def novel_captions(hypotheses, training):
@@ -182,11 +183,11 @@ def novel_captions(hypotheses, training):
         >>> novel_captions(["A dog.", "a cat"], ["a dog", "two cats"]).value
         50.0
     """
-    metrics.reference_rows(hypotheses, hypotheses)
+    reference_rows(hypotheses, hypotheses)
     known = {tuple(tokens(text)) for text in training}
     novel = sum(tuple(tokens(text)) not in known for text in hypotheses)
     value = 100 * novel / len(hypotheses)
-    return metrics.Score("novel", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
+    return Score("novel", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
 
 
 def _common_subsequence(one, other):
@@ -234,6 +235,6 @@ def _score(name, value, rows, settings):
     counts = {len(row) for row in rows}
     count = counts.pop() if len(counts) == 1 else "var"
     version = importlib.metadata.version("kzoo")
-    return metrics.Score(
+    return Score(
         name, value, f"nrefs:{count}|case:lc|tok:caption|{settings}|version:kzoo {version}"
     )

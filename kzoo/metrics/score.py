@@ -1,0 +1,99 @@
+"""Scores of texts against references: BLEU and chrF by sacrebleu, WER and CER by jiwer.
+
+    print(bleu(["The cat sat down."], ["The cat sat down."]))
+    # BLEU 100.00 (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0)
+    print(word_error_rate(["the cat sat"], ["the cat sat down"]))
+    # WER 25.00 (words:4|sub:0|del:1|ins:0|version:jiwer 4.0.0)
+
+Every score carries the signature that makes it comparable with another. Texts are passed as they
+are read by people: detokenized, with their spaces and capitals.
+"""
+
+import itertools
+from typing import NamedTuple
+
+
+class Score(NamedTuple):
+    """A value with what is needed to compute it again.
+
+    Args:
+        name: str, as "BLEU", "chrF2++", "exact match" or "WER".
+        value: float in percent; more is better, but of WER and CER, which may exceed 100, less.
+        signature: str, the settings and the version of the program that counted.
+
+    Example:
+        >>> str(Score("BLEU", 35.1234, "nrefs:1|case:mixed"))
+        "BLEU 35.12 (nrefs:1|case:mixed)"
+    """
+
+    name: str
+    value: float
+    signature: str
+
+    def __str__(self):
+        return f"{self.name} {self.value:.2f} ({self.signature})"
+
+
+def exact_match(hypotheses, references):
+    """The share in percent of hypotheses that equal one of their references, as strings.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str.
+
+    Returns:
+        Score.
+
+    Raises:
+        ValueError: as `bleu`.
+
+    Example:
+        >>> exact_match(["a b", "c"], ["a b", ["d", "e"]]).value
+        50.0
+    """
+    rows = reference_rows(hypotheses, references)
+    right = sum(text in row for text, row in zip(hypotheses, rows, strict=True))
+    return Score("exact match", 100 * right / len(rows), f"nrefs:{check_count(rows)}|case:mixed")
+
+
+def _score(name, scorer, hypotheses, references):
+    # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
+    streams = list(itertools.zip_longest(*reference_rows(hypotheses, references)))
+    result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])
+    return Score(name, float(result.score), str(scorer.get_signature()))
+
+
+def reference_rows(hypotheses, references):
+    """One list of references for each hypothesis, however they are given.
+
+    Args:
+        hypotheses: list of N str.
+        references: list of N str, or of N lists of str.
+
+    Returns:
+        list of N lists of str.
+
+    Raises:
+        ValueError: no texts, not as many references as hypotheses, or a hypothesis without one.
+    """
+    for name, texts in (("hypotheses", hypotheses), ("references", references)):
+        if isinstance(texts, str):
+            raise ValueError(f"`{name}` must be a list of strings, got one string: {texts!r}.")
+    if not len(hypotheses) == len(references) > 0:
+        raise ValueError(
+            "`hypotheses` and `references` must be equally many and at least one, "
+            f"got {len(hypotheses)} hypotheses, {len(references)} references."
+        )
+    rows = [[row] if isinstance(row, str) else list(row) for row in references]
+    for index, row in enumerate(rows):
+        if not row:
+            raise ValueError(
+                "`references` must hold at least one text for every hypothesis, "
+                f"got none for number {index} of {len(rows)}."
+            )
+    return rows
+
+
+def check_count(rows):
+    counts = {len(row) for row in rows}
+    return counts.pop() if len(counts) == 1 else "var"
