@@ -14,7 +14,6 @@ import tensorflow as tf
 import kzoo
 from kzoo import export, metrics
 from kzoo.export import saved_model
-from kzoo.plots import pictures
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
