@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import text
+from kzoo import export, text
 from kzoo.layers.attention import FixedContext
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
@@ -376,7 +376,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kzoo.engines._write_tokenizers", interrupt)
+    monkeypatch.setattr("kzoo.export.ctranslate2.write_tokenizers", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export.to_ctranslate2(transformer(), tmp_path / "model")
     assert not list(tmp_path.iterdir())

@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import export, metrics
-from kzoo.export import saved_model
+from kzoo import export, metrics, plots
 from recipes import cli, image_captioning, pictures, regions, runs
 from recipes.data import Splits
 
@@ -91,7 +90,7 @@ def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
         return generated[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved_model, "save", recording)
+        patch.setattr(export, "save", recording)
         patch.setattr(image_captioning, "describe_files", describing)
         figures = image_captioning.main(resumed)
     printed = capfd.readouterr().out
@@ -322,7 +321,7 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
     def no_sheet(*arguments, **options):
         raise ValueError("no such font")
 
-    monkeypatch.setattr(pictures, "contact_sheet", no_sheet)
+    monkeypatch.setattr(plots, "contact_sheet", no_sheet)
     train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
     scored = image_captioning.scored_pictures(Splits(train, train, None))
     run = runs.open_run(config, config.folder, "digest")

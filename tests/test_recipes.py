@@ -14,8 +14,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo import batching, export, text, training
-from kzoo.plots import attention
+from kzoo import batching, export, plots, text, training
 from recipes import cli, data, reverse, runs, translation
 from recipes.studies import sampled_softmax
 
@@ -82,7 +81,7 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
         raise ValueError("no such font")
 
     with monkeypatch.context() as patch:
-        patch.setattr(attention, "attention_map", no_map)
+        patch.setattr(plots, "attention_map", no_map)
         with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
             figures = translation.main(resumed)
     assert seeds[0] == [0, 1]  # other batches than those of the epoch that is done
