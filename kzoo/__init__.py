@@ -6,6 +6,50 @@ import sys
 if sys.argv[:1] == ["-m"]:  # Python's, while it looks for `python -m kzoo`: answers, no log
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from kzoo import audio, image, zoo
+from kzoo.audio import AudioSource, LogMel, SpecAugment, VocalTractPerturbation
+from kzoo.ctc import ctc_align, ctc_beam_search, ctc_greedy_search, ctc_loss, joint_step
+from kzoo.export import load
+from kzoo.image import ImageAugment, ImageSource, backbones
+from kzoo.layers import masking
+from kzoo.layers.attention import (
+    BahdanauAttention,
+    FixedContext,
+    LocalAttention,
+    LocationAwareAttention,
+    LuongAttention,
+    MonotonicAttention,
+    MultiHeadAttention,
+)
+from kzoo.layers.attention_decoder import AttentionDecoder
+from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
+from kzoo.layers.length import LengthHead
+from kzoo.layers.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
+from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
+from kzoo.layers.regions import RegionEncoder
+from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
+from kzoo.layers.streaming import StatefulRNN, StreamingRNN
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.layers.transformer_block import TransformerDecoderBlock, TransformerEncoderBlock
+from kzoo.models import CTCModel, Ensemble, Lexicon, Seq2Seq
+from kzoo.search import SearchResult, beam_search, ensemble_step, greedy_search, sample
+from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
+from kzoo.training import (
+    FusedAdam,
+    InverseSquareRoot,
+    LazyAdam,
+    SequenceAccuracy,
+    SequenceCrossEntropy,
+    splice,
+)
 
 __all__ = [
     "AlibiPositions",

@@ -34,10 +34,12 @@ import kzoo
 from kzoo import batching, export, image, metrics, plots, training, zoo
 from kzoo.image import backbones
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
-from recipes import cli, pictures, regions, runs, weights
+from recipes import cli, runs
 from recipes.cli import flag
-from recipes.clips import spoken
-from recipes.data import Splits
+from recipes.data import pictures, regions, weights
+from recipes.data.examples import Picture, Pictures
+from recipes.data.splits import Splits
+from recipes.data.transcripts import spoken
 
 FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
 WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
@@ -186,11 +188,11 @@ class Scored(NamedTuple):
     """What is scored."""
 
     name: str  # of the part
-    part: pictures.Pictures
-    unseen: pictures.Pictures | None  # in another style
+    part: Pictures
+    unseen: Pictures | None  # in another style
 
 
-def scored_pictures(splits: Splits, unseen: pictures.Pictures | None = None) -> Scored:
+def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> Scored:
     """The test pictures, else the valid ones, that can be read: each is decoded before a training
     depends on it."""
     name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
@@ -202,12 +204,12 @@ def spoken_caption(caption: str) -> str:
     return "-".join(map(spoken, re.split(r"(?<=[^\W_])-(?=[^\W_])", caption)))
 
 
-def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
+def as_spoken(part: Pictures) -> Pictures:
     """The pictures with captions as one would say them: lower case, without punctuation.
 
     One without a word is skipped and counted, and so is a picture that has no other.
     """
-    changed = pictures.Pictures(skipped=Counter(part.skipped))
+    changed = Pictures(skipped=Counter(part.skipped))
     for row in part.rows:
         captions = tuple(filter(None, map(spoken_caption, row.captions)))
         if len(captions) < len(row.captions):
@@ -219,13 +221,13 @@ def as_spoken(part: pictures.Pictures) -> pictures.Pictures:
     return changed
 
 
-def exact_references(rows: Sequence[pictures.Picture], config: Config) -> list[list[str]]:
+def exact_references(rows: Sequence[Picture], config: Config) -> list[list[str]]:
     """What is an exact answer: the captions in the form in which they are learned."""
     form = spoken_caption if config.is_spoken else str
     return [[form(caption) for caption in row.captions] for row in rows]
 
 
-def build(train: pictures.Pictures, config: Config) -> kzoo.Seq2Seq:
+def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
     captions = [caption for row in train.rows for caption in row.captions]
     print(f"Learning a vocabulary of {config.tokenizer} from {len(captions):,} texts", flush=True)
@@ -278,10 +280,10 @@ class Examples(NamedTuple):
     seen: np.ndarray  # (K, ...) pixels or features
     rows: np.ndarray  # (M,) for each caption the row of its picture
     ids: tf.RaggedTensor  # (M, None)
-    part: pictures.Pictures  # of length K
+    part: Pictures  # of length K
 
 
-def examples(model, part: pictures.Pictures, config: Config, name: str) -> Examples:
+def examples(model, part: Pictures, config: Config, name: str) -> Examples:
     """The pictures that can be read, with those of their captions that are not too long."""
     if config.trains_backbone:
         seen, kept = regions.decode(part.rows, config.size)
@@ -306,9 +308,9 @@ def examples(model, part: pictures.Pictures, config: Config, name: str) -> Examp
     return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
 
 
-def only(part: pictures.Pictures, kept: Sequence[int]) -> pictures.Pictures:
+def only(part: Pictures, kept: Sequence[int]) -> Pictures:
     """The pictures of these rows; the others are counted as unreadable."""
-    found = pictures.Pictures([part.rows[row] for row in kept], Counter(part.skipped))
+    found = Pictures([part.rows[row] for row in kept], Counter(part.skipped))
     if len(found) < len(part):
         found.skipped["unreadable pictures"] += len(part) - len(found)
     return found
@@ -343,7 +345,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
 
 
-def validation_score(rows: Sequence[pictures.Picture], config: Config) -> tuple[str, Callable]:
+def validation_score(rows: Sequence[Picture], config: Config) -> tuple[str, Callable]:
     """The name of a score and what computes it of answers. Where captions are exact, which those of
     pictures with a kind are, it is the share of exact ones; else CIDEr."""
     if any(row.kind for row in rows):
@@ -377,7 +379,7 @@ def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
 
 
 def scores_of(
-    answers: list[str], part: pictures.Pictures, trained: set[str], config: Config
+    answers: list[str], part: Pictures, trained: set[str], config: Config
 ) -> dict[str, metrics.Score]:
     """Scores of the captions that a model gave the pictures; `trained` are those it saw.
 
@@ -399,7 +401,7 @@ def scores_of(
 
 
 def export_and_score(
-    model, train: pictures.Pictures, scored: Scored, run: Path, config: Config
+    model, train: Pictures, scored: Scored, run: Path, config: Config
 ) -> tuple[Path, dict[str, float]]:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -451,7 +453,7 @@ def export_and_score(
     return path, figures
 
 
-def unseen_style(config: Config) -> pictures.Pictures | None:
+def unseen_style(config: Config) -> Pictures | None:
     """The objects of the scenes, one by one, in Noto's drawings, which no training has seen."""
     if config.data != "openmoji" or config.train is not None:
         return None
@@ -462,7 +464,7 @@ def unseen_style(config: Config) -> pictures.Pictures | None:
         return None
 
 
-def describe_files(served, part: pictures.Pictures, chunk: int = 64) -> list[str]:
+def describe_files(served, part: Pictures, chunk: int = 64) -> list[str]:
     """Answers of the SavedModel to the files, under a progress bar."""
     progress = keras.utils.Progbar(len(part), unit_name="picture")
     answers = []
@@ -472,12 +474,12 @@ def describe_files(served, part: pictures.Pictures, chunk: int = 64) -> list[str
     return answers
 
 
-def chosen_rows(part: pictures.Pictures, count: int, seed: int) -> list[int]:
+def chosen_rows(part: Pictures, count: int, seed: int) -> list[int]:
     """Rows of pictures to show, at random and not by hand; a smaller `count` gives the first."""
     return np.random.default_rng(seed).permutation(len(part))[:count].tolist()
 
 
-def draw(served, history: dict, part: pictures.Pictures, answers: list[str], config: Config):
+def draw(served, history: dict, part: Pictures, answers: list[str], config: Config):
     """Writes the learning curve, a sheet of captioned pictures and where the words of three looked
     beside the model."""
     plots.learning_curve(history, served.path / "learning_curve.png")
@@ -512,7 +514,7 @@ def draw(served, history: dict, part: pictures.Pictures, answers: list[str], con
         )
 
 
-def show_answers(path: Path, part: pictures.Pictures, seed: int) -> None:
+def show_answers(path: Path, part: Pictures, seed: int) -> None:
     """Asks about five pictures in a new process that knows TensorFlow and nothing of kzoo."""
     for number, row in enumerate(chosen_rows(part, 5, seed), start=1):
         picture = part.rows[row]

@@ -31,9 +31,13 @@ import tensorflow as tf
 import kzoo
 from kzoo import audio, batching, export, metrics, plots, text, training, zoo
 from kzoo.training import splice
-from recipes import cli, clips, frames, runs
+from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import Splits, progress
+from recipes.data import clips, clips_audio
+from recipes.data.examples import Clips
+from recipes.data.files import progress
+from recipes.data.frames import extract
+from recipes.data.splits import Splits
 
 SPEEDS = (1.0, 0.9, 1.1)
 MONITOR = "val_word_accuracy"
@@ -178,13 +182,13 @@ def main(config: Config) -> dict[str, float]:
     return scores
 
 
-def build(train: clips.Clips, config: Config) -> keras.Model:
+def build(train: Clips, config: Config) -> keras.Model:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
     print(f"Learning a vocabulary of {config.tokenizer} from {len(train):,} texts", flush=True)
     learn = {"characters": text.CharacterTokenizer.learn, "subwords": text.SubwordTokenizer.learn}
     tokenizer = learn[config.tokenizer](train.texts, config.vocabulary_size)
     streams = config.model == "streaming_ctc"
-    rates = (found[1] for _, found in clips.read_all(train) if found)
+    rates = (found[1] for _, found in clips_audio.read_all(train) if found)
     features = audio.LogMel(
         config.rate_hz or min(next(rates), 16_000),
         num_mels=config.num_mels,
@@ -214,10 +218,10 @@ class Examples(NamedTuple):
     voices: list[tuple[str, float]]  # the speaker, and the speed
 
 
-def examples(model, part: clips.Clips, speeds, config: Config, name: str) -> Examples:
+def examples(model, part: Clips, speeds, config: Config, name: str) -> Examples:
     """The clips at each speed, without those that are too long."""
     features = model.source_tokenizer.features
-    found = [frames.extract(part, features, config.max_seconds, speed) for speed in speeds]
+    found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
     arrays = [array for each in found for array in each.arrays]
     rows = np.concatenate([each.rows for each in found])
     texts = [part.texts[row] for row in rows]
@@ -405,14 +409,14 @@ def licence(name: str) -> str:
     return "CC-BY-SA-3.0" if name.partition("-")[0] == "asterisk" else "as the data's"
 
 
-def compare_searches(model, name: str, part: clips.Clips, config: Config) -> dict:
+def compare_searches(model, name: str, part: Clips, config: Config) -> dict:
     """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}.
 
     In the precision of the training, while the SavedModel computes in float32.
     """
     if getattr(model, "ctc_head", None) is None:
         return {}
-    found = frames.extract(part, model.source_tokenizer.features, max_seconds=math.inf)
+    found = extract(part, model.source_tokenizer.features, max_seconds=math.inf)
     scores, trained = {}, model.ctc_weight
     for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
         model.ctc_weight = weight  # read when the function below is traced
@@ -429,7 +433,7 @@ class Scored(NamedTuple):
     """The clips that a model is scored on, as a client would send them."""
 
     name: str  # of the split
-    part: clips.Clips
+    part: Clips
     sounds: list[bytes]
     seconds: list[float]
 
@@ -437,8 +441,8 @@ class Scored(NamedTuple):
 def scored_clips(splits: Splits) -> Scored:
     """The test clips, else the valid ones; what cannot be read is counted as skipped."""
     name, whole = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    scored = Scored(name, clips.Clips(skipped=Counter(whole.skipped)), [], [])
-    for clip, found in progress(clips.read_all(whole), f"Reading {name} clip"):
+    scored = Scored(name, Clips(skipped=Counter(whole.skipped)), [], [])
+    for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
         if found is None:
             scored.part.skipped["unreadable"] += 1
         else:
@@ -453,7 +457,7 @@ def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
     return tf.audio.encode_wav(samples[:, None], rate_hz).numpy()
 
 
-def export_and_score(model, train: clips.Clips, scored: Scored, run: Path, config: Config):
+def export_and_score(model, train: Clips, scored: Scored, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
     minutes = journal.minutes + runs.open_journal(run / runs.FIRST).minutes
@@ -510,7 +514,7 @@ def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
     return answers
 
 
-def draw(served, history: dict, part: clips.Clips, sounds: list[bytes]) -> None:
+def draw(served, history: dict, part: Clips, sounds: list[bytes]) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
     told = {k: v for k, v in history.items() if "infeasible" not in k or any(v)}  # mostly all 0
     plots.learning_curve(told, served.path / "learning_curve.png")

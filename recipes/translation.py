@@ -27,8 +27,11 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import batching, export, metrics, plots, text, training, zoo
-from recipes import cli, data, runs
+from recipes import cli, runs
 from recipes.cli import flag
+from recipes.data import examples
+from recipes.data.pairs import load_pairs
+from recipes.data.splits import Splits
 
 # What sacrebleu takes for languages without spaces; "13a", its default, for all others.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
@@ -139,7 +142,7 @@ def main(config: Config) -> dict[str, float]:
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
     keras.utils.set_random_seed(config.seed)
-    splits = data.load_pairs(
+    splits = load_pairs(
         config.data,
         source_language=config.source_language,
         target_language=config.target_language,
@@ -161,7 +164,9 @@ def main(config: Config) -> dict[str, float]:
     return scores
 
 
-def learn_tokenizers(train: data.Pairs, config: Config) -> tuple[text.Tokenizer, text.Tokenizer]:
+def learn_tokenizers(
+    train: examples.Pairs, config: Config
+) -> tuple[text.Tokenizer, text.Tokenizer]:
     """Subwords: one joint vocabulary. Characters and words: one for each language."""
     print(f"Learning a vocabulary of {config.tokenizer} from {2 * len(train):,} texts", flush=True)
     if config.tokenizer == "subwords":
@@ -195,7 +200,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     return model
 
 
-def tokenize(model, pairs: data.Pairs, max_length: int, name: str) -> batching.Corpus:
+def tokenize(model, pairs: examples.Pairs, max_length: int, name: str) -> batching.Corpus:
     """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens."""
     source = batching.tokenize(model.source_tokenizer, pairs.source)
     target = batching.tokenize(model.target_tokenizer, pairs.target)
@@ -213,7 +218,7 @@ def tokenize(model, pairs: data.Pairs, max_length: int, name: str) -> batching.C
     return corpus
 
 
-def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
+def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
@@ -252,7 +257,7 @@ def fit(model, splits: data.Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, validation_bleu, run, config, monitor="val_bleu")
 
 
-def learn_lexicon(model, train: data.Pairs, config: Config) -> kzoo.Lexicon | None:
+def learn_lexicon(model, train: examples.Pairs, config: Config) -> kzoo.Lexicon | None:
     """The candidate lists of --candidates, from the alignments of the training pairs."""
     if not config.candidates:
         return None
@@ -264,7 +269,7 @@ def learn_lexicon(model, train: data.Pairs, config: Config) -> kzoo.Lexicon | No
     return kzoo.Lexicon.learn(model, batches, frequent)
 
 
-def export_and_score(model, splits: data.Splits, run: Path, config: Config):
+def export_and_score(model, splits: Splits, run: Path, config: Config):
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
     name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
@@ -315,7 +320,7 @@ def export_and_score(model, splits: data.Splits, run: Path, config: Config):
     return path, figures
 
 
-def draw(served, history: dict, pairs: data.Pairs) -> None:
+def draw(served, history: dict, pairs: examples.Pairs) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
     plots.learning_curve(history, served.path / "learning_curve.png")
     worth_a_look = [

@@ -1,5 +1,11 @@
 """WAV bytes -> samples -> log-mel frames, in the graph."""
 
+from kzoo.audio.augment import SpecAugment, VocalTractPerturbation, perturb_speed
+from kzoo.audio.log_mel import LogMel, mel_edges, mel_filters, normalized_utterances
+from kzoo.audio.resampling import resample
+from kzoo.audio.source import AudioSource
+from kzoo.audio.wav import MAX_RATE_HZ, MIN_RATE_HZ, decode_batch, decode_wav
+
 __all__ = [
     "MAX_RATE_HZ",
     "MIN_RATE_HZ",

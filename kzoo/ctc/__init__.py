@@ -1,5 +1,17 @@
 """Connectionist temporal classification: loss, prefix search, joint decoding, alignment."""
 
+from kzoo.ctc.alignment import ctc_align
+from kzoo.ctc.joint import joint_step, prefix_step
+from kzoo.ctc.loss import BLANK_ID, ctc_loss
+from kzoo.ctc.prefix_search import (
+    CTCBeams,
+    ctc_advance,
+    ctc_beam_search,
+    ctc_beams,
+    ctc_greedy_search,
+    ctc_result,
+)
+
 __all__ = [
     "BLANK_ID",
     "CTCBeams",

@@ -1,5 +1,12 @@
 """A model -> SavedModel, CTranslate2 or TensorFlow Lite; and a SavedModel -> a function."""
 
+from kzoo.export.ctranslate2 import to_ctranslate2
+from kzoo.export.folder import next_version, written_at_once
+from kzoo.export.requests import batch_requests
+from kzoo.export.saved_model import save
+from kzoo.export.served import Alignment, Completion, ServedModel, load
+from kzoo.export.tflite import to_tflite
+
 __all__ = [
     "Alignment",
     "Completion",

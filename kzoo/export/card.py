@@ -9,7 +9,7 @@ import tensorflow as tf
 _STATED = ("data", "licence", "command", "time", "machine")  # a card without them says so
 
 
-def _model_card(path, model, options, card, metrics, examples, answers):
+def model_card(path, model, options, card, metrics, examples, answers):
     card = dict(card)
     name = card.pop("name", path.parent.name if path.name.isdigit() else path.name)
     description = card.pop("description", "")

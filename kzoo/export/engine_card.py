@@ -7,7 +7,7 @@ import tensorflow as tf
 from kzoo.text import END_ID, SubwordTokenizer
 
 
-def _write_tokenizers(folder, model):
+def write_tokenizers(folder, model):
     for side in ("source", "target"):
         tokenizer = getattr(model, f"{side}_tokenizer")
         if isinstance(tokenizer, SubwordTokenizer):
@@ -17,7 +17,7 @@ def _write_tokenizers(folder, model):
             (folder / f"{side}.json").write_text(config + "\n", encoding="utf-8")
 
 
-def _ctranslate2_card(path, model, quantization, version):
+def ctranslate2_card(path, model, quantization, version):
     source, target = model.source_tokenizer, model.target_tokenizer
     if isinstance(source, SubwordTokenizer):
         tokens = f"source.encode({_text(source)}, out_type=str)"
@@ -42,7 +42,7 @@ import ctranslate2
     )
 
 
-def _tflite_card(path, model, quantization, max_source_length):
+def tflite_card(path, model, quantization, max_source_length):
     source, target = model.source_tokenizer, model.target_tokenizer
     if isinstance(source, SubwordTokenizer):
         ids = f"source.encode({_text(source)})"

@@ -75,7 +75,7 @@ class TokenEmbedding(keras.layers.Layer):
         return {**super().get_config(), **config, "scale": self.scale}
 
 
-def _build_embedding(embedding, shape):
+def build_embedding(embedding, shape):
     """Builds the embedding, unless its other owner did; returns its number of features D."""
     if not embedding.built:
         embedding.build(shape)
@@ -83,7 +83,7 @@ def _build_embedding(embedding, shape):
     return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
 
 
-def _read_source(embedding, source, source_mask):
+def read_source(embedding, source, source_mask):
     """Returns the embedded source (B, S, D) and its mask, for a source of any kind."""
     source, source_mask = masking.to_dense(source, source_mask)
     if source.dtype.is_floating:

@@ -24,7 +24,7 @@ def reshape(x, shape):
     return tf.reshape(x, shape)
 
 
-def _product(x, kernel, bias=None):
+def product(x, kernel, bias=None):
     """x W + b as one (B T, D) product: TensorFlow fuses the bias only into a 2-D MatMul.
 
     The weights are cast here, since `project` may be called outside Keras's autocast scope.
@@ -38,7 +38,7 @@ def product_rows(x, kernel, bias=None):
     return y if bias is None else tf.nn.bias_add(y, tf.cast(bias, x.dtype))
 
 
-def _scores(compared, v):
+def inner_products(compared, v):
     """v . x for every x of `compared`: (B, T, S, U) -> (B, T, S).
 
     tensordot makes it one 2-D product. matvec would broadcast v over the batch, where oneDNN in

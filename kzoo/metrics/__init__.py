@@ -1,5 +1,10 @@
 """Scores with their signatures: translation, speech, captions."""
 
+from kzoo.metrics.captions import caption_bleu, cider, distinct_captions, novel_captions, rouge_l
+from kzoo.metrics.score import Score, exact_match, reference_rows
+from kzoo.metrics.speech import character_error_rate, word_error_rate
+from kzoo.metrics.translation import bleu, chrf
+
 __all__ = [
     "Score",
     "bleu",

@@ -56,7 +56,7 @@ def exact_match(hypotheses, references):
     return Score("exact match", 100 * right / len(rows), f"nrefs:{check_count(rows)}|case:mixed")
 
 
-def _score(name, scorer, hypotheses, references):
+def sacrebleu_score(name, scorer, hypotheses, references):
     # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
     streams = list(itertools.zip_longest(*reference_rows(hypotheses, references)))
     result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])

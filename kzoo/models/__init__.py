@@ -1,3 +1,9 @@
 """The Keras models: Seq2Seq, CTCModel, Ensemble; what they share, and word lists for them."""
 
+from kzoo.models.ctc_model import CTCModel
+from kzoo.models.ensemble import Ensemble
+from kzoo.models.generator import Generator
+from kzoo.models.lexicon import Lexicon
+from kzoo.models.seq2seq import Seq2Seq
+
 __all__ = ["CTCModel", "Ensemble", "Generator", "Lexicon", "Seq2Seq"]

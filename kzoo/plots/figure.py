@@ -36,7 +36,7 @@ def texts_of(tokens):
     ]
 
 
-def drawable(text):
+def drawable_text(text):
     """(the text with a glyph for every character, the font families that have them)."""
     families, characters = [_FONT], []
     for character in text:

@@ -185,7 +185,7 @@ def _is_nested_unevenly(ids):
     )
 
 
-def _batches(texts):
+def batches(texts):
     if isinstance(texts, str | bytes):
         raise ValueError(f"`texts` must be an iterable of strings, got one string: {texts!r}.")
     iterator = iter(texts)
@@ -193,7 +193,7 @@ def _batches(texts):
         yield batch
 
 
-def _check_size(vocabulary_size):
+def check_size(vocabulary_size):
     if vocabulary_size <= len(SPECIAL_TOKENS):
         raise ValueError(
             f"`vocabulary_size` must be above {len(SPECIAL_TOKENS)}, the number of special ids, "
@@ -201,6 +201,6 @@ def _check_size(vocabulary_size):
         )
 
 
-def _check_texts(counts):
+def check_texts(counts):
     if not counts:
         raise ValueError("`texts` must hold at least one character, got none.")

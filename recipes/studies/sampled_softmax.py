@@ -24,8 +24,10 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import batching, text, training, zoo
-from recipes import cli, data
+from recipes import cli
 from recipes.cli import flag
+from recipes.data import examples
+from recipes.data.pairs import load_pairs
 
 NUMBERS = (16, 128, 1024, 8192, 0)  # of sampled classes; 0 is the full softmax
 COLORS = ("#8fa3b5", "#57a773", "#1d6fb8", "#d99a2b", "#d1495b")
@@ -61,7 +63,7 @@ def main(config: Config) -> dict[int, float]:
     cli.require("matplotlib", extra="recipes")
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    splits = data.load_pairs(
+    splits = load_pairs(
         config.data,
         source_language=config.source_language,
         target_language=config.target_language,
@@ -103,7 +105,7 @@ def main(config: Config) -> dict[int, float]:
     return {point["sampled"]: point["perplexity"] for point in points}
 
 
-def tokenize(tokenizers, pairs: data.Pairs, config: Config, count: int) -> batching.Corpus:
+def tokenize(tokenizers, pairs: examples.Pairs, config: Config, count: int) -> batching.Corpus:
     """At most so many pairs, evenly spaced, of at most `max_length` tokens."""
     sides = [
         batching.tokenize(tokenizer, texts)

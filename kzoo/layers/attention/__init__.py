@@ -5,6 +5,14 @@ the memory alone is computed once with `keys = layer.project(memory)` and given 
 decoder runs any of them one step at a time with `initial_state` and `step`.
 """
 
+from kzoo.layers.attention.additive import BahdanauAttention
+from kzoo.layers.attention.contract import Attention
+from kzoo.layers.attention.fixed import FixedContext
+from kzoo.layers.attention.location import LocationAwareAttention
+from kzoo.layers.attention.luong import LocalAttention, LuongAttention
+from kzoo.layers.attention.monotonic import MonotonicAttention
+from kzoo.layers.attention.multi_head import MultiHeadAttention
+
 __all__ = [
     "Attention",
     "BahdanauAttention",

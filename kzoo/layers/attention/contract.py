@@ -37,7 +37,7 @@ def dense_memory(memory, memory_mask):
     return masking.blank(memory, memory_mask), memory_mask
 
 
-def _dense(query, query_mask, memory, memory_mask):
+def dense_inputs(query, query_mask, memory, memory_mask):
     return dense_query(query, query_mask), *dense_memory(memory, memory_mask)
 
 

@@ -1,0 +1,128 @@
+"""Transcribed audio: one function per source and format, for speech to text.
+
+    named sources   asterisk, asterisk-es, -fr, -it, -ru       from Debian, kept in `cache_dir()`
+    formats         nemo, common_voice, ljspeech, librispeech, audiofolder, kaldi, named_files
+    front door      load_clips -> Splits(train, valid, test);   read_audio, read_all -> samples
+
+Every reader returns `Clips` and follows the rules of `recipes.data`: what is skipped is counted,
+what breaks its format is a `ValueError` with path and line. Nothing here imports TensorFlow.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from recipes.data import files
+from recipes.data.clips_asterisk import asterisk
+from recipes.data.clips_files import (
+    FOLDERS,
+    audio_files,
+    audiofolder,
+    common_voice,
+    has_file_names,
+    kaldi,
+    librispeech,
+    ljspeech,
+    named_files,
+    nemo,
+    said_in_name,
+)
+from recipes.data.examples import Clips
+from recipes.data.splits import Splits, hold_out
+from recipes.data.transcripts import as_spoken
+
+HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of speech are small
+MANIFESTS = ".jsonl or .json: NeMo; .tsv: Common Voice"
+
+
+def load_clips(
+    data: str = "asterisk",
+    *,
+    train: str | None = None,
+    valid: str | None = None,
+    test: str | None = None,
+    transcripts: str = "spoken",
+    seed: int = 0,
+) -> Splits:
+    """Reads train, valid and test clips; prints to stderr how many came and were skipped.
+
+    Args:
+        data: "asterisk", "asterisk-es", "-fr", "-it" or "-ru", or a path as for `train`, which
+            takes its place.
+        train, valid, test: a manifest: .jsonl or .json (NeMo), .tsv (Common Voice); or a folder:
+            metadata.csv with wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi),
+            metadata.csv or metadata.jsonl (audiofolder), or files named as those of FSDD or Speech
+            Commands.
+        transcripts: "spoken" takes them through `spoken`, "written" as they are.
+        seed: picks the groups that are held out.
+
+    Returns:
+        data.Splits of Clips. What was not given is split off by speaker (by text where none is
+        named), save that `train` with `valid` but without `test` leaves `test` None.
+    """
+    if train is not None and data != "asterisk":
+        raise ValueError(
+            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
+        )
+    name, place = ("data", data) if train is None else ("train", train)
+    read = {name: _read(name, place)} | {
+        name: _read(name, place)
+        for name, place in (("valid", valid), ("test", test))
+        if place is not None
+    }
+    if transcripts == "spoken":
+        read = {name: as_spoken(clips) for name, clips in read.items()}
+    whole = read.pop(name)
+    shares = {name: 0.0 if name in read else HELD_OUT_SHARE for name in ("valid", "test")}
+    if train is not None and valid is not None:
+        shares["test"] = 0.0
+    splits = split(whole, **shares, seed=seed)._replace(**read)
+    if not splits.test:
+        splits = splits._replace(test=None)
+    for name, clips in splits._asdict().items():
+        files.say(f"{name}: {'not given' if clips is None else clips}")
+    return splits
+
+
+def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
+    """Holds out whole groups, as `data.hold_out` does: shares of the clips."""
+    home = hold_out([clip.group for clip in clips.rows], valid=valid, test=test, seed=seed)
+    parts = {"train": Clips(skipped=Counter(clips.skipped)), "valid": Clips(), "test": Clips()}
+    for clip in clips.rows:
+        parts[home.get(clip.group, "train")].rows.append(clip)
+    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
+        if share and not parts[name]:
+            raise ValueError(
+                f"Splitting must leave at least one clip in `{name}`, got none of {len(clips):,} "
+                "clips; give `train`, `valid` and `test` yourself."
+            )
+    return Splits(**parts)
+
+
+def _read(name: str, place: str) -> Clips:
+    """Reads what the argument `name` = `place` means."""
+    if name == "data" and re.fullmatch("asterisk(-[a-z]+)?", place) and not Path(place).exists():
+        return asterisk(place.partition("-")[2] or "en")
+    path = Path(place)
+    if path.is_file() and path.suffix in (".jsonl", ".json"):
+        return nemo(path)
+    if path.is_file() and path.suffix == ".tsv":
+        return common_voice(path)
+    if path.is_dir():
+        table = path / "metadata.csv"
+        if table.exists() and (path / "wavs").is_dir() and not has_file_names(table):
+            return ljspeech(path)
+        if table.exists() or (path / "metadata.jsonl").exists():
+            return audiofolder(path)
+        if (path / "wav.scp").exists():
+            return kaldi(path)
+        if any(path.rglob("*.trans.txt")):
+            return librispeech(path)
+        if any(map(said_in_name, audio_files(path))):
+            return named_files(path)
+    raise ValueError(
+        f"`{name}` must be a manifest ({MANIFESTS}) or a folder with {FOLDERS}"
+        + (", or asterisk" if name == "data" else "")
+        + f"; got {place!r}"
+        + (f" with {len(audio_files(path)):,} audio files" if path.is_dir() else "")
+    )

@@ -1,0 +1,142 @@
+"""What recipes train on: parallel texts, transcribed clips, captioned pictures."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from recipes.data import files
+from recipes.data.files import BLANK, is_utf8, one_line, with_reasons
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Aligned texts: `source[i]` means `target[i]`; `len(pairs)` is their number.
+
+    `groups[i]` is what a split must not tear apart: the component or file of a named source, else
+    the source text itself. `skipped` counts what was left out, by reason.
+    """
+
+    source: list[str] = field(default_factory=list)
+    target: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __str__(self) -> str:
+        return with_reasons(f"{len(self):,} pairs", self.skipped)
+
+    def add(self, source: str, target: str, group: str | None = None) -> None:
+        """Appends one pair, or counts why not."""
+        source, target = one_line(source), one_line(target)
+        if not (is_utf8(source) and is_utf8(target)):
+            self.skipped["invalid UTF-8"] += 1
+        elif BLANK.fullmatch(source) or BLANK.fullmatch(target):
+            self.skipped["empty side"] += 1
+        else:
+            self.source.append(source)
+            self.target.append(target)
+            self.groups.append(source if group is None else group)
+
+
+VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
+
+
+class Clip(NamedTuple):
+    """A piece of an audio file, and what is said in it."""
+
+    path: Path
+    text: str
+    group: str  # what a split must not tear apart: the speaker, where the source names one
+    place: str  # where the clip is listed, for messages
+    start: float = 0.0  # seconds
+    stop: float | None = None  # seconds; None is the end
+    speaker: str = ""  # "" where the source names none, or has one alone
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Transcribed clips; `len(clips)` is their number. `skipped` counts those left out."""
+
+    rows: list[Clip] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        return files.with_reasons(f"{len(self):,} clips", self.skipped)
+
+    @property
+    def texts(self) -> list[str]:
+        return [clip.text for clip in self.rows]
+
+    def add(self, path, text, speaker, place, start=0.0, stop=None, group="") -> None:
+        """Appends one clip, or counts why not. An empty `group` means the speaker, else the text.
+
+        Raises:
+            ValueError: if there is no such file.
+        """
+        text = files.one_line(text)
+        if not files.is_utf8(text):
+            self.skipped["invalid UTF-8"] += 1
+        elif files.BLANK.fullmatch(text):
+            self.skipped["without a transcript"] += 1
+        elif not Path(path).is_file():
+            raise ValueError(f"{place}: expected an audio file, but there is no {path}")
+        else:
+            group = group or speaker or text
+            self.rows.append(Clip(Path(path), text, group, place, start, stop, speaker))
+
+
+class Picture(NamedTuple):
+    """A picture's file and what people said of it."""
+
+    path: Path  # of a JPEG, PNG, GIF or BMP file
+    captions: tuple[str, ...]  # at least one; all are references
+    group: str  # what a split must not tear apart; "" means the path
+    place: str  # where the picture is listed, for messages
+    kind: str = ""  # what scores are given apart for, as "2 objects"; "" is no kind
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Captioned pictures; `len(pictures)` is their number. `skipped` counts what was left out."""
+
+    rows: list[Picture] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        captions = sum(len(picture.captions) for picture in self.rows)
+        return files.with_reasons(f"{len(self):,} pictures, {captions:,} captions", self.skipped)
+
+    @property
+    def references(self) -> list[list[str]]:
+        return [list(picture.captions) for picture in self.rows]
+
+    def add(self, path, captions: Iterable[str], place: str, group="", kind="") -> None:
+        """Appends one picture with those of its captions that are texts, or counts why not.
+
+        Raises:
+            ValueError: if there is no such file.
+        """
+        if not Path(path).is_file():
+            raise ValueError(f"{place}: expected a picture, but there is no {path}")
+        texts = []
+        for text in map(files.one_line, captions):
+            if not files.is_utf8(text):
+                self.skipped["captions with invalid UTF-8"] += 1
+            elif files.BLANK.fullmatch(text):
+                self.skipped["empty captions"] += 1
+            else:
+                texts.append(text)
+        if texts:
+            self.rows.append(Picture(Path(path), tuple(texts), group, place, kind))
+        else:
+            self.skipped["pictures without a caption"] += 1

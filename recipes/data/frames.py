@@ -1,0 +1,113 @@
+"""Log-mel frames of clips: computed once under a progress bar, then read from disk.
+
+found = extract(clips, LogMel(16_000), max_seconds=15.0)
+found.arrays[7]                      # (S, F), a view of the file
+clips.rows[found.rows[7]].text       # its transcript
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo.audio import LogMel, perturb_speed, resample
+from recipes.data.clips_audio import read_all
+from recipes.data.examples import Clips
+from recipes.data.files import cache_dir, make_folder, say, with_reasons
+
+FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
+TOO_LONG, UNREADABLE = -1, -2  # in place of a number of frames
+
+
+class Frames(NamedTuple):
+    """What a training needs of clips, without those too long, too short or unreadable."""
+
+    arrays: list[np.ndarray]  # (S, F) float32 each
+    rows: np.ndarray  # for each array the row of its clip
+    skipped: Counter[str]
+
+    def __str__(self) -> str:
+        return with_reasons(f"{len(self.arrays):,} clips", self.skipped)
+
+
+def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1.0) -> Frames:
+    """The frames of all clips, played `speed` times as fast.
+
+    They are kept in `data.cache_dir()`, under a hash of the settings and of each file's path, size
+    and time, 4 bytes a number: 32 kB a second with 80 features. What cannot be read is left out
+    until its file changes.
+
+    Raises:
+        ValueError: no clip can be read.
+    """
+    settings = features.get_config() | {"name": "", "dtype": ""}
+    files = [
+        (str(clip.path.absolute()), *_identity(clip.path), clip.start, clip.stop)
+        for clip in clips.rows
+    ]
+    key = json.dumps([FORMAT, settings, max_seconds, speed, files])
+    folder = cache_dir() / "frames" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    make_folder(folder, lambda part: _write(part, clips, features, max_seconds, speed))
+    counts = np.load(folder / "counts.npy")
+    lengths = np.maximum(counts, 0)
+    shape = (lengths.sum(), features.num_mels)
+    values = np.memmap(folder / "values.f32", np.float32, "r", shape=shape) if shape[0] else None
+    ends = np.cumsum(lengths)
+    rows = np.flatnonzero(counts > 0)
+    skipped = Counter(
+        {
+            f"over {max_seconds:g} seconds": int((counts == TOO_LONG).sum()),
+            "shorter than a frame": int((counts == 0).sum()),
+            "unreadable": int((counts == UNREADABLE).sum()),
+        }
+    )
+    arrays = [values[ends[row] - lengths[row] : ends[row]] for row in rows]
+    return Frames(arrays, rows, +skipped)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _write(folder: Path, clips: Clips, features: LogMel, max_seconds: float, speed: float) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
+    def frames_of(samples, rate):
+        samples = resample(perturb_speed(samples, speed), rate, features.rate_hz)
+        frames, mask = features(samples[None])
+        return tf.boolean_mask(frames, mask)
+
+    most = _most_bytes(clips, features, max_seconds, speed)
+    say(
+        f"Extracting the features of {len(clips):,} clips"
+        + (f", speed {speed:g}" if speed != 1 else "")
+        + (f": at most {most / 1e6:,.1f} MB" if most < math.inf else "")
+    )
+    progress = keras.utils.Progbar(len(clips), unit_name="clip")
+    counts = []
+    with open(folder / "values.f32", "wb") as file:
+        for _, sound in read_all(clips):
+            if sound is None:
+                counts.append(UNREADABLE)
+            elif len(sound[0]) > max_seconds * sound[1]:
+                counts.append(TOO_LONG)
+            else:
+                frames = frames_of(*sound).numpy()
+                counts.append(len(frames))
+                frames.tofile(file)
+            progress.update(len(counts))
+        say(f"Extracted {file.tell() / 1e6:,.1f} MB to {cache_dir()}")
+    np.save(folder / "counts.npy", np.array(counts, int))
+
+
+def _most_bytes(clips: Clips, features: LogMel, max_seconds: float, speed: float) -> float:
+    """What the frames take on disk at most; infinite where nothing limits a clip."""
+    limits = (math.inf if clip.stop is None else clip.stop - clip.start for clip in clips.rows)
+    seconds = sum(min(max_seconds, limit) for limit in limits) / speed
+    return 4 * features.num_mels * (seconds * features.rate_hz / features.hop + len(clips))

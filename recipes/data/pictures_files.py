@@ -1,0 +1,223 @@
+"""Captioned pictures out of files: Flickr8k, Kaggle, COCO, Karpathy, folders with metadata."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from recipes.data import files
+from recipes.data.examples import Pictures
+
+PARTS = {  # what sources call them
+    "train": ("train", "training", "restval"),  # Karpathy's restval is for training
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
+TEXT_KEYS = ("text", "caption", "captions")
+FLICKR_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images")
+
+
+def flickr8k(path: str | Path) -> dict[str, Pictures]:
+    """Flickr8k and 30k: lines "name.jpg#0<TAB>caption", and lists of the pictures of each part.
+
+    The pictures are in a folder beside the token file or above it, with one of the names that the
+    distributions have; the lists *.trainImages.txt, *.devImages.txt and *.testImages.txt are
+    beside the token file. Pictures in no list are skipped and counted; without lists all are taken.
+    """
+    path = Path(path)
+    captions, places = {}, {}
+    for number, line in enumerate(files.lines(path), start=1):
+        found = re.fullmatch(r"(\S+)#\d+\t(.*)", line)
+        if not found:
+            raise ValueError(
+                f"{path}:{number}: expected name.jpg#number, a tab and a caption, got {line[:80]!r}"
+            )
+        captions.setdefault(found[1], []).append(found[2])
+        places.setdefault(found[1], f"{path}:{number}")
+    lists = {
+        part: (list_path, names)
+        for part, ending in (("train", "train"), ("valid", "dev"), ("test", "test"))
+        for list_path in path.parent.glob(f"*{ending}Images.txt")
+        for names in [[line.strip() for line in files.lines(list_path)]]
+    }
+    folder = _pictures_folder(path.parent, next(iter(captions), ""))
+    parts = {}
+    for part, (list_path, names) in lists.items():
+        parts[part] = Pictures()
+        for number, name in enumerate(names, start=1):
+            place = f"{list_path}:{number}"
+            if name and name not in places:
+                raise ValueError(f"{place}: expected a picture with captions in {path}, got {name}")
+            if name and name not in captions:
+                raise ValueError(f"{place}: expected each picture in one list only, got {name}")
+            if name:
+                parts[part].add(folder / name, captions.pop(name), place)
+    if not lists:
+        parts["all"] = Pictures()
+        for name, texts in captions.items():
+            parts["all"].add(folder / name, texts, places[name])
+    elif captions:
+        next(iter(parts.values())).skipped["pictures in no list"] += len(captions)
+    return some(parts, path)
+
+
+def kaggle(path: str | Path) -> dict[str, Pictures]:
+    """captions.txt of Kaggle's Flickr8k: the columns image and caption, comma between, a row for
+    each caption; the pictures are in Images/ beside it."""
+    path = Path(path)
+    rows = list(files.csv_rows(path))
+    if rows and not {"image", "caption"} <= {*rows[0][1]}:
+        raise ValueError(f"{path}:1: expected the columns image and caption, got {[*rows[0][1]]}")
+    folder = _pictures_folder(path.parent, rows[0][1]["image"] if rows else "")
+    return some(_merged((folder / row["image"], [row["caption"]], at) for at, row in rows), path)
+
+
+def coco(path: str | Path) -> dict[str, Pictures]:
+    """COCO's captions_train2017.json and its like: "images" with "id" and "file_name",
+    "annotations" with "image_id" and "caption". The pictures are in train2017/ beside the folder of
+    the file, or below images/."""
+    path, tree = Path(path), read_json(path, "images", "annotations")
+    captions = {}
+    for number, row in enumerate(tree["images"]):
+        place = f"{path}, images[{number}]"
+        name, key = _field(row, "file_name", str, place), _field(row, "id", int, place)
+        captions[key] = (name, [], place)
+    for number, row in enumerate(tree["annotations"]):
+        place = f"{path}, annotations[{number}]"
+        key = _field(row, "image_id", int, place)
+        if key not in captions:
+            raise ValueError(f"{place}: expected an image_id of the images, got {key}")
+        captions[key][1].append(_field(row, "caption", str, place))
+    _, _, ending = path.stem.partition("_")  # train2017
+    places = [ending, f"images/{ending}", *FLICKR_FOLDERS, ""]
+    roots = [root / place for root in (path.parent.parent, path.parent) for place in places]
+    first = next(iter(captions.values()), ("",))[0]
+    folder = next((root for root in roots if (root / first).is_file()), roots[0])
+    rows = ((folder / name, texts, place) for name, texts, place in captions.values())
+    return some(_merged(rows), path)
+
+
+def coco_folder(folder: str | Path) -> dict[str, Pictures]:
+    """annotations/captions_train*.json and captions_val*.json, as COCO comes: train and valid."""
+    found = {}
+    for part, name in (("train", "train"), ("valid", "val"), ("test", "test")):
+        paths = sorted(Path(folder, "annotations").glob(f"captions_{name}*.json"))
+        if len(paths) > 1:
+            raise ValueError(
+                f"{folder}: expected one captions_{name}*.json, got {[path.name for path in paths]}"
+            )
+        if paths:
+            found[part] = coco(paths[0])["all"]
+    return found
+
+
+def karpathy(path: str | Path) -> dict[str, Pictures]:
+    """Karpathy's dataset_coco.json, dataset_flickr8k.json and dataset_flickr30k.json: "images" with
+    "filename", perhaps "filepath", "split" and "sentences" with "raw". The split restval is
+    training. The pictures are beside the file, below images/ or in a folder named as Flickr's."""
+    path, tree = Path(path), read_json(path, "images")
+    found, folder = {}, None
+    for number, row in enumerate(tree["images"]):
+        place = f"{path}, images[{number}]"
+        split_name = _field(row, "split", str, place)
+        part = next((part for part, names in PARTS.items() if split_name in names), None)
+        if part is None:
+            raise ValueError(f"{place}: expected train, restval, val or test, got {split_name!r}")
+        name = str(Path(row.get("filepath", ""), _field(row, "filename", str, place)))
+        texts = [_field(s, "raw", str, place) for s in _field(row, "sentences", list, place)]
+        folder = folder or _pictures_folder(path.parent, name)
+        found.setdefault(part, Pictures()).add(folder / name, texts, place)
+    return some(found, path)
+
+
+def imagefolder(folder: str | Path) -> dict[str, Pictures]:
+    """A folder with metadata.jsonl or metadata.csv (Hugging Face), or with one in train/,
+    validation/ and test/ each: "file_name" and a text, or a list of texts, under one of
+    `TEXT_KEYS`; perhaps "kind" and "group". Several rows of one file are its captions."""
+    path = metadata_of(Path(folder))
+    if path is not None:
+        return metadata(path)
+    found = {}
+    for part, names in PARTS.items():
+        for path in filter(None, (metadata_of(Path(folder, name)) for name in names)):
+            found |= {part: metadata(path)["all"]}
+    return found
+
+
+def metadata(path: str | Path) -> dict[str, Pictures]:
+    """A .jsonl or .csv file with rows as `imagefolder` has them; files are relative to its own
+    folder."""
+    path = Path(path)
+    return some(_merged(_metadata_rows(path)), path)
+
+
+def metadata_of(folder: Path) -> Path | None:
+    paths = folder / "metadata.jsonl", folder / "metadata.csv"
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _metadata_rows(path: Path) -> Iterable[tuple]:
+    for place, row in (files.json_lines if path.suffix == ".jsonl" else files.csv_rows)(path):
+        texts = next((row[key] for key in TEXT_KEYS if row.get(key) is not None), None)
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(row.get("file_name"), str) or not _are_texts(texts):
+            raise ValueError(
+                f'{place}: expected "file_name" and one of {", ".join(TEXT_KEYS)}, '
+                f"got {str(row)[:80]}"
+            )
+        group, kind = (str(row.get(key) or "") for key in ("group", "kind"))
+        yield path.parent / row["file_name"], texts, place, group, kind
+
+
+def _are_texts(texts: object) -> bool:
+    return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+
+
+def _merged(rows: Iterable[tuple]) -> dict[str, Pictures]:
+    """One picture for all rows (path, captions, place, ...) of a path."""
+    merged = {}
+    for path, texts, *rest in rows:
+        merged.setdefault(path, (path, [], *rest))[1].extend(texts)
+    pictures = Pictures()
+    for row in merged.values():
+        pictures.add(*row)
+    return {"all": pictures}
+
+
+def together(parts: dict[str, Pictures]) -> Pictures:
+    whole = Pictures()
+    for part in parts.values():
+        whole.rows.extend(part.rows)
+        whole.skipped.update(part.skipped)
+    return whole
+
+
+def _pictures_folder(beside: Path, name: str) -> Path:
+    """The folder, beside the file that lists it or one above, that holds the picture `name`."""
+    names = [*FLICKR_FOLDERS, "Flickr8k_Dataset/Flicker8k_Dataset", "Images/Images", ""]
+    folders = [root / each for root in (beside, beside.parent) for each in names]
+    there = (folder for folder in folders if name and (folder / name).is_file())
+    return next(there, next(filter(Path.is_dir, folders)))
+
+
+def read_json(path: Path, *keys: str) -> dict:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, *files.UNREADABLE) as error:
+        raise ValueError(f"{path}: expected a JSON object, got: {error}") from error
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(key), list) for key in keys):
+        raise ValueError(f"{path}: expected an object with the lists {', '.join(keys)}")
+    return tree
+
+
+def _field(row: object, key: str, kind: type, place: str):
+    if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+        raise ValueError(f"{place}: expected {kind.__name__} {key!r}, got {str(row)[:80]}")
+    return row[key]
+
+
+def some(parts: dict[str, Pictures], place: object) -> dict[str, Pictures]:
+    for name, pictures in parts.items():
+        if not pictures:
+            raise ValueError(f"{place}: expected at least one picture in {name}, got {pictures}")
+    return parts

@@ -1,0 +1,365 @@
+"""The recipes, whole: files in, a scored SavedModel out, interrupted and resumed."""
+
+import dataclasses
+import itertools
+import json
+import math
+import shlex
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo
+from kzoo import batching, export, plots, text, training
+from recipes import cli, reverse, runs, translation
+from recipes.data import examples
+from recipes.studies import sampled_softmax
+
+WORDS = {
+    "one": "eins",
+    "two": "zwei",
+    "three": "drei",
+    "red": "rote",
+    "green": "grüne",
+    "cats": "Katzen",
+    "dogs": "Hunde",
+}
+
+
+def write_pairs(path, repeats=1):
+    sources = [" ".join(words) for n in (2, 3) for words in itertools.permutations(WORDS, n)]
+    lines = [f"{s}\t{' '.join(WORDS[w] for w in s.split())}\n" for s in sources]
+    path.write_text("".join(lines * repeats), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return translation.Config(
+        data=write_pairs(tmp_path / "pairs.tsv"),
+        tokenizer="words",
+        dropout=0.0,
+        batch_tokens=256,
+        epochs=3,
+        validation_pairs=11,
+        warmup_steps=20,
+        beam_size=2,
+        length_deviation_penalty=0.1,
+        max_length=16,
+        output="out",  # relative, as people type it
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
+    config, tmp_path, monkeypatch, capfd, interrupted
+):
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        translation.main(dataclasses.replace(config, vocabulary_size=4))  # blocks nothing
+    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+        translation.main(config)
+    assert "The same command with --resume goes on" in capfd.readouterr().out
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        translation.main(config)
+    seeds = []
+    token_batches = batching.token_batches
+
+    def recording(corpus, batch_tokens, seed=None):
+        seeds.append(seed)
+        return token_batches(corpus, batch_tokens, seed)
+
+    monkeypatch.setattr(batching, "token_batches", recording)
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
+        translation.main(dataclasses.replace(resumed, seed=7))
+
+    def no_map(*arguments, **options):
+        raise ValueError("no such font")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "attention_map", no_map)
+        with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
+            figures = translation.main(resumed)
+    assert seeds[0] == [0, 1]  # other batches than those of the epoch that is done
+    printed = capfd.readouterr().out
+    assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
+    assert "Epoch 2/3" in printed
+    assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
+    assert "->" in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    written = {path.name for path in (tmp_path / "out/1").iterdir()}
+    assert {
+        "saved_model.pb",
+        "model_card.md",
+        "metrics.json",
+        "learning_curve.png",
+    } <= written
+    saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
+    assert set(figures) <= set(saved)
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "nrefs:1" in card and "length_deviation_penalty 0.1" in card
+    assert "python -m recipes.translation --data" in card
+    assert isinstance(kzoo.load("out")("two red cats"), str)
+
+
+@pytest.mark.slow
+def test_a_run_with_sampled_words_and_candidate_lists_is_scored(config, tmp_path):
+    config = dataclasses.replace(config, sampled=5, candidates=6, model="rnn_luong", average=0)
+    figures = translation.main(config)
+    assert figures["test BLEU"] >= 0
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "--sampled 5 --candidates 6" in card
+
+
+def test_a_sampled_run_updates_rows_only():
+    config = translation.Config(tokenizer="words", sampled=5)
+    tokenizer = text.WordTokenizer.learn(["a b c d"], 8)
+    model = translation.build(tokenizer, tokenizer, config)
+    assert isinstance(model.optimizer, kzoo.LazyAdam)
+    assert model.head.num_sampled == 5
+    all_of_8 = dataclasses.replace(config, sampled=1000)
+    assert translation.build(tokenizer, tokenizer, all_of_8).head.num_sampled == 8
+    full = translation.build(tokenizer, tokenizer, dataclasses.replace(config, sampled=0))
+    assert isinstance(full.optimizer, kzoo.FusedAdam)
+    assert not isinstance(full.optimizer, kzoo.LazyAdam)
+
+
+@pytest.mark.slow
+def test_the_study_of_sampled_classes_trains_all_models_in_turns(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sampled_softmax, "NUMBERS", (3, 0))
+    words = np.minimum(np.random.default_rng(1).zipf(1.5, (300, 3)), 20)
+    lines = [" ".join(f"w{word}" for word in row) for row in words]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{line}\t{line.upper()}\n" for line in lines))
+    config = sampled_softmax.Config(
+        data=str(tmp_path / "pairs.tsv"),
+        minutes=0.01,
+        turn_seconds=0.3,
+        batch_tokens=256,
+        validation_pairs=7,
+        output=str(tmp_path / "out"),
+    )
+    perplexities = sampled_softmax.main(config)
+    assert list(perplexities) == [3, 0]
+    printed = capsys.readouterr().out.splitlines()[-4:]
+    assert printed[0].startswith("| classes | ms a step | steps | perplexity | seconds to perplex")
+    assert printed[2].startswith("| 3 |") and printed[3].startswith("| all |")
+    result = json.loads((tmp_path / "out/points.json").read_text(encoding="utf-8"))
+    assert result["vocabulary"] == 24
+    rounds = len(result["points"]) // 2
+    assert [point["sampled"] for point in result["points"]] == [3, 0] * rounds
+    assert all(point["seconds"] >= 0.6 for point in result["points"][-2:])
+    assert (tmp_path / "out/sampled_softmax.png").exists()
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
+    config = dataclasses.replace(config, learning_rate=1e30, warmup_steps=1)
+    for resume in (False, True):  # what is left of it has not been fitted either
+        with pytest.raises(
+            RuntimeError, match=r"diverged in epoch \d: the loss is nan; .*lower --l"
+        ):
+            translation.main(dataclasses.replace(config, resume=resume))
+    assert not (tmp_path / "out/.kzoo-run/fitted").exists()
+
+
+@pytest.mark.parametrize(
+    ("average", "kept"),
+    [
+        ((51.0, 3.5), 7),  # with the better score
+        ((48.0, 1.5), 7),  # with the better loss, and nearly the score
+        ((47.0, 1.5), 5),
+        ((50.0, 2.0), 5),
+        ((math.nan, 1.5), 5),
+        ((51.0, math.nan), 5),
+    ],
+)
+def test_the_average_is_taken_for_a_better_score_or_a_better_loss_at_nearly_the_score(
+    average, kept, tmp_path
+):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.full((1, 1), 7.0)])
+    last = training.LastWeights(tmp_path / "last", 2)
+    last.set_model(model)
+    last.on_epoch_end(0)
+    model.set_weights([np.full((1, 1), 5.0)])
+    model.save_weights(tmp_path / "best.weights.h5")
+    judged = iter([(50.0, 2.0), average])
+    best = tmp_path / "best.weights.h5"
+    runs.choose_weights(model, best, last, lambda: next(judged), "val_bleu")
+    assert model.get_weights()[0] == kept
+
+
+def test_a_run_removes_its_own_folder_only(config, tmp_path):
+    (tmp_path / "out/training").mkdir(parents=True)
+    (tmp_path / "out/training/thesis.txt").write_text("mine")
+    run = runs.open_run(config, config.folder, "digest")
+    assert runs.open_run(config, config.folder, "digest") == run  # nothing to lose
+    (run / "notes.txt").write_text("mine")
+    for act in (lambda: runs.remove_run(run), lambda: translation.main(config)):
+        with pytest.raises(ValueError, match=r"\.kzoo-run must be a folder .* got notes\.txt"):
+            act()
+    assert (run / "notes.txt").exists()
+    (run / "notes.txt").unlink()
+    runs.remove_run(run)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "thesis.txt"]
+
+
+@pytest.mark.slow
+def test_an_rnn_learns_to_reverse_strings(tmp_path):
+    config = reverse.Config(
+        strings=6_000, test_strings=100, longest=6, minutes=4.0, output=str(tmp_path / "out")
+    )
+    assert reverse.main(config) >= 95
+    assert kzoo.load(tmp_path / "out")("kzoo") == "oozk"
+
+
+def test_reverse_asks_for_no_more_strings_than_there_are():
+    with pytest.raises(ValueError, match="`longest` must allow 21,000 different strings"):
+        reverse.make_strings(reverse.Config(longest=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"warmup_steps": 0}, "`warmup_steps` must be at least 1, got warmup_steps=0"),
+        ({"average": -1}, "`average` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
+        ({"sampled": 9000}, "`sampled` must not be above vocabulary_size, got sampled=9000, voca"),
+        ({"candidates": 3, "tokenizer": "words"}, "`candidates` must be 0 or at least 4, and"),
+        ({"candidates": 99}, "needs words and a model with attention, got candidates=99, tokeniz"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
+    with pytest.raises(ValueError, match=message):
+        translation.Config(**values)
+
+
+@pytest.mark.parametrize("package", ["sacrebleu", "matplotlib", "sentencepiece"])
+def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
+        translation.main(translation.Config(data="missing.tsv"))
+
+
+def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
+    def align(source):
+        tokens = ["x", "</s>"] if "6" in source else []
+        weights = np.full((len(tokens), 2), 0.5)
+        return export.Alignment("x", ["a", "</s>"], tokens, weights)
+
+    texts = [f"{number} b c d e" for number in range(17)]
+    served = types.SimpleNamespace(path=tmp_path, align=align)
+    translation.draw(served, {"loss": [2.0, 1.0]}, examples.Pairs(texts, texts, texts))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
+
+
+@pytest.mark.parametrize("name", ["epochs", "longest", "strings", "test_strings", "beam_size"])
+def test_reverse_refuses_a_number_of_zero(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {name}=0"):
+        reverse.Config(**{name: 0})
+    with pytest.raises(ValueError, match="`minutes` must be at least 0"):
+        reverse.Config(minutes=-1.0)
+    with pytest.raises(ValueError, match="`learning_rate` must be positive"):
+        reverse.Config(learning_rate=0.0)
+
+
+def test_reverse_computes_in_the_precision_asked_for():
+    tokenizer = text.CharacterTokenizer.learn(["abc"], 11)
+    model = reverse.build(tokenizer, reverse.Config(precision="mixed_bfloat16"))
+    assert model.encoder.compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()  # as if an epoch were done
+    resumed = dataclasses.replace(config, resume=True, minutes=7.0)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
+        runs.open_run(resumed, config.folder, "other")
+
+
+@pytest.mark.parametrize("folder", ["first", "."])
+def test_a_run_is_resumed_from_the_epochs_of_its_first_model_too(folder, config):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / folder).mkdir(exist_ok=True)
+    (run / folder / "journal.jsonl").touch()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        runs.open_run(config, config.folder, "digest")
+    resumed = dataclasses.replace(config, resume=True)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    runs.remove_run(run)
+
+
+def test_a_journal_in_a_foreign_folder_is_no_run(config, tmp_path):
+    (tmp_path / "out/.kzoo-run/mine").mkdir(parents=True)
+    (tmp_path / "out/.kzoo-run/mine/journal.jsonl").touch()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"nothing but the files of a run, .* got mine"):
+            runs.open_run(dataclasses.replace(config, resume=resume), config.folder, "digest")
+
+
+def test_training_that_came_to_its_end_is_restored_and_not_gone_on_with(config, tmp_path):
+    def train(minutes):
+        model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(), "mse")
+        batches = tf.data.Dataset.from_tensors((tf.ones((4, 1)), tf.zeros((4, 1)))).repeat(3)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(3))
+        spent = dataclasses.replace(config, minutes=minutes, epochs=5, patience=99)
+        runs.train(model, batches, batches, lambda: 0.0, tmp_path, spent, "val_bleu")
+        return model
+
+    first = train(minutes=0)  # ended by the budget, in its first epoch
+    assert runs.is_fitted(tmp_path)
+    again = train(minutes=9)
+    np.testing.assert_array_equal(again.get_weights()[0], first.get_weights()[0])
+    assert runs.open_journal(tmp_path).epochs == 1
+
+
+def test_a_fingerprint_tells_texts_and_parts_apart():
+    made = [(["a"], ["b"]), (["b"], ["a"]), (["a", "b"], []), ([], ["a", "b"]), (["a"],)]
+    prints = [runs.fingerprint(*parts) for parts in made]
+    assert len(set(prints)) == len(made)
+    assert prints[0] == runs.fingerprint(["a"], ["b"])
+
+
+def test_bleu_splits_languages_without_spaces_into_characters():
+    assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
+    assert translation.Config(target_language="ja").bleu_tokenizer == "char"
+    assert translation.Config(target_language="de").bleu_tokenizer == "13a"
+
+
+def test_the_changed_flags_of_a_config_make_it_again():
+    config = translation.Config(data="my pairs.tsv", resume=True, dropout=0.5, minutes=2.0)
+    words = shlex.split(" ".join(cli.changed(config)))
+    assert cli.parse(translation.Config, words) == config
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data", "missing.tsv"], "missing.tsv"),
+        (["--train", "left.en,left.de"], "as many lines"),
+        (["--train", "empty.tsv"], "empty.tsv"),
+        (["--target_language", "en"], "target_language"),
+    ],
+)
+def test_bad_input_ends_a_recipe_with_one_line(flags, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "left.en").write_text("a\nb\n")
+    (tmp_path / "left.de").write_text("a\n")
+    (tmp_path / "empty.tsv").write_text("")
+    monkeypatch.setattr("sys.argv", ["translation", *flags])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(translation.main, translation.Config, translation.__doc__)
+    shown = str(stop.value)
+    assert shown.startswith("error: ")
+    assert message in shown
+    assert not (tmp_path / "saved_models").exists()

@@ -1,0 +1,284 @@
+"""The recipe for speech, whole: clips in, a scored SavedModel out, interrupted and resumed."""
+
+import dataclasses
+import itertools
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+import kzoo
+from kzoo.audio import LogMel
+from recipes import runs, speech_to_text
+from recipes.data import clips, clips_audio, examples
+
+RATE = 8000
+TONES = {"low": 300, "middle": 900, "high": 2100}
+
+
+def sound(words, rng):
+    t = np.arange(RATE // 5) / RATE
+    parts = [np.sin(2 * np.pi * TONES[word] * t) * np.hanning(len(t)) for word in words]
+    return np.concatenate(parts) / 2 + rng.normal(size=len(t) * len(words)) / 100
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng, lines = np.random.default_rng(0), ["file_name,text,speaker"]
+    for speaker, words in itertools.product(range(12), itertools.product(TONES, repeat=2)):
+        name = f"{speaker}-{'-'.join(words)}.wav"
+        soundfile.write(tmp_path / name, sound(words, rng), RATE)
+        lines.append(f"{name},{' '.join(words).title()}!,{speaker}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return str(tmp_path)
+
+
+@pytest.fixture
+def config(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    return speech_to_text.Config(
+        data=folder,
+        model="streaming_ctc",
+        num_mels=20,
+        batch_seconds=10.0,
+        epochs=2,
+        splice_after=2,
+        warmup_steps=5,
+        speed_perturbation=False,
+        average=2,
+        max_length=30,
+        beam_size=3,
+        output="out",
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
+    config, tmp_path, capfd, interrupted
+):
+    for part in clips.load_clips(config.data):
+        part.rows[0].path.write_bytes(b"RIFF")  # broken files do not end a run
+    resumed = dataclasses.replace(config, resume=True)
+    for folder, options in (("first/", config), ("", resumed)):
+        with interrupted(tmp_path / f"out/.kzoo-run/{folder}backup/latest.weights.h5"):
+            speech_to_text.main(options)
+        printed = capfd.readouterr().out
+        assert "The same command with --resume goes on" in printed
+        assert ("Epoch 1/2" in printed.split("Cutting")[0]) == (folder == "first/")
+    with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
+        speech_to_text.main(dataclasses.replace(resumed, seed=7))
+    figures = speech_to_text.main(resumed)
+    printed = capfd.readouterr().out
+    assert "Epoch 1/" not in printed.split("Learning a vocabulary")[-1]
+    assert "2 of 2 epochs, " in printed and "Cutting clips at their words" in printed
+    assert " pieces of 8 voices, all speeds" in printed
+    assert "A fresh process that imports only tensorflow and tensorflow_text answers" in printed
+    assert "->" in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    written = {path.name for path in (tmp_path / "out/1").iterdir()}
+    assert {"saved_model.pb", "model_card.md", "learning_curve.png", "example-1.wav"} <= written
+    saved = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
+    assert set(figures) == {"test WER", "test CER", "test exact match"}
+    assert set(figures) <= set(saved)
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "python -m recipes.speech_to_text --data" in card
+    assert "version:jiwer" in card
+    assert "clips (skipped: 1 unreadable)" in card
+    assert isinstance(kzoo.load("out")(str(tmp_path / "0-low-high.wav")), str)
+
+
+@pytest.mark.slow
+def test_a_joint_model_is_compared_in_each_search(config, capsys):
+    config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)
+    splits = clips.load_clips(config.data)
+    built = speech_to_text.build(splits.train, config)
+    assert built.head.num_sampled == 5
+    assert isinstance(built.optimizer, kzoo.LazyAdam)
+    arrays, texts, voices = speech_to_text.examples(
+        built, splits.train, (1.0, 0.9), config, "train"
+    )
+    assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
+    assert voices == [(row.speaker, speed) for speed in (1.0, 0.9) for row in splits.train.rows]
+    assert len(arrays[0]) < len(arrays[len(splits.train)])
+    assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
+    assert built.source_tokenizer.features.rate_hz == RATE
+    small = examples.Clips(splits.valid.rows[:2])
+    capsys.readouterr()
+    found = speech_to_text.compare_searches(built, "valid", small, config)
+    assert capsys.readouterr().out.count("2/2") == 4  # the features, and a bar for each search
+    labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
+    assert list(found) == labels
+    assert built.ctc_weight == config.ctc_weight
+    assert speech_to_text.licence("asterisk-fr") == "CC-BY-SA-3.0"
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "subwords"])
+def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
+    tokenizer, config, monkeypatch
+):
+    config = dataclasses.replace(
+        config, tokenizer=tokenizer, vocabulary_size=16, minutes=10.0, spec_augment_after=7
+    )
+    splits = clips.load_clips(config.data)
+    model = speech_to_text.build(splits.train, config)
+    run = runs.open_run(config, config.folder, "digest")
+    trained, seen = [], []
+
+    def train(speller, batches, valid, score, folder, options, monitor):
+        trained.append((speller, folder, options))
+        speller.set_weights([weights + 1 for weights in speller.get_weights()])
+        (folder / "journal.jsonl").write_text('{"epoch": 2, "minutes": 3.5, "loss": 2.0}\n')
+
+    def fit(model, batches, valid, score, folder, options, monitor):
+        seen.append((folder, options, batches))
+
+    def augmented(batches, features, seed, options):
+        seen.append(seed[-1])
+        return batches
+
+    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(speech_to_text, "augmented", augmented)
+    speech_to_text.fit(model, splits, run, config)
+    [(speller, folder, options)] = trained
+    assert type(speller.target_tokenizer).__name__ == "CharacterTokenizer"
+    assert (folder, options.epochs, options.minutes) == (run / runs.FIRST, config.splice_after, 5.0)
+    assert options.max_length > len("middle middle")
+    learnt, taught = speller.encoder.get_weights(), model.encoder.get_weights()
+    for one, other in zip(learnt, taught, strict=True):
+        np.testing.assert_array_equal(one, other)
+    heads = speller.head.get_weights(), model.head.get_weights()
+    is_equal = all(np.array_equal(one, other) for one, other in zip(*heads, strict=True))
+    assert is_equal == (tokenizer == "characters")
+    assert seen[:3] == [0, 0, config.splice_after]  # epochs of whole clips, twice, and of spliced
+    [(folder, options, _)] = seen[3:]
+    assert (folder, options.minutes) == (run, 6.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"warmup_steps": 0}, "`warmup_steps` must be at least 1, got warmup_steps=0"),
+        ({"average": -1}, "`average` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got dropout=1.0"),
+        ({"ctc_weight": 1.5}, r"`ctc_weight` must lie in \[0, 1\], got ctc_weight=1.5"),
+        ({"batch_seconds": 0.0}, "`batch_seconds` must be positive, got batch_seconds=0.0"),
+        ({"sampled": 501}, "`sampled` must not be above vocabulary_size, got sampled=501"),
+        ({"sampled": 9, "model": "streaming_ctc"}, "`sampled` must be 0 for streaming_ctc"),
+        (
+            {"normalize": "utterance", "model": "streaming_ctc"},
+            "`normalize` must be running or fixed for streaming_ctc.*got normalize=utterance",
+        ),
+        ({"splice_after": 0}, "`splice_after` must be at least 1, got splice_after=0"),
+        ({"splice_after": 3, "ctc_weight": 0.0}, "`splice_after` needs CTC.*got splice_after=3"),
+        ({"spec_augment_after": -1}, "`spec_augment_after` must be at least 0"),
+        ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),
+        ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
+    with pytest.raises(ValueError, match=message):
+        speech_to_text.Config(**values)
+
+
+@pytest.mark.parametrize("package", ["soundfile", "jiwer", "matplotlib", "sentencepiece"])
+def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
+        speech_to_text.main(speech_to_text.Config(data="missing", tokenizer="subwords"))
+
+
+def test_clips_that_are_all_too_long_are_refused(config):
+    config = dataclasses.replace(config, max_length=3)
+    splits = clips.load_clips(config.data)
+    model = speech_to_text.build(splits.train, config)
+    message = "`max_seconds` and `max_length` must leave at least one clip in train"
+    with pytest.raises(ValueError, match=message):
+        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+    config = dataclasses.replace(config, max_seconds=0.1)
+    with pytest.raises(ValueError, match=r"; 0 clips \(skipped: \d+ over 0\.1 seconds\)"):
+        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+
+
+def test_the_folder_of_a_run_is_named_after_the_data():
+    assert str(speech_to_text.Config().folder) == "saved_models/speech-asterisk"
+    assert str(speech_to_text.Config(train="x/LibriSpeech").folder).endswith("speech-LibriSpeech")
+
+
+def test_a_clip_is_sent_as_16_bit_wav(config):
+    samples, rate = clips_audio.read_audio(clips.load_clips(config.data).train.rows[0])
+    content = speech_to_text.wav_bytes(samples, rate)
+    decoded, decoded_rate = kzoo.audio.decode_wav(content)
+    assert decoded_rate == rate == RATE
+    np.testing.assert_allclose(decoded, samples, atol=1e-4)
+
+
+def test_scored_clips_are_read_once_and_counted_if_they_cannot_be(config, monkeypatch):
+    splits, reads, read = clips.load_clips(config.data), [], clips_audio.read_audio
+    test = splits.test
+    test.rows[1].path.write_bytes(b"RIFF")
+    monkeypatch.setattr(clips_audio, "read_audio", lambda clip: reads.append(clip) or read(clip))
+    scored = speech_to_text.scored_clips(splits)
+    assert reads == test.rows
+    assert scored.name == "test"
+    assert scored.part.rows == [test.rows[0], *test.rows[2:]]
+    assert scored.part.skipped == {"unreadable": 1}
+    assert scored.seconds == [0.4] * (len(test) - 1)
+    assert len({*map(len, scored.sounds)}) == 1
+    assert len(scored.sounds) == len(test) - 1
+    assert speech_to_text.scored_clips(splits._replace(test=None)).name == "valid"
+
+
+def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
+    train = clips.load_clips(config.data).train
+    train.rows[0].path.write_bytes(b"RIFF")
+    assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
+
+
+def augmented(batches, epochs=0, done=0, **flags):
+    """After `done` epochs, with SpecAugment after `epochs`."""
+    config = speech_to_text.Config(spec_augment_after=epochs, **flags)
+    return speech_to_text.augmented(batches, LogMel(RATE, num_mels=20), [0, done], config)
+
+
+def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():
+    random = np.random.default_rng(0)
+    mask = np.arange(31) < np.array([31, 13])[:, None]
+    source = np.where(mask[:, :, None], random.normal(size=(3, 2, 31, 20)), 0).astype("float32")
+    inputs = {"source": source, "source_mask": np.stack([mask] * 3), "target": np.ones((3, 2, 5))}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, np.full((3, 2, 5), 7)))
+    changed = augmented(batches, vocal_tract_perturbation=True, spec_augment=False)
+    passes = [list(changed) for _ in range(2)]
+    for found, again, (before, labels) in zip(*passes, batches, strict=True):
+        np.testing.assert_array_equal(found[1], labels)
+        np.testing.assert_array_equal(found[0]["target"], before["target"])
+        np.testing.assert_array_equal(found[0]["source_mask"], mask)
+        assert not found[0]["source"].numpy()[~mask].any()
+        for other in (before, again[0]):
+            assert not np.allclose(found[0]["source"], other["source"])
+
+
+def test_spec_augment_begins_after_some_batches_also_of_a_repeated_dataset():
+    inputs = {"source": tf.ones((6, 2, 31, 20)), "source_mask": tf.ones((6, 2, 31), tf.bool)}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((6, 2))))
+    changed = [
+        bool((inputs["source"].numpy() != 1).any())
+        for inputs, _ in augmented(batches, epochs=3, done=2).repeat(2)
+    ]
+    assert changed == [False] * 6 + [True] * 6
+    late = augmented(batches, epochs=3, done=5)
+    assert all((inputs["source"].numpy() != 1).any() for inputs, _ in late)
+
+
+def test_flags_say_what_spec_augment_blots_out():
+    inputs = {"source": tf.ones((9, 4, 200, 20)), "source_mask": tf.ones((9, 4, 200), tf.bool)}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((9, 4))))
+    flags = {"spec_augment_features": 0, "spec_augment_stretches": 3, "spec_augment_seconds": 0.05}
+    blotted = np.concatenate([x["source"].numpy() == 0 for x, _ in augmented(batches, **flags)])
+    assert (blotted.all(2) == blotted.any(2)).all()  # no bands
+    assert blotted.all(2).sum(1).max() <= 3 * 5
+    assert blotted.all(2).sum(1).max() > 5
