@@ -6,78 +6,62 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = [
-    "sharing",
-    "masking",
-    "attention",
-    "positions",
-    "recurrent",
-    "streaming",
-    "transformer",
-    "conformer",
-    "speech",
-    "regions",
-    "candidates",
-    "head",
-    "length",
-]
-MODULES = [
-    "protos",
-    "text",
-    "exif",
-    "image",
-    "torch_file",
-    "backbones",
-    "wav",
-    "audio",
-    "augment",
-    "sources",
-    "batching",
-    "losses",
-    "optimizers",
-    "callbacks",
-    "steps",
-    "constraints",
-    "beams",
-    "search",
-    "sampling",
-    "ctc",
-    "alignment",
-    "joint",
-    "seq2seq",
-    "lexicon",
-    "framewise",
-    "ensemble",
-    "splice",
-    "zoo",
-    "metrics",
-    "caption_metrics",
-    "plots",
-    "picture_plots",
-    "precision",
-    "engines",
-    "warmup",
-    "signatures",
-    "export",
-    "serving",
-    "__init__",
-    "__main__",
-]
-ORDER = ["kzoo.layers", *(f"kzoo.layers.{name}" for name in LAYERS)]
-ORDER += [f"kzoo.{name}" for name in MODULES]
-BANNED = {"utils", "helpers", "common", "base", "registry", "config", "trainer"}
-SHARED_BY_RECIPES = {
-    "recipes.cli",
-    "recipes.clips",
-    "recipes.data",
-    "recipes.drawings",
-    "recipes.frames",
-    "recipes.pictures",
-    "recipes.regions",
-    "recipes.runs",
-    "recipes.scenes",
-    "recipes.weights",
+# Who imports whom: a package imports those of the lines above it, and what it lists before itself.
+LEVELS = (
+    ("checks", "contents", "protos"),
+    ("layers", "search", "image", "metrics", "plots"),
+    ("text", "audio", "ctc"),
+    ("batching",),
+    ("models",),
+    ("zoo", "training", "pretrained", "export"),
+    ("serving",),
+    ("__init__",),
+    ("__main__",),
+)
+# The order inside a package; its face, `__init__`, stands last.
+INSIDE = {
+    "layers": (
+        *("__init__", "sharing", "masking", "products"),
+        *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
+        *("attention.location", "attention.fixed", "attention.multi_head", "attention.__init__"),
+        *("positions", "embedding", "candidates", "vocabulary_loss", "head"),
+        *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
+        *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
+    ),
+    "search": ("result", "steps", "constraints", "beams", "beam", "sampling"),
+    "image": ("exif", "decoding", "augment", "source", "torch_file", "backbones"),
+    "metrics": ("score", "translation", "speech", "captions"),
+    "plots": ("figure", "attention", "curves", "pictures"),
+    "text": ("words", "tokenizer", "subwords", "vocabulary"),
+    "audio": ("resampling", "wav", "log_mel", "augment", "source"),
+    "ctc": ("loss", "prefix_search", "joint", "alignment"),
+    "models": ("generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
+    "training": ("losses", "optimizers", "callbacks", "splice"),
+    "export": (
+        *("folder", "precision", "requests", "signatures", "warmup", "served", "card"),
+        *("saved_model", "engine_card", "ctranslate2", "tflite"),
+    ),
+    "serving": ("folder", "runtime", "server"),
 }
+NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})
+FOR_USERS_ALONE = {"metrics", "plots"}  # nothing in kzoo imports them
+BANNED = {"utils", "helpers", "common", "base", "registry", "config", "trainer"}
+SHARED_BY_RECIPES = ("recipes.cli", "recipes.runs", "recipes.data")
+
+
+def place(name):
+    """(level, package, place inside it) of a module of kzoo."""
+    package, _, inner = name.removeprefix("kzoo.").partition(".")
+    package = "__init__" if package == "kzoo" else package
+    level = next((n for n, packages in enumerate(LEVELS) if package in packages), None)
+    assert level is not None, f"{name} has no place in the order of tests/test_layout.py"
+    if package not in INSIDE:
+        return level, package, 0
+    order = [*(m for m in INSIDE[package]), "__init__"]
+    inner = f"{inner}.__init__" if (ROOT / name.replace(".", "/")).is_dir() and inner else inner
+    inner = inner or "__init__"
+    assert inner in order, f"{name} has no place in the order of tests/test_layout.py"
+    return level, package, order.index(inner)
 
 
 def files(*folders):
@@ -85,8 +69,8 @@ def files(*folders):
 
 
 def module_name(path):
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return "kzoo.layers" if name == "kzoo.layers.__init__" else name
+    """`kzoo.search` for its `__init__.py`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def is_module(name):
@@ -119,12 +103,52 @@ every_recipe = pytest.mark.parametrize("path", files("recipes"), ids=relative)
 @every_module
 def test_a_module_has_its_place_in_the_order_and_imports_only_what_stands_above_it(path):
     name = module_name(path)
-    assert name in ORDER, f"{name} has no place in the order of tests/test_layout.py"
-    above = ORDER[: ORDER.index(name)]
+    level, package, inside = place(name)
     for imported in imports(path):
         if name == "kzoo.__main__" and imported == "kzoo":
             continue  # what a user imports
-        assert imported in above, f"{name} imports {imported}"
+        its_level, its_package, its_inside = place(imported)
+        is_above = its_level < level or (its_package == package and its_inside < inside)
+        assert is_above, f"{name} imports {imported}"
+        for group in NEVER_EACH_OTHER:
+            assert not {package, its_package} < group or package == its_package, (
+                f"{name} imports {imported}"
+            )
+        assert its_package not in FOR_USERS_ALONE or its_package == package, (
+            f"{name} imports {imported}"
+        )
+
+
+def test_every_module_in_the_order_exists():
+    for package, modules in INSIDE.items():
+        there = {
+            module_name(p).removeprefix(f"kzoo.{package}").removeprefix(".") or "__init__"
+            for p in files(f"kzoo/{package}")
+        }
+        assert {m.removesuffix(".__init__") for m in modules} | {"__init__"} == there
+
+
+def test_a_face_re_exports_and_does_nothing_else():
+    for path in files("kzoo"):
+        if path.name == "__init__.py" and path.parent != ROOT / "kzoo":
+            _, *rest = ast.parse(path.read_text(encoding="utf-8")).body  # its docstring
+            for node in rest:
+                is_index = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+                assert isinstance(node, ast.ImportFrom) or is_index, f"{path}:{node.lineno}"
+
+
+def test_no_file_bears_the_name_of_a_function_in_the_face_of_its_package():
+    for path in files("kzoo"):
+        if path.name == "__init__.py":
+            there = {each.stem for each in path.parent.iterdir()}
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ImportFrom):
+                    modules = {
+                        alias.name
+                        for alias in node.names
+                        if is_module(f"{node.module}.{alias.name}")
+                    }
+                    assert not {alias.name for alias in node.names} & there - modules, path
 
 
 def test_masking_imports_nothing_of_kzoo():
@@ -135,7 +159,7 @@ def test_masking_imports_nothing_of_kzoo():
 def test_a_recipe_imports_no_other_recipe(path):
     name = module_name(path)
     for imported in imports(path):
-        shared = imported in SHARED_BY_RECIPES or imported == "recipes"
+        shared = imported == "recipes" or imported.startswith(SHARED_BY_RECIPES)
         assert not imported.startswith("recipes") or shared, f"{name} imports {imported}"
 
 
@@ -151,8 +175,17 @@ def test_a_file_says_what_is_inside_and_leaves_nothing_to_do(path):
         assert word not in source
 
 
+def tree_of(module):
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def definition(tree, name):
+    """The class or function, or what a face re-exports it from."""
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+            return definition(tree_of(node.module), name)
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
     raise AssertionError(f"{name} is not defined")
@@ -175,9 +208,7 @@ def test_the_public_index_is_sorted_and_every_name_in_it_exists_and_is_documente
     for name in index:
         inner = f"{origin[name]}.{name}"
         module = inner if is_module(inner) else origin[name]
-        path = ROOT / module.replace(".", "/")
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        node = ast.parse(path.read_text(encoding="utf-8"))
+        node = tree_of(module)
         assert ast.get_docstring(node if module == inner else definition(node, name)), name
 
 

@@ -10,6 +10,7 @@ _STATED = ("data", "licence", "command", "time", "machine")  # a card without th
 
 
 def model_card(path, model, options, card, metrics, examples, answers):
+    """The text of `model_card.md`."""
     card = dict(card)
     name = card.pop("name", path.parent.name if path.name.isdigit() else path.name)
     description = card.pop("description", "")

@@ -108,6 +108,7 @@ def _import_ctranslate2():
 
 
 def check_model(model):
+    """Raises ValueError unless the model has both tokenizers and its weights."""
     for name in ("source_tokenizer", "target_tokenizer"):
         if getattr(model, name, None) is None:
             raise ValueError(f"`model` must have a {name}: without it nobody can use the export.")

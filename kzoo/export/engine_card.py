@@ -8,6 +8,7 @@ from kzoo.text import END_ID, SubwordTokenizer
 
 
 def write_tokenizers(folder, model):
+    """Writes what each side's tokenizer is made of: `source.spm` or `source.json`, and so on."""
     for side in ("source", "target"):
         tokenizer = getattr(model, f"{side}_tokenizer")
         if isinstance(tokenizer, SubwordTokenizer):
@@ -18,6 +19,7 @@ def write_tokenizers(folder, model):
 
 
 def ctranslate2_card(path, model, quantization, version):
+    """The README.md of a CTranslate2 model."""
     source, target = model.source_tokenizer, model.target_tokenizer
     if isinstance(source, SubwordTokenizer):
         tokens = f"source.encode({_text(source)}, out_type=str)"
@@ -43,6 +45,7 @@ import ctranslate2
 
 
 def tflite_card(path, model, quantization, max_source_length):
+    """The README.md of a TensorFlow Lite model."""
     source, target = model.source_tokenizer, model.target_tokenizer
     if isinstance(source, SubwordTokenizer):
         ids = f"source.encode({_text(source)})"

@@ -56,6 +56,7 @@ class Float32Orthogonal(keras.initializers.Orthogonal):
 
 
 def recurrent_initializers(policy):
+    """Keyword arguments of Keras's cells and layers for weights of a dtype policy."""
     if policy.variable_dtype == "bfloat16":
         return {"recurrent_initializer": Float32Orthogonal()}
     return {}

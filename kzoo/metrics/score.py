@@ -53,10 +53,13 @@ def exact_match(hypotheses, references):
     """
     rows = reference_rows(hypotheses, references)
     right = sum(text in row for text, row in zip(hypotheses, rows, strict=True))
-    return Score("exact match", 100 * right / len(rows), f"nrefs:{check_count(rows)}|case:mixed")
+    return Score(
+        "exact match", 100 * right / len(rows), f"nrefs:{reference_count(rows)}|case:mixed"
+    )
 
 
 def sacrebleu_score(name, scorer, hypotheses, references):
+    """Returns the `Score` of one of sacrebleu's scorers."""
     # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
     streams = list(itertools.zip_longest(*reference_rows(hypotheses, references)))
     result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])
@@ -94,6 +97,7 @@ def reference_rows(hypotheses, references):
     return rows
 
 
-def check_count(rows):
+def reference_count(rows):
+    """How many references each hypothesis has; var if not all have as many."""
     counts = {len(row) for row in rows}
     return counts.pop() if len(counts) == 1 else "var"

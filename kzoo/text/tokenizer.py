@@ -186,6 +186,7 @@ def _is_nested_unevenly(ids):
 
 
 def batches(texts):
+    """Yields lists of at most `_BATCH_TEXTS` texts."""
     if isinstance(texts, str | bytes):
         raise ValueError(f"`texts` must be an iterable of strings, got one string: {texts!r}.")
     iterator = iter(texts)
@@ -194,6 +195,7 @@ def batches(texts):
 
 
 def check_size(vocabulary_size):
+    """Raises ValueError unless there is room beside the special ids."""
     if vocabulary_size <= len(SPECIAL_TOKENS):
         raise ValueError(
             f"`vocabulary_size` must be above {len(SPECIAL_TOKENS)}, the number of special ids, "
@@ -202,5 +204,6 @@ def check_size(vocabulary_size):
 
 
 def check_texts(counts):
+    """Raises ValueError if there is nothing to learn from."""
     if not counts:
         raise ValueError("`texts` must hold at least one character, got none.")

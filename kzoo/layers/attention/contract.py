@@ -38,6 +38,7 @@ def dense_memory(memory, memory_mask):
 
 
 def dense_inputs(query, query_mask, memory, memory_mask):
+    """Returns the query, the memory and its mask, dense and checked, with zeros in the padding."""
     return dense_query(query, query_mask), *dense_memory(memory, memory_mask)
 
 
