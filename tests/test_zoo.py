@@ -124,6 +124,13 @@ def test_one_tokenizer_makes_one_embedding_and_two_make_two(name):
 
 
 @every_model
+def test_a_length_head_is_there_if_it_is_asked_for_and_learns_in_float32(name):
+    size = Size(19)
+    assert make(name, size, size).length_head is None
+    assert make(name, size, size, length_head=True).length_head.compute_dtype == "float32"
+
+
+@every_model
 def test_a_model_is_documented_and_takes_what_all_take(name):
     function = getattr(zoo, name)
     assert function.__doc__
