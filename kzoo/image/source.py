@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.image import decoding
 
 _GREY = b"BM" + b"".join(
@@ -48,8 +49,7 @@ class ImageSource(keras.layers.Layer):
 
     def __init__(self, size=224, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1, got size={size}.")
+        checks.at_least(1, size=size)
         self.size = size
         self.built = True  # there are no weights
 

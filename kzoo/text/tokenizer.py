@@ -8,7 +8,7 @@
     tokenizer.tokens(ids)                          # [["▁Two", "▁dogs", "▁run", "."]]
 
 Ids 0..3 are padding, start, end and unknown; the others are sorted by falling frequency, which
-the log-uniform sampler of `layers.candidates` relies on. `tokenize` adds no start or end.
+the log-uniform sampler of `kzoo.layers.candidates` relies on. `tokenize` adds no start or end.
 
 All three first `normalize` a text, and detokenizing does not bring back what that takes away. Bytes
 that are not UTF-8 become U+FFFD, which is never in a learnt vocabulary, hence unknown.
@@ -44,7 +44,7 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     `_pieces(ids) -> strings`, all in graph, and `get_vocabulary()`.
     """
 
-    # How an exported model reads texts; `sources.AudioSource` says the same of sounds.
+    # How an exported model reads texts; `audio.AudioSource` says the same of sounds.
     input_name = "text"
     neutral = b"1, 2, 3."  # the content where nobody gave an example
     longest = 256  # tokens
