@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from kzoo.export.ctranslate2 import to_ctranslate2
     from kzoo.export.folder import next_version, written_at_once
     from kzoo.export.requests import batch_requests
-    from kzoo.export.saved_model import save
+    from kzoo.export.saved_model import Saved, save
     from kzoo.export.served import Alignment, Completion, ServedModel, load
     from kzoo.export.tflite import to_tflite
 

@@ -54,7 +54,9 @@ def paths(models, tmp_path_factory):
     (folder / "clip.wav").write_bytes(WAVS[1])
     examples = {"streaming": [folder / "clip.wav"]}
     return {
-        name: export.save(model, folder / name / "1", examples=examples.get(name, ()), **OPTIONS)
+        name: export.save(
+            model, folder / name / "1", examples=examples.get(name, ()), **OPTIONS
+        ).path
         for name, model in models.items()
     }
 
