@@ -62,6 +62,7 @@ class CTCModel(Trainable):
             "infeasible": keras.metrics.Sum(name="infeasible"),
         }
 
+    decoder = None
     takes_prefix = False
 
     @property

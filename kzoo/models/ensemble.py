@@ -53,7 +53,7 @@ class Ensemble(Generator):
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
         self.encoder, self.head = first.encoder, first.head
-        self.decoder = getattr(first, "decoder", None)  # CTC has none
+        self.decoder = first.decoder  # None of CTC
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 

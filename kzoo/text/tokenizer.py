@@ -23,14 +23,10 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from kzoo import contents
+from kzoo.text.special_ids import END_ID, PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID
 from kzoo.text.words import normalize
 
-PADDING_ID = 0
-START_ID = 1
-END_ID = 2
-UNKNOWN_ID = 3
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # of ids 0..3; SentencePiece's names
-UNKNOWN_TEXT = "⁇"  # what `detokenize` writes for UNKNOWN_ID; SentencePiece's default
 _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
 
 
@@ -45,11 +41,8 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     """
 
     # How an exported model reads texts; `audio.AudioSource` says the same of sounds.
-    input_name = "text"
-    neutral = b"1, 2, 3."  # the content where nobody gave an example
-    longest = 256  # tokens
+    content = contents.TEXT
     is_static = True  # whether XLA can compile a search on what `read` returns
-    usage = '"text"', '"text"'  # in a shell and in Python
 
     def __init__(self, lowercase=False, name=None):
         super().__init__(name=name, dtype="int32", trainable=False)
