@@ -210,7 +210,7 @@ def config_flags(module):
     """The fields of a recipe's Config and of the classes that it inherits from."""
     classes = {
         node.name: node
-        for tree in parsed("recipes/*.py", module.replace(".", "/") + ".py")  # its own come last
+        for tree in parsed("recipes/**/*.py", module.replace(".", "/") + ".py")  # its own come last
         for node in tree.body
         if isinstance(node, ast.ClassDef)
     }
@@ -225,6 +225,7 @@ def config_flags(module):
         names += [base for base in bases if base in classes]
 
 
+@functools.cache
 def flags_of(module):
     if module == "kzoo":
         return set(parser_flags(parsed("kzoo/*.py")))
