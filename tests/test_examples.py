@@ -66,6 +66,7 @@ def model_names(monkeypatch):
     picture = tf.io.encode_jpeg(tf.zeros((20, 31, 3), tf.uint8)).numpy()
     Path("picture.jpg").write_bytes(picture)
     shape = {"units": 8, "num_layers": 1, "decoder_layers": 1, "num_heads": 2, "hidden_units": 11}
+    shape |= {"conformer": False, "ctc_weight": 0.0}  # joint search takes a minute to trace
     small = functools.partial
     monkeypatch.setattr(zoo, "speech_transformer", small(zoo.speech_transformer, **shape))
     monkeypatch.setattr(zoo, "show_attend_tell", small(zoo.show_attend_tell, units=13))
@@ -128,6 +129,7 @@ def python_blocks(page):
         yield text[: found.start(1)].count("\n"), found.group(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", SETUP)
 def test_the_code_of_a_readme_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
