@@ -1,5 +1,6 @@
 """kzoo: a sequence-to-sequence model zoo for Keras 3 on TensorFlow."""
 
+import importlib
 import os
 import sys
 
@@ -118,3 +119,9 @@ __all__ = [
     "splice",
     "zoo",
 ]
+
+
+def __getattr__(name):
+    if name in ("metrics", "plots"):
+        return importlib.import_module(f"kzoo.{name}")
+    raise AttributeError(f"module 'kzoo' has no attribute {name!r}")

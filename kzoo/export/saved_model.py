@@ -12,6 +12,7 @@ chunk.
 """
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -157,14 +158,33 @@ def save(
         warmup.write(folder, contents_as_bytes(reader.input_name, examples), neutral=reader.neutral)
         served = ServedModel(folder) if evaluate or examples else None
         measured = evaluate(served) if evaluate else {}
-        metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
+        given = {**(metrics or {}), **measured}
+        metrics = {name: _plain(value) for name, value in given.items()}
         (folder / "metrics.json").write_text(
             json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         answers = served(list(examples)) if examples else []
         text = model_card(path, model, options, card or {}, metrics, examples, answers)
         (folder / "model_card.md").write_text(text, encoding="utf-8")
-    return path
+    if served is not None:
+        served.path = path
+    return Saved(path, given, served)
+
+
+class Saved(os.PathLike):
+    """What `save` wrote: its `path`, its `metrics` and the ServedModel `served`."""
+
+    def __init__(self, path, metrics, served):
+        self.path, self.metrics, self.served = path, metrics, served
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def __truediv__(self, name):
+        return self.path / name
 
 
 def _write_saved_model(model, folder, options):
