@@ -1,6 +1,6 @@
 """What all runs share, in the order of a run.
 
-    machine    the processor, and the precision it computes in
+    processor  what a run is measured on, and the precision it computes in
     folder     a run's folder, to go on from with --resume
     building   seed, vocabulary, examples that fit, optimizer, first weights
     fitting    `fit` within a budget, the better weights
@@ -45,7 +45,7 @@ from recipes.runs.folder import (
     open_run,
     remove_run,
 )
-from recipes.runs.machine import (
+from recipes.runs.processor import (
     choose_precision,
     computing_in,
     machine,

@@ -14,7 +14,7 @@ from typing import Any
 import kzoo
 from recipes import cli
 from recipes.data.splits import Splits
-from recipes.runs.machine import choose_precision, machine
+from recipes.runs.processor import choose_precision, machine
 
 MAPS = 3  # attention maps beside a model
 MOST_LOOKED_AT = 20  # examples, of which the first with an answer are drawn

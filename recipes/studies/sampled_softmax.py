@@ -61,8 +61,6 @@ class Config:
 def main(config: Config) -> dict[int, float]:
     """Trains in turns; returns the last perplexity of each number of sampled classes."""
     cli.require("matplotlib", extra="recipes")
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
     splits = load_pairs(
         config.data,
         source_language=config.source_language,
@@ -81,7 +79,8 @@ def main(config: Config) -> dict[int, float]:
     numbers = [number for number in NUMBERS if number < size]
     models = {number: build(tokenizers, number, config) for number in numbers}
     turns = {number: Turn(config.turn_seconds) for number in numbers}
-    points = []
+    folder, points = Path(config.output), []
+    folder.mkdir(parents=True, exist_ok=True)
     while any(turn.seconds < 60 * config.minutes for turn in turns.values()):
         for number, model in models.items():
             turn = turns[number]
