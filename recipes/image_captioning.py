@@ -6,8 +6,8 @@
     python -m recipes.image_captioning --train train.jsonl --valid dev.jsonl --test test.jsonl
     python -m recipes.image_captioning --data my_pictures --backbone efficientnet_lite0 --fine_tune
 
-What `--data` takes stands in `recipes.pictures.load_pictures`. A network with weights of ImageNet
-is only looked through, unless --fine_tune: its features are computed once and kept. A run learns a
+What `--data` takes stands in `recipes.data.pictures.load_pictures`. A network with weights of
+ImageNet is only looked through, unless --fine_tune: its features are computed once and kept. A run learns a
 vocabulary, trains with progress bars and a validation score, scores the test pictures with the
 exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, kzoo.metrics.json,
 learning_curve.png, pictures of where each word looked and a sheet of test pictures, chosen at
@@ -198,7 +198,7 @@ def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> Scored:
 
 
 def spoken_caption(caption: str) -> str:
-    """The caption as one would say it: `clips.spoken`, but for hyphens within words, which stay."""
+    """The caption as one would say it, by `spoken`, but for hyphens within words, which stay."""
     return "-".join(map(spoken, re.split(r"(?<=[^\W_])-(?=[^\W_])", caption)))
 
 

@@ -41,7 +41,7 @@ def extract(
 ) -> Frames:
     """The frames of all clips, played `speed` times as fast.
 
-    They are kept in `data.cache_dir()`, under a hash of the settings and of each file's path, size
+    They are kept in `files.cache_dir()`, under a hash of the settings and of each file's path, size
     and time, 4 bytes a number: 32 kB a second with 80 features. What cannot be read is left out
     until its file changes.
 

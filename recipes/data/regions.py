@@ -5,7 +5,7 @@
     pictures.rows[found.rows[7]].captions           # those of found.values[7]
 
 A picture has one row, however many captions it has; one that cannot be read has none and is said on
-stderr. Both are kept in `data.cache_dir()`, under a hash of the settings and of each file's path,
+stderr. Both are kept in `files.cache_dir()`, under a hash of the settings and of each file's path,
 size and time; a run that is broken off leaves nothing there.
 
 Axis letters: N pictures, K of them that can be read, R regions, D features.
