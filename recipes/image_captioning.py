@@ -7,9 +7,9 @@
     python -m recipes.image_captioning --data my_pictures --backbone efficientnet_lite0 --fine_tune
 
 What `--data` takes stands in `recipes.data.pictures.load_pictures`. A network with weights of
-ImageNet is only looked through, unless --fine_tune: its features are computed once and kept. A run learns a
-vocabulary, trains with progress bars and a validation score, scores the test pictures with the
-exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, kzoo.metrics.json,
+ImageNet is only looked through, unless --fine_tune: its features are computed once and kept. A run
+learns a vocabulary, trains with progress bars and a validation score, scores the test pictures with
+the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
 learning_curve.png, pictures of where each word looked and a sheet of test pictures, chosen at
 random. Interrupted, it goes on with --resume. What it reached on which data stands in the README
 under Results.
