@@ -25,12 +25,7 @@ from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
 from kzoo.export.precision import computing_in
 from kzoo.export.served import ServedModel
-
-# Of `Seq2Seq.generate`; those that are one value for each source are left out.
-_SEARCH_OPTIONS = {
-    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
-    *("repetition_penalty", "allowed", "groups", "diversity_penalty"),
-}
+from kzoo.search.options import SHARED
 
 
 def save(
@@ -197,9 +192,9 @@ def _options(model, *, search_options, max_source_length, lexicon, precision, **
         lexicon=lexicon,
     )
     search_options = search_options or {}
-    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
+    if unknown := sorted(set(search_options) - set(SHARED)):
         raise ValueError(
-            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
+            f"`search_options` must be among {', '.join(sorted(SHARED))}, got {unknown}."
         )
     checks.one_of(("float32", "bfloat16"), precision=precision)
     reads_texts = model.source_tokenizer.is_static
