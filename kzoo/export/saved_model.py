@@ -93,13 +93,13 @@ def save(
             megapixels. None for 256, 60 and 64 of them.
         search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
             {"no_repeat_ngram": 3}.
-        request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
+        request_batching: dict or None. With a dict of options of `export.batch_requests`, as
             {"max_batch_size": 32, "max_delay_ms": 5}, the model itself answers requests that come
             at about the same time in one batch, on any server: in `serving_default`,
             `serving_xla` and `n_best`. Leave it out where the server forms batches.
         replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
             looked at most; for words and characters.
-        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+        lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
         precision: "float32", or "bfloat16" for weights and sums of half the size: faster for large
             models and large batches where the CPU multiplies in it (AMX), and a little less exact.
             Texts only.
