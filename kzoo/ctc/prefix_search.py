@@ -1,27 +1,19 @@
-"""Connectionist temporal classification (CTC): loss, greedy and prefix beam search, prefix scores.
+"""Connectionist temporal classification: greedy search and prefix beam search.
 
-Graves et al. (2006), https://doi.org/10.1145/1143844.1143891. Each frame names a token or the
-blank, and a sequence of names stands for the tokens that are left when repeats and then blanks are
-taken away: "aa-ab" for "aab". p(y | x) is the sum over all sequences of names that stand for y.
+`ctc.loss` explains frames, names and the blank.
 
-The blank is id 0, which is padding elsewhere and never a token, so one vocabulary serves CTC and
-decoder. Ids 1 and 2, start and end, are classes that a trained model does not use.
-
-Axis letters: B batch, S frames, V vocabulary with the blank, T tokens of a target, K beams,
-W tokens that the beams do not share, C tokens that they share, L longest output, M tokens that a
-frame makes likely, N rows of a step call.
+Axis letters: B batch, S frames, V vocabulary with the blank, K beams, W tokens that the beams do
+not share, M tokens that a frame makes likely.
 """
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
+from kzoo import checks
+from kzoo.ctc.hypotheses import CTCBeams, best_of, ctc_beams, ctc_result, log_add, with_shared
 from kzoo.ctc.loss import BLANK_ID
 from kzoo.layers import masking
-from kzoo.search import SearchResult
-from kzoo.search.beams import normalized_scores
-from kzoo.search.steps import check_int, check_not_negative
 
 
 def ctc_greedy_search(logits, mask=None):
@@ -52,49 +44,7 @@ def ctc_greedy_search(logits, mask=None):
     places = tf.where(begins, tf.range(tf.shape(names)[1]), 0)
     frames = tf.ragged.boolean_mask(places, begins).to_tensor()
     log_probs = tf.reduce_sum(tf.where(mask, tf.reduce_max(log_p, 2), 0.0), 1)
-    return _result(ids[:, None], frames[:, None], log_probs[:, None], 0.0, tf.shape(names)[1], 1)
-
-
-class CTCBeams(NamedTuple):
-    """The hypotheses of a prefix beam search after some frames, best first; all that it keeps.
-
-    A hypothesis is what all of them share and then its own tokens, both padded with 0. `ctc_beams`
-    makes the first, `ctc_advance` the next, `ctc_result` an answer.
-    """
-
-    shared_ids: tf.Tensor  # (B, C) int32
-    shared_frames: tf.Tensor  # (B, C) int32: where each token begins
-    ids: tf.Tensor  # (B, K, W) int32
-    frames: tf.Tensor  # (B, K, W) int32
-    last: tf.Tensor  # (B, K) int32: the last token, 0 before the first
-    log_blank: tf.Tensor  # (B, K) float32: log p of the alignments that end with a blank
-    log_label: tf.Tensor  # (B, K) float32: of those that end with the last token
-    position: tf.Tensor  # (B,) int32: frames read
-
-
-def ctc_beams(rows, beam_size):
-    """Returns the `CTCBeams` before the first frame: the empty hypothesis, with probability 1.
-
-    Args:
-        rows: int or int scalar tensor, B.
-        beam_size: int >= 1, K.
-
-    Raises:
-        ValueError: `beam_size` is not positive.
-    """
-    check_int("beam_size", beam_size, 1)
-    impossible = tf.fill([rows, beam_size], -math.inf)
-    is_first = tf.range(beam_size) == 0
-    return CTCBeams(
-        shared_ids=tf.zeros([rows, 0], tf.int32),
-        shared_frames=tf.zeros([rows, 0], tf.int32),
-        ids=tf.zeros([rows, beam_size, 0], tf.int32),
-        frames=tf.zeros([rows, beam_size, 0], tf.int32),
-        last=tf.zeros([rows, beam_size], tf.int32),
-        log_blank=tf.where(is_first, 0.0, impossible),
-        log_label=impossible,
-        position=tf.zeros([rows], tf.int32),
-    )
+    return best_of(ids[:, None], frames[:, None], log_probs[:, None], 0.0, tf.shape(names)[1], 1)
 
 
 def ctc_advance(logits, beams, mask=None, window=None):
@@ -125,7 +75,7 @@ def ctc_advance(logits, beams, mask=None, window=None):
         ValueError: `window` is not positive.
     """
     if window is not None:
-        check_int("window", window, 1)
+        checks.integer(1, window=window)
     logits, mask = masking.to_dense(logits, mask)
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     sentences = log_p.shape[0]
@@ -160,42 +110,20 @@ def ctc_advance(logits, beams, mask=None, window=None):
 def _advance(log_p, is_real, beams, window):
     """One frame: log_p (B, V), is_real (B,), CTCBeams -> CTCBeams."""
     size = beams.last.shape[1]
-    either = _log_add(beams.log_blank, beams.log_label)  # (B, K)
     lengths = tf.reduce_sum(tf.cast(beams.ids != 0, tf.int32), 2)
-
-    # Hypothesis i with one token more is hypothesis j: (B, K, K). Dead ones may stand twice.
-    longer = lengths[:, None, :] == lengths[:, :, None] + 1
-    inside = tf.range(tf.shape(beams.ids)[2]) < lengths[:, :, None]  # (B, K, W)
-    differ = (beams.ids[:, :, None] != beams.ids[:, None]) & inside[:, :, None]
-    becomes = longer & ~tf.reduce_any(differ, 3) & (either > -math.inf)[:, None]
-
-    # What a hypothesis gets from itself and from one that it extends.
-    of_last = tf.gather(log_p, beams.last, batch_dims=1)  # (B, K)
-    is_repeat = beams.last[:, :, None] == beams.last[:, None]
-    before = tf.where(is_repeat, beams.log_blank[:, :, None], either[:, :, None])
-    before = tf.reduce_logsumexp(tf.where(becomes, before, -math.inf), 1)
-    of_label = tf.where(beams.last == 0, -math.inf, beams.log_label)
-    log_label = _log_add(of_label, before) + of_last
-    begins_now = before > of_label  # more likely than where its last token began so far
-    log_blank = either + log_p[:, BLANK_ID, None]
-
-    # What it grows into. Of 2K tokens at most K are hypotheses or the last token already, so the K
-    # best are among them.
-    values, tokens = tf.math.top_k(log_p[:, 1:], min(2 * size, log_p.shape[1] - 1))  # (B, M)
-    tokens += 1
-    is_repeat = tokens[:, None, :] == beams.last[:, :, None]
-    grown = tf.where(is_repeat, beams.log_blank[:, :, None], either[:, :, None])
-    grown += values[:, None, :]  # (B, K, M)
-    is_there = becomes[..., None] & (beams.last[:, None, :, None] == tokens[:, None, None, :])
-    grown = tf.where(tf.reduce_any(is_there, 2), -math.inf, grown)
+    either = log_add(beams.log_blank, beams.log_label)  # (B, K)
+    becomes = _extends(beams, lengths, either)
+    log_blank, log_label, begins_now = _kept(log_p, beams, becomes, either)
+    grown, tokens = _grown(log_p, beams, becomes, either)
+    count = tokens.shape[1]  # M
 
     candidates = tf.concat(
-        [_log_add(log_blank, log_label), tf.reshape(grown, [-1, size * values.shape[1]])], 1
+        [log_add(log_blank, log_label), tf.reshape(grown, [-1, size * count])], 1
     )
     scores, index = tf.math.top_k(candidates, size)
     grows = index >= size
-    parents = tf.where(grows, (index - size) // values.shape[1], index)
-    new = tf.gather(tokens, (index - size) % values.shape[1], batch_dims=1)
+    parents = tf.where(grows, (index - size) // count, index)
+    new = tf.gather(tokens, (index - size) % count, batch_dims=1)
 
     def inherited(tensor):
         return tf.gather(tensor, parents, batch_dims=1)
@@ -213,7 +141,7 @@ def _advance(log_p, is_real, beams, window):
     def read(new, old):
         return tf.where(is_real[:, None], new, old)
 
-    return _shared(
+    return with_shared(
         beams._replace(
             ids=written(beams.ids, is_new, new[:, :, None]),
             frames=written(beams.frames, is_new | is_later, beams.position[:, None, None]),
@@ -226,104 +154,52 @@ def _advance(log_p, is_real, beams, window):
     )
 
 
-def _shared(beams, window):
-    """Moves the tokens that all hypotheses with some probability begin with to the shared ones."""
-    is_alive = _log_add(beams.log_blank, beams.log_label) > -math.inf
-    ids = tf.where(is_alive[:, :, None], beams.ids, 0)
-    if window is not None:
-        fits = tf.reduce_sum(tf.cast(ids != 0, tf.int32), 2) <= window  # (B, K)
-        is_alive &= tf.reduce_all(fits, 1, keepdims=True) | (ids[:, :, 0] == ids[:, :1, 0])
-        ids = tf.where(is_alive[:, :, None], ids, 0)
-    agree = (ids == ids[:, :1]) | ~is_alive[:, :, None]
-    agree = tf.reduce_all(agree, 1) & (ids[:, 0] != 0)  # (B, W); the best one is alive
-    count = tf.reduce_sum(tf.math.cumprod(tf.cast(agree, tf.int32), axis=1), 1)  # (B,)
-    old = tf.reduce_sum(tf.cast(beams.shared_ids != 0, tf.int32), 1)
-    longest = tf.reduce_max(tf.reduce_sum(tf.cast(ids != 0, tf.int32), 2) - count[:, None])
-    longest = tf.maximum(longest, 0)
-    total = tf.maximum(tf.reduce_max(old + count), 0)  # of no rows it is the least int32
-    return beams._replace(
-        shared_ids=_joined(beams.shared_ids, old, ids[:, 0], total, count),
-        shared_frames=_joined(beams.shared_frames, old, beams.frames[:, 0], total, count),
-        ids=_from(ids, count, longest),
-        frames=_from(beams.frames, count, longest),
-        log_blank=tf.where(is_alive, beams.log_blank, -math.inf),
-        log_label=tf.where(is_alive, beams.log_label, -math.inf),
-    )
+def _extends(beams, lengths, either):
+    """Whether hypothesis i with one token more is hypothesis j: (B, K, K).
+
+    Dead hypotheses, `either` (B, K) of which is -inf, may stand twice.
+    """
+    longer = lengths[:, None, :] == lengths[:, :, None] + 1
+    inside = tf.range(tf.shape(beams.ids)[2]) < lengths[:, :, None]  # (B, K, W)
+    differ = (beams.ids[:, :, None] != beams.ids[:, None]) & inside[:, :, None]
+    return longer & ~tf.reduce_any(differ, 3) & (either > -math.inf)[:, None]
 
 
-def _joined(first, lengths, second, width, count):
-    """(B, C), (B,) lengths and (B, W) of which `count` (B,) follow -> (B, width), then 0."""
-    places = tf.range(width)
-    behind = places - lengths[:, None]
-    following = tf.gather(
-        tf.pad(second, [[0, 0], [0, 1]]),
-        tf.clip_by_value(behind, 0, tf.shape(second)[1]),
-        batch_dims=1,
-    )
-    first = tf.pad(first, [[0, 0], [0, tf.maximum(width - tf.shape(first)[1], 0)]])[:, :width]
-    following = tf.where(behind < count[:, None], following, 0)
-    return tf.where(behind < 0, first, following)
-
-
-def _from(tokens, start, width):
-    """(B, K, W) from place `start` (B,) on -> (B, K, width)."""
-    places = start[:, None] + tf.range(width)
-    end = tf.shape(tokens)[2]
-    padded = tf.pad(tokens, [[0, 0], [0, 0], [0, 1]])
-    return tf.gather(padded, tf.minimum(places, end), axis=2, batch_dims=1)
-
-
-def ctc_result(beams, length_penalty=0.0, steps=None, best_only=False):
-    """The hypotheses as the result of a search, best score first.
-
-    Args:
-        beams: `CTCBeams`.
-        length_penalty: float >= 0, of `beams.normalized_scores`; it ranks the K hypotheses.
-        steps: int or int scalar tensor, S of the weights; None for all frames read. They are K
-            times L times S numbers: 0 where nobody looks at them.
-        best_only: bool, whether to return the first hypothesis alone.
+def _kept(log_p, beams, becomes, either):
+    """What a hypothesis gets from itself and from one that it extends; each (B, K).
 
     Returns:
-        `SearchResult`: `log_probs` is log p(y | x) as far as the beam summed it up; the weights
-        are 1 at the frame where a token begins. L is the most tokens of a hypothesis.
-
-    Raises:
-        ValueError: `length_penalty` is negative.
+        log_blank. log_label. begins_now: bool, whether its last token more likely begins here than
+        where it began so far.
     """
-    check_not_negative("length_penalty", length_penalty)
-    rows, size = tf.shape(beams.last)[0], beams.last.shape[1]
-    log_probs = _log_add(beams.log_blank, beams.log_label)
-    lengths = tf.reduce_sum(tf.cast(beams.ids != 0, tf.int32), 2)
-    shared = tf.reduce_sum(tf.cast(beams.shared_ids != 0, tf.int32), 1)
-    width = tf.maximum(tf.reduce_max(shared[:, None] + lengths), 0)
-
-    def whole(first, second):
-        first = tf.repeat(first, size, axis=0)
-        second = tf.reshape(second, [rows * size, tf.shape(second)[2]])
-        count = tf.reshape(lengths, [-1])
-        joined = _joined(first, tf.repeat(shared, size), second, width, count)
-        return tf.reshape(joined, [rows, size, width])
-
-    ids, frames = whole(beams.shared_ids, beams.ids), whole(beams.shared_frames, beams.frames)
-    steps = tf.maximum(tf.reduce_max(beams.position), 0) if steps is None else steps
-    return _result(ids, frames, log_probs, length_penalty, steps, 1 if best_only else size)
-
-
-def _result(ids, frames, log_probs, length_penalty, steps, count):
-    """(B, K, L) ids and frames, (B, K) log_probs -> SearchResult of the best `count`."""
-    is_possible = log_probs > -math.inf
-    ids = tf.where(is_possible[:, :, None], ids, 0)
-    lengths = tf.reduce_sum(tf.cast(ids != 0, tf.int32), 2)
-    scores = normalized_scores(log_probs, lengths, length_penalty)
-    scores, order = tf.math.top_k(scores, count)
-    ids, frames, log_probs, lengths = (
-        tf.gather(x, order, batch_dims=1) for x in (ids, frames, log_probs, lengths)
+    of_last = tf.gather(log_p, beams.last, batch_dims=1)  # (B, K)
+    is_repeat = beams.last[:, :, None] == beams.last[:, None]
+    before = tf.where(is_repeat, beams.log_blank[:, :, None], either[:, :, None])
+    before = tf.reduce_logsumexp(tf.where(becomes, before, -math.inf), 1)
+    of_label = tf.where(beams.last == 0, -math.inf, beams.log_label)
+    return (
+        either + log_p[:, BLANK_ID, None],
+        log_add(of_label, before) + of_last,
+        before > of_label,
     )
-    begins = tf.range(steps) == frames[..., None]
-    weights = tf.cast(begins & (ids != 0)[..., None], tf.float32)
-    # An output has a probability, its tokens have none: they can stand in many places.
-    no_steps = scores[:, :, None][:, :, 1:]
-    return SearchResult(ids, scores, log_probs, lengths, weights, no_steps)
+
+
+def _grown(log_p, beams, becomes, either):
+    """What a hypothesis grows into, unless that is a hypothesis already.
+
+    Of 2K tokens at most K are hypotheses or the last token already, so the K best are among them.
+
+    Returns:
+        (B, K, M) float32. tokens: (B, M) int32.
+    """
+    size = beams.last.shape[1]
+    values, tokens = tf.math.top_k(log_p[:, 1:], min(2 * size, log_p.shape[1] - 1))  # (B, M)
+    tokens += 1
+    is_repeat = tokens[:, None, :] == beams.last[:, :, None]
+    grown = tf.where(is_repeat, beams.log_blank[:, :, None], either[:, :, None])
+    grown += values[:, None, :]  # (B, K, M)
+    is_there = becomes[..., None] & (beams.last[:, None, :, None] == tokens[:, None, None, :])
+    return tf.where(tf.reduce_any(is_there, 2), -math.inf, grown), tokens
 
 
 def ctc_beam_search(
@@ -358,9 +234,3 @@ def ctc_beam_search(
     logits = tf.convert_to_tensor(logits)
     beams = ctc_advance(logits, ctc_beams(tf.shape(logits)[0], beam_size), mask, window)
     return ctc_result(beams, length_penalty, tf.shape(logits)[1], best_only)
-
-
-def _log_add(a, b):
-    """log(exp a + exp b); -inf where both are."""
-    high, low = tf.maximum(a, b), tf.minimum(a, b)
-    return tf.where(high == -math.inf, high, high + tf.math.log1p(tf.exp(low - high)))

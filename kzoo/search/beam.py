@@ -1,27 +1,23 @@
 """Greedy and beam search over a step function; this module knows no model.
 
-`steps` says what a step function is. Everything is plain TensorFlow with static K and L: it runs
-eagerly, in a `tf.function`, in a SavedModel on a stock server, and XLA can compile it.
+`search.steps` says what a step function is. Everything is plain TensorFlow with static K and L: it
+runs eagerly, in a `tf.function`, in a SavedModel on a stock server, and XLA can compile it.
 
 Axes: B batch, K beams, L = max_length, V vocabulary, S source steps, N rows of a step call, J beams
-before a step.
+before a step: 1 before the first, which sees each sentence once, and K later.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kzoo.search.beams import Ranking, beam_step, diverse_step, normalized_scores
-from kzoo.search.constraints import checked_constraints, constrain
-from kzoo.search.result import SearchResult
-from kzoo.search.steps import (
-    call_step,
-    check_int,
-    check_not_negative,
-    check_rows,
-    checked_start,
-    repeat_rows,
-)
+from kzoo.search.beams import Beams, Ranking, beam_step, diverse_step, normalized_scores
+from kzoo.search.constraints import constrain
+from kzoo.search.options import SearchOptions
+from kzoo.search.result import SearchResult, only_used, written
+from kzoo.search.steps import call_step, checked_start, repeat_rows
 
 LEAST_COVERAGE = 1e-6  # of a source step that no token looked at: its logarithm stays finite
 
@@ -63,48 +59,17 @@ def beam_search(
     every sentence are finished, or at `max_length`. It is exhaustive when
     `beam_size >= V ** max_length` and greedy when `beam_size` is 1.
 
-    `min_length`, `allowed` and `no_repeat_ngram` take tokens away and leave the probabilities of
-    the others as they are: nothing is renormalised. What `prefix` forces is generated whatever
-    those three say, at the log-probability that the model gives it. A sentence for which the
-    constraints leave nothing scores -inf.
-
     Args:
-        step: function, see `steps`.
+        step: function, see `search.steps`.
         state: nested structure of tensors with B rows, or `()`.
         start_ids: (B,) int32, the token before the first generated one; not part of the result.
-        end_id: int in [0, V).
-        beam_size: int >= 1, K.
-        max_length: int >= 1, L: most tokens generated, the end token included. Or an int scalar
-            tensor; if it comes from a shape, XLA can compile it.
-        min_length: int in [0, max_length): fewest tokens before the end token.
-        length_penalty: float >= 0; larger favours longer hypotheses.
-        coverage_penalty: float >= 0; larger favours hypotheses that looked at all of the source.
-            The step must return weights.
-        source_mask: (B, S) bool, True = real: the source steps to cover; None for all.
-        expected_length: (B,) float, tokens without the end, or None; see `LengthHead`.
-        length_deviation_penalty: float >= 0, per token of deviation from `expected_length`.
-        no_repeat_ngram: int >= 0, n: no n-gram occurs twice in a hypothesis; 0 for no such rule.
-        repetition_penalty: float > 0: logits of tokens already in the hypothesis are divided by it
-            if positive and multiplied if negative, before the softmax. Keskar et al. (2019),
-            https://arxiv.org/abs/1909.05858, section 4.1.
-        prefix: (B, P) int, padded with 0 or ragged, or (P,) for all sentences: the tokens that a
-            hypothesis begins with, part of the result. 0 leaves a place free.
-        allowed: (V,) or (B, V) bool, False for tokens never to be generated; the end is a token.
-        groups: int that divides K: diverse beam search (`diverse_step`) in as many groups.
-        diversity_penalty: float >= 0, between groups.
-        best_only: bool, whether the first hypothesis is wanted alone. Then K = 1 in the result, and
-            the search also ends when no unfinished hypothesis can become better than the best
-            finished one: log-probabilities only fall, so it scores at most
-            log p / ((5 + L) / 6) ** length_penalty.
-        normalize: bool, whether to take the softmax of the step's logits. Without, they are
-            log-probabilities as they are, even where these sum to less than 1: see
-            `joint.joint_step`.
+        end_id, beam_size and all others: `search.options.SearchOptions` explains each.
 
     Returns:
         `SearchResult`: ids (B, K, L), scores, log_probs and lengths (B, K), weights (B, K, L, S).
 
     Raises:
-        ValueError: an argument, or what `step` returns, breaks one of the rules above.
+        ValueError: an option, or what `step` returns, breaks its rule.
 
     Example:
 
@@ -118,172 +83,18 @@ def beam_search(
     >>> tf.exp(found.log_probs).numpy().round(3)
     array([[0.6  , 0.256]], dtype=float32)
     """
-    _check_options(
-        end_id, beam_size, max_length, length_penalty, coverage_penalty, length_deviation_penalty,
-        groups, diversity_penalty,
+    options = SearchOptions(
+        end_id=end_id, beam_size=beam_size, max_length=max_length, min_length=min_length,
+        length_penalty=length_penalty, coverage_penalty=coverage_penalty, source_mask=source_mask,
+        expected_length=expected_length, length_deviation_penalty=length_deviation_penalty,
+        no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
+        allowed=allowed, groups=groups, diversity_penalty=diversity_penalty, best_only=best_only,
+        normalize=normalize,
     )  # fmt: skip
-    start_ids, state = checked_start(start_ids, state)
-    sentences = tf.shape(start_ids)[0]
-    constraints = checked_constraints(
-        start_ids, end_id=end_id, max_length=max_length, min_length=min_length,
-        no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty,
-        prefix=prefix, allowed=allowed,
-    )  # fmt: skip
-    if expected_length is not None:
-        expected_length = _checked_expected_length(expected_length, start_ids)
-    ranking = Ranking(length_penalty, expected_length, length_deviation_penalty)
-    slots = tf.range(max_length)
-
-    def extend(logits, beams, coverage_terms, ids, position):
-        """One step of all groups; `ids` (B, J, L) are the tokens so far."""
-        logits, forbidden = constrain(constraints, logits, ids, position)
-        if forbidden is not None and groups > 1:
-            forbidden = tf.reshape(forbidden, [sentences, ids.shape[1], logits.shape[1]])
-
-        def extend_group(logits, hypotheses, token_penalties):
-            *before, coverage_terms, forbidden = hypotheses
-            if forbidden is not None:
-                forbidden = tf.reshape(forbidden, [-1, logits.shape[1]])
-            return beam_step(
-                logits,
-                *before,
-                end_id=end_id,
-                beam_size=beam_size // groups,
-                end_allowed=True if forbidden is not None else position >= min_length,
-                forbidden=forbidden,
-                token_penalties=token_penalties,
-                coverage_terms=coverage_terms,
-                ranking=ranking,
-                is_last=position == max_length - 1,
-                normalize=normalize,
-            )
-
-        hypotheses = (*beams, coverage_terms, forbidden)
-        if groups == 1:
-            return extend_group(logits, hypotheses, None)
-        return diverse_step(
-            extend_group, logits, hypotheses, groups=groups, diversity_penalty=diversity_penalty
-        )
-
-    def covered(coverage, row_weights, finished):
-        """Adds weights (B*J, S) to the sums (B, J, S) of what grows; also the terms (B, J)."""
-        if not coverage_penalty:
-            return (), None
-        weights = tf.reshape(row_weights, tf.shape(coverage))
-        coverage = tf.where(finished[:, :, None], coverage, coverage + weights)
-        return coverage, coverage_penalty * _log_coverage(coverage, source_mask)
-
-    def written(history, values, position):
-        return tf.where(slots == position, values[:, :, None], history)
-
-    def body(position, beams, ids, parents, step_log_probs, weights, coverage, state):
-        rows = tf.reshape(beams.ids, [-1])
-        logits, row_weights, state = call_step(step, rows, state, position, end_id)
-        weights = weights.write(position, row_weights)
-        coverage, terms = covered(coverage, row_weights, beams.finished)
-        before = beams.log_probs, beams.lengths, beams.finished
-        beams = extend(logits, before, terms, ids, position)
-        if beam_size > 1:
-            rows = tf.reshape(beams.parents + tf.range(sentences)[:, None] * beam_size, [-1])
-            state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
-            ids, parents, step_log_probs, coverage = tf.nest.map_structure(
-                lambda tensor: tf.gather(tensor, beams.parents, batch_dims=1),
-                (ids, parents, step_log_probs, coverage),
-            )
-        ids = written(ids, beams.ids, position)
-        parents = written(parents, beams.parents, position)
-        step_log_probs = written(step_log_probs, beams.step_log_probs, position)
-        return position + 1, beams, ids, parents, step_log_probs, weights, coverage, state
-
-    def same_shapes(*before):
-        def keep(old, new):
-            if not isinstance(new, tf.TensorArray):
-                new.set_shape(old.shape)  # reshaping and gathering lose some of it
-            return new
-
-        return tf.nest.map_structure(keep, before, body(*before))
-
-    def undecided(position, beams, *_):
-        is_open = ~beams.finished
-        if best_only:
-            reachable = normalized_scores(beams.log_probs, max_length, length_penalty)
-            best = tf.where(beams.finished, beams.scores, -math.inf)
-            is_open &= reachable >= tf.reduce_max(best, axis=1, keepdims=True)
-        return (position < max_length) & tf.reduce_any(is_open)
-
-    # The first step sees each sentence once: its K beams do not differ yet.
-    position = tf.constant(0)
-    logits, row_weights, state = call_step(step, start_ids, state, position, end_id)
-    if coverage_penalty and row_weights.shape[1] == 0:
-        raise ValueError(
-            "`coverage_penalty` needs a step that returns weights, "
-            f"got coverage_penalty={coverage_penalty} and none."
-        )
-    none = tf.zeros([sentences, 1], tf.int32)
-    coverage, terms = covered(tf.zeros_like(row_weights)[:, None, :], row_weights, none > 0)
-    before = tf.cast(none, tf.float32), none, none > 0
-    no_ids = tf.zeros([sentences, 1, max_length], tf.int32)
-    beams = extend(logits, before, terms, no_ids, position)
-    state, coverage = tf.nest.map_structure(
-        lambda tensor: repeat_rows(tensor, beam_size), (state, coverage)
-    )
-    if coverage_penalty:
-        coverage = tf.reshape(coverage, [sentences, beam_size, tf.shape(row_weights)[1]])
-    history = tf.zeros([sentences, beam_size, max_length], tf.int32)
-    row_weights = repeat_rows(row_weights, beam_size)  # (B*K, S)
-    weights = tf.TensorArray(tf.float32, max_length, element_shape=row_weights.shape)
-    weights = weights.write(position, row_weights)
-    ids = written(history, beams.ids, position)
-    step_log_probs = written(tf.cast(history, tf.float32), beams.step_log_probs, position)
-    _, beams, ids, parents, step_log_probs, weights, _, _ = tf.while_loop(
-        undecided,
-        same_shapes,
-        (position + 1, beams, ids, history, step_log_probs, weights, coverage, state),
-    )
-
-    if groups > 1:  # each group is in order, all of them are not
-        _, order = tf.math.top_k(beams.scores, beam_size)
-        beams, ids, parents, step_log_probs = tf.nest.map_structure(
-            lambda tensor: tf.gather(tensor, order, batch_dims=1),
-            (beams, ids, parents, step_log_probs),
-        )
-    if best_only:
-        beams, ids, parents, step_log_probs = tf.nest.map_structure(
-            lambda tensor: tensor[:, :1], (beams, ids, parents, step_log_probs)
-        )
-    possible = beams.scores > -math.inf
-    lengths = tf.where(possible, beams.lengths, 0)
-    used = possible[:, :, None] & (slots <= lengths[:, :, None])  # (B, K, L), the end included
-    weights = _by_ancestry(weights.stack(), parents, beam_size)  # 0 where the loop did not come
-    return SearchResult(
-        ids=tf.where(used, ids, 0),
-        scores=beams.scores,
-        log_probs=beams.log_probs,
-        lengths=lengths,
-        weights=tf.where(used[..., None], weights, 0.0),
-        step_log_probs=tf.where(used, step_log_probs, 0.0),
-    )
+    return best_continuations(step, state, start_ids, options)
 
 
-def greedy_search(
-    step,
-    state,
-    start_ids,
-    *,
-    end_id,
-    max_length,
-    min_length=0,
-    length_penalty=0.0,
-    coverage_penalty=0.0,
-    source_mask=None,
-    expected_length=None,
-    length_deviation_penalty=0.0,
-    no_repeat_ngram=0,
-    repetition_penalty=1.0,
-    prefix=None,
-    allowed=None,
-    normalize=True,
-):
+def greedy_search(step, state, start_ids, *, end_id, max_length, **options):
     """The best next token at each step, until the end: `beam_search` with one beam.
 
     Without penalties it is the most probable token. With them the end competes by its score, as in
@@ -301,54 +112,198 @@ def greedy_search(
     >>> kzoo.greedy_search(step, (), tf.constant([1]), end_id=2, max_length=4).ids.numpy()
     array([[[3, 2, 0, 0]]], dtype=int32)
     """
-    return beam_search(
-        step,
-        state,
-        start_ids,
-        end_id=end_id,
-        beam_size=1,
-        max_length=max_length,
-        min_length=min_length,
-        length_penalty=length_penalty,
-        coverage_penalty=coverage_penalty,
-        source_mask=source_mask,
-        expected_length=expected_length,
-        length_deviation_penalty=length_deviation_penalty,
-        no_repeat_ngram=no_repeat_ngram,
-        repetition_penalty=repetition_penalty,
-        prefix=prefix,
-        allowed=allowed,
-        normalize=normalize,
+    options = SearchOptions(end_id=end_id, max_length=max_length, beam_size=1, **options)
+    return best_continuations(step, state, start_ids, options)
+
+
+def best_continuations(step, state, start_ids, options):
+    """`beam_search` with its options as one value.
+
+    Args:
+        step, state, start_ids: as in `beam_search`.
+        options: `SearchOptions`.
+
+    Returns:
+        `SearchResult`.
+    """
+    start_ids, state = checked_start(start_ids, state)
+    options = options.of_batch(start_ids)
+    advance = _Advance(step, options, tf.shape(start_ids)[0], tf.range(options.max_length))
+    found = advance(_before_all_steps(start_ids, state, options))
+
+    def body(before):
+        def keep(old, new):
+            if not isinstance(new, tf.TensorArray):
+                new.set_shape(old.shape)  # reshaping and gathering lose some of it
+            return new
+
+        return (tf.nest.map_structure(keep, before, advance(before)),)
+
+    def undecided(found):
+        is_open = ~found.beams.finished
+        if options.best_only:
+            penalty = options.length_penalty
+            reachable = normalized_scores(found.beams.log_probs, options.max_length, penalty)
+            best = tf.where(found.beams.finished, found.beams.scores, -math.inf)
+            is_open &= reachable >= tf.reduce_max(best, axis=1, keepdims=True)
+        return (found.position < options.max_length) & tf.reduce_any(is_open)
+
+    (found,) = tf.while_loop(undecided, body, (found,))
+    return _result(found, options)
+
+
+class _Found(NamedTuple):
+    """What a search knows after some steps."""
+
+    position: tf.Tensor  # int32 scalar: steps done
+    beams: Beams
+    ids: tf.Tensor  # (B, K, L) int32
+    parents: tf.Tensor  # (B, K, L) int32: which beam of the step before each token extends
+    step_log_probs: tf.Tensor  # (B, K, L) float32
+    weights: tf.TensorArray | None  # L times (B*K, S); None before a step said what S is
+    coverage: Any  # (B, K, S) float32: the sums of the weights; () without a coverage penalty
+    state: Any  # nested structure of tensors, B*K rows
+
+
+def _before_all_steps(start_ids, state, options):
+    """`_Found` with one empty hypothesis a sentence."""
+    none = tf.zeros([tf.shape(start_ids)[0], 1], tf.int32)  # (B, 1)
+    zero = tf.cast(none, tf.float32)
+    history = tf.zeros([tf.shape(start_ids)[0], 1, options.max_length], tf.int32)
+    return _Found(
+        position=tf.constant(0),
+        beams=Beams(start_ids[:, None], none, zero, zero, zero, none, none > 0),
+        ids=history,
+        parents=history,
+        step_log_probs=tf.cast(history, tf.float32),
+        weights=None,
+        coverage=(),
+        state=state,
     )
 
 
-def _check_options(
-    end_id, beam_size, max_length, length_penalty, coverage_penalty, length_deviation_penalty,
-    groups, diversity_penalty,
-):  # fmt: skip
-    check_int("end_id", end_id, 0)
-    check_int("beam_size", beam_size, 1)
-    if not tf.is_tensor(max_length):
-        check_int("max_length", max_length, 1)
-    check_not_negative("length_penalty", length_penalty)
-    check_not_negative("coverage_penalty", coverage_penalty)
-    check_not_negative("length_deviation_penalty", length_deviation_penalty)
-    check_int("groups", groups, 1)
-    if beam_size % groups:
-        raise ValueError(
-            f"`groups` must divide beam_size, got groups={groups}, beam_size={beam_size}."
+class _Advance(NamedTuple):
+    """One step of the search as a function, `_Found` -> `_Found`, and what it only reads."""
+
+    step: Callable
+    options: SearchOptions
+    sentences: tf.Tensor  # int32 scalar, B
+    slots: tf.Tensor  # (L,) int32
+
+    def __call__(self, found):
+        options, position = self.options, found.position
+        size = found.beams.ids.shape[1]  # J
+        rows = tf.reshape(found.beams.ids, [-1])
+        logits, row_weights, state = call_step(
+            self.step, rows, found.state, position, options.end_id
         )
-    check_not_negative("diversity_penalty", diversity_penalty)
+        if found.weights is None:
+            found = self._with_weights(found, row_weights)
+        repeated = repeat_rows(row_weights, options.beam_size // size)
+        weights = found.weights.write(position, repeated)
+        coverage, coverage_terms = self._covered(found, row_weights)
+        beams = self._extended(found, logits, coverage_terms)
+        ids, parents, step_log_probs = found.ids, found.parents, found.step_log_probs
+        if options.beam_size > 1:
+            rows = tf.reshape(beams.parents + tf.range(self.sentences)[:, None] * size, [-1])
+            state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
+            ids, parents, step_log_probs, coverage = tf.nest.map_structure(
+                lambda tensor: tf.gather(tensor, beams.parents, batch_dims=1),
+                (ids, parents, step_log_probs, coverage),
+            )
+        here = self.slots == position
+        return _Found(
+            position=position + 1,
+            beams=beams,
+            ids=written(ids, here, beams.ids),
+            parents=written(parents, here, beams.parents),
+            step_log_probs=written(step_log_probs, here, beams.step_log_probs),
+            weights=weights,
+            coverage=coverage,
+            state=state,
+        )
+
+    def _with_weights(self, found, row_weights):
+        """Makes room for weights like those of the first step, (B, S)."""
+        options, steps = self.options, row_weights.shape[1]
+        if options.coverage_penalty and steps == 0:
+            raise ValueError(
+                "`coverage_penalty` needs a step that returns weights, "
+                f"got coverage_penalty={options.coverage_penalty} and none."
+            )
+        rows = row_weights.shape[0]
+        rows = None if rows is None else rows * options.beam_size
+        weights = tf.TensorArray(tf.float32, options.max_length, element_shape=(rows, steps))
+        coverage = tf.zeros_like(row_weights)[:, None, :] if options.coverage_penalty else ()
+        return found._replace(weights=weights, coverage=coverage)
+
+    def _covered(self, found, row_weights):
+        """Adds weights (B*J, S) to the sums (B, J, S) of what grows; also the terms (B, J)."""
+        if not self.options.coverage_penalty:
+            return (), None
+        coverage = found.coverage
+        weights = tf.reshape(row_weights, tf.shape(coverage))
+        coverage = tf.where(found.beams.finished[:, :, None], coverage, coverage + weights)
+        terms = _log_coverage(coverage, self.options.source_mask)
+        return coverage, self.options.coverage_penalty * terms
+
+    def _extended(self, found, logits, coverage_terms):
+        """The best extensions, `Beams`, of the hypotheses that have the logits (B*J, V)."""
+        options, position, before = self.options, found.position, found.beams
+        logits, forbidden = constrain(options, logits, found.ids, position)
+        if forbidden is not None and options.groups > 1:
+            shape = [self.sentences, before.ids.shape[1], logits.shape[1]]
+            forbidden = tf.reshape(forbidden, shape)
+        ranking = Ranking(
+            options.length_penalty, options.expected_length, options.length_deviation_penalty
+        )
+
+        def extend_group(logits, hypotheses, token_penalties):
+            *before, coverage_terms, forbidden = hypotheses
+            if forbidden is not None:
+                forbidden = tf.reshape(forbidden, [-1, logits.shape[1]])
+            return beam_step(
+                logits,
+                *before,
+                end_id=options.end_id,
+                beam_size=options.beam_size // options.groups,
+                end_allowed=True if forbidden is not None else position >= options.min_length,
+                forbidden=forbidden,
+                token_penalties=token_penalties,
+                coverage_terms=coverage_terms,
+                ranking=ranking,
+                is_last=position == options.max_length - 1,
+                normalize=options.normalize,
+            )
+
+        hypotheses = before.log_probs, before.lengths, before.finished, coverage_terms, forbidden
+        if options.groups == 1:
+            return extend_group(logits, hypotheses, None)
+        return diverse_step(
+            extend_group,
+            logits,
+            hypotheses,
+            groups=options.groups,
+            diversity_penalty=options.diversity_penalty,
+        )
 
 
-def _checked_expected_length(expected_length, start_ids):
-    expected_length = tf.convert_to_tensor(expected_length)
-    if expected_length.shape.rank != 1:
-        raise ValueError(
-            f"`expected_length` must have shape (B,), got shape {expected_length.shape}."
+def _result(found, options):
+    """What the loop found, best first."""
+    hypotheses = found.beams, found.ids, found.parents, found.step_log_probs
+    if options.groups > 1:  # each group is in order, all of them are not
+        _, order = tf.math.top_k(found.beams.scores, options.beam_size)
+        hypotheses = tf.nest.map_structure(
+            lambda tensor: tf.gather(tensor, order, batch_dims=1), hypotheses
         )
-    check_rows("expected_length", expected_length, start_ids)
-    return tf.cast(expected_length, tf.float32)
+    if options.best_only:
+        hypotheses = tf.nest.map_structure(lambda tensor: tensor[:, :1], hypotheses)
+    beams, ids, parents, step_log_probs = hypotheses
+    weights = found.weights.stack()  # (L, B*K, S), 0 where the loop did not come
+    weights = _by_ancestry(weights, parents, options.beam_size)
+    return only_used(
+        SearchResult(ids, beams.scores, beams.log_probs, beams.lengths, weights, step_log_probs)
+    )
 
 
 def _log_coverage(coverage, source_mask):

@@ -117,7 +117,6 @@ def beam_step(
         `Beams`.
     """
     ranking = ranking or Ranking(length_penalty)
-    sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
     logits = tf.cast(logits, tf.float32)
     normalizer = 0.0
     if normalize:
@@ -128,7 +127,7 @@ def beam_step(
     values, penalties, ids = _candidates(
         logits, token_penalties, beam_size, end_id, ranking.expected_length is not None
     )
-    missing = max(0, -(-beam_size // beams) - values.shape[1])  # K > J*V: a tiny vocabulary
+    missing = max(0, -(-beam_size // log_probs.shape[1]) - values.shape[1])  # K > J*V: a tiny V
     values = tf.pad(values, [[0, 0], [0, missing]], constant_values=-math.inf)  # (B*J, C)
     ids = tf.pad(ids, [[0, 0], [0, missing]])
 
@@ -140,11 +139,32 @@ def beam_step(
     padding = [0.0] + [-math.inf] * (values.shape[1] - 1)
     values = tf.where(frozen, padding, values)
     ids = tf.where(frozen, 0, ids)
-    is_finished = frozen | is_end
+    if penalties is not None:
+        penalties = tf.pad(tf.where(frozen, 0.0, penalties), [[0, 0], [0, missing]])
+    extensions = values, penalties, ids, frozen | is_end
+    return _best(
+        extensions, log_probs, lengths, ranking, coverage_terms, beam_size=beam_size,
+        is_last=is_last,
+    )  # fmt: skip
+
+
+def _best(extensions, log_probs, lengths, ranking, coverage_terms, *, beam_size, is_last):
+    """The best K of C extensions of each of J hypotheses.
+
+    Args:
+        extensions: log-probabilities, penalties or None, ids, and bool whether the hypothesis is
+            finished then; each (B*J, C).
+        log_probs, lengths: (B, J), of the hypotheses.
+        ranking, coverage_terms, beam_size, is_last: as in `beam_step`.
+
+    Returns:
+        `Beams`.
+    """
+    values, penalties, ids, is_finished = extensions
+    candidates = values.shape[1]
+    sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
     lengths = tf.reshape(lengths, [-1, 1]) + tf.cast(~is_finished, tf.int32)
     log_probs = tf.reshape(log_probs, [-1, 1]) + values
-
-    candidates = values.shape[1]
     merged = [sentences, beams * candidates]
 
     def scored(log_probs):
@@ -161,7 +181,6 @@ def beam_step(
     if penalties is None:
         scores, index = tf.math.top_k(scores, beam_size)
     else:
-        penalties = tf.pad(tf.where(frozen, 0.0, penalties), [[0, 0], [0, missing]])
         _, index = tf.math.top_k(scored(log_probs - penalties), beam_size)
         scores = chosen(scores)
     return Beams(

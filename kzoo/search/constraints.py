@@ -8,110 +8,14 @@ Axes: B batch, J hypotheses per sentence, N = B*J, P prefix, L longest output, V
 W windows of an output.
 """
 
-import math
-from typing import NamedTuple
-
 import tensorflow as tf
 
-from kzoo.search.steps import check_int, check_rows
 
-
-class Constraints(NamedTuple):
-    """Checked constraints; see `search.beam_search` for what each one does."""
-
-    end_id: int
-    min_length: int
-    no_repeat_ngram: int  # n, 0 for none
-    repetition_penalty: float  # 1 for none
-    prefix: tf.Tensor | None  # (B, L) int32, 0 = free
-    allowed: tf.Tensor | None  # (V,) or (B, V) bool
-
-
-def checked_constraints(
-    start_ids,
-    *,
-    end_id,
-    max_length,
-    min_length=0,
-    no_repeat_ngram=0,
-    repetition_penalty=1.0,
-    prefix=None,
-    allowed=None,
-):
-    """Checks the constraints of a search.
-
-    Args:
-        start_ids: (B,) int32.
-        end_id, max_length, min_length, no_repeat_ngram, repetition_penalty, prefix, allowed: as in
-            `search.beam_search`.
-
-    Returns:
-        `Constraints`.
-
-    Raises:
-        ValueError: an argument breaks its rule.
-    """
-    check_int("end_id", end_id, 0)
-    is_known = not tf.is_tensor(max_length)
-    if is_known:
-        check_int("max_length", max_length, 1)
-    check_int("min_length", min_length, 0)
-    check_int("no_repeat_ngram", no_repeat_ngram, 0)
-    if is_known and min_length >= max_length:
-        raise ValueError(
-            "`min_length` must be less than max_length, "
-            f"got min_length={min_length}, max_length={max_length}."
-        )
-    if not 0 < repetition_penalty < math.inf:
-        raise ValueError(
-            "`repetition_penalty` must be finite and positive, "
-            f"got repetition_penalty={repetition_penalty}."
-        )
-    if prefix is not None:
-        prefix = _checked_prefix(prefix, start_ids, max_length)
-    if allowed is not None:
-        allowed = tf.convert_to_tensor(allowed)
-        if allowed.dtype != tf.bool or allowed.shape.rank not in (1, 2):
-            raise ValueError(
-                "`allowed` must be bool of shape (V,) or (B, V), "
-                f"got {allowed.dtype.name} of shape {allowed.shape}."
-            )
-        if allowed.shape.rank == 2:
-            check_rows("allowed", allowed, start_ids)
-    return Constraints(end_id, min_length, no_repeat_ngram, repetition_penalty, prefix, allowed)
-
-
-def _checked_prefix(prefix, start_ids, max_length):
-    """(P,), (B, P) or ragged -> (B, L) int32, padded with 0."""
-    if isinstance(prefix, tf.RaggedTensor):
-        prefix = prefix.to_tensor()
-    prefix = tf.convert_to_tensor(prefix)
-    if not prefix.dtype.is_integer or prefix.shape.rank not in (1, 2):
-        raise ValueError(
-            "`prefix` must hold integer ids of shape (P,) or (B, P), "
-            f"got {prefix.dtype.name} of shape {prefix.shape}."
-        )
-    is_known = not tf.is_tensor(max_length) and prefix.shape[-1] is not None
-    if is_known and prefix.shape[-1] > max_length:
-        raise ValueError(
-            "`prefix` must not be longer than max_length, "
-            f"got shape {prefix.shape}, max_length={max_length}."
-        )
-    prefix = tf.cast(prefix, tf.int32)
-    if prefix.shape.rank == 1:
-        prefix = tf.repeat(prefix[None, :], tf.shape(start_ids)[0], axis=0)
-    else:
-        check_rows("prefix", prefix, start_ids)
-    prefix = prefix[:, :max_length]
-    prefix = tf.pad(prefix, [[0, 0], [0, max_length - tf.shape(prefix)[1]]])
-    return tf.ensure_shape(prefix, [None, tf.get_static_value(max_length)])
-
-
-def constrain(constraints, logits, ids, position):
+def constrain(options, logits, ids, position):
     """What the constraints say of the next token.
 
     Args:
-        constraints: `Constraints`.
+        options: `SearchOptions` of the batch.
         logits: (N, V) float.
         ids: (B, J, L) int32, generated so far: `position` tokens each.
         position: int32 scalar.
@@ -126,23 +30,23 @@ def constrain(constraints, logits, ids, position):
     beams, size = ids.shape[1], logits.shape[1]
     length = tf.shape(ids)[2] if ids.shape[2] is None else ids.shape[2]
     ids = tf.reshape(ids, [-1, length])  # (N, L)
-    if constraints.repetition_penalty != 1:
-        logits = penalize_repetition(logits, ids, position, constraints.repetition_penalty)
+    if options.repetition_penalty != 1:
+        logits = penalize_repetition(logits, ids, position, options.repetition_penalty)
     forbidden = []
-    if constraints.allowed is not None:
-        forbidden.append(_not_allowed(constraints.allowed, beams, size))
-    if constraints.no_repeat_ngram:
-        forbidden.append(repeating_tokens(ids, position, constraints.no_repeat_ngram, size))
-    if not forbidden and constraints.prefix is None:
+    if options.allowed is not None:
+        forbidden.append(_not_allowed(options.allowed, beams, size))
+    if options.no_repeat_ngram:
+        forbidden.append(repeating_tokens(ids, position, options.no_repeat_ngram, size))
+    if not forbidden and options.prefix is None:
         return logits, None
 
     tokens = tf.range(size)
-    forbidden.append((tokens == constraints.end_id) & (position < constraints.min_length))
+    forbidden.append((tokens == options.end_id) & (position < options.min_length))
     union = tf.zeros(tf.shape(logits), tf.bool)
     for each in forbidden:
         union |= each
-    if constraints.prefix is not None:
-        forced = tf.gather(constraints.prefix, position, axis=1)  # (B,)
+    if options.prefix is not None:
+        forced = tf.gather(options.prefix, position, axis=1)  # (B,)
         forced = tf.repeat(forced, beams)[:, None]
         union = tf.where(forced != 0, tokens != forced, union)
     return logits, tf.ensure_shape(union, [None, size])

@@ -4,14 +4,16 @@ Axes: B batch, K samples, L = max_length, V vocabulary, S source steps, N rows o
 """
 
 import math
-import numbers
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from kzoo.search.beams import normalized_scores
-from kzoo.search.constraints import checked_constraints, constrain
-from kzoo.search.result import SearchResult
-from kzoo.search.steps import call_step, check_int, check_not_negative, checked_start, repeat_rows
+from kzoo.search.constraints import constrain
+from kzoo.search.options import SamplingOptions, SearchOptions
+from kzoo.search.result import SearchResult, only_used, written
+from kzoo.search.steps import call_step, checked_start, repeat_rows
 
 
 def truncated_logits(logits, *, temperature=1.0, top_k=0, top_p=1.0):
@@ -64,6 +66,7 @@ def sample(
     repetition_penalty=1.0,
     prefix=None,
     allowed=None,
+    normalize=True,
 ):
     """Independent continuations, drawn token by token from `truncated_logits`.
 
@@ -72,20 +75,17 @@ def sample(
     tokens: the model's, whatever temperature, `top_k` and `top_p` are.
 
     Args:
-        step, state, start_ids, end_id, max_length, min_length, length_penalty, no_repeat_ngram,
-            repetition_penalty, prefix, allowed: as in `beam_search`.
-        num_samples: int >= 1, K, drawn with replacement: equal ones occur.
-        temperature: float > 0; below 1 the probable tokens become more probable.
-        top_k: int >= 0, most tokens to choose from; 0 for all.
-        top_p: float in (0, 1], probability of the tokens to choose from.
-        seed: int or int32 scalar: the same seed, the same samples; None for others at every call.
+        step, state, start_ids: as in `beam_search`.
+        num_samples, temperature, top_k, top_p, seed: `search.options.SamplingOptions` explains
+            each.
+        end_id, max_length and all others: `search.options.SearchOptions` explains each.
 
     Returns:
         `SearchResult`: ids (B, K, L), scores, log_probs and lengths (B, K), weights (B, K, L, S);
         in the order drawn, not by score.
 
     Raises:
-        ValueError: an argument, or what `step` returns, breaks one of the rules above.
+        ValueError: an option, or what `step` returns, breaks its rule.
 
     Example:
 
@@ -97,111 +97,139 @@ def sample(
     >>> bool(abs(tf.reduce_mean(tf.cast(found.lengths, tf.float32)) - 4) < 0.5)  # 0.8 / 0.2
     True
     """
-    _check_options(num_samples, temperature, top_k, top_p, seed)
-    check_not_negative("length_penalty", length_penalty)
-    start_ids, state = checked_start(start_ids, state)
-    sentences = tf.shape(start_ids)[0]
-    constraints = checked_constraints(
-        start_ids, end_id=end_id, max_length=max_length, min_length=min_length,
-        no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty,
-        prefix=prefix, allowed=allowed,
+    options = SearchOptions(
+        end_id=end_id, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
+        no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
+        allowed=allowed, normalize=normalize,
     )  # fmt: skip
-    if seed is None:
-        seed = tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
-    seed = tf.cast(seed, tf.int32)
-    slots = tf.range(max_length)
+    choice = SamplingOptions(num_samples, temperature, top_k, top_p, seed)
+    return drawn_continuations(step, state, start_ids, options, choice)
 
-    def draw(logits, ids, position):
+
+def drawn_continuations(step, state, start_ids, options, choice):
+    """`sample` with its options as two values.
+
+    Args:
+        step, state, start_ids: as in `beam_search`.
+        options: `SearchOptions`; those of beams, groups and coverage do not count.
+        choice: `SamplingOptions`.
+
+    Returns:
+        `SearchResult`.
+    """
+    start_ids, state = checked_start(start_ids, state)
+    options = options.of_batch(start_ids)
+    slots = tf.range(options.max_length)
+    advance = _Advance(step, options, choice, choice.seeded(), slots)
+    sentences = tf.shape(start_ids)[0]
+
+    def body(before):
+        found = advance(before)
+        for old, new in zip(before[1:-2], found[1:-2], strict=True):
+            new.set_shape(old.shape)
+        return (found,)
+
+    def unfinished(found):
+        return (found.position < options.max_length) & ~tf.reduce_all(found.finished)
+
+    found = advance.first(start_ids, state, sentences)
+    (found,) = tf.while_loop(unfinished, body, (found,))
+    weights = found.weights.stack()  # (L, B*K, S)
+    shape = [options.max_length, sentences, choice.num_samples, tf.shape(weights)[2]]
+    return only_used(
+        SearchResult(
+            ids=found.ids,
+            scores=normalized_scores(found.log_probs, found.lengths, options.length_penalty),
+            log_probs=found.log_probs,
+            lengths=found.lengths,
+            weights=tf.transpose(tf.reshape(weights, shape), [1, 2, 0, 3]),
+            step_log_probs=found.step_log_probs,
+        )
+    )
+
+
+class _Drawn(NamedTuple):
+    """The samples after some steps."""
+
+    position: tf.Tensor  # int32 scalar: steps done
+    last: tf.Tensor  # (B, K) int32: the last token, 0 behind an end
+    ids: tf.Tensor  # (B, K, L) int32
+    log_probs: tf.Tensor  # (B, K) float32
+    step_log_probs: tf.Tensor  # (B, K, L) float32
+    lengths: tf.Tensor  # (B, K) int32, the end not counted
+    finished: tf.Tensor  # (B, K) bool
+    weights: tf.TensorArray  # L times (B*K, S)
+    state: Any  # nested structure of tensors, B*K rows
+
+
+class _Advance(NamedTuple):
+    """One step of sampling as a function, `_Drawn` -> `_Drawn`, and what it only reads."""
+
+    step: Callable
+    options: SearchOptions
+    choice: SamplingOptions
+    seed: tf.Tensor  # int32 scalar
+    slots: tf.Tensor  # (L,) int32
+
+    def first(self, start_ids, state, sentences):
+        """The first step, which sees each sentence once: its K samples do not differ yet."""
+        position, count = tf.constant(0), self.choice.num_samples
+        said = call_step(self.step, start_ids, state, position, self.options.end_id)
+        logits, row_weights, state = tf.nest.map_structure(lambda x: repeat_rows(x, count), said)
+        none = tf.zeros([sentences, count], tf.int32)
+        history = tf.zeros([sentences, count, self.options.max_length], tf.int32)
+        zero, zeros = tf.cast(none, tf.float32), tf.cast(history, tf.float32)
+        shape = row_weights.shape
+        weights = tf.TensorArray(tf.float32, self.options.max_length, element_shape=shape)
+        before = _Drawn(position, none, history, zero, zeros, none, none > 0, weights, state)
+        return self._with_token(before, logits, row_weights, state)
+
+    def __call__(self, found):
+        rows = tf.reshape(found.last, [-1])
+        said = call_step(self.step, rows, found.state, found.position, self.options.end_id)
+        return self._with_token(found, *said)
+
+    def _with_token(self, found, logits, row_weights, state):
+        """The samples with one token more, drawn from logits (B*K, V)."""
+        last, values = self._draw(logits, found.ids, found.position)
+        shape = tf.shape(found.finished)
+        last = tf.where(found.finished, 0, tf.reshape(last, shape))
+        values = tf.where(found.finished, 0.0, tf.reshape(values, shape))
+        log_probs = found.log_probs + values
+        is_dead = log_probs == -math.inf
+        finished = found.finished | (last == self.options.end_id) | is_dead
+        here = self.slots == found.position
+        return _Drawn(
+            position=found.position + 1,
+            last=last,
+            ids=written(found.ids, here, last),
+            log_probs=log_probs,
+            step_log_probs=written(found.step_log_probs, here, values),
+            lengths=found.lengths + tf.cast(~finished, tf.int32),
+            finished=finished,
+            weights=found.weights.write(found.position, row_weights),
+            state=state,
+        )
+
+    def _draw(self, logits, ids, position):
         """Next ids (N,) and their log-probabilities (N,), -inf where nothing is possible."""
-        logits, forbidden = constrain(constraints, logits, ids, position)
+        options, choice = self.options, self.choice
+        logits, forbidden = constrain(options, logits, ids, position)
         logits = tf.cast(logits, tf.float32)
-        normalizer = tf.reduce_logsumexp(logits, axis=1)
+        normalizer = tf.reduce_logsumexp(logits, axis=1) if options.normalize else 0.0
         if forbidden is None:
-            is_end = tf.range(logits.shape[1]) == end_id
-            forbidden = is_end & (position < min_length)
+            is_end = tf.range(logits.shape[1]) == options.end_id
+            forbidden = is_end & (position < options.min_length)
         possible = tf.where(forbidden, -math.inf, logits)
-        wanted = truncated_logits(possible, temperature=temperature, top_k=top_k, top_p=top_p)
+        wanted = truncated_logits(
+            possible, temperature=choice.temperature, top_k=choice.top_k, top_p=choice.top_p
+        )
         # Gumbel-max: argmax(logits - log(-log u)) is distributed as softmax(logits). The tiny u
         # keeps log(0) out; a uniform float32 lies below 1.
         u = tf.random.stateless_uniform(
-            tf.shape(wanted), tf.stack([seed, position]), minval=1.2e-38, maxval=1.0
+            tf.shape(wanted), tf.stack([self.seed, position]), minval=1.2e-38, maxval=1.0
         )
         next_ids = tf.argmax(wanted - tf.math.log(-tf.math.log(u)), axis=1, output_type=tf.int32)
         values = tf.gather(possible, next_ids, batch_dims=1)
         values = tf.where(values == -math.inf, -math.inf, values - normalizer)
         return next_ids, values
-
-    def advance(logits, position, ids, log_probs, step_log_probs, lengths, finished):
-        last, values = draw(logits, ids, position)
-        shape = tf.shape(finished)
-        last = tf.where(finished, 0, tf.reshape(last, shape))
-        values = tf.where(finished, 0.0, tf.reshape(values, shape))
-        log_probs += values
-        step_log_probs = tf.where(slots == position, values[:, :, None], step_log_probs)
-        is_dead = log_probs == -math.inf
-        is_finished = finished | (last == end_id) | is_dead
-        lengths += tf.cast(~is_finished, tf.int32)
-        ids = tf.where(slots == position, last[:, :, None], ids)
-        return position + 1, ids, log_probs, step_log_probs, lengths, is_finished
-
-    def body(position, ids, log_probs, step_log_probs, lengths, finished, weights, state):
-        last = tf.reshape(tf.gather(ids, position - 1, axis=2), [-1])
-        logits, row_weights, state = call_step(step, last, state, position, end_id)
-        weights = weights.write(position, row_weights)
-        before = ids, log_probs, step_log_probs, lengths, finished
-        found = advance(logits, position, *before)
-        for old, new in zip(before, found[1:], strict=True):
-            new.set_shape(old.shape)
-        return *found, weights, state
-
-    def unfinished(position, ids, log_probs, step_log_probs, lengths, finished, *_):
-        return (position < max_length) & ~tf.reduce_all(finished)
-
-    # The first step sees each sentence once: its K samples do not differ yet.
-    position = tf.constant(0)
-    logits, row_weights, state = call_step(step, start_ids, state, position, end_id)
-    logits, row_weights = (repeat_rows(x, num_samples) for x in (logits, row_weights))
-    state = tf.nest.map_structure(lambda tensor: repeat_rows(tensor, num_samples), state)
-    weights = tf.TensorArray(tf.float32, max_length, element_shape=row_weights.shape)
-    weights = weights.write(position, row_weights)
-    none = tf.zeros([sentences, num_samples], tf.int32)
-    found = advance(
-        logits,
-        position,
-        tf.zeros([sentences, num_samples, max_length], tf.int32),
-        tf.cast(none, tf.float32),
-        tf.zeros([sentences, num_samples, max_length]),
-        none,
-        none > 0,
-    )
-    _, ids, log_probs, step_log_probs, lengths, _, weights, _ = tf.while_loop(
-        unfinished, body, (*found, weights, state)
-    )
-
-    possible = log_probs > -math.inf
-    lengths = tf.where(possible, lengths, 0)
-    used = possible[:, :, None] & (slots <= lengths[:, :, None])
-    weights = weights.stack()  # (L, B*K, S)
-    weights = tf.reshape(weights, [max_length, sentences, num_samples, tf.shape(weights)[2]])
-    weights = tf.transpose(weights, [1, 2, 0, 3])
-    return SearchResult(
-        ids=tf.where(used, ids, 0),
-        scores=normalized_scores(log_probs, lengths, length_penalty),
-        log_probs=log_probs,
-        lengths=lengths,
-        weights=tf.where(used[..., None], weights, 0.0),
-        step_log_probs=tf.where(used, step_log_probs, 0.0),
-    )
-
-
-def _check_options(num_samples, temperature, top_k, top_p, seed):
-    check_int("num_samples", num_samples, 1)
-    if not 0 < temperature < math.inf:
-        raise ValueError(
-            f"`temperature` must be finite and positive, got temperature={temperature}."
-        )
-    check_int("top_k", top_k, 0)
-    if not 0 < top_p <= 1:
-        raise ValueError(f"`top_p` must lie in (0, 1], got top_p={top_p}.")
-    if not (seed is None or isinstance(seed, numbers.Integral) or tf.is_tensor(seed)):
-        raise ValueError(f"`seed` must be None, an int or an int32 scalar, got seed={seed!r}.")

@@ -14,7 +14,6 @@ Axes: B batch, K beams, N rows of a step call, S source steps, V vocabulary.
 """
 
 import math
-import numbers
 
 import tensorflow as tf
 
@@ -159,18 +158,6 @@ def check_rows(name, tensor, start_ids):
             f"`{name}` must have one row per start id, "
             f"got shape {tensor.shape} for start_ids of shape {start_ids.shape}."
         )
-
-
-def check_int(name, value, least):
-    """Raises ValueError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}, got {name}={value!r}.")
-
-
-def check_not_negative(name, value):
-    """Raises ValueError unless 0 <= value < inf."""
-    if not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be finite and not negative, got {name}={value}.")
 
 
 def repeat_rows(tensor, times):

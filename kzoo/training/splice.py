@@ -17,11 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import audio, batching
+from kzoo import audio, batching, checks
 from kzoo.ctc import ctc_align
 from kzoo.layers import masking
 from kzoo.models import CTCModel
-from kzoo.search.steps import check_int
 
 MIN_FRAMES = 8  # of a word, usually 80 ms; what is shorter was hardly cut where it is
 SMOOTHED_FRAMES = 3  # whose mean is the level that a cut looks for
@@ -60,7 +59,7 @@ def word_pieces(model, frames, target, texts, batch_frames=8_000, verbose=0):
             "`frames`, `target` and `texts` must be as many, and at least one, "
             f"got {len(frames)}, {target.shape[0]} and {len(texts)}."
         )
-    check_int("batch_frames", batch_frames, 1)
+    checks.integer(1, batch_frames=batch_frames)
     if not (isinstance(model, CTCModel) or model.ctc_head):
         raise ValueError("`model` must have CTC, which finds the words, got ctc_head=None.")
 
@@ -196,7 +195,7 @@ def spliced_batches(
         ValueError: if there are no clips, one has no frame, there are not as many groups, or
             `batch_frames` is not positive.
     """
-    check_int("batch_frames", batch_frames, 1)
+    checks.integer(1, batch_frames=batch_frames)
     if not pieces or not all(map(_length, pieces)):
         raise ValueError("`pieces` must be at least one clip, each of at least one frame.")
     if len(pieces) != len(groups):

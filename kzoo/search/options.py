@@ -1,0 +1,217 @@
+"""The options of a search and of sampling, each written down and checked here alone.
+
+Axes: B batch, K beams or samples, L = max_length, P prefix, S source steps, V vocabulary.
+"""
+
+import dataclasses
+import numbers
+from typing import Any
+
+import tensorflow as tf
+
+from kzoo import checks
+from kzoo.search.steps import check_rows
+
+# The options of a model's `generate` that are one value for all sources, and that an export has no
+# argument of its own for. `ctc_weight` is for a model with a CTC head.
+SHARED = (
+    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
+    *("repetition_penalty", "allowed", "groups", "diversity_penalty", "ctc_weight"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """What a search looks for. Ids and lengths count the end token unless it says otherwise.
+
+    `min_length`, `allowed` and `no_repeat_ngram` take tokens away and leave the probabilities of
+    the others as they are: nothing is renormalised. What `prefix` forces is generated whatever
+    those three say, at the log-probability that the model gives it. A sentence for which the
+    constraints leave nothing scores -inf.
+
+    Attributes:
+        end_id: int in [0, V).
+        beam_size: int >= 1, K.
+        max_length: int >= 1, L: most tokens generated, the end token included. Or an int scalar
+            tensor; if it comes from a shape, XLA can compile it.
+        min_length: int in [0, max_length): fewest tokens before the end token.
+        length_penalty: float >= 0; larger favours longer hypotheses.
+        coverage_penalty: float >= 0; larger favours hypotheses that looked at all of the source.
+            The step must return weights.
+        source_mask: (B, S) bool, True = real: the source steps to cover; None for all.
+        expected_length: (B,) float, tokens without the end, or None; see `LengthHead`.
+        length_deviation_penalty: float >= 0, per token of deviation from `expected_length`.
+        no_repeat_ngram: int >= 0, n: no n-gram occurs twice in a hypothesis; 0 for no such rule.
+        repetition_penalty: float > 0: logits of tokens already in the hypothesis are divided by it
+            if positive and multiplied if negative, before the softmax. Keskar et al. (2019),
+            https://arxiv.org/abs/1909.05858, section 4.1.
+        prefix: (B, P) int, padded with 0 or ragged, or (P,) for all sentences: the tokens that a
+            hypothesis begins with, part of the result. 0 leaves a place free.
+        allowed: (V,) or (B, V) bool, False for tokens never to be generated; the end is a token.
+        groups: int that divides K: diverse beam search (`beams.diverse_step`) in as many groups.
+        diversity_penalty: float >= 0, between groups.
+        best_only: bool, whether the first hypothesis is wanted alone. Then K = 1 in the result, and
+            the search also ends when no unfinished hypothesis can become better than the best
+            finished one: log-probabilities only fall, so it scores at most
+            log p / ((5 + L) / 6) ** length_penalty.
+        normalize: bool, whether to take the softmax of the step's logits. Without, they are
+            log-probabilities as they are, even where these sum to less than 1: see
+            `ctc.joint_step`.
+
+    Raises:
+        ValueError: an option breaks its rule.
+    """
+
+    end_id: int
+    max_length: Any
+    beam_size: int = 1
+    min_length: int = 0
+    length_penalty: float = 0.0
+    coverage_penalty: float = 0.0
+    source_mask: Any = None
+    expected_length: Any = None
+    length_deviation_penalty: float = 0.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    prefix: Any = None
+    allowed: Any = None
+    groups: int = 1
+    diversity_penalty: float = 0.0
+    best_only: bool = False
+    normalize: bool = True
+
+    def __post_init__(self):
+        checks.integer(0, end_id=self.end_id)
+        checks.integer(1, beam_size=self.beam_size)
+        checks.integer(0, min_length=self.min_length)
+        checks.integer(0, no_repeat_ngram=self.no_repeat_ngram)
+        checks.integer(1, groups=self.groups)
+        for name in (
+            *("length_penalty", "coverage_penalty", "length_deviation_penalty"),
+            "diversity_penalty",
+        ):
+            checks.finite_not_negative(**{name: getattr(self, name)})
+        checks.finite_positive(repetition_penalty=self.repetition_penalty)
+        if not tf.is_tensor(self.max_length):
+            checks.integer(1, max_length=self.max_length)
+            if self.min_length >= self.max_length:
+                raise ValueError(
+                    "`min_length` must be less than max_length, "
+                    f"got min_length={self.min_length}, max_length={self.max_length}."
+                )
+        if self.beam_size % self.groups:
+            raise ValueError(
+                "`groups` must divide beam_size, "
+                f"got groups={self.groups}, beam_size={self.beam_size}."
+            )
+
+    def of_batch(self, start_ids):
+        """The options of one batch, with tensors that have a row for each start id.
+
+        Args:
+            start_ids: (B,) int32.
+
+        Returns:
+            `SearchOptions` with `expected_length` (B,) float32, `prefix` (B, L) int32, 0 = free,
+            and `allowed` (V,) or (B, V) bool, each if it was given.
+
+        Raises:
+            ValueError: one of these has another shape or type.
+        """
+        return dataclasses.replace(
+            self,
+            expected_length=_expected_length(self.expected_length, start_ids),
+            prefix=_prefix(self.prefix, start_ids, self.max_length),
+            allowed=_allowed(self.allowed, start_ids),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """How samples are drawn; see `sampling.truncated_logits`.
+
+    Attributes:
+        num_samples: int >= 1, K, drawn with replacement: equal ones occur.
+        temperature: float > 0; below 1 the probable tokens become more probable.
+        top_k: int >= 0, most tokens to choose from; 0 for all.
+        top_p: float in (0, 1], probability of the tokens to choose from.
+        seed: int or int32 scalar: the same seed, the same samples; None for others at every call.
+
+    Raises:
+        ValueError: an option breaks its rule.
+    """
+
+    num_samples: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: Any = None
+
+    def __post_init__(self):
+        checks.integer(1, num_samples=self.num_samples)
+        checks.finite_positive(temperature=self.temperature)
+        checks.integer(0, top_k=self.top_k)
+        checks.require(0 < self.top_p <= 1, "must lie in (0, 1]", top_p=self.top_p)
+        seed = self.seed
+        is_seed = seed is None or isinstance(seed, numbers.Integral) or tf.is_tensor(seed)
+        checks.require(is_seed, "must be None, an int or an int32 scalar", seed=seed)
+
+    def seeded(self):
+        """The seed, an int32 scalar; another one at every call if none was given."""
+        if self.seed is None:
+            return tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
+        return tf.cast(self.seed, tf.int32)
+
+
+def _expected_length(expected_length, start_ids):
+    if expected_length is None:
+        return None
+    expected_length = tf.convert_to_tensor(expected_length)
+    if expected_length.shape.rank != 1:
+        raise ValueError(
+            f"`expected_length` must have shape (B,), got shape {expected_length.shape}."
+        )
+    check_rows("expected_length", expected_length, start_ids)
+    return tf.cast(expected_length, tf.float32)
+
+
+def _allowed(allowed, start_ids):
+    if allowed is None:
+        return None
+    allowed = tf.convert_to_tensor(allowed)
+    if allowed.dtype != tf.bool or allowed.shape.rank not in (1, 2):
+        raise ValueError(
+            "`allowed` must be bool of shape (V,) or (B, V), "
+            f"got {allowed.dtype.name} of shape {allowed.shape}."
+        )
+    if allowed.shape.rank == 2:
+        check_rows("allowed", allowed, start_ids)
+    return allowed
+
+
+def _prefix(prefix, start_ids, max_length):
+    """(P,), (B, P) or ragged -> (B, L) int32, padded with 0."""
+    if prefix is None:
+        return None
+    if isinstance(prefix, tf.RaggedTensor):
+        prefix = prefix.to_tensor()
+    prefix = tf.convert_to_tensor(prefix)
+    if not prefix.dtype.is_integer or prefix.shape.rank not in (1, 2):
+        raise ValueError(
+            "`prefix` must hold integer ids of shape (P,) or (B, P), "
+            f"got {prefix.dtype.name} of shape {prefix.shape}."
+        )
+    is_known = not tf.is_tensor(max_length) and prefix.shape[-1] is not None
+    if is_known and prefix.shape[-1] > max_length:
+        raise ValueError(
+            "`prefix` must not be longer than max_length, "
+            f"got shape {prefix.shape}, max_length={max_length}."
+        )
+    prefix = tf.cast(prefix, tf.int32)
+    if prefix.shape.rank == 1:
+        prefix = tf.repeat(prefix[None, :], tf.shape(start_ids)[0], axis=0)
+    else:
+        check_rows("prefix", prefix, start_ids)
+    prefix = prefix[:, :max_length]
+    prefix = tf.pad(prefix, [[0, 0], [0, max_length - tf.shape(prefix)[1]]])
+    return tf.ensure_shape(prefix, [None, tf.get_static_value(max_length)])
