@@ -89,7 +89,7 @@ def random_model(path):
     from kzoo import SubwordTokenizer, export, zoo
 
     keras.utils.set_random_seed(1)
-    words = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8").splitlines()
+    words = Path(__file__).parents[1].joinpath("recipes/README.md").read_text("utf-8").splitlines()
     tokenizer = SubwordTokenizer.learn([*words, *TEXTS], vocabulary_size=1500)
     model = zoo.transformer_tiny(tokenizer, tokenizer)
     model({"source": tf.constant([[4, 5, 2]]), "target": tf.constant([[1, 5]])})

@@ -17,6 +17,10 @@ Ids follow Zipf's law, p(v) ~ 1 / (v + 10), over all V words; every batch has ot
 is a process of its own, so that its peak resident memory is its own; Python and TensorFlow
 are about 0.6 GB of it. Seconds are medians of single steps after two that do not count. With --json
 each cell is on disk when it is measured, and is not measured again.
+
+The sampled loss calls `tf.nn.sampled_softmax_loss`. Against the same equation written out by hand
+(before commit 93c7250), V = 10,000, D = 256, LazyAdam, no smoothing, both in turns in one process:
+373 and 374 ms of processor time a step (medians of 22, 2 cores of a Xeon with AVX-512, 2026).
 """
 
 import argparse

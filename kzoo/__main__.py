@@ -1,14 +1,16 @@
 """Answers texts, WAV files or pictures with an exported model, one answer a line.
 
-python -m kzoo saved_models/en-de "A dog runs." "A cat sleeps."
-python -m kzoo saved_models/en-de sentences.txt > answers.txt
-echo "A dog runs." | python -m kzoo saved_models/en-de
-python -m kzoo saved_models/en-de --n_best "A dog runs."
-python -m kzoo saved_models/en-de --align "A dog runs."
-python -m kzoo saved_models/speech recording.wav another.wav
-python -m kzoo saved_models/captions picture.jpg another.png
-arecord -f S16_LE -c 1 -r 16000 -t raw | python -m kzoo saved_models/live-speech --live
-python -m kzoo serve saved_models --port 8080    # see python -m kzoo serve --help
+kzoo saved_models/en-de "A dog runs." "A cat sleeps."
+kzoo saved_models/en-de sentences.txt > answers.txt
+echo "A dog runs." | kzoo saved_models/en-de
+kzoo saved_models/en-de --n_best "A dog runs."
+kzoo saved_models/en-de --align "A dog runs."
+kzoo saved_models/speech recording.wav another.wav
+kzoo saved_models/captions picture.jpg another.png
+arecord -f S16_LE -c 1 -r 16000 -t raw | kzoo saved_models/live-speech --live
+kzoo serve saved_models --port 8080    # see kzoo serve --help
+
+`python -m kzoo` is the same.
 """
 
 import argparse
@@ -18,21 +20,17 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+from kzoo import imports
+from kzoo.export import folder
 
-from kzoo import export
-
-_CHUNK = {
-    "text": 1024,
-    "audio_bytes": 32,
-    "image_bytes": 32,
-}  # lines that are read before they are answered
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
 _SHOWN = 3  # source tokens that --align prints for a target token
 
 
 def main(arguments=None):
     """Runs the command line.
+
+    TensorFlow is imported when there is something to answer, and without Keras.
 
     Args:
         arguments: list of str; by default those of this process.
@@ -41,33 +39,51 @@ def main(arguments=None):
         SystemExit: with code 2 and a message if there is nothing to load or a file is missing or
             no WAV file or picture.
     """
-    parser = _parser()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # answers, no log
     arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
     if arguments[:1] == ["serve"]:
-        try:
-            from kzoo import serving
-        except ImportError as error:
-            parser.error(f"`serve` needs the extra: pip install 'kzoo[serving]' ({error})")
-        return serving.main(arguments[1:])
+        return _serve(parser, arguments[1:])
     args = parser.parse_intermixed_args(arguments)
     try:
+        path = folder.of_saved_model(args.path)
         texts = _texts(args.texts)
-        model = export.load(args.path)
         if args.live and args.texts:
-            parser.error(f"`--live` reads the standard input, not {args.texts[0]}")
+            raise ValueError(f"`--live` reads the standard input, not {args.texts[0]}")
+        with imports.without_keras():
+            from kzoo.export.served import ServedModel
+        model = ServedModel(path)
         if args.live:
-            return _listen(model)
-        if model.input_name != "text":
-            texts = map(os.fsdecode, texts)  # names of files
-        chunk = _CHUNK[model.input_name]
-        chunk = 1 if sys.stdin.isatty() and "-" in (args.texts or ["-"]) else chunk
-        while lines := list(itertools.islice(texts, chunk)):
-            for answer in _answers(model, lines, args):
-                print(answer, flush=chunk == 1)
+            _listen(model)
+        else:
+            _answer(model, texts, args)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
         parser.error(str(error))
+
+
+def _serve(parser, arguments):
+    try:
+        from kzoo.serving import command
+
+        options = command.parsed(arguments)
+        with imports.without_keras():
+            from kzoo.serving import server
+    except ImportError as error:
+        parser.error(f"`serve` needs the extra: pip install 'kzoo[serving]' ({error})")
+    server.run(**options)
+
+
+def _answer(model, texts, args):
+    """Prints the answers to an iterator of texts, or of names of files."""
+    if model.content.is_file:
+        texts = map(os.fsdecode, texts)
+    is_typed = sys.stdin.isatty() and "-" in (args.texts or ["-"])
+    count = 1 if is_typed else model.content.at_once
+    while lines := list(itertools.islice(texts, count)):
+        for answer in _answers(model, lines, args):
+            print(answer, flush=is_typed)
 
 
 def _listen(model):
@@ -76,6 +92,8 @@ def _listen(model):
     Raises:
         ValueError: the model does not take live audio.
     """
+    import numpy as np  # by now it is there
+
     text, state = model.stream(np.zeros(0))
     print(f"Listening: 16-bit samples, 1 channel, {model.rate_hz:,} Hz.", file=sys.stderr)
     size = 2 * round(_LIVE_SECONDS * model.rate_hz)  # bytes
@@ -94,7 +112,7 @@ def _listen(model):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m kzoo",
+        prog="kzoo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -167,10 +185,15 @@ def _table(alignment):
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def command():
+    """The console script `kzoo`: `main`, and how a process ends."""
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    command()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo.text import END_ID, START_ID
+from kzoo.text.special_ids import END_ID, START_ID
 
 
 class Corpus(NamedTuple):

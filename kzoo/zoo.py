@@ -3,7 +3,7 @@
 Each function takes the two tokenizers and returns an untrained `Seq2Seq`. With one and the same
 tokenizer on both sides, source and target share their vocabulary, and so the embedding. Those for
 speech take an `AudioSource` as the first and are trained on its frames; those for pictures an
-`ImageSource`, and the network of `backbones` that looks at them.
+`ImageSource`, and the network of `image.backbones` that looks at them.
 
 Example:
 
@@ -27,6 +27,7 @@ from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.conformer import ConformerEncoder
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
+from kzoo.layers.length import LengthHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions
 from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
 from kzoo.layers.regions import RegionEncoder
@@ -57,6 +58,7 @@ def rnn_fixed(
     dropout=0.2,
     label_smoothing=0.0,
     num_sampled=0,
+    length_head=False,
 ):
     """LSTM encoder-decoder with a fixed context vector and no attention.
 
@@ -71,19 +73,23 @@ def rnn_fixed(
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
         num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
+        length_head: bool, whether the model learns how long an answer is to be. See `LengthHead`.
 
     Returns:
         Seq2Seq.
     """
     source, target = _embeddings(source_tokenizer, target_tokenizer, units)
-    encoder = RecurrentEncoder(source, units, num_layers, direction="backward", dropout=dropout)
+    encoder = RecurrentEncoder(
+        embedding=source, units=units, num_layers=num_layers, direction="backward", dropout=dropout
+    )
     decoder = AttentionDecoder(
-        target, units, FixedContext(), num_layers, attend="before", summary="first", dropout=dropout
+        embedding=target, units=units, attention=FixedContext(), num_layers=num_layers,
+        attend="before", summary="first", dropout=dropout,
+    )  # fmt: skip
+    head = _head(target, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    return _text_model(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head
     )
-    head = VocabularyHead(
-        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
-    )
-    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
 
 
 def rnn_bahdanau(
@@ -94,6 +100,7 @@ def rnn_bahdanau(
     dropout=0.2,
     label_smoothing=0.0,
     num_sampled=0,
+    length_head=False,
 ):
     """Bidirectional GRU encoder, GRU decoder with additive attention.
 
@@ -102,15 +109,17 @@ def rnn_bahdanau(
     Args and Returns: as in `rnn_fixed`.
     """
     source, target = _embeddings(source_tokenizer, target_tokenizer, units)
-    encoder = RecurrentEncoder(source, units, num_layers, cell="gru", dropout=dropout)
-    decoder = AttentionDecoder(
-        target, units, BahdanauAttention(units), num_layers, cell="gru", attend="before",
-        dropout=dropout,
-    )  # fmt: skip
-    head = VocabularyHead(
-        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
+    encoder = RecurrentEncoder(
+        embedding=source, units=units, num_layers=num_layers, cell="gru", dropout=dropout
     )
-    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
+    decoder = AttentionDecoder(
+        embedding=target, units=units, attention=BahdanauAttention(units=units),
+        num_layers=num_layers, cell="gru", attend="before", dropout=dropout,
+    )  # fmt: skip
+    head = _head(target, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    return _text_model(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head
+    )
 
 
 def rnn_luong(
@@ -121,6 +130,7 @@ def rnn_luong(
     dropout=0.2,
     label_smoothing=0.0,
     num_sampled=0,
+    length_head=False,
 ):
     """Bidirectional LSTM encoder, LSTM decoder with global "general" attention, input feeding.
 
@@ -130,14 +140,17 @@ def rnn_luong(
     Args and Returns: as in `rnn_fixed`.
     """
     source, target = _embeddings(source_tokenizer, target_tokenizer, units)
-    encoder = RecurrentEncoder(source, units, num_layers, dropout=dropout)
+    encoder = RecurrentEncoder(
+        embedding=source, units=units, num_layers=num_layers, dropout=dropout
+    )
     decoder = AttentionDecoder(
-        target, units, LuongAttention("general"), num_layers, input_feeding=True, dropout=dropout
+        embedding=target, units=units, attention=LuongAttention(score="general"),
+        num_layers=num_layers, input_feeding=True, dropout=dropout,
+    )  # fmt: skip
+    head = _head(target, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    return _text_model(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head
     )
-    head = VocabularyHead(
-        target.vocabulary_size, units, label_smoothing=label_smoothing, num_sampled=num_sampled
-    )
-    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
 
 
 def transformer_tiny(
@@ -148,6 +161,7 @@ def transformer_tiny(
     label_smoothing=0.1,
     norm_first=False,
     num_sampled=0,
+    length_head=False,
 ):
     """4 + 4 layers of 128 units, 4 heads, 256 hidden units, all embeddings tied.
 
@@ -162,13 +176,15 @@ def transformer_tiny(
         norm_first: bool, pre-norm, which learns faster at first and bears higher rates; the
             papers are post-norm.
         num_sampled: int, classes of a sampled softmax; 0 for the full one. See `VocabularyHead`.
+        length_head: bool, whether the model learns how long an answer is to be. See `LengthHead`.
 
     Returns:
         Seq2Seq.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, num_layers, 128, 4, 256, dropout, label_smoothing,
-        norm_first, num_sampled,
+        source_tokenizer, target_tokenizer, units=128, num_layers=num_layers, num_heads=4,
+        hidden_units=256, dropout=dropout, label_smoothing=label_smoothing, norm_first=norm_first,
+        num_sampled=num_sampled, length_head=length_head,
     )  # fmt: skip
 
 
@@ -180,14 +196,16 @@ def transformer_small(
     label_smoothing=0.1,
     norm_first=False,
     num_sampled=0,
+    length_head=False,
 ):
     """4 + 4 layers of 256 units, 4 heads, 1,024 hidden units, all embeddings tied.
 
     Args and Returns: as in `transformer_tiny`.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, num_layers, 256, 4, 1024, dropout, label_smoothing,
-        norm_first, num_sampled,
+        source_tokenizer, target_tokenizer, units=256, num_layers=num_layers, num_heads=4,
+        hidden_units=1024, dropout=dropout, label_smoothing=label_smoothing, norm_first=norm_first,
+        num_sampled=num_sampled, length_head=length_head,
     )  # fmt: skip
 
 
@@ -199,6 +217,7 @@ def transformer_base(
     label_smoothing=0.1,
     norm_first=False,
     num_sampled=0,
+    length_head=False,
 ):
     """6 + 6 layers of 512 units, 8 heads, 2,048 hidden units, all embeddings tied.
 
@@ -207,24 +226,30 @@ def transformer_base(
     Args and Returns: as in `transformer_tiny`.
     """
     return _transformer(
-        source_tokenizer, target_tokenizer, num_layers, 512, 8, 2048, dropout, label_smoothing,
-        norm_first, num_sampled,
+        source_tokenizer, target_tokenizer, units=512, num_layers=num_layers, num_heads=8,
+        hidden_units=2048, dropout=dropout, label_smoothing=label_smoothing, norm_first=norm_first,
+        num_sampled=num_sampled, length_head=length_head,
     )  # fmt: skip
 
 
 def _transformer(
-    source_tokenizer, target_tokenizer, num_layers, units, num_heads, hidden_units, dropout,
-    label_smoothing, norm_first, num_sampled,
+    source_tokenizer, target_tokenizer, *, units, num_layers, num_heads, hidden_units, dropout,
+    label_smoothing, norm_first, num_sampled, length_head,
 ):  # fmt: skip
     source, target = _embeddings(source_tokenizer, target_tokenizer, units, scale=True)
-    shape = (num_layers, num_heads, hidden_units, dropout, norm_first)
-    head = VocabularyHead(
-        target.vocabulary_size, units, target, use_bias=False, label_smoothing=label_smoothing,
+    shape = {
+        "num_layers": num_layers, "num_heads": num_heads, "hidden_units": hidden_units,
+        "dropout": dropout, "norm_first": norm_first,
+    }  # fmt: skip
+    head = _head(
+        target, is_tied=True, use_bias=False, label_smoothing=label_smoothing,
         num_sampled=num_sampled,
     )  # fmt: skip
-    encoder = TransformerEncoder(source, *shape)
-    decoder = TransformerDecoder(target, *shape)
-    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer)
+    encoder = TransformerEncoder(embedding=source, **shape)
+    decoder = TransformerDecoder(embedding=target, **shape)
+    return _text_model(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head
+    )
 
 
 def listen_attend_spell(
@@ -257,14 +282,17 @@ def listen_attend_spell(
     Returns:
         Seq2Seq.
     """
-    size = target_tokenizer.vocabulary_size()
-    encoder = PyramidalEncoder(keras.layers.Dense(units), units, num_layers, dropout=dropout)
+    encoder = PyramidalEncoder(
+        embedding=keras.layers.Dense(units), units=units, num_layers=num_layers, dropout=dropout
+    )
+    embedding = _embedding(target_tokenizer, units)
     decoder = AttentionDecoder(
-        TokenEmbedding(size, units), units, LocationAwareAttention(units, filters=10, width=31),
+        embedding=embedding, units=units,
+        attention=LocationAwareAttention(units=units, filters=10, width=31),
         attend="before", dropout=dropout,
     )  # fmt: skip
-    head = VocabularyHead(size, units, label_smoothing=label_smoothing, num_sampled=num_sampled)
-    ctc_head = _ctc_head(size, 2 * units) if ctc_weight else None
+    head = _head(embedding, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    ctc_head = _ctc_head(target_tokenizer, 2 * units) if ctc_weight else None
     return Seq2Seq(
         encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight
     )
@@ -307,25 +335,24 @@ def speech_transformer(
     Returns:
         Seq2Seq.
     """
-    size = target_tokenizer.vocabulary_size()
     features = keras.layers.Identity()  # the subsampling gives `units` already
-    shape = (num_heads, hidden_units)
+    shape = {"num_heads": num_heads, "hidden_units": hidden_units, "dropout": dropout}
     if conformer:
-        encoder = ConformerEncoder(features, num_layers, *shape, dropout=dropout)
+        encoder = ConformerEncoder(embedding=features, num_layers=num_layers, **shape)
     else:
         encoder = TransformerEncoder(
-            features, num_layers, *shape, dropout=dropout, norm_first=True,
-            attention_positions=RotaryPositions(),
+            embedding=features, num_layers=num_layers, norm_first=True,
+            attention_positions=RotaryPositions(), **shape,
         )  # fmt: skip
-    encoder = SubsampledEncoder(ConvSubsampling(units, factor=factor), encoder)
-    embedding = TokenEmbedding(size, units, scale=True)
+    encoder = SubsampledEncoder(
+        subsampling=ConvSubsampling(units=units, factor=factor), encoder=encoder
+    )
+    embedding = _embedding(target_tokenizer, units, scale=True)
     decoder = TransformerDecoder(
-        embedding, decoder_layers, *shape, dropout=dropout, norm_first=True
+        embedding=embedding, num_layers=decoder_layers, norm_first=True, **shape
     )
-    head = VocabularyHead(
-        size, units, embedding, label_smoothing=label_smoothing, num_sampled=num_sampled
-    )
-    ctc_head = _ctc_head(size, units) if ctc_weight else None
+    head = _head(embedding, is_tied=True, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    ctc_head = _ctc_head(target_tokenizer, units) if ctc_weight else None
     return Seq2Seq(
         encoder, decoder, head, source, target_tokenizer, ctc_head=ctc_head, ctc_weight=ctc_weight
     )
@@ -359,8 +386,8 @@ def streaming_ctc(
             '`source` must normalise by "running", "fixed" or None for live audio, '
             f"got normalize={source.features.normalize!r}."
         )
-    encoder = StreamingEncoder(units, num_layers, stride, dropout=dropout)
-    head = _ctc_head(target_tokenizer.vocabulary_size(), units)
+    encoder = StreamingEncoder(units=units, num_layers=num_layers, stride=stride, dropout=dropout)
+    head = _ctc_head(target_tokenizer, units)
     return CTCModel(encoder, head, source, target_tokenizer, window)
 
 
@@ -382,7 +409,8 @@ def show_attend_tell(
     Args:
         source: ImageSource, of the backbone's size.
         target_tokenizer: of `text`.
-        backbone: keras.Model, see `backbones`. One that is not to be trained has `trainable=False`.
+        backbone: keras.Model, see `image.backbones`; `trainable=False` for one that is not
+            to be trained.
         units: int, of the decoder, its embedding and its attention.
         dropout: float in [0, 1).
         label_smoothing: float in [0, 1).
@@ -396,12 +424,12 @@ def show_attend_tell(
         ValueError: `source` and `backbone` are of different sizes.
     """
     _check_size(source, backbone)
-    size = target_tokenizer.vocabulary_size()
+    embedding = _embedding(target_tokenizer, units)
     decoder = AttentionDecoder(
-        TokenEmbedding(size, units), units, BahdanauAttention(units), attend="before",
-        dropout=dropout, gate_context=True,
+        embedding=embedding, units=units, attention=BahdanauAttention(units=units),
+        attend="before", dropout=dropout, gate_context=True,
     )  # fmt: skip
-    head = VocabularyHead(size, units, label_smoothing=label_smoothing, num_sampled=num_sampled)
+    head = _head(embedding, label_smoothing=label_smoothing, num_sampled=num_sampled)
     return Seq2Seq(
         RegionEncoder(backbone), decoder, head, source, target_tokenizer,
         doubly_stochastic=doubly_stochastic,
@@ -429,7 +457,8 @@ def captioning_transformer(
     Args:
         source: ImageSource, of the backbone's size.
         target_tokenizer: of `text`.
-        backbone: keras.Model, see `backbones`. One that is not to be trained has `trainable=False`.
+        backbone: keras.Model, see `image.backbones`; `trainable=False` for one that is not
+            to be trained.
         units, num_heads, hidden_units: int, sizes of encoder and decoder.
         num_layers, decoder_layers: int.
         dropout: float in [0, 1).
@@ -443,17 +472,18 @@ def captioning_transformer(
         ValueError: `source` and `backbone` are of different sizes.
     """
     _check_size(source, backbone)
-    size = target_tokenizer.vocabulary_size()
     _, rows, columns, _ = backbone.output_shape
-    shape = (num_heads, hidden_units, dropout, True)
+    shape = {
+        "num_heads": num_heads, "hidden_units": hidden_units, "dropout": dropout,
+        "norm_first": True,
+    }  # fmt: skip
     encoder = TransformerEncoder(
-        keras.layers.Dense(units), num_layers, *shape, positions=LearnedPositions(rows * columns)
-    )
-    embedding = TokenEmbedding(size, units, scale=True)
-    decoder = TransformerDecoder(embedding, decoder_layers, *shape)
-    head = VocabularyHead(
-        size, units, embedding, label_smoothing=label_smoothing, num_sampled=num_sampled
-    )
+        embedding=keras.layers.Dense(units), num_layers=num_layers,
+        positions=LearnedPositions(rows * columns), **shape,
+    )  # fmt: skip
+    embedding = _embedding(target_tokenizer, units, scale=True)
+    decoder = TransformerDecoder(embedding=embedding, num_layers=decoder_layers, **shape)
+    head = _head(embedding, is_tied=True, label_smoothing=label_smoothing, num_sampled=num_sampled)
     return Seq2Seq(RegionEncoder(backbone, encoder), decoder, head, source, target_tokenizer)
 
 
@@ -466,13 +496,31 @@ def _check_size(source, backbone):
         )
 
 
-def _ctc_head(vocabulary_size, units):
+def _text_model(encoder, decoder, head, source_tokenizer, target_tokenizer, *, length_head):
+    # Lengths are counted in float32: a bfloat16 knows no 257.
+    lengths = LengthHead(dtype="float32") if length_head else None
+    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=lengths)
+
+
+def _head(embedding, *, is_tied=False, use_bias=True, label_smoothing, num_sampled):
+    """The head for the words of the target's embedding."""
+    return VocabularyHead(
+        embedding.vocabulary_size, embedding.units, tied=embedding if is_tied else None,
+        use_bias=use_bias, label_smoothing=label_smoothing, num_sampled=num_sampled,
+    )  # fmt: skip
+
+
+def _ctc_head(target_tokenizer, units):
     # CTC adds up log-probabilities of many frames, and the head is small.
-    return VocabularyHead(vocabulary_size, units, dtype="float32")
+    return VocabularyHead(target_tokenizer.vocabulary_size(), units, dtype="float32")
+
+
+def _embedding(tokenizer, units, scale=False):
+    return TokenEmbedding(tokenizer.vocabulary_size(), units, scale)
 
 
 def _embeddings(source_tokenizer, target_tokenizer, units, scale=False):
-    target = TokenEmbedding(target_tokenizer.vocabulary_size(), units, scale)
+    target = _embedding(target_tokenizer, units, scale)
     if source_tokenizer is target_tokenizer:
         return target, target
-    return TokenEmbedding(source_tokenizer.vocabulary_size(), units, scale), target
+    return _embedding(source_tokenizer, units, scale), target

@@ -14,11 +14,10 @@ A field's type decides what its flag takes: bool (`--name` / `--no-name`), int, 
 import argparse
 import dataclasses
 import difflib
-import importlib
+import importlib.util
 import json
 import math
 import os
-import platform
 import shlex
 import sys
 import types
@@ -136,37 +135,8 @@ def check_training(config: Any) -> None:
 def require(*packages: str, extra: str) -> None:
     """Raises an ImportError if a package is missing that a recipe needs only at its end."""
     for package in packages:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(
-                f"This recipe needs the {package} package: pip install kzoo[{extra}]"
-            ) from error
-
-
-def precision(name: str) -> str:
-    """The Keras dtype policy for a `--precision`: "auto" picks bfloat16 where the CPU has AMX.
-
-    oneDNN multiplies bfloat16 matrices 3 to 4 times as fast as float32 on AMX units, and slower
-    than float32 on CPUs without any bfloat16 instruction.
-    """
-    if name != "auto":
-        return name
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        flags = ""
-    return "mixed_bfloat16" if "amx_bf16" in flags else "float32"
-
-
-def machine() -> str:
-    """What the numbers of a run were measured on: cores and CPU model."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n")
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
+        if importlib.util.find_spec(package) is None:  # does not import it, which takes its time
+            raise ImportError(f"This recipe needs the {package} package: pip install kzoo[{extra}]")
 
 
 def save(config: Any, path: str | Path) -> None:

@@ -6,40 +6,38 @@
     python -m recipes.image_captioning --train train.jsonl --valid dev.jsonl --test test.jsonl
     python -m recipes.image_captioning --data my_pictures --backbone efficientnet_lite0 --fine_tune
 
-What `--data` takes stands in `recipes.pictures.load_pictures`. A network with weights of ImageNet
-is only looked through, unless --fine_tune: its features are computed once and kept. A run learns a
-vocabulary, trains with progress bars and a validation score, scores the test pictures with the
-exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
+What `--data` takes stands in `recipes.data.pictures.load_pictures`. A network with weights of
+ImageNet is only looked through, unless --fine_tune: its features are computed once and kept. A run
+learns a vocabulary, trains with progress bars and a validation score, scores the test pictures with
+the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
 learning_curve.png, pictures of where each word looked and a sheet of test pictures, chosen at
 random. Interrupted, it goes on with --resume. What it reached on which data stands in the README
 under Results.
 """
 
+from __future__ import annotations
+
 import math
 import re
-import shutil
-import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 import kzoo
-from kzoo import batching, export, image, metrics, plots, training, zoo
-from kzoo.image import backbones
-from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import pictures, regions, weights
 from recipes.data.examples import Picture, Pictures
 from recipes.data.splits import Splits
 from recipes.data.transcripts import spoken
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
 WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
@@ -112,7 +110,7 @@ class Config:
             cli.check(self, name, least=1)
         if self.image_size is not None:
             cli.check(self, "image_size", least=32)
-        is_application = self.backbone[:1].isupper() and hasattr(keras.applications, self.backbone)
+        is_application = weights.is_application(self.backbone)
         if self.backbone not in (FROM_NOTHING, "efficientnet_lite0") and not is_application:
             raise ValueError(
                 "`backbone` must be small_resnet, efficientnet_lite0 or a network of "
@@ -159,7 +157,6 @@ def main(config: Config) -> dict[str, float]:
         cli.require("sentencepiece", extra="recipes")
     if config.is_openmoji:
         cli.require("emoji", "resvg_py", "fontTools", extra="recipes")
-    keras.utils.set_random_seed(config.seed)
     splits = pictures.load_pictures(
         config.data, train=config.train, valid=config.valid, test=config.test, seed=config.seed
     )
@@ -168,13 +165,14 @@ def main(config: Config) -> dict[str, float]:
         splits = splits._replace(train=as_spoken(splits.train))
     run = runs.open_run(config, config.folder, fingerprint(splits))
     scored = scored_pictures(splits, unseen)
+    runs.seed(config.seed)
     model = build(splits.train, config)
     fit(model, splits, run, config)
-    path, scores = export_and_score(model, splits.train, scored, run, config)
-    show_answers(path, scored.part, config.seed)
+    saved = export_and_score(model, splits.train, scored, run, config)
+    show_answers(saved.path, scored.part, config.seed)
     runs.remove_run(run)
-    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} picture.jpg")
-    return scores
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} picture.jpg")
+    return runs.scores_of(saved)
 
 
 def fingerprint(splits: Splits) -> str:
@@ -195,12 +193,12 @@ class Scored(NamedTuple):
 def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> Scored:
     """The test pictures, else the valid ones, that can be read: each is decoded before a training
     depends on it."""
-    name, part = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    name, part = runs.scored_split(splits)
     return Scored(name, only(part, regions.readable(part.rows)), unseen)
 
 
 def spoken_caption(caption: str) -> str:
-    """The caption as one would say it: `clips.spoken`, but for hyphens within words, which stay."""
+    """The caption as one would say it, by `spoken`, but for hyphens within words, which stay."""
     return "-".join(map(spoken, re.split(r"(?<=[^\W_])-(?=[^\W_])", caption)))
 
 
@@ -230,13 +228,7 @@ def exact_references(rows: Sequence[Picture], config: Config) -> list[list[str]]
 def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
     captions = [caption for row in train.rows for caption in row.captions]
-    print(f"Learning a vocabulary of {config.tokenizer} from {len(captions):,} texts", flush=True)
-    learn = {
-        "words": WordTokenizer.learn,
-        "subwords": SubwordTokenizer.learn,
-        "characters": CharacterTokenizer.learn,
-    }
-    tokenizer = learn[config.tokenizer](captions, config.vocabulary_size)
+    tokenizer = runs.learn_tokenizer(config.tokenizer, captions, config.vocabulary_size)
     options = {"num_sampled": min(config.sampled, tokenizer.vocabulary_size())}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     options |= {"units": config.units}
@@ -244,32 +236,26 @@ def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
         layers = config.num_layers
         options |= {"num_layers": layers, "decoder_layers": layers}
         options |= {"hidden_units": 4 * config.units}
-    policy = keras.config.dtype_policy()
     # Features computed once are those of the served model, which computes in float32.
     backbone = None if config.trains_backbone else build_backbone(config)
-    try:
-        keras.config.set_dtype_policy(cli.precision(config.precision))
+    with runs.computing_in(config.precision):
         if backbone is None:
             backbone = build_backbone(config)
         source = kzoo.ImageSource(config.size)
-        model = getattr(zoo, config.model)(source, tokenizer, backbone, **options)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    adam = training.LazyAdam if config.sampled else training.FusedAdam
-    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+        model = getattr(kzoo.zoo, config.model)(source, tokenizer, backbone, **options)
+    runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
     return model
 
 
 def build_backbone(config: Config) -> keras.Model:
     """The network that looks at the pictures; one with weights is not trained unless asked."""
     if config.backbone == FROM_NOTHING:
-        return backbones.small_resnet(config.size, WIDTHS)
+        return kzoo.image.backbones.small_resnet(config.size, WIDTHS)
     if config.backbone == "efficientnet_lite0":
         path = weights.efficientnet_lite0_weights()
-        backbone = backbones.efficientnet_lite0(config.size, path)
+        backbone = kzoo.image.backbones.efficientnet_lite0(config.size, path)
     else:
-        backbone = backbones.application(config.backbone, config.size)
+        backbone = kzoo.image.backbones.application(config.backbone, config.size)
     backbone.trainable = config.fine_tune
     return backbone
 
@@ -285,6 +271,8 @@ class Examples(NamedTuple):
 
 def examples(model, part: Pictures, config: Config, name: str) -> Examples:
     """The pictures that can be read, with those of their captions that are not too long."""
+    import tensorflow as tf
+
     if config.trains_backbone:
         seen, kept = regions.decode(part.rows, config.size)
     else:
@@ -294,17 +282,15 @@ def examples(model, part: Pictures, config: Config, name: str) -> Examples:
     captions = [caption for row in texts for caption in row]
     blank = sum(len(row.captions) for row in part.rows) - len(captions)
     rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
-    ids = batching.tokenize(model.target_tokenizer, captions)
-    fits = ids.row_lengths().numpy() < config.max_length
-    print(
-        f"{name}: {part}; {(~fits).sum():,} over {config.max_length} tokens left out"
-        + (f", {blank:,} without a word" if blank else "")
+    ids = kzoo.batching.tokenize(model.target_tokenizer, captions)
+    fits = runs.fitting_rows(
+        ids.row_lengths().numpy(),
+        {"max_length": config.max_length},
+        name,
+        str(part),
+        "caption",
+        also=f", {blank:,} without a word" if blank else "",
     )
-    if not fits.any():
-        raise ValueError(
-            f"`max_length` must leave at least one caption in {name}, "
-            f"got max_length={config.max_length}."
-        )
     return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
 
 
@@ -322,18 +308,12 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = examples(model, splits.valid, config, "valid")
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, runs.open_journal(run).epochs]
-    batches = batching.picture_batches(*train[:3], config.batch_size, seed=seed)
+    batches = kzoo.batching.picture_batches(*train[:3], config.batch_size, seed=seed)
     if config.augment:
-        augment = image.ImageAugment(seed=seed[0] + seed[1])
+        augment = kzoo.image.ImageAugment(seed=seed[0] + seed[1])
         batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
-    print(f"{int(batches.cardinality()):,} batches")
-
-    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
-    model.optimizer.build(model.trainable_variables)
-    print(f"{config.model} and {config.backbone}: {model.count_params():,} parameters")
-
-    count = min(config.validation_pictures, len(valid.part))
-    chosen = np.linspace(0, len(valid.part) - 1, count).astype(int)
+    runs.make_weights(model, batches, f"{config.model} and {config.backbone}")
+    chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)
     name, measure = validation_score(chosen_pictures, config)
@@ -341,7 +321,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     def score():
         return measure(describe(valid.seen[chosen])).value
 
-    valid_batches = batching.picture_batches(*valid[:3], config.batch_size)
+    valid_batches = kzoo.batching.picture_batches(*valid[:3], config.batch_size)
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
 
 
@@ -349,21 +329,22 @@ def validation_score(rows: Sequence[Picture], config: Config) -> tuple[str, Call
     """The name of a score and what computes it of answers. Where captions are exact, which those of
     pictures with a kind are, it is the share of exact ones; else CIDEr."""
     if any(row.kind for row in rows):
-        references, measure = exact_references(rows, config), metrics.exact_match
+        references, measure = exact_references(rows, config), kzoo.metrics.exact_match
         name = "val_exact_match"
     else:
-        references, measure = [row.captions for row in rows], metrics.cider
+        references, measure = [row.captions for row in rows], kzoo.metrics.cider
         name = "val_cider"
     return name, lambda answers: measure(answers, references)
 
 
-def augmented(augment: image.ImageAugment, inputs: dict) -> dict:
+def augmented(augment: kzoo.image.ImageAugment, inputs: dict) -> dict:
     """Inputs whose pictures are turned, zoomed, shifted and relit."""
     return inputs | {"source": augment(inputs["source"], training=True)}
 
 
 def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
     """A function from an array (N, *shape) of pixels or features to N captions."""
+    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
     def best(source):
@@ -380,53 +361,47 @@ def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
 
 def scores_of(
     answers: list[str], part: Pictures, trained: set[str], config: Config
-) -> dict[str, metrics.Score]:
+) -> dict[str, kzoo.metrics.Score]:
     """Scores of the captions that a model gave the pictures; `trained` are those it saw.
 
     They are compared with the captions as they were read, but for exact matches.
     """
     references, exact = part.references, exact_references(part.rows, config)
-    scores = {f"BLEU-{n}": metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
-    scores["CIDEr"] = metrics.cider(answers, references)
-    scores["ROUGE-L"] = metrics.rouge_l(answers, references)
-    scores["exact match"] = metrics.exact_match(answers, exact)
+    scores = {f"BLEU-{n}": kzoo.metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
+    scores["CIDEr"] = kzoo.metrics.cider(answers, references)
+    scores["ROUGE-L"] = kzoo.metrics.rouge_l(answers, references)
+    scores["exact match"] = kzoo.metrics.exact_match(answers, exact)
     for kind in sorted({row.kind for row in part.rows} - {""}):
         rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
-        scores[f"exact match, {kind}"] = metrics.exact_match(
+        scores[f"exact match, {kind}"] = kzoo.metrics.exact_match(
             [answers[row] for row in rows], [exact[row] for row in rows]
         )
-    scores["distinct"] = metrics.distinct_captions(answers)
-    scores["novel"] = metrics.novel_captions(answers, trained)
+    scores["distinct"] = kzoo.metrics.distinct_captions(answers)
+    scores["novel"] = kzoo.metrics.novel_captions(answers, trained)
     return scores
 
 
 def export_and_score(
     model, train: Pictures, scored: Scored, run: Path, config: Config
-) -> tuple[Path, dict[str, float]]:
+) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
     name, part, unseen = scored
     trained = {caption for row in train.rows for caption in row.captions}
-    answers, figures = [], {}
 
     def evaluate(served):
-        start = time.monotonic()
-        answers.extend(describe_files(served, part))
-        seconds = time.monotonic() - start
+        answers, seconds = describe_files(served, part)
         found = scores_of(answers, part, trained, config)
         scores = {f"{name} {label}": score for label, score in found.items()}
         if unseen is not None:
-            scores["exact match, Noto style"] = metrics.exact_match(
-                describe_files(served, unseen), exact_references(unseen.rows, config)
-            )
-        for label, score in scores.items():
-            print(f"{label}: {score.value:.2f} ({score.signature})")
-        figures.update({label: score.value for label, score in scores.items()})
-        return scores | {"pictures a second": round(len(part) / seconds, 1)}
+            answers, _ = describe_files(served, unseen)
+            exact = exact_references(unseen.rows, config)
+            scores["exact match, Noto style"] = kzoo.metrics.exact_match(answers, exact)
+        return runs.said(scores) | {"pictures a second": round(len(part) / seconds, 1)}
 
-    path = export.save(
+    saved = kzoo.export.save(
         model,
-        export.next_version(config.folder),
+        kzoo.export.next_version(config.folder),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,
@@ -440,17 +415,13 @@ def export_and_score(
             "scored on": f"{name}: {part}"
             + ("; these pictures also chose the weights" if name == "valid" else ""),
             "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",
-            "command": "python -m recipes.image_captioning " + " ".join(cli.changed(config)),
-            "time": f"{journal.minutes:.1f} minutes of training",
-            "machine": cli.machine(),
-        },
+        }
+        | runs.provenance("image_captioning", config, journal.minutes),
         evaluate=evaluate,
     )
-    try:
-        draw(export.load(path), journal.history(), part, answers, config)
-    except Exception as error:  # a picture is not worth a finished training
-        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
-    return path, figures
+    with runs.drawing(saved.path):
+        draw(saved.served, journal.history(), part, config)
+    return saved
 
 
 def unseen_style(config: Config) -> Pictures | None:
@@ -464,14 +435,9 @@ def unseen_style(config: Config) -> Pictures | None:
         return None
 
 
-def describe_files(served, part: Pictures, chunk: int = 64) -> list[str]:
-    """Answers of the SavedModel to the files, under a progress bar."""
-    progress = keras.utils.Progbar(len(part), unit_name="picture")
-    answers = []
-    for start in range(0, len(part), chunk):
-        answers += served([row.path for row in part.rows[start : start + chunk]])
-        progress.update(len(answers))
-    return answers
+def describe_files(served, part: Pictures) -> tuple[list[str], float]:
+    """Answers of the SavedModel to the files, and the seconds that they took."""
+    return runs.answers_of(served, [row.path for row in part.rows], "picture", chunk=64)
 
 
 def chosen_rows(part: Pictures, count: int, seed: int) -> list[int]:
@@ -479,18 +445,18 @@ def chosen_rows(part: Pictures, count: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(len(part))[:count].tolist()
 
 
-def draw(served, history: dict, part: Pictures, answers: list[str], config: Config):
+def draw(served, history: dict, part: Pictures, config: Config) -> None:
     """Writes the learning curve, a sheet of captioned pictures and where the words of three looked
     beside the model."""
-    plots.learning_curve(history, served.path / "learning_curve.png")
-    chosen = chosen_rows(part, SHEET_PICTURES, config.seed)
-    rows = [part.rows[row] for row in chosen]
-    seen = image.decode_batch([row.path.read_bytes() for row in rows], config.size).numpy()
-    captions = [answers[row] for row in chosen]
+    kzoo.plots.learning_curve(history, served.path / "learning_curve.png")
+    rows = [part.rows[row] for row in chosen_rows(part, SHEET_PICTURES, config.seed)]
+    contents = [row.path.read_bytes() for row in rows]
+    seen = kzoo.image.decode_batch(contents, config.size).numpy()
+    captions = served(contents)
     is_exact = any(row.kind for row in part.rows)
     exact = exact_references(rows, config)
     right = [text in texts for text, texts in zip(captions, exact, strict=True)]
-    plots.contact_sheet(
+    kzoo.plots.contact_sheet(
         seen,
         captions,
         [row.captions[0] for row in rows],
@@ -501,11 +467,11 @@ def draw(served, history: dict, part: Pictures, answers: list[str], config: Conf
     number = 0
     for pixels, row in zip(seen, rows, strict=True):
         found = served.align(row.path)
-        if number == 3 or not found.text:
+        if number == runs.MAPS or not found.text:
             continue
         number += 1
         side = math.isqrt(len(found.source_tokens))
-        plots.attention_overlay(
+        kzoo.plots.attention_overlay(
             pixels,
             found.weights.reshape(-1, side, side),
             found.target_tokens,
@@ -516,13 +482,11 @@ def draw(served, history: dict, part: Pictures, answers: list[str], config: Conf
 
 def show_answers(path: Path, part: Pictures, seed: int) -> None:
     """Asks about five pictures in a new process that knows TensorFlow and nothing of kzoo."""
-    for number, row in enumerate(chosen_rows(part, 5, seed), start=1):
-        picture = part.rows[row]
-        name = f"example-{number}{picture.path.suffix}"
-        shutil.copyfile(picture.path, path / name)
-        print(f"{name} is {picture.path}: {picture.captions[0]}")
-    names = sorted(str(each.resolve()) for each in path.glob("example-*"))
-    runs.show_answers(path, names, "image_bytes")
+    chosen = [part.rows[row] for row in chosen_rows(part, 5, seed)]
+    examples = [
+        (row.path.suffix, row.path.read_bytes(), f"{row.path}: {row.captions[0]}") for row in chosen
+    ]
+    runs.show_files(path, examples, "image_bytes")
 
 
 if __name__ == "__main__":

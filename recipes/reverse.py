@@ -11,18 +11,18 @@ The model reads "abc" letter by letter and answers "cba". No test string occurs 
 the smallest proof that masks, attention, loss, search and export fit together.
 """
 
+from __future__ import annotations
+
 import random
 import string
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import keras
-
 import kzoo
-from kzoo import batching, export, metrics, text, training, zoo
-from recipes import cli
+from recipes import cli, runs
 from recipes.cli import flag
 
 
@@ -61,50 +61,43 @@ class Config:
         for name in ("warmup_steps", "beam_size"):
             cli.check(self, name, least=1)
         cli.check(self, "minutes", least=0)
-        if self.learning_rate <= 0:
-            raise ValueError(
-                f"`learning_rate` must be positive, got learning_rate={self.learning_rate}."
-            )
+        cli.check_positive(self, "learning_rate")
 
 
 def main(config: Config) -> float:
     """Makes strings, builds, fits, exports, scores; returns the share of exact answers in %."""
-    keras.utils.set_random_seed(config.seed)
     strings = make_strings(config)
     test, valid, train = (
         strings[: config.test_strings],
         strings[config.test_strings : 2 * config.test_strings],
         strings[2 * config.test_strings :],
     )
-    model = build(text.CharacterTokenizer.learn(train, vocabulary_size=64), config)
-    fit(model, train, valid, config)
-
-    scores = []
+    runs.seed(config.seed)
+    model = build(kzoo.text.CharacterTokenizer.learn(train, vocabulary_size=64), config)
+    minutes = fit(model, train, valid, config)
 
     def evaluate(served):
         answers = served(test)
-        scores.append(metrics.exact_match(answers, reverse(test)))
         for source, answer in zip(test[:5], answers, strict=False):
             print(f"{source} -> {answer}")
-        print(f"{scores[0]} on {len(test)} strings never seen")
-        return {"exact match": scores[0]}
+        print(f"{len(test)} strings never seen:")
+        return runs.said({"exact match": kzoo.metrics.exact_match(answers, reverse(test))})
 
-    path = export.save(
+    saved = kzoo.export.save(
         model,
-        export.next_version(Path(config.output or f"saved_models/reverse-{config.model}")),
+        kzoo.export.next_version(Path(config.output or f"saved_models/reverse-{config.model}")),
         beam_size=config.beam_size,
         max_length=config.longest + 5,
         card={
             "name": "Reverse",
             "data": f"{len(train):,} random strings of at most {config.longest} letters",
-            "command": "python -m recipes.reverse " + " ".join(cli.changed(config)),
-            "machine": cli.machine(),
-        },
+        }
+        | runs.provenance("reverse", config, minutes),
         evaluate=evaluate,
         examples=test[:3],
     )
-    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} abc")
-    return scores[0].value
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} abc")
+    return runs.scores_of(saved)["exact match"]
 
 
 def make_strings(config: Config) -> list[str]:
@@ -130,47 +123,46 @@ def reverse(strings: list[str]) -> list[str]:
     return [each[::-1] for each in strings]
 
 
-def build(tokenizer: text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
+def build(tokenizer: kzoo.text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for; both sides share the letters."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(cli.precision(config.precision))
     is_rnn = config.model.startswith("rnn")
     options = {"units": 64} if is_rnn else {"num_layers": 1, "norm_first": True}
-    model = getattr(zoo, config.model)(
-        tokenizer, tokenizer, dropout=0.0, label_smoothing=0.0, **options
-    )
-    keras.config.set_dtype_policy(policy)
-    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    model.compile(training.FusedAdam(schedule, beta_2=0.98, global_clipnorm=1.0))
+    with runs.computing_in(config.precision):
+        model = getattr(kzoo.zoo, config.model)(
+            tokenizer, tokenizer, dropout=0.0, label_smoothing=0.0, **options
+        )
+    runs.compile_model(model, config.learning_rate, config.warmup_steps, epsilon=1e-7)
     return model
 
 
-def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config) -> None:
-    """Trains until the validation strings come out right or the time is up."""
-    corpus = batching.Corpus(
-        batching.tokenize(model.source_tokenizer, train),
-        batching.tokenize(model.target_tokenizer, reverse(train)),
+def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config) -> float:
+    """Trains until the validation strings come out right or the time is up; returns the minutes."""
+    start = time.monotonic()
+    corpus = kzoo.batching.Corpus(
+        kzoo.batching.tokenize(model.source_tokenizer, train),
+        kzoo.batching.tokenize(model.target_tokenizer, reverse(train)),
     )
     generate = model.text_generator(beam_size=1, max_length=config.longest + 5)
 
     def validation_score():
-        score = metrics.exact_match(generate(valid), reverse(valid)).value
+        score = kzoo.metrics.exact_match(generate(valid), reverse(valid)).value
         model.stop_training |= score >= 99.8
         return score
 
     with tempfile.TemporaryDirectory() as folder:
         best = Path(folder, "best.weights.h5")
         model.fit(
-            batching.token_batches(corpus, config.batch_tokens, seed=config.seed),
+            kzoo.batching.token_batches(corpus, config.batch_tokens, seed=config.seed),
             epochs=config.epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
-                training.TimeBudget(config.minutes),
-                training.ValidationScore("val_exact_match", validation_score),
-                training.BestWeights(best, "val_exact_match"),
+                kzoo.training.TimeBudget(config.minutes),
+                kzoo.training.ValidationScore("val_exact_match", validation_score),
+                kzoo.training.BestWeights(best, "val_exact_match"),
             ],
         )
         model.load_weights(best)
+    return (time.monotonic() - start) / 60
 
 
 if __name__ == "__main__":

@@ -14,23 +14,19 @@ model, model_card.md, metrics.json, learning_curve.png and attention maps. Inter
 with --resume. What it reached on which data stands in the README under Results.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
-import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 import kzoo
-from kzoo import audio, batching, export, metrics, plots, text, training, zoo
-from kzoo.training import splice
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import clips, clips_audio
@@ -39,8 +35,12 @@ from recipes.data.files import progress
 from recipes.data.frames import extract
 from recipes.data.splits import Splits
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 SPEEDS = (1.0, 0.9, 1.1)
 MONITOR = "val_word_accuracy"
+MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ class Config:
             raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={self.ctc_weight}.")
         for name in ("batch_seconds", "max_seconds", "spec_augment_seconds"):
             cli.check_positive(self, name)
-        if self.rate_hz is not None and self.rate_hz < audio.MIN_RATE_HZ:
+        if self.rate_hz is not None and self.rate_hz < MIN_RATE_HZ:
             raise ValueError(
-                f"`rate_hz` must be at least {audio.MIN_RATE_HZ}, got rate_hz={self.rate_hz}."
+                f"`rate_hz` must be at least {MIN_RATE_HZ}, got rate_hz={self.rate_hz}."
             )
 
     @property
@@ -161,7 +161,6 @@ def main(config: Config) -> dict[str, float]:
     cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
-    keras.utils.set_random_seed(config.seed)
     splits = clips.load_clips(
         config.data,
         train=config.train,
@@ -172,41 +171,36 @@ def main(config: Config) -> dict[str, float]:
     )
     names = ([str(row) for row in part.rows] for part in splits[:2])
     run = runs.open_run(config, config.folder, runs.fingerprint(*names))
+    runs.seed(config.seed)
     model = build(splits.train, config)
     fit(model, splits, run, config)
     scored = scored_clips(splits)
-    path, scores = export_and_score(model, splits.train, scored, run, config)
-    show_answers(path, scored)
+    saved = export_and_score(model, splits.train, scored, run, config)
+    show_answers(saved.path, scored)
     runs.remove_run(run)
-    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} file.wav")
-    return scores
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
+    return runs.scores_of(saved)
 
 
-def build(train: Clips, config: Config) -> keras.Model:
+def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
-    print(f"Learning a vocabulary of {config.tokenizer} from {len(train):,} texts", flush=True)
-    learn = {"characters": text.CharacterTokenizer.learn, "subwords": text.SubwordTokenizer.learn}
-    tokenizer = learn[config.tokenizer](train.texts, config.vocabulary_size)
+    tokenizer = runs.learn_tokenizer(config.tokenizer, train.texts, config.vocabulary_size)
     streams = config.model == "streaming_ctc"
     rates = (found[1] for _, found in clips_audio.read_all(train) if found)
-    features = audio.LogMel(
+    features = kzoo.audio.LogMel(
         config.rate_hz or min(next(rates), 16_000),
         num_mels=config.num_mels,
         normalize=config.normalize or ("running" if streams else "utterance"),
     )
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(cli.precision(config.precision))
     options = {}
     if not streams:
         sampled = min(config.sampled, tokenizer.vocabulary_size())
         options = {"ctc_weight": config.ctc_weight, "num_sampled": sampled}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
-    source = kzoo.AudioSource(features)
-    model = getattr(zoo, config.model)(source, tokenizer, **options)
-    keras.config.set_dtype_policy(policy)
-    schedule = training.InverseSquareRoot(config.learning_rate, config.warmup_steps)
-    adam = training.LazyAdam if config.sampled else training.FusedAdam
-    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    with runs.computing_in(config.precision):
+        source = kzoo.AudioSource(features)
+        model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)
+    runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
     return model
 
 
@@ -227,18 +221,14 @@ def examples(model, part: Clips, speeds, config: Config, name: str) -> Examples:
     texts = [part.texts[row] for row in rows]
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
     voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
-    ids = batching.tokenize(model.target_tokenizer, texts)
-    fits = ids.row_lengths().numpy() < config.max_length
     seconds = sum(map(len, arrays)) * features.hop_seconds
-    print(
-        f"{name}: {found[0]}, {seconds / 60:.1f} minutes at all speeds; "
-        f"{(~fits).sum():,} over {config.max_length} tokens left out"
+    fits = runs.fitting_rows(
+        kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
+        {"max_seconds": config.max_seconds, "max_length": config.max_length},
+        name,
+        f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
+        "clip",
     )
-    if not fits.any():
-        raise ValueError(
-            f"`max_seconds` and `max_length` must leave at least one clip in {name}, got "
-            f"max_seconds={config.max_seconds}, max_length={config.max_length}; {found[0]}."
-        )
     rows = np.flatnonzero(fits)
     return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
 
@@ -261,17 +251,16 @@ def whole_batches(model, train: Examples, run: Path, config: Config) -> tf.data.
     """The batches of the clips as they were said; makes the weights of the model, too."""
     features = model.source_tokenizer.features
     seed = [config.seed, runs.open_journal(run).epochs]  # a resumed run has other batches
-    ids = batching.tokenize(model.target_tokenizer, train.texts)
-    batches = batching.frame_batches(train.frames, ids, batch_frames(features, config), seed=seed)
+    ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
+    batches = kzoo.batching.frame_batches(
+        train.frames, ids, batch_frames(features, config), seed=seed
+    )
     batches = augmented(batches, features, seed, config)
-    print(f"{int(batches.cardinality()):,} batches")
-    model(next(iter(batches))[0])  # makes the weights, which a backup is restored into
-    model.optimizer.build(model.trainable_variables)
-    print(f"{config.model}: {model.count_params():,} parameters")
+    runs.make_weights(model, batches, config.model)
     return batches
 
 
-def batch_frames(features: audio.LogMel, config: Config) -> int:
+def batch_frames(features: kzoo.audio.LogMel, config: Config) -> int:
     return round(config.batch_seconds / features.hop_seconds)
 
 
@@ -279,23 +268,22 @@ def validation(
     model, valid: Examples, config: Config
 ) -> tuple[tf.data.Dataset, Callable[[], float]]:
     """Batches for the loss, and the function that measures the share of right words."""
-    count = min(config.validation_clips, len(valid.frames))
-    chosen = np.linspace(0, len(valid.frames) - 1, count).astype(int)
+    chosen = runs.spread_rows(config.validation_clips, len(valid.frames))
     references = [valid.texts[row] for row in chosen]
     transcribe = transcriber(model, config.max_length)
 
     def word_accuracy():
         answers = transcribe([valid.frames[row] for row in chosen])
-        return 100 - metrics.word_error_rate(answers, references).value
+        return 100 - kzoo.metrics.word_error_rate(answers, references).value
 
-    ids = batching.tokenize(model.target_tokenizer, valid.texts)
+    ids = kzoo.batching.tokenize(model.target_tokenizer, valid.texts)
     size = batch_frames(model.source_tokenizer.features, config)
-    return batching.frame_batches(valid.frames, ids, size), word_accuracy
+    return kzoo.batching.frame_batches(valid.frames, ids, size), word_accuracy
 
 
 def spelled_pieces(
     model, splits: Splits, train: Examples, valid: Examples, run: Path, config: Config
-) -> list[list[splice.Piece]]:
+) -> list[list[kzoo.training.splice.Piece]]:
     """Trains a model of characters, hands its weights on, and cuts clips where it hears words.
 
     What is said when, it finds out sooner than a model of words does, which takes its encoder.
@@ -322,8 +310,8 @@ def spelled_pieces(
         f"{done.epochs} of {config.splice_after} epochs, {done.minutes:.1f} minutes. "
         "Cutting clips at their words"
     )
-    ids = batching.tokenize(speller.target_tokenizer, train.texts)
-    pieces = splice.word_pieces(speller, train.frames, ids, train.texts, verbose=1)
+    ids = kzoo.batching.tokenize(speller.target_tokenizer, train.texts)
+    pieces = kzoo.training.splice.word_pieces(speller, train.frames, ids, train.texts, verbose=1)
     cut = sum(len(own) > 1 for own in pieces)
     words, voices = sum(map(len, pieces)), len(set(train.voices))
     print(
@@ -334,12 +322,12 @@ def spelled_pieces(
 
 
 def spliced_batches(
-    model, pieces: list[list[splice.Piece]], voices: list, run: Path, config: Config
+    model, pieces: list[list[kzoo.training.splice.Piece]], voices: list, run: Path, config: Config
 ) -> tf.data.Dataset:
     """The batches of clips that are put together anew for every epoch."""
     features = model.source_tokenizer.features
     epochs = runs.open_journal(run).epochs
-    batches = splice.spliced_batches(
+    batches = kzoo.training.splice.spliced_batches(
         pieces,
         voices,
         model.target_tokenizer,
@@ -352,14 +340,16 @@ def spliced_batches(
 
 
 def augmented(
-    batches: tf.data.Dataset, features: audio.LogMel, seed: list[int], config: Config
+    batches: tf.data.Dataset, features: kzoo.audio.LogMel, seed: list[int], config: Config
 ) -> tf.data.Dataset:
     """Batches changed anew whenever they are read; `seed` ends with the epochs done."""
+    import tensorflow as tf
+
     steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
     first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
     seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
-    perturb = audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
-    blot = audio.SpecAugment(
+    perturb = kzoo.audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
+    blot = kzoo.audio.SpecAugment(
         feature_width=config.spec_augment_features,
         frame_masks=config.spec_augment_stretches,
         frame_width=round(config.spec_augment_seconds / features.hop_seconds),
@@ -380,14 +370,28 @@ def augmented(
     return batches.map(change).prefetch(2)
 
 
-def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):
-    """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar."""
+def transcriber(
+    model,
+    max_length: int,
+    beam_size: int = 1,
+    ctc_weight: float | None = None,
+    verbose: int = 0,
+):
+    """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar.
+
+    `ctc_weight` is CTC's in the search of a joint model; None takes the model's own.
+    """
+    import keras
+    import tensorflow as tf
 
     shape = (None, None, model.source_tokenizer.features.num_mels)
 
     @tf.function(input_signature=[tf.RaggedTensorSpec(shape, tf.float32, ragged_rank=1)])
     def best(source):
-        found = model.generate(source, beam_size=beam_size, max_length=max_length, best_only=True)
+        options = {} if ctc_weight is None else {"ctc_weight": ctc_weight}
+        found = model.generate(
+            source, beam_size=beam_size, max_length=max_length, best_only=True, **options
+        )
         return model.target_tokenizer.detokenize(found.ids[:, 0])
 
     def texts_of(arrays):
@@ -399,7 +403,7 @@ def transcriber(model, max_length: int, beam_size: int = 1, verbose: int = 0):
             bar.add(len(some))
             return found
 
-        return batching.map_by_length(answers, arrays, 32)
+        return kzoo.batching.map_by_length(answers, arrays, 32)
 
     return texts_of
 
@@ -414,18 +418,17 @@ def compare_searches(model, name: str, part: Clips, config: Config) -> dict:
 
     In the precision of the training, while the SavedModel computes in float32.
     """
-    if getattr(model, "ctc_head", None) is None:
+    if not model.has_ctc:
         return {}
     found = extract(part, model.source_tokenizer.features, max_seconds=math.inf)
-    scores, trained = {}, model.ctc_weight
-    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", trained)):
-        model.ctc_weight = weight  # read when the function below is traced
+    scores = {}
+    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", None)):
         print(f"{name}, {label}", flush=True)
-        search = transcriber(model, config.max_length, config.beam_size, verbose=1)
+        search = transcriber(model, config.max_length, config.beam_size, weight, verbose=1)
         answers = dict(zip(found.rows, search(found.arrays), strict=True))
         texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
-        scores[f"{name} WER, {label}"] = metrics.word_error_rate(texts, part.texts)
-        print(f"{name}, {label}: {scores[f'{name} WER, {label}']}")
+        score = kzoo.metrics.word_error_rate(texts, part.texts)
+        scores |= runs.said({f"{name} WER, {label}": score})
     return scores
 
 
@@ -440,7 +443,7 @@ class Scored(NamedTuple):
 
 def scored_clips(splits: Splits) -> Scored:
     """The test clips, else the valid ones; what cannot be read is counted as skipped."""
-    name, whole = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+    name, whole = runs.scored_split(splits)
     scored = Scored(name, Clips(skipped=Counter(whole.skipped)), [], [])
     for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
         if found is None:
@@ -454,33 +457,31 @@ def scored_clips(splits: Splits) -> Scored:
 
 def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
     """16-bit WAV, one channel."""
+    import tensorflow as tf
+
     return tf.audio.encode_wav(samples[:, None], rate_hz).numpy()
 
 
-def export_and_score(model, train: Clips, scored: Scored, run: Path, config: Config):
+def export_and_score(
+    model, train: Clips, scored: Scored, run: Path, config: Config
+) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
     minutes = journal.minutes + runs.open_journal(run / runs.FIRST).minutes
     name, part, sounds, seconds = scored
-    figures = {}
 
     def evaluate(served):
-        start = time.monotonic()
-        answers = transcribe(served, sounds)
-        spent = time.monotonic() - start
+        answers, spent = runs.answers_of(served, sounds, "clip", chunk=32)
         scores = {
-            f"{name} WER": metrics.word_error_rate(answers, part.texts),
-            f"{name} CER": metrics.character_error_rate(answers, part.texts),
-            f"{name} exact match": metrics.exact_match(answers, part.texts),
+            f"{name} WER": kzoo.metrics.word_error_rate(answers, part.texts),
+            f"{name} CER": kzoo.metrics.character_error_rate(answers, part.texts),
+            f"{name} exact match": kzoo.metrics.exact_match(answers, part.texts),
         }
-        for score in scores.values():
-            print(f"{name}: {score}")
-        figures.update({label: score.value for label, score in scores.items()})
-        return scores | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
+        return runs.said(scores) | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
 
-    path = export.save(
+    saved = kzoo.export.save(
         model,
-        export.next_version(config.folder),
+        kzoo.export.next_version(config.folder),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,
@@ -491,55 +492,32 @@ def export_and_score(model, train: Clips, scored: Scored, run: Path, config: Con
             "data": f"{config.train or config.data}; training: {train}",
             "scored on": f"{name}: {part}",
             "licence": "as the data's" if config.train else licence(config.data),
-            "command": "python -m recipes.speech_to_text " + " ".join(cli.changed(config)),
-            "time": f"{minutes:.1f} minutes of training",
-            "machine": cli.machine(),
-        },
+        }
+        | runs.provenance("speech_to_text", config, minutes),
         evaluate=evaluate,
     )
-    try:
-        draw(export.load(path), journal.history(), part, sounds)
-    except Exception as error:  # a picture is not worth a finished training
-        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
-    return path, figures
-
-
-def transcribe(served, sounds: list[bytes], chunk: int = 32) -> list[str]:
-    """Answers of the SavedModel, under a progress bar."""
-    bar = keras.utils.Progbar(len(sounds), unit_name="clip")
-    answers = []
-    for start in range(0, len(sounds), chunk):
-        answers += served(sounds[start : start + chunk])
-        bar.update(len(answers))
-    return answers
+    with runs.drawing(saved.path):
+        draw(saved.served, journal.history(), part, sounds)
+    return saved
 
 
 def draw(served, history: dict, part: Clips, sounds: list[bytes]) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
     told = {k: v for k, v in history.items() if "infeasible" not in k or any(v)}  # mostly all 0
-    plots.learning_curve(told, served.path / "learning_curve.png")
-    worth_a_look = [row for row, words in enumerate(part.texts) if 3 <= len(words.split()) <= 12]
-    for number, row in enumerate((worth_a_look or range(len(part)))[:3], start=1):
-        drawn = served.align(sounds[row])
-        if drawn.target_tokens:
-            plots.attention_map(
-                drawn.weights,
-                drawn.source_tokens,
-                drawn.target_tokens,
-                served.path / f"attention-{number}.png",
-                title=f"reference: {part.texts[row]}",
-            )
+    kzoo.plots.learning_curve(told, served.path / "learning_curve.png")
+    both = list(zip(sounds, part.texts, strict=True))
+    worth_a_look = [pair for pair in both if 3 <= len(pair[1].split()) <= 12]
+    runs.draw_attention(served, worth_a_look or both)
 
 
 def show_answers(path: Path, scored: Scored) -> None:
     """Transcribes five clips in a new process that knows TensorFlow and nothing of kzoo."""
     rows = range(0, len(scored.part), math.ceil(len(scored.part) / 5))
-    for number, row in enumerate(rows, start=1):
-        clip = scored.part.rows[row]
-        (path / f"example-{number}.wav").write_bytes(scored.sounds[row])
-        print(f"example-{number}.wav is {clip.path}: {clip.text}")
-    names = sorted(str(each.resolve()) for each in path.glob("example-*.wav"))
-    runs.show_answers(path, names, "audio_bytes")
+    examples = [
+        (".wav", scored.sounds[row], f"{clip.path}: {clip.text}")
+        for row, clip in ((row, scored.part.rows[row]) for row in rows)
+    ]
+    runs.show_files(path, examples, "audio_bytes")
 
 
 if __name__ == "__main__":

@@ -13,20 +13,18 @@ learning_curve.png and attention maps. Interrupted, it goes on with --resume.
 What it reached on which data, with every flag, stands in the README under Results.
 """
 
+from __future__ import annotations
+
 import functools
 import math
-import time
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 import kzoo
-from kzoo import batching, export, metrics, plots, text, training, zoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
@@ -141,7 +139,6 @@ def main(config: Config) -> dict[str, float]:
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
-    keras.utils.set_random_seed(config.seed)
     splits = load_pairs(
         config.data,
         source_language=config.source_language,
@@ -153,108 +150,93 @@ def main(config: Config) -> dict[str, float]:
     )
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    source_tokenizer, target_tokenizer = learn_tokenizers(splits.train, config)
-    model = build(source_tokenizer, target_tokenizer, config)
+    runs.seed(config.seed)
+    model = build(*learn_tokenizers(splits.train, config), config)
     fit(model, splits, run, config)
-    path, scores = export_and_score(model, splits, run, config)
-    texts = (splits.test or splits.valid).source
-    runs.show_answers(path, texts[:: math.ceil(len(texts) / 5)])
+    saved = export_and_score(model, splits, run, config)
+    texts = runs.scored_split(splits)[1].source
+    runs.show_answers(saved.path, texts[:: math.ceil(len(texts) / 5)])
     runs.remove_run(run)
-    print(f"{path} is a SavedModel; ask it with: python -m kzoo {path} 'a text'")
-    return scores
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    return runs.scores_of(saved)
 
 
 def learn_tokenizers(
     train: examples.Pairs, config: Config
-) -> tuple[text.Tokenizer, text.Tokenizer]:
+) -> tuple[kzoo.text.Tokenizer, kzoo.text.Tokenizer]:
     """Subwords: one joint vocabulary. Characters and words: one for each language."""
-    print(f"Learning a vocabulary of {config.tokenizer} from {2 * len(train):,} texts", flush=True)
     if config.tokenizer == "subwords":
-        both = text.SubwordTokenizer.learn(train.source + train.target, config.vocabulary_size)
-        return both, both
-    tokenizer = text.WordTokenizer if config.tokenizer == "words" else text.CharacterTokenizer
-    return (
-        tokenizer.learn(train.source, config.vocabulary_size),
-        tokenizer.learn(train.target, config.vocabulary_size),
+        texts = train.source + train.target
+        return (runs.learn_tokenizer("subwords", texts, config.vocabulary_size),) * 2
+    return tuple(
+        runs.learn_tokenizer(config.tokenizer, texts, config.vocabulary_size)
+        for texts in (train.source, train.target)
     )
 
 
 def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(cli.precision(config.precision))
     is_rnn = config.model.startswith("rnn")
     options = {} if is_rnn else {"norm_first": config.norm_first}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     options |= {"num_sampled": min(config.sampled, target_tokenizer.vocabulary_size())}
-    model = getattr(zoo, config.model)(source_tokenizer, target_tokenizer, **options)
-    if config.length_deviation_penalty:
-        model.length_head = kzoo.LengthHead(dtype="float32")
-    keras.config.set_dtype_policy(policy)
+    with runs.computing_in(config.precision):
+        model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
+        if config.length_deviation_penalty:
+            model.length_head = kzoo.LengthHead(dtype="float32")
     rate = config.learning_rate
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
-    schedule = training.InverseSquareRoot(rate, config.warmup_steps)
-    adam = training.LazyAdam if config.sampled else training.FusedAdam
-    model.compile(adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    runs.compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
     return model
 
 
-def tokenize(model, pairs: examples.Pairs, max_length: int, name: str) -> batching.Corpus:
+def tokenize(model, pairs: examples.Pairs, max_length: int, name: str) -> kzoo.batching.Corpus:
     """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens."""
-    source = batching.tokenize(model.source_tokenizer, pairs.source)
-    target = batching.tokenize(model.target_tokenizer, pairs.target)
-    fits = tf.maximum(source.row_lengths(), target.row_lengths()) < max_length
-    corpus = batching.Corpus(
-        tf.ragged.boolean_mask(source, fits), tf.ragged.boolean_mask(target, fits)
+    import tensorflow as tf
+
+    sides = (
+        kzoo.batching.tokenize(model.source_tokenizer, pairs.source),
+        kzoo.batching.tokenize(model.target_tokenizer, pairs.target),
     )
-    tokens = int(corpus.target.row_lengths().numpy().sum())
-    left_out = len(pairs) - int(corpus.source.nrows())
-    print(f"{name}: {tokens:,} target tokens; {left_out:,} pairs over {max_length} tokens left out")
-    if left_out == len(pairs):
-        raise ValueError(
-            f"`max_length` must leave at least one pair in {name}, got max_length={max_length}."
-        )
-    return corpus
+    lengths = np.stack([side.row_lengths().numpy() for side in sides])  # (2, M)
+    found = f"{len(pairs):,} pairs, {lengths[1].sum():,} target tokens"
+    fits = runs.fitting_rows(lengths.max(0), {"max_length": max_length}, name, found, "pair")
+    return kzoo.batching.Corpus(*(tf.ragged.boolean_mask(side, fits) for side in sides))
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = tokenize(model, splits.train, config.max_length, "train")
     valid = tokenize(model, splits.valid, config.max_length, "valid")
-    journal = runs.open_journal(run)
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    seed = [config.seed, journal.epochs]
-    batches = batching.token_batches(train, config.batch_tokens, seed=seed)
-    steps = int(batches.cardinality())
+    seed = [config.seed, runs.open_journal(run).epochs]
+    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
+    runs.make_weights(model, batches, config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    planned = batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
-    print(f"{steps:,} batches, {batching.padding_share(*lengths, planned):.1%} of them padding")
+    planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
+    print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")
+    valid_batches = kzoo.batching.token_batches(valid, config.batch_tokens)
+    score = validation_bleu(model, splits.valid, config)
+    runs.fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
 
-    # Makes the weights, which a backup is restored into; all logits of a batch may be gigabytes.
-    model({name: ids[:1] for name, ids in next(iter(batches))[0].items()})
-    model.optimizer.build(model.trainable_variables)
-    print(f"{config.model}: {model.count_params():,} parameters")
 
+def validation_bleu(model, valid: examples.Pairs, config: Config) -> Callable[[], float]:
+    """The function that measures BLEU of the model, greedily, on some validation pairs."""
     generate = model.text_generator(
         beam_size=1,
         max_length=config.max_length,
         max_source_length=config.max_length,
         replace_unknown=config.replace_unknown and config.copies_words,
     )
-    # Evenly spaced, since the pairs of a component or file stand together.
-    count = min(config.validation_pairs, len(splits.valid))
-    rows = np.linspace(0, len(splits.valid) - 1, count).astype(int)
-    source, target = (
-        [side[i] for i in rows] for side in (splits.valid.source, splits.valid.target)
-    )
+    rows = runs.spread_rows(config.validation_pairs, len(valid))
+    source, target = ([side[row] for row in rows] for side in (valid.source, valid.target))
 
-    def validation_bleu():
-        answers = generate(source)
-        return metrics.bleu(answers, target, tokenize=config.bleu_tokenizer, force=True).value
+    def score():
+        tokenizer = config.bleu_tokenizer
+        return kzoo.metrics.bleu(generate(source), target, tokenize=tokenizer, force=True).value
 
-    valid_batches = batching.token_batches(valid, config.batch_tokens)
-    runs.fit(model, batches, valid_batches, validation_bleu, run, config, monitor="val_bleu")
+    return score
 
 
 def learn_lexicon(model, train: examples.Pairs, config: Config) -> kzoo.Lexicon | None:
@@ -262,44 +244,37 @@ def learn_lexicon(model, train: examples.Pairs, config: Config) -> kzoo.Lexicon 
     if not config.candidates:
         return None
     print("Learning a lexicon from the alignments of the training pairs", flush=True)
-    batches = batching.token_batches(
+    batches = kzoo.batching.token_batches(
         tokenize(model, train, config.max_length, "train"), config.batch_tokens
     )
     frequent = min(config.candidates, model.target_tokenizer.vocabulary_size())
     return kzoo.Lexicon.learn(model, batches, frequent)
 
 
-def export_and_score(model, splits: Splits, run: Path, config: Config):
+def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    name, pairs = ("valid", splits.valid) if splits.test is None else ("test", splits.test)
-    figures = {}
-    bleu = functools.partial(metrics.bleu, tokenize=config.bleu_tokenizer)
+    name, pairs = runs.scored_split(splits)
+    bleu = functools.partial(kzoo.metrics.bleu, tokenize=config.bleu_tokenizer)
 
     def evaluate(served):
-        start = time.monotonic()
-        answers = translate(served, pairs.source)
-        seconds = time.monotonic() - start
+        answers, seconds = runs.answers_of(served, pairs.source, "sentence", chunk=256)
         scores = {
             f"{name} BLEU": bleu(answers, pairs.target),
             f"{name} BLEU, lower case": bleu(answers, pairs.target, lowercase=True),
-            f"{name} chrF2": metrics.chrf(answers, pairs.target),
+            f"{name} chrF2": kzoo.metrics.chrf(answers, pairs.target),
         }
-        for score in scores.values():
-            print(f"{name}: {score}")
-        figures.update({label: score.value for label, score in scores.items()})
-        return scores | {"sentences a second": round(len(answers) / seconds, 1)}
+        return runs.said(scores) | {"sentences a second": round(len(answers) / seconds, 1)}
 
     penalty = config.length_deviation_penalty
-    length_options = {"length_deviation_penalty": penalty} if penalty else None
-    path = export.save(
+    saved = kzoo.export.save(
         model,
-        export.next_version(config.folder),
+        kzoo.export.next_version(config.folder),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,
         max_source_length=config.max_length,
-        search_options=length_options,
+        search_options={"length_deviation_penalty": penalty} if penalty else None,
         replace_unknown=config.replace_unknown and config.copies_words,
         lexicon=learn_lexicon(model, splits.train, config),
         card={
@@ -307,50 +282,21 @@ def export_and_score(model, splits: Splits, run: Path, config: Config):
             "data": f"{config.train or config.data}; training: {splits.train}",
             "scored on": f"{name}: {pairs}",
             "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
-            "command": "python -m recipes.translation " + " ".join(cli.changed(config)),
-            "time": f"{journal.minutes:.1f} minutes of training",
-            "machine": cli.machine(),
-        },
+        }
+        | runs.provenance("translation", config, journal.minutes),
         evaluate=evaluate,
     )
-    try:
-        draw(export.load(path), journal.history(), pairs)
-    except Exception as error:  # a picture is not worth a finished training
-        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=2)
-    return path, figures
+    with runs.drawing(saved.path):
+        draw(saved.served, journal.history(), pairs)
+    return saved
 
 
 def draw(served, history: dict, pairs: examples.Pairs) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
-    plots.learning_curve(history, served.path / "learning_curve.png")
-    worth_a_look = [
-        row for row, source in enumerate(pairs.source) if 5 <= len(source.split()) <= 20
-    ]
-    number = 0
-    for row in (worth_a_look or range(len(pairs)))[:20]:
-        drawn = served.align(pairs.source[row])
-        if not any(drawn.source_tokens) or not any(drawn.target_tokens):
-            continue  # nothing was read or said
-        number += 1
-        plots.attention_map(
-            drawn.weights,
-            drawn.source_tokens,
-            drawn.target_tokens,
-            served.path / f"attention-{number}.png",
-            title=f"reference: {pairs.target[row]}",
-        )
-        if number == 3:
-            break
-
-
-def translate(served, texts: list[str], chunk: int = 256) -> list[str]:
-    """Answers of the SavedModel, under a progress bar."""
-    progress = keras.utils.Progbar(len(texts), unit_name="sentence")
-    answers = []
-    for start in range(0, len(texts), chunk):
-        answers += served(texts[start : start + chunk])
-        progress.update(len(answers))
-    return answers
+    kzoo.plots.learning_curve(history, served.path / "learning_curve.png")
+    both = list(zip(pairs.source, pairs.target, strict=True))
+    worth_a_look = [pair for pair in both if 5 <= len(pair[0].split()) <= 20]
+    runs.draw_attention(served, worth_a_look or both)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The rules of the layout, read from the source without importing it."""
 
 import ast
+import configparser
 from pathlib import Path
 
 import pytest
 
+import kzoo
+
 ROOT = Path(__file__).parent.parent
 # Who imports whom: a package imports those of the lines above it, and what it lists before itself.
 LEVELS = (
-    ("checks", "contents", "protos"),
+    ("checks", "contents", "imports", "protos"),
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
     ("batching",),
@@ -32,16 +35,16 @@ INSIDE = {
     "image": ("exif", "decoding", "augment", "source", "torch_file", "backbones"),
     "metrics": ("score", "translation", "speech", "captions"),
     "plots": ("figure", "attention", "curves", "pictures"),
-    "text": ("words", "tokenizer", "subwords", "vocabulary"),
+    "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
     "audio": ("resampling", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": ("generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
-        *("folder", "precision", "requests", "signatures", "warmup", "served", "card"),
-        *("saved_model", "engine_card", "ctranslate2", "tflite"),
+        *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
+        *("card", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
-    "serving": ("folder", "runtime", "server"),
+    "serving": ("folder", "command", "runtime", "server"),
 }
 NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})
 FOR_USERS_ALONE = {"metrics", "plots"}  # nothing in kzoo imports them
@@ -128,27 +131,38 @@ def test_every_module_in_the_order_exists():
         assert {m.removesuffix(".__init__") for m in modules} | {"__init__"} == there
 
 
+LAZY = "__all__, __getattr__, __dir__ = imports.face(__name__)"  # of names under TYPE_CHECKING
+
+
+def is_for_editors(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def re_exported(tree):
+    """The imports of a face, those under TYPE_CHECKING included."""
+    nodes = [each for node in tree.body for each in getattr(node, "body", [node])]
+    return [node for node in nodes if isinstance(node, ast.ImportFrom)]
+
+
 def test_a_face_re_exports_and_does_nothing_else():
     for path in files("kzoo"):
         if path.name == "__init__.py" and path.parent != ROOT / "kzoo":
             _, *rest = ast.parse(path.read_text(encoding="utf-8")).body  # its docstring
             for node in rest:
-                is_index = isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-                assert isinstance(node, ast.ImportFrom) or is_index, f"{path}:{node.lineno}"
+                for part in node.body if is_for_editors(node) else [node]:
+                    is_index = ast.unparse(part).startswith(("__all__ =", LAZY))
+                    assert isinstance(part, ast.ImportFrom) or is_index, f"{path}:{part.lineno}"
 
 
 def test_no_file_bears_the_name_of_a_function_in_the_face_of_its_package():
     for path in files("kzoo"):
         if path.name == "__init__.py":
             there = {each.stem for each in path.parent.iterdir()}
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.ImportFrom):
-                    modules = {
-                        alias.name
-                        for alias in node.names
-                        if is_module(f"{node.module}.{alias.name}")
-                    }
-                    assert not {alias.name for alias in node.names} & there - modules, path
+            for node in re_exported(ast.parse(path.read_text(encoding="utf-8"))):
+                modules = {
+                    alias.name for alias in node.names if is_module(f"{node.module}.{alias.name}")
+                }
+                assert not {alias.name for alias in node.names} & there - modules, path
 
 
 def test_masking_imports_nothing_of_kzoo():
@@ -183,9 +197,10 @@ def tree_of(module):
 
 def definition(tree, name):
     """The class or function, or what a face re-exports it from."""
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+    for node in re_exported(tree):
+        if name in [alias.name for alias in node.names]:
             return definition(tree_of(node.module), name)
+    for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
     raise AssertionError(f"{name} is not defined")
@@ -193,19 +208,12 @@ def definition(tree, name):
 
 def test_the_public_index_is_sorted_and_every_name_in_it_exists_and_is_documented():
     tree = ast.parse((ROOT / "kzoo/__init__.py").read_text(encoding="utf-8"))
-    origin = {}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom):
-            origin |= {alias.asname or alias.name: node.module for alias in node.names}
-    (index,) = (
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-    )
-    assert index == sorted(index)
-    assert len(index) == len(set(index))
-    assert set(index) == set(origin)
-    for name in index:
+    (block,) = (node for node in tree.body if is_for_editors(node))
+    names = [(alias.name, node.module) for node in block.body for alias in node.names]
+    origin = dict(names)
+    assert len(names) == len(origin)
+    assert kzoo.__all__ == sorted(origin)
+    for name in origin:
         inner = f"{origin[name]}.{name}"
         module = inner if is_module(inner) else origin[name]
         node = tree_of(module)
@@ -236,3 +244,12 @@ def test_readme_makefile_and_setup_agree_on_the_versions_of_python():
     assert "python_requires = >=3.10,<3.14\n" in setup
     assert "(3, 10) <= sys.version_info < (3, 14)" in make
     assert "Python 3.10 to 3.13" in readme
+
+
+def test_setup_lists_exactly_the_packages_there_are():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in files("kzoo", "recipes")}
+    assert setup["options"]["packages"].split() == sorted(there)
+    for package in there:  # a folder without a face would not be installed
+        assert (ROOT / package.replace(".", "/") / "__init__.py").exists(), package

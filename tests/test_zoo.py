@@ -70,8 +70,11 @@ def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenize
     assert result.ids.shape == (2, K, L)
     assert np.isfinite(result.scores).all()
     assert (result.scores[:, 0] >= result.scores[:, 1]).numpy().all()
-    answers = tokenizer.detokenize(result.ids[:, 0]).numpy()
-    assert all(isinstance(answer.decode(), str) for answer in answers)
+    pieces = ["", "", "", "⁇", *tokenizer.get_vocabulary()[4:]]
+    for ids, answer in zip(
+        result.ids[:, 0].numpy(), tokenizer.detokenize(result.ids[:, 0]).numpy(), strict=True
+    ):
+        assert answer.decode() == "".join(pieces[i] for i in ids).strip()
 
 
 def transformer_parameters(num_layers, units, hidden_units, *vocabulary_sizes):
@@ -118,6 +121,13 @@ def test_one_tokenizer_makes_one_embedding_and_two_make_two(name):
     assert separate.count_params() == shared.count_params() + 17 * units
     is_tied = separate.head.weight is separate.decoder.embedding.embeddings
     assert is_tied == (name == "transformer_tiny")
+
+
+@every_model
+def test_a_length_head_is_there_if_it_is_asked_for_and_learns_in_float32(name):
+    size = Size(19)
+    assert make(name, size, size).length_head is None
+    assert make(name, size, size, length_head=True).length_head.compute_dtype == "float32"
 
 
 @every_model

@@ -1,6 +1,6 @@
 """From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
 
-    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `audio.wav`, in the graph
     frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
     memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
@@ -10,6 +10,7 @@ Axis letters: B batch, L samples, S frames, F features of a frame, D features af
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.audio.log_mel import mel_edges
 from kzoo.audio.resampling import resample
 from kzoo.layers import masking
@@ -32,8 +33,7 @@ def perturb_speed(samples, speed):
     Raises:
         ValueError: if `speed` is not positive.
     """
-    if speed < 0.001:
-        raise ValueError(f"`speed` must be at least 0.001, got speed={speed}.")
+    checks.at_least(0.001, speed=speed)
     return resample(samples, round(1000 * speed), 1000)
 
 
@@ -99,8 +99,7 @@ class VocalTractPerturbation(_FrameAugment):
 
     def __init__(self, rate_hz=16_000, lowest=0.9, highest=1.1, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        if rate_hz < 1:
-            raise ValueError(f"`rate_hz` must be at least 1, got rate_hz={rate_hz}.")
+        checks.at_least(1, rate_hz=rate_hz)
         if not 0 < lowest <= highest:
             raise ValueError(
                 "`lowest` and `highest` must be positive and in order, "
@@ -194,8 +193,7 @@ class SpecAugment(_FrameAugment):
             )
         if not 0 < frame_share <= 1:
             raise ValueError(f"`frame_share` must lie in (0, 1], got frame_share={frame_share}.")
-        if fill not in ("zero", "mean"):
-            raise ValueError(f'`fill` must be "zero" or "mean", got fill={fill!r}.')
+        checks.one_of(("zero", "mean"), fill=fill)
         self.feature_masks = feature_masks
         self.feature_width = feature_width
         self.frame_masks = frame_masks

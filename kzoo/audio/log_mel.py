@@ -1,6 +1,6 @@
 """From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
 
-    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `audio.wav`, in the graph
     frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
     memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 
 _LEAST_POWER = 1e-10  # about the noise of 16-bit samples; librosa's `amin`
@@ -145,11 +146,7 @@ class LogMel(keras.layers.Layer):
                 f"a window, got rate_hz={rate_hz}, window_seconds={window_seconds}, "
                 f"hop_seconds={hop_seconds}, num_mels={num_mels}."
             )
-        if normalize not in ("utterance", "running", "fixed", None):
-            raise ValueError(
-                '`normalize` must be "utterance", "running", "fixed" or None, '
-                f"got normalize={normalize!r}."
-            )
+        checks.one_of(("utterance", "running", "fixed", None), normalize=normalize)
         self.rate_hz = rate_hz
         self.window_seconds = window_seconds
         self.hop_seconds = hop_seconds

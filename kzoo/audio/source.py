@@ -6,15 +6,9 @@ Axis letters: N contents, B streams, C samples of a chunk, S frames, S' memory s
 import keras
 import tensorflow as tf
 
+from kzoo import contents
 from kzoo.audio import wav
 from kzoo.layers import sharing
-
-_HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
-_SILENCE = (
-    b"RIFF" + (36 + _HALF_A_SECOND).to_bytes(4, "little")
-    + b"WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0"
-    + b"data" + _HALF_A_SECOND.to_bytes(4, "little") + bytes(_HALF_A_SECOND)
-)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -40,11 +34,8 @@ class AudioSource(keras.layers.Layer):
     (array([ 1, 48, 80]), array([False]))
     """
 
-    input_name = "audio_bytes"
-    neutral = _SILENCE  # where nobody gave an example
-    longest = 60  # seconds
+    content = contents.SOUND
     is_static = False  # XLA has no ragged frames
-    usage = "file.wav", 'open("file.wav", "rb").read()'
 
     def __init__(self, features, **kwargs):
         super().__init__(autocast=False, **kwargs)

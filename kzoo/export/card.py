@@ -35,8 +35,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         rows = zip(examples, answers, strict=True)
         parts += ["## What it answers", _table(("source", "answer"), rows)]
     reader = model.source_tokenizer
-    shell, value = reader.usage
-    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.input_name)
+    shell, value = reader.content.usage
+    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.content.input_name)
     if reader.is_static:
         usage += _XLA_USAGE
     if model.takes_prefix and options.lexicon is None:

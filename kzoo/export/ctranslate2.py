@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
 from kzoo.export.folder import written_at_once
+from kzoo.export.parts import check_built
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
@@ -84,7 +85,7 @@ def to_ctranslate2(model, path, quantization=None):
         raise ValueError(
             f"`quantization` must be None or one of {', '.join(types)}, got {quantization!r}."
         )
-    check_model(model)
+    check_built(model)
     _check_parts(model)
     spec = _specification(ctranslate2, model)
     spec.validate()
@@ -105,19 +106,6 @@ def _import_ctranslate2():
         raise ImportError(
             "to_ctranslate2 needs the ctranslate2 package: pip install kzoo[ctranslate2]"
         ) from error
-
-
-def check_model(model):
-    """Raises ValueError unless the model has both tokenizers and its weights."""
-    for name in ("source_tokenizer", "target_tokenizer"):
-        if getattr(model, name, None) is None:
-            raise ValueError(f"`model` must have a {name}: without it nobody can use the export.")
-    for name in ("encoder", "decoder", "head"):
-        if not getattr(model, name).built:
-            raise ValueError(
-                f"`model` must be built, but its {name} has no weights yet: "
-                "fit it, call it or load its weights first."
-            )
 
 
 def _check_parts(model):

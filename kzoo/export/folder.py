@@ -28,6 +28,36 @@ def written_at_once(path):
         raise
 
 
+def of_saved_model(path):
+    """The folder of a SavedModel.
+
+    Args:
+        path: str or path of a SavedModel, or of a folder of versions: the highest is taken.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        FileNotFoundError: `path` does not exist.
+        ValueError: `path` is not a SavedModel.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"`path` must be a SavedModel, but {str(path)!r} does not exist.")
+    if not _holds_saved_model(path) and versions(path):
+        path = path / str(max(versions(path)))
+    if not _holds_saved_model(path):
+        raise ValueError(
+            "`path` must be the folder of a SavedModel or of its versions 1, 2, ..., "
+            f"but {str(path)!r} holds no saved_model.pb."
+        )
+    return path
+
+
+def _holds_saved_model(path):
+    return any((path / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt"))
+
+
 def next_version(folder):
     """The first free `<folder>/<version>`: servers load the highest version of `<name>/<version>/`.
 

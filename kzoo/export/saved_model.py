@@ -11,16 +11,20 @@ Axis letters: N contents, K beams, L longest output, S memory steps, T target to
 chunk.
 """
 
+import functools
 import json
+import os
 from pathlib import Path
 
 import keras
 
+from kzoo import checks
 from kzoo.export import signatures, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
+from kzoo.export.parts import check_built
 from kzoo.export.precision import computing_in
-from kzoo.export.served import ServedModel, contents_as_bytes
+from kzoo.export.served import ServedModel
 
 # Of `Seq2Seq.generate`; those that are one value for each source are left out.
 _SEARCH_OPTIONS = {
@@ -113,7 +117,7 @@ def save(
             very thing that is served, on record before the folder gets its name.
 
     Returns:
-        pathlib.Path, the folder written.
+        Saved: the path of the folder written, the metrics, the loaded model.
 
     Raises:
         FileExistsError: `path` exists.
@@ -122,25 +126,8 @@ def save(
             `precision` is neither of the two, or not for this model.
     """
     path = Path(path)
-    _check_model(model)
-    if lexicon is not None and not model.takes_prefix:
-        raise ValueError("`lexicon` must be None for a model without a decoder, such as CTC alone.")
-    search_options = search_options or {}
-    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
-        raise ValueError(
-            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
-        )
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f'`precision` must be "float32" or "bfloat16", got {precision!r}.')
-    if precision == "bfloat16" and not model.source_tokenizer.is_static:
-        raise ValueError('`precision` must be "float32" but for texts, got "bfloat16".')
-    if max_source_length is None:
-        max_source_length = model.source_tokenizer.longest
-    if max_source_length < 1:
-        raise ValueError(
-            f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
-        )
-    options = signatures.Options(
+    options = _options(
+        model,
         beam_size=beam_size,
         max_length=max_length,
         length_penalty=length_penalty,
@@ -153,18 +140,81 @@ def save(
     )
     with written_at_once(path) as folder:
         _write_saved_model(model, folder, options)
-        reader = model.source_tokenizer
-        warmup.write(folder, contents_as_bytes(reader.input_name, examples), neutral=reader.neutral)
+        content = model.source_tokenizer.content
+        warmup.write(folder, content.as_bytes(examples), neutral=content.neutral)
         served = ServedModel(folder) if evaluate or examples else None
-        measured = evaluate(served) if evaluate else {}
-        metrics = {name: _plain(value) for name, value in {**(metrics or {}), **measured}.items()}
+        metrics = {**(metrics or {}), **(evaluate(served) if evaluate else {})}
+        plain = {name: _plain(value) for name, value in metrics.items()}
         (folder / "metrics.json").write_text(
-            json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         answers = served(list(examples)) if examples else []
-        text = model_card(path, model, options, card or {}, metrics, examples, answers)
+        text = model_card(path, model, options, card or {}, plain, examples, answers)
         (folder / "model_card.md").write_text(text, encoding="utf-8")
-    return path
+    return Saved(path, metrics, served)
+
+
+class Saved(os.PathLike):
+    """What `save` wrote. It stands for the path of the folder wherever a path may stand.
+
+    Attributes:
+        path: pathlib.Path, the folder.
+        metrics: dict of all metrics by name, as `metrics` and `evaluate` gave them.
+        served: the SavedModel as a ServedModel; loaded on first use, unless `evaluate` or
+            `examples` needed it already.
+    """
+
+    def __init__(self, path, metrics, served=None):
+        self.path = path
+        self.metrics = metrics
+        if served is not None:
+            served.path = path  # until now it was hidden
+            self.served = served
+
+    @functools.cached_property
+    def served(self):
+        return ServedModel(self.path)
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def __str__(self):
+        return str(self.path)
+
+    def __repr__(self):
+        return f"Saved({str(self.path)!r}, metrics={self.metrics!r})"
+
+
+def _options(model, *, search_options, max_source_length, lexicon, precision, **others):
+    """signatures.Options, or the ValueErrors of `save`."""
+    check_built(model)
+    checks.require(
+        lexicon is None or model.takes_prefix,
+        "must be None for a model without a decoder, such as CTC alone",
+        lexicon=lexicon,
+    )
+    search_options = search_options or {}
+    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
+        raise ValueError(
+            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
+        )
+    checks.one_of(("float32", "bfloat16"), precision=precision)
+    reads_texts = model.source_tokenizer.is_static
+    is_possible = precision == "float32" or reads_texts
+    checks.require(is_possible, 'must be "float32" but for texts', precision=precision)
+    if max_source_length is None:
+        max_source_length = model.source_tokenizer.content.longest
+    checks.at_least(1, max_source_length=max_source_length)
+    return signatures.Options(
+        search_options=search_options,
+        max_source_length=max_source_length,
+        lexicon=lexicon,
+        precision=precision,
+        **others,
+    )
 
 
 def _write_saved_model(model, folder, options):
@@ -177,19 +227,6 @@ def _write_saved_model(model, folder, options):
         for name, (function, specs) in functions.items():
             archive.add_endpoint(name, function, input_signature=specs)
         archive.write_out(str(folder), verbose=False)  # traces the functions
-
-
-def _check_model(model):
-    for name in ("source_tokenizer", "target_tokenizer"):
-        if getattr(model, name, None) is None:
-            raise ValueError(f"`model` must have a {name}: the SavedModel takes and gives texts.")
-    for name in ("encoder", "decoder", "head"):
-        part = getattr(model, name, None)  # CTC has no decoder
-        if part is not None and not part.built:
-            raise ValueError(
-                f"`model` must be built, but its {name} has no weights yet: "
-                "fit it, call it or load its weights first."
-            )
 
 
 def _plain(value):

@@ -14,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo import batching
-from kzoo.export import signatures
-from kzoo.export.folder import versions
+from kzoo import batching, contents
+from kzoo.export import ops
+from kzoo.export.folder import of_saved_model
+
+NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
 def load(path):
@@ -38,17 +40,7 @@ def load(path):
     >>> translate("Turn off the light.")  # doctest: +SKIP
     'Schalte das Licht aus.'
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"`path` must be a SavedModel, but {str(path)!r} does not exist.")
-    if not tf.saved_model.contains_saved_model(str(path)) and versions(path):
-        path = path / str(max(versions(path)))
-    if not tf.saved_model.contains_saved_model(str(path)):
-        raise ValueError(
-            "`path` must be the folder of a SavedModel or of its versions 1, 2, ..., "
-            f"but {str(path)!r} holds no saved_model.pb."
-        )
-    return ServedModel(path)
+    return ServedModel(of_saved_model(path))
 
 
 class Alignment(NamedTuple):
@@ -81,7 +73,7 @@ class ServedModel:
         batch_size: int, most contents that are answered at once.
 
     Attributes:
-        input_name: "text", "audio_bytes" or "image_bytes".
+        content: contents.Content, what the model reads.
         rate_hz: int, samples a second of live audio; None for a model that does not take any.
 
     Example:
@@ -98,6 +90,7 @@ class ServedModel:
     def __init__(self, path, batch_size=32):
         self.path = Path(path)
         self.batch_size = batch_size
+        ops.register()
         try:
             self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
         except (OSError, tf.errors.OpError) as error:
@@ -110,10 +103,16 @@ class ServedModel:
                 f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has "
                 f"no signature {', '.join(sorted(missing))}."
             )
-        (self.input_name,) = self._model.signatures["serving_default"].structured_input_signature[1]
+        (name,) = self._model.signatures["serving_default"].structured_input_signature[1]
+        self.content = contents.OF_INPUT[name]
         self.rate_hz = None
         if "stream" in self._model.signatures:
             self.rate_hz = int(self._begin(1)["rate_hz"])
+
+    @property
+    def input_name(self):
+        """str: "text", "audio_bytes" or "image_bytes"."""
+        return self.content.input_name
 
     def __call__(self, contents):
         """The best answer to each content: str, or a list of N str.
@@ -158,8 +157,8 @@ class ServedModel:
                 f"alone and a lexicon do not have, but {self.path} was not."
             )
         run = self._model.signatures["complete"]
-        given = {self.input_name: contents_as_bytes(self.input_name, [content])}
-        given |= {"prefix": contents_as_bytes("text", [prefix])}
+        given = {self.input_name: self.content.as_bytes([content])}
+        given |= {"prefix": contents.TEXT.as_bytes([prefix])}
         inputs = {name: tf.constant(value, tf.string) for name, value in given.items()}
         row = {name: tensor.numpy()[0] for name, tensor in run(**inputs).items()}
         tokens = _unpadded(row["target_tokens"])
@@ -196,10 +195,10 @@ class ServedModel:
     def _begin(self, rows):
         return self._model.signatures["stream_begin"](rows=tf.constant(rows))
 
-    def _answers(self, contents, signature, answer):
-        is_one = isinstance(contents, str | bytes | Path)
-        contents = [contents] if is_one else contents
-        given = contents_as_bytes(self.input_name, contents)
+    def _answers(self, asked, signature, answer):
+        is_one = isinstance(asked, str | bytes | Path)
+        asked = [asked] if is_one else asked
+        given = self.content.as_bytes(asked)
         run = self._model.signatures[signature]
 
         def answers_to(batch):
@@ -213,14 +212,14 @@ class ServedModel:
         try:
             answers = batching.map_by_length(answers_to, given, self.batch_size)
         except tf.errors.InvalidArgumentError:
-            for content, name in zip(given, contents, strict=True):  # which one is it?
+            for content, name in zip(given, asked, strict=True):  # which one is it?
                 _explained(answers_to, content, name)
             raise
         return answers[0] if is_one else answers
 
 
 def _state_of(outputs):
-    return {name: outputs[name] for name in outputs if name not in signatures.NOT_STATE}
+    return {name: outputs[name] for name in outputs if name not in NOT_STATE}
 
 
 def _explained(answers_to, content, name):
@@ -238,35 +237,6 @@ def _rule(message):
     before = message.split("[[{{")[0].strip() or message
     said = before.splitlines()[-1]
     return re.sub(r"\{\{function_node [^}]*\}\}|\[Op:[^\]]*\]", "", said).strip()
-
-
-def contents_as_bytes(input_name, contents):
-    """Contents as bytes, whatever they came as."""
-    read, kinds, expected = _CONTENTS[input_name]
-    is_list = isinstance(contents, list | tuple)
-    if not is_list or not all(isinstance(content, kinds) for content in contents):
-        raise ValueError(f"{expected}, got {contents!r}.")
-    return [content if isinstance(content, bytes) else read(content) for content in contents]
-
-
-def _utf_8(text):
-    # A lone surrogate becomes bytes that are not UTF-8, and so unknown characters.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _file(path):
-    return Path(path).read_bytes()
-
-
-_CONTENTS = {
-    "text": (_utf_8, (str, bytes), "`texts` must be a str or a list of str"),
-    "audio_bytes": (
-        _file, (str, Path, bytes), "`contents` must be a path or bytes of a WAV file, or a list"
-    ),
-    "image_bytes": (
-        _file, (str, Path, bytes), "`contents` must be a path or bytes of a picture, or a list"
-    ),
-}  # fmt: skip
 
 
 def _unpadded(tokens):

@@ -1,7 +1,7 @@
 """What an exported model answers: the functions behind its signatures, traced by `export.save`.
 
-The model's source says what it reads (`text.Tokenizer`, `sources.AudioSource`,
-`sources.ImageSource`), so texts, sounds and pictures are served by the same lines.
+The model's source says what it reads (`text.Tokenizer`, `audio.AudioSource`,
+`image.ImageSource`), so texts, sounds and pictures are served by the same lines.
 
 Axis letters: N contents, K beams, L longest output, S memory steps, T target tokens, C samples of a
 chunk.
@@ -16,8 +16,6 @@ import tensorflow as tf
 from kzoo.export import requests
 from kzoo.models.generator import looked_at
 from kzoo.search import SearchResult
-
-NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
 class Options(NamedTuple):
@@ -46,7 +44,7 @@ def of_contents(model, options):
     """
     tokenizer, reader = model.target_tokenizer, model.source_tokenizer
     beam_size, max_length = options.beam_size, options.max_length
-    spec = tf.TensorSpec([None], tf.string, name=reader.input_name)
+    spec = tf.TensorSpec([None], tf.string, name=reader.content.input_name)
 
     def search(contents, best_only, **more):
         """Contents (N,) -> what was read, SearchResult; at least one row."""
@@ -96,7 +94,7 @@ def of_contents(model, options):
         }
 
     def complete(contents, prefix):
-        message = f"`{reader.input_name}` and `prefix` must have the same number of rows."
+        message = f"`{reader.content.input_name}` and `prefix` must have the same number of rows."
         same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
         with tf.control_dependencies([same_rows]):
             missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
@@ -140,7 +138,7 @@ def _answering_together(function, options):
 def _at_least_one(contents, reader):
     """A batch without rows has one during the search: not every layer can do with 0."""
     missing = tf.maximum(1 - tf.shape(contents)[0], 0)
-    return tf.concat([contents, tf.fill([missing], reader.neutral)], 0)
+    return tf.concat([contents, tf.fill([missing], reader.content.neutral)], 0)
 
 
 def _first_rows(found, contents):

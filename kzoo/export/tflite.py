@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kzoo.export.ctranslate2 import check_model
 from kzoo.export.engine_card import tflite_card, write_tokenizers
 from kzoo.export.folder import written_at_once
+from kzoo.export.parts import check_built
 from kzoo.export.precision import in_float32
 
 
@@ -63,7 +63,7 @@ def to_tflite(
         raise ValueError(
             f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
         )
-    check_model(model)
+    check_built(model)
     with written_at_once(path) as folder:
         module = _SearchOnIds(
             model, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty

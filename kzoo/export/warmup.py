@@ -15,13 +15,12 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kzoo import protos
+from kzoo import contents, protos
 
-NEUTRAL_TEXT = "1, 2, 3."  # where nobody gave an example
 MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 records
 
 
-def write(path, examples=(), batch_sizes=(1, 8), neutral=NEUTRAL_TEXT):
+def write(path, examples=(), batch_sizes=(1, 8), neutral=contents.TEXT.neutral):
     """Writes warm-up requests for all signatures of a SavedModel into its folder.
 
     For each signature whose inputs are all `string` [N] there is a request of each batch size; the

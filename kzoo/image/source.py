@@ -3,15 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kzoo import checks, contents
 from kzoo.image import decoding
-
-_GREY = b"BM" + b"".join(
-    number.to_bytes(count, "little")
-    for number, count in (
-        *((58, 4), (0, 4), (54, 4), (40, 4), (1, 4), (1, 4), (1, 2), (24, 2)),
-        *((0, 24), (0x7F7F7F, 4)),
-    )
-)  # a BMP of one pixel
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -39,22 +32,18 @@ class ImageSource(keras.layers.Layer):
     (TensorShape([1, 32, 32, 3]), array([False]))
     """
 
-    input_name = "image_bytes"
-    neutral = _GREY  # where nobody gave an example
-    longest = 64  # megapixels
+    content = contents.PICTURE
     is_static = False  # XLA decodes no pictures
-    usage = "picture.jpg", 'open("picture.jpg", "rb").read()'
     can_stream = False
 
     def __init__(self, size=224, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1, got size={size}.")
+        checks.at_least(1, size=size)
         self.size = size
         self.built = True  # there are no weights
 
     def call(self, contents):
-        return decoding.decode_batch(contents, self.size, self.longest)
+        return decoding.decode_batch(contents, self.size, self.content.longest)
 
     def read(self, contents, longest):
         """Decodes pictures; none is empty.

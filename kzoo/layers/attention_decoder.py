@@ -7,6 +7,7 @@ step (B, or B*K for K beams).
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
@@ -52,7 +53,7 @@ class AttentionDecoder(keras.layers.Layer):
         units: int, size U of the states and of `hidden`.
         attention: attention layer; of several heads the mean of the weights is returned.
         num_layers: int, number of cells.
-        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of `recurrent`.
         attend: "before" or "after" the cells are run.
         input_feeding: bool, whether `hidden` is fed to the next step; attend="after" only.
         summary: "mean" or "first", what the initial state is made from.
@@ -95,15 +96,13 @@ class AttentionDecoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_arguments(units, num_layers, cell, dropout)
-        if attend not in ("before", "after"):
-            raise ValueError(f'`attend` must be "before" or "after", got attend={attend!r}.')
+        checks.one_of(("before", "after"), attend=attend)
         if input_feeding and attend == "before":
             raise ValueError(
                 '`input_feeding` goes with attend="after": attend="before" feeds the context. '
                 f"Got input_feeding={input_feeding}, attend={attend!r}."
             )
-        if summary not in ("mean", "first"):
-            raise ValueError(f'`summary` must be "mean" or "first", got summary={summary!r}.')
+        checks.one_of(("mean", "first"), summary=summary)
         self.embedding = embedding
         self.units = units
         self.attention = attention
@@ -312,8 +311,4 @@ class AttentionDecoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        nested = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("embedding", "attention")
-        }
-        return cls(**{**config, **nested})
+        return cls(**sharing.deserialize(config, "embedding", "attention"))

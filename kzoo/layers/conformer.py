@@ -7,8 +7,10 @@ D features.
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
+from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.positions import RotaryPositions
 from kzoo.layers.transformer_block import FeedForward, Residual
 
@@ -229,8 +231,7 @@ class ConformerEncoder(keras.layers.Layer):
         self, embedding, num_layers, num_heads, hidden_units, width=15, dropout=0.0, **kwargs
     ):
         super().__init__(**kwargs)
-        if num_layers < 1:
-            raise ValueError(f"`num_layers` must be at least 1, got num_layers={num_layers}.")
+        checks.at_least(1, num_layers=num_layers)
         self.supports_masking = True
         self.embedding = embedding
         self.num_layers = num_layers
@@ -247,17 +248,14 @@ class ConformerEncoder(keras.layers.Layer):
         ]
 
     def build(self, source_shape):
-        if not self.embedding.built:
-            self.embedding.build(source_shape)
-        shape = self.embedding.compute_output_shape(source_shape)
+        shape = (*source_shape[:2], build_embedding(self.embedding, source_shape))
         for block in self.blocks:
             block.build(shape)
 
     def call(self, source, source_mask=None, mask=None, training=False):
-        source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
-        if source.dtype.is_floating:
-            source = masking.blank(source, mask)
-        x = self.input_dropout(self.embedding(source), training=training)
+        source_mask = mask if source_mask is None else source_mask
+        x, mask = read_source(self.embedding, source, source_mask)
+        x = self.input_dropout(x, training=training)
         for block in self.blocks:
             x = block(x, mask=mask, training=training)
         memory = masking.blank(x, mask)

@@ -6,6 +6,7 @@ Axis letters: B batch, S source steps, D features, V vocabulary.
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 
 
@@ -39,11 +40,7 @@ class TokenEmbedding(keras.layers.Layer):
     def __init__(self, vocabulary_size, units, scale=False, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if vocabulary_size < 1 or units < 1:
-            raise ValueError(
-                f"`vocabulary_size` and `units` must be at least 1, "
-                f"got vocabulary_size={vocabulary_size}, units={units}."
-            )
+        checks.at_least(1, vocabulary_size=vocabulary_size, units=units)
         self.vocabulary_size = vocabulary_size
         self.units = units
         self.scale = scale

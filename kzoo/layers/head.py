@@ -9,6 +9,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from kzoo import checks
+from kzoo.layers import sharing
 from kzoo.layers.candidates import DISTRIBUTIONS, CandidateSampler
 from kzoo.layers.vocabulary_loss import (
     LOGITS_AT_ONCE,
@@ -55,7 +57,7 @@ class VocabularyHead(keras.layers.Layer):
         label_smoothing: float in [0, 1), probability mass given to the other words in training.
         num_sampled: int, classes sampled for a batch; 0 for the full softmax.
         sampler: "log_uniform" (ids sorted by falling frequency, checked), "uniform" or
-            "learned_unigram" (counts the labels); see `candidates.CandidateSampler`.
+            "learned_unigram" (counts the labels); see `layers.candidates.CandidateSampler`.
         seed: int of the sampler, or None for a random one.
 
     Call arguments:
@@ -97,10 +99,7 @@ class VocabularyHead(keras.layers.Layer):
                 f"`vocabulary_size` must be at least 3 and `units` at least 1, "
                 f"got vocabulary_size={vocabulary_size}, units={units}."
             )
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"`label_smoothing` must lie in [0, 1), got label_smoothing={label_smoothing}."
-            )
+        checks.share(label_smoothing=label_smoothing)
         if not 0 <= num_sampled <= vocabulary_size:
             raise ValueError(
                 "`num_sampled` must lie between 0 and vocabulary_size, "
@@ -246,7 +245,7 @@ class VocabularyHead(keras.layers.Layer):
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
             "units": self.units,
-            "tied": keras.saving.serialize_keras_object(self.tied),
+            "tied": sharing.serialize(self.tied),
             "use_bias": self.use_bias,
             "label_smoothing": self.label_smoothing,
             "num_sampled": self.num_sampled,
@@ -256,6 +255,4 @@ class VocabularyHead(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["tied"] = keras.saving.deserialize_keras_object(config["tied"])
-        return cls(**config)
+        return cls(**sharing.deserialize(config, "tied"))

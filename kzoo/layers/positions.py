@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 
 
@@ -103,8 +104,7 @@ class LearnedPositions(keras.layers.Layer):
 
     def __init__(self, max_length, **kwargs):
         super().__init__(**kwargs)
-        if max_length < 1:
-            raise ValueError(f"`max_length` must be at least 1, got max_length={max_length}.")
+        checks.at_least(1, max_length=max_length)
         self.max_length = max_length
         self.supports_masking = True
 

@@ -1,7 +1,7 @@
-"""Recurrent networks: encoders, flat and pyramidal, and a decoder that attends.
+"""Recurrent cells and stacks of them, which encoders, decoder and streams are made of.
 
-Axis letters: B batch, T target steps, S source steps, D features, U units, N rows of one decoding
-step (B, or B*K for K beams). The recurrences themselves are those of Keras, for x_t and h_(t-1):
+Axis letters: B batch, S source steps, D features, U units. The recurrences themselves are those of
+Keras, for x_t and h_(t-1):
 
     simple: h_t = tanh(W x_t + R h_(t-1) + b), Elman (1990),
         https://doi.org/10.1207/s15516709cog1402_1
@@ -16,6 +16,8 @@ step (B, or B*K for K beams). The recurrences themselves are those of Keras, for
 
 import keras
 import tensorflow as tf
+
+from kzoo import checks
 
 _RNNS = {
     "lstm": keras.layers.LSTM,
@@ -36,15 +38,9 @@ def num_states(cell):
 
 def check_arguments(units, num_layers, cell, dropout):
     """Raises a ValueError that names what is wrong with the size of a stack."""
-    if units < 1 or num_layers < 1:
-        raise ValueError(
-            f"`units` and `num_layers` must be at least 1, "
-            f"got units={units}, num_layers={num_layers}."
-        )
-    if cell not in CELLS:
-        raise ValueError(f'`cell` must be "lstm", "gru" or "simple", got cell={cell!r}.')
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must lie in [0, 1), got dropout={dropout}.")
+    checks.at_least(1, units=units, num_layers=num_layers)
+    checks.one_of(tuple(CELLS), cell=cell)
+    checks.share(dropout=dropout)
 
 
 @keras.saving.register_keras_serializable("kzoo")

@@ -6,6 +6,7 @@ Axis letters: B batch, S source steps, D features, U units.
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.recurrent import at_least_one_step, check_arguments, make_rnn, run_stack
@@ -28,7 +29,7 @@ class RecurrentEncoder(keras.layers.Layer):
             keras.layers.Dense for features.
         units: int, size U of each direction's state.
         num_layers: int, L.
-        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of `recurrent`.
         direction: "forward", "backward" or "bidirectional".
         dropout: float in [0, 1), share of each layer's inputs dropped in training.
 
@@ -70,11 +71,7 @@ class RecurrentEncoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_arguments(units, num_layers, cell, dropout)
-        if direction not in ("forward", "backward", "bidirectional"):
-            raise ValueError(
-                f'`direction` must be "forward", "backward" or "bidirectional", '
-                f"got direction={direction!r}."
-            )
+        checks.one_of(("forward", "backward", "bidirectional"), direction=direction)
         self.embedding = embedding
         self.units = units
         self.num_layers = num_layers
@@ -125,8 +122,7 @@ class RecurrentEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
-        return cls(**{**config, "embedding": embedding})
+        return cls(**sharing.deserialize(config, "embedding"))
 
 
 def join_steps(x, mask, factor):
@@ -163,7 +159,7 @@ class PyramidalEncoder(keras.layers.Layer):
         embedding: layer that takes the source to (B, S, D), e.g. keras.layers.Dense.
         units: int, size U of each direction's state.
         num_layers: int, L, the first layer included.
-        cell: "lstm", "gru" or "simple"; their equations stand at the top of this module.
+        cell: "lstm", "gru" or "simple"; their equations stand at the top of `recurrent`.
         dropout: float in [0, 1), share of each layer's inputs dropped in training.
         factor: int of at least 2, f, how many steps are read as one.
 
@@ -194,8 +190,7 @@ class PyramidalEncoder(keras.layers.Layer):
     def __init__(self, embedding, units, num_layers, cell="lstm", dropout=0.0, factor=2, **kwargs):
         super().__init__(**kwargs)
         check_arguments(units, num_layers, cell, dropout)
-        if factor < 2:
-            raise ValueError(f"`factor` must be at least 2, got factor={factor}.")
+        checks.at_least(2, factor=factor)
         self.embedding = embedding
         self.units = units
         self.num_layers = num_layers
@@ -251,5 +246,4 @@ class PyramidalEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
-        return cls(**{**config, "embedding": embedding})
+        return cls(**sharing.deserialize(config, "embedding"))

@@ -20,7 +20,7 @@ class RegionEncoder(keras.layers.Layer):
     every epoch. They can be computed once, by `regions`, and be the source in place of the pixels.
 
     Args:
-        backbone: keras.Model, pixels (B, H, H, 3) -> (B, h, h, D), see `backbones`.
+        backbone: keras.Model, pixels (B, H, H, 3) -> (B, h, h, D), see `image.backbones`.
         encoder: layer, encoder(features, source_mask) -> (memory, memory_mask, ...), such as
             TransformerEncoder; or None for the features themselves.
 

@@ -1,15 +1,16 @@
-"""From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
+"""Encoders of speech frames: fewer steps than frames, whole clips or streams.
 
-    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `wav`, in the graph
-    frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
-    memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
+    samples, lengths = audio.decode_batch(wav_bytes, rate_hz=16_000)    # in the graph
+    frames, mask = audio.LogMel(16_000)(samples, lengths)               # 100 a second
+    memory, mask = ConvSubsampling(256)(frames, mask)                   # 25 a second
 
-Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
+Axis letters: B batch, S frames, F features of a frame, D features after subsampling, U units.
 """
 
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.streaming import StreamingRNN
 
@@ -50,12 +51,8 @@ class ConvSubsampling(keras.layers.Layer):
 
     def __init__(self, units, filters=32, factor=4, **kwargs):
         super().__init__(**kwargs)
-        if units < 1 or filters < 1:
-            raise ValueError(
-                f"`units` and `filters` must be at least 1, got units={units}, filters={filters}."
-            )
-        if factor not in (2, 4):
-            raise ValueError(f"`factor` must be 2 or 4, got factor={factor}.")
+        checks.at_least(1, units=units, filters=filters)
+        checks.one_of((2, 4), factor=factor)
         self.units = units
         self.filters = filters
         self.factor = factor
@@ -209,8 +206,7 @@ class StreamingEncoder(keras.layers.Layer):
 
     def __init__(self, units, num_layers=1, stride=3, cell="lstm", dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        if stride < 1:
-            raise ValueError(f"`stride` must be at least 1, got stride={stride}.")
+        checks.at_least(1, stride=stride)
         self.supports_masking = True
         self.stride = stride
         policy = self.dtype_policy

@@ -1,4 +1,4 @@
-"""Transformer: residual blocks, encoder, decoder with a cache of keys and values.
+"""Transformer: encoder, and decoder with a cache of keys and values.
 
 Vaswani et al. (2017), https://arxiv.org/abs/1706.03762. Axis letters: B batch, T target steps,
 S source steps, D features, H heads, N rows of a decoding step (B or B times beams), L length of
@@ -8,7 +8,9 @@ the cache.
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
+from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
 from kzoo.layers.transformer_block import (
     TransformerDecoderBlock,
@@ -39,8 +41,7 @@ class _Stack(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if num_layers < 1:
-            raise ValueError(f"`num_layers` must be at least 1, got num_layers={num_layers}.")
+        checks.at_least(1, num_layers=num_layers)
         if isinstance(positions, AttentionPositions):
             raise ValueError(
                 f"`positions` are added to the input; positions for use inside attention are "
@@ -71,19 +72,16 @@ class _Stack(keras.layers.Layer):
             self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
 
     def _build_input(self, source_shape):
-        # Another owner, or Keras while it loads a model, may have built these two.
-        if not self.embedding.built:
-            self.embedding.build(source_shape)
-        shape = self.embedding.compute_output_shape(source_shape)
+        shape = (*source_shape[:2], build_embedding(self.embedding, source_shape))
+        # Another owner, or Keras while it loads a model, may have built them.
         if self.positions is not None and not self.positions.built:
             self.positions.build(shape)
         if self.norm_first:
             self.norm.build(shape)
         return shape
 
-    def _embed(self, source, start=0):
-        """Embedding and positions: ids (B, T) or features -> (B, T, D)."""
-        x = self.embedding(source)
+    def _with_positions(self, x, start=0):
+        """Adds the positions from `start` on to the embedded input (B, T, D)."""
         return x if self.positions is None else self.positions(x, start=start)
 
     def compute_mask(self, source, previous_mask=None):
@@ -152,10 +150,9 @@ class TransformerEncoder(_Stack):
             block.build(shape)
 
     def call(self, source, source_mask=None, mask=None, training=False):
-        source, mask = masking.to_dense(source, mask if source_mask is None else source_mask)
-        if source.dtype.is_floating:
-            source = masking.blank(source, mask)
-        x = self.input_dropout(self._embed(source), training=training)
+        source_mask = mask if source_mask is None else source_mask
+        x, mask = read_source(self.embedding, source, source_mask)
+        x = self.input_dropout(self._with_positions(x), training=training)
         for block in self.blocks:
             x = block(x, mask=mask, training=training)
         memory = masking.blank(self._last_norm(x), mask)
@@ -204,9 +201,9 @@ class TransformerDecoder(_Stack):
             block.build(shape, memory_shape)
 
     def call(self, ids, memory, memory_mask=None, training=False):
-        ids, _ = masking.to_dense(ids)
+        x, _ = read_source(self.embedding, ids, None)
         prepared = self.prepare(memory, memory_mask)
-        x = self.input_dropout(self._embed(ids), training=training)
+        x = self.input_dropout(self._with_positions(x), training=training)
         for block, keys in zip(self.blocks, prepared["keys"], strict=True):
             x, weights = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
         return self._last_norm(x), tf.reduce_mean(weights, 1)
@@ -239,7 +236,7 @@ class TransformerDecoder(_Stack):
         Returns:
             hidden: (N, D). weights: (N, S). state: the next.
         """
-        x = self._embed(ids[:, None], position)[:, 0]
+        x = self._with_positions(self.embedding(ids[:, None]), position)[:, 0]
         new_state = []
         for block, cache, keys in zip(self.blocks, state, prepared["keys"], strict=True):
             x, weights, cache = block.step(x, cache, position, keys, prepared["mask"])

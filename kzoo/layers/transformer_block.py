@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
 from kzoo.layers.products import reshape, sizes
@@ -104,8 +105,7 @@ class FeedForward(keras.layers.Layer):
     def __init__(self, hidden_units, activation="relu", **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if hidden_units < 1:
-            raise ValueError(f"`hidden_units` must be at least 1, got hidden_units={hidden_units}.")
+        checks.at_least(1, hidden_units=hidden_units)
         self.hidden_units = hidden_units
         self.activation = activation
         self.widen = keras.layers.Dense(hidden_units, activation, dtype=self.dtype_policy)

@@ -81,24 +81,26 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
 
 
 def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.0):
-    """Cross-entropy of the label among a few candidates, which the whole batch has in common.
+    """`tf.nn.sampled_softmax_loss` over candidates that the whole batch shares, with smoothing.
 
         loss = log(exp a(y) + sum_{s != y} exp a(s)) - a(y)  +  smooth,    a(v) = z_v - log Q(v)
         smooth = smoothing / (V - 2) sum_{s != 0} (z_y - z_s) / Q(s)
 
     with z = W h + b, label y, candidates s and Q how often each was to be expected among them:
     Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 3.2, with log Q taken off the label
-    too, as in `tf.nn.sampled_softmax_loss`. Then e^z / sum e^z is what minimises it for every Q:
-    where the labels come from the model's own distribution, its gradient is 0 on average, as that
-    of the full loss is. A candidate that is the label ("accidental hit") counts for nothing in the
-    sum. The second term has the expectation of what smoothing adds to the full loss. With all
-    classes as candidates and Q = 1 it is `vocabulary_cross_entropy`.
+    too. Then e^z / sum e^z is what minimises the loss for every Q: where the labels come from the
+    model's own distribution, its gradient is 0 on average, as that of the full loss is. A candidate
+    that is the label ("accidental hit") counts for nothing in the sum. The second term has the
+    expectation of what smoothing adds to the full loss. With all classes as candidates and Q = 1
+    the loss is `vocabulary_cross_entropy`.
 
-    The gradients of W and b are tf.IndexedSlices of N + C rows; the table is never copied or cast.
+    The gradients of W and b are tf.IndexedSlices of the rows in use; the table is never copied or
+    cast. All is computed in float32: in bfloat16, TensorFlow's loss of a row with an accidental hit
+    is NaN.
 
     Args:
         hidden: (N, D) float.
-        weight: (V, D) float variable or tensor; its rows are cast to the dtype of `hidden`.
+        weight: (V, D) float variable or tensor; its rows are cast to float32.
         bias: (V,) float variable or tensor, or None for 0.
         labels: (N,) int; rows with label 0 are to be masked by the caller.
         candidates: `candidates.Candidates`.
@@ -107,29 +109,35 @@ def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.
     Returns:
         (N,) float32, nats.
     """
-
-    def rows(ids):
-        return tf.cast(tf.gather(weight, ids), hidden.dtype)
-
-    def biases(ids):
-        return tf.zeros(tf.shape(ids)) if bias is None else tf.cast(tf.gather(bias, ids), "float32")
-
-    labels = tf.cast(labels, tf.int64)
-    h = tf.cast(hidden, tf.float32)
-    label_logits = tf.reduce_sum(h * tf.cast(rows(labels), tf.float32), 1) + biases(labels)
-    candidate_rows, candidate_biases = rows(candidates.ids), biases(candidates.ids)
-    products = tf.cast(tf.matmul(hidden, candidate_rows, transpose_b=True), tf.float32)  # (N, C)
-    adjusted = products + (candidate_biases - tf.math.log(candidates.expected))
-    is_hit = candidates.ids == labels[:, None]
-    adjusted = tf.where(is_hit, tf.float32.min, adjusted)
-    label_adjusted = label_logits - tf.math.log(candidates.label_expected)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        tf.zeros_like(labels), tf.concat([label_adjusted[:, None], adjusted], 1)
-    )
+    hidden, labels = tf.cast(hidden, tf.float32), tf.cast(labels, tf.int64)
+    size = weight.shape[0]
+    bias = tf.zeros([size]) if bias is None else bias
+    losses = tf.nn.sampled_softmax_loss(
+        weights=weight,
+        biases=bias,
+        labels=labels[:, None],
+        inputs=hidden,
+        num_sampled=tf.size(candidates.ids),
+        num_classes=size,
+        sampled_values=(
+            candidates.ids, candidates.label_expected[:, None], candidates.expected,
+        ),
+    )  # fmt: skip
     if smoothing:
         share = tf.where(candidates.ids == 0, 0.0, 1 / candidates.expected)
-        share *= smoothing / max(weight.shape[0] - 2, 1)  # (C,), the padding gets nothing
-        mean_row = tf.linalg.matvec(tf.cast(candidate_rows, tf.float32), share, transpose_a=True)
-        others = tf.linalg.matvec(h, mean_row) + tf.reduce_sum(share * candidate_biases)
-        losses += label_logits * tf.reduce_sum(share) - others
+        share *= smoothing / max(size - 2, 1)  # (C,), the padding gets nothing
+        losses += _smoothing_term(hidden, weight, bias, labels, candidates.ids, share)
     return losses
+
+
+def _smoothing_term(hidden, weight, bias, labels, ids, share):
+    """sum_s share(s) (z_y - z_s) for each label y: (N,)."""
+
+    def rows(table, ids):
+        return tf.cast(tf.gather(table, ids), tf.float32)
+
+    total = tf.reduce_sum(share)
+    mean_row = tf.linalg.matvec(rows(weight, ids), share, transpose_a=True)  # (D,)
+    wanted = total * rows(weight, labels) - mean_row  # (N, D)
+    wanted_bias = total * rows(bias, labels) - tf.reduce_sum(share * rows(bias, ids))
+    return tf.reduce_sum(hidden * wanted, 1) + wanted_bias

@@ -1,5 +1,6 @@
 """Scores of translations: BLEU and chrF, by sacrebleu."""
 
+from kzoo import checks
 from kzoo.metrics.score import sacrebleu_score
 
 
@@ -29,8 +30,7 @@ def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False, o
             `order` below 1.
         ImportError: the sacrebleu package is missing.
     """
-    if order < 1:
-        raise ValueError(f"`order` must be at least 1, got order={order}.")
+    checks.at_least(1, order=order)
     scorer = _import_sacrebleu().BLEU(
         lowercase=lowercase, tokenize=tokenize, force=force, max_ngram_order=order
     )

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo import ctc
 from kzoo.layers import sharing
-from kzoo.models.generator import SearchStart
+from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID
 
@@ -62,12 +62,8 @@ class CTCModel(Trainable):
             "infeasible": keras.metrics.Sum(name="infeasible"),
         }
 
+    decoder = None
     takes_prefix = False
-
-    @property
-    def normalize(self):
-        """See `Generator`: the step's logits are log-probabilities."""
-        return False
 
     @property
     def can_stream(self):
@@ -103,16 +99,17 @@ class CTCModel(Trainable):
             loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
         return loss
 
-    def search_step(self, source, max_length, lists=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of CTC's prefix probabilities; see `Generator.search_step`.
 
         `sample` and an Ensemble search by it, token by token.
         """
         if lists is not None:
             raise ValueError("`lexicon` needs a model with a decoder, got one of CTC alone.")
+        no_ctc_weight(ctc_weight)
         outputs = self({"source": source})
         step, state = ctc.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
-        return SearchStart(step, state, outputs["memory_mask"], expected_length=None)
+        return SearchStart(step, state, outputs["memory_mask"], None, normalize=False)
 
     def generate(
         self, source, *, beam_size=4, max_length=None, length_penalty=0.0, best_only=False

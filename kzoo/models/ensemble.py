@@ -53,7 +53,7 @@ class Ensemble(Generator):
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
         self.encoder, self.head = first.encoder, first.head
-        self.decoder = getattr(first, "decoder", None)  # CTC has none
+        self.decoder = first.decoder  # None of CTC
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 
@@ -62,20 +62,21 @@ class Ensemble(Generator):
         pass
 
     @property
-    def normalize(self):
-        """See `Generator`: the mean of probabilities needs no softmax, and may not bear one."""
-        return False
+    def has_ctc(self):
+        """Whether all models have it, so that they can be asked with one `ctc_weight`."""
+        return all(model.has_ctc for model in self.models)
 
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
-    def search_step(self, source, max_length, lists=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of a search; see `Generator.search_step`."""
-        starts = [model.search_step(source, max_length, lists) for model in self.models]
-        steps, states, source_masks, lengths = zip(*starts, strict=True)
-        normalize = [model.normalize for model in self.models]
+        starts = [model.search_step(source, max_length, lists, ctc_weight) for model in self.models]
+        steps, states, source_masks, lengths, normalize = zip(*starts, strict=True)
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
-        return SearchStart(ensemble_step(steps, normalize), states, source_masks[0], length)
+        step = ensemble_step(steps, normalize)
+        # The mean of probabilities needs no softmax, and may not bear one.
+        return SearchStart(step, states, source_masks[0], length, normalize=False)
 
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]

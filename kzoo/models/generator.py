@@ -17,10 +17,11 @@ from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 class SearchStart(NamedTuple):
     """What a search over one batch of sources starts from."""
 
-    step: Callable  # see `steps`
+    step: Callable  # see `search.steps`
     state: Any  # nested structure of tensors, B rows
     source_mask: tf.Tensor  # (B, S') bool, the real steps among those the weights are about
     expected_length: tf.Tensor | None  # (B,) float, from the model's length head
+    normalize: bool  # whether the step's logits want a softmax; else they are log p
 
 
 class Generator(keras.Model):
@@ -38,17 +39,18 @@ class Generator(keras.Model):
         return getattr(self.encoder, "stride", 1)
 
     @property
-    def normalize(self):
-        """Whether the logits of `search_step` are normalised by a softmax; else they are log p."""
-        return True
+    def has_ctc(self):
+        """Whether attention and CTC both have an opinion, which `ctc_weight` weighs."""
+        return False
 
-    def search_step(self, source, max_length, lists=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """Encodes the source once for a search.
 
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
             lists: `head.CandidateLists`, whose words the step calls 0 to C - 1; or None for all.
+            ctc_weight: float in [0, 1] or None, as in `generate`.
 
         Returns:
             `SearchStart`.
@@ -74,6 +76,7 @@ class Generator(keras.Model):
         diversity_penalty=0.0,
         best_only=False,
         lexicon=None,
+        ctc_weight=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -96,7 +99,9 @@ class Generator(keras.Model):
             diversity_penalty: float, between groups.
             best_only: bool, whether to return the first hypothesis alone, which may end the search
                 earlier.
-            lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+            lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
+            ctc_weight: float in [0, 1], of CTC beside attention, for a model that `has_ctc`: 0
+                searches by attention alone, 1 by CTC alone. None for the model's own.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
 
@@ -108,7 +113,8 @@ class Generator(keras.Model):
 
         Raises:
             ValueError: there is a `length_deviation_penalty`, but no length to deviate from; the
-                `lexicon` is for other vocabularies, or comes with a `prefix` or with CTC; or what
+                `lexicon` is for other vocabularies, or comes with a `prefix` or with CTC; there is
+                a `ctc_weight`, but no CTC head, or it is outside [0, 1]; or what
                 `search.beam_search` refuses.
         """
         lists = None
@@ -121,7 +127,7 @@ class Generator(keras.Model):
                 batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
                 allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
         may_grow = not (static_shapes or tf.executing_eagerly())
-        start = self.search_step(source, None if may_grow else max_length, lists)
+        start = self.search_step(source, None if may_grow else max_length, lists, ctc_weight)
         if length_deviation_penalty and expected_length is None:
             expected_length = start.expected_length
             if expected_length is None:
@@ -149,7 +155,7 @@ class Generator(keras.Model):
             groups=groups,
             diversity_penalty=diversity_penalty,
             best_only=best_only,
-            normalize=self.normalize,
+            normalize=start.normalize,
         )
         if lists is None:
             return found
@@ -171,6 +177,7 @@ class Generator(keras.Model):
         repetition_penalty=1.0,
         prefix=None,
         allowed=None,
+        ctc_weight=None,
     ):
         """Draws outputs instead of searching for the best.
 
@@ -182,14 +189,14 @@ class Generator(keras.Model):
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed: as in `generate`.
+                allowed, ctc_weight: as in `generate`.
 
             `sampling.sample` says precisely what each does.
 
         Returns:
             `search.SearchResult` of K samples in the order drawn.
         """
-        start = self.search_step(source, max_length)
+        start = self.search_step(source, max_length, ctc_weight=ctc_weight)
         return search.sample(
             start.step,
             start.state,
@@ -207,6 +214,7 @@ class Generator(keras.Model):
             repetition_penalty=repetition_penalty,
             prefix=prefix,
             allowed=allowed,
+            normalize=start.normalize,
         )
 
     def _start_ids(self, source_mask):
@@ -292,6 +300,15 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
+
+
+def no_ctc_weight(ctc_weight):
+    """Raises ValueError if there is a `ctc_weight` for a model where there is nothing to weigh."""
+    if ctc_weight is not None:
+        raise ValueError(
+            "`ctc_weight` must be None for a model without both attention and a CTC head, "
+            f"got ctc_weight={ctc_weight}."
+        )
 
 
 def looked_at(weights, source):

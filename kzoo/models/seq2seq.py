@@ -10,7 +10,7 @@ import tensorflow as tf
 from kzoo import ctc
 from kzoo.ctc import joint
 from kzoo.layers import sharing
-from kzoo.models.generator import SearchStart
+from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID, START_ID
 
@@ -43,9 +43,8 @@ class Seq2Seq(Trainable):
         length_head: LengthHead or None. `fit` trains it on the lengths of the labels, beside the
             model: the memory learns nothing from it. `generate` takes the length it expects.
         ctc_head: VocabularyHead on the memory, with the blank as id 0, or None.
-        ctc_weight: float in [0, 1], of CTC in the loss and in the search. The attribute may be set
-            between training and search, before a function is traced: 0 searches by attention
-            alone, 1 by CTC alone.
+        ctc_weight: float in [0, 1], of CTC in the loss and in the search; `generate` takes another
+            one for a search: 0 for attention alone, 1 for CTC alone.
         doubly_stochastic: float of at least 0, see above; 0 for no such term. The sum over the rows
             is divided by the number of tokens, as the cross-entropy is. "loss" does not report it.
 
@@ -114,13 +113,9 @@ class Seq2Seq(Trainable):
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
 
     @property
-    def normalize(self):
-        """See `Generator`: what joins two probabilities does not sum to 1."""
-        return not self._is_joint
-
-    @property
-    def _is_joint(self):
-        return self.ctc_head is not None and self.ctc_weight > 0
+    def has_ctc(self):
+        """Whether there is a CTC head beside the decoder."""
+        return self.ctc_head is not None
 
     def call(self, inputs, training=False):
         memory, memory_mask, *_ = self.encoder(
@@ -228,8 +223,19 @@ class Seq2Seq(Trainable):
             )
         return memory, memory_mask
 
-    def search_step(self, source, max_length, lists=None):
+    def _search_ctc_weight(self, ctc_weight):
+        """The weight of CTC in a search, 0 without a CTC head."""
+        if not self.has_ctc:
+            no_ctc_weight(ctc_weight)
+            return 0.0
+        if ctc_weight is None:
+            return self.ctc_weight
+        joint.check_ctc_weight(ctc_weight)
+        return ctc_weight
+
+    def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of a search; see `Generator.search_step`."""
+        ctc_weight = self._search_ctc_weight(ctc_weight)
         memory, memory_mask = self._encode(source)
         prepared = self.decoder.prepare(memory, memory_mask)
         head = self.head
@@ -246,11 +252,11 @@ class Seq2Seq(Trainable):
             return head(hidden), weights, state
 
         state = self.decoder.initial_state(prepared, max_length)
-        if self._is_joint:
+        if ctc_weight:
             if lists is not None:
                 raise ValueError(
                     "`lexicon` needs a search without CTC: set `ctc_weight` to 0, "
-                    f"got ctc_weight={self.ctc_weight}."
+                    f"got ctc_weight={ctc_weight}."
                 )
             step, state = ctc.joint_step(
                 step,
@@ -258,12 +264,13 @@ class Seq2Seq(Trainable):
                 self.ctc_head(memory),
                 memory_mask,
                 end_id=END_ID,
-                ctc_weight=self.ctc_weight,
+                ctc_weight=ctc_weight,
             )
         length = None
         if self.length_head is not None:
             length = self._expected_length(memory, memory_mask)
-        return SearchStart(step, state, memory_mask, length)
+        # What joins two probabilities does not sum to 1.
+        return SearchStart(step, state, memory_mask, length, normalize=not ctc_weight)
 
     def get_config(self):
         parts = (

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kzoo import checks
 from kzoo.plots.figure import INK, drawable_text, new_figure, texts_of, written
 
 END_TOKEN = "</s>"  # as `ServedModel.align` names it
@@ -163,8 +164,7 @@ def _smoothed(grids, height, width):
 
 def _drawn(panels, columns, side, title, note, path):
     """The panels in rows, each as high as its texts need; every length here is in inches."""
-    if columns < 1:
-        raise ValueError(f"`columns` must be at least 1, got columns={columns}.")
+    checks.at_least(1, columns=columns)
     figure = new_figure(1, 1, layout=None)
     columns = min(columns, len(panels))
     width = columns * (side + _GAP_INCHES) - _GAP_INCHES

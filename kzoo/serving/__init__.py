@@ -1,7 +1,12 @@
 """Serves a folder of exported models over HTTP and gRPC. Needs the extra `serving`."""
 
-from kzoo.serving.folder import find_models
-from kzoo.serving.runtime import SavedModelRuntime
-from kzoo.serving.server import SavedModels, main
+from typing import TYPE_CHECKING
 
-__all__ = ["SavedModelRuntime", "SavedModels", "find_models", "main"]
+from kzoo import imports
+
+if TYPE_CHECKING:
+    from kzoo.serving.folder import find_models
+    from kzoo.serving.runtime import SavedModelRuntime
+    from kzoo.serving.server import SavedModels, main
+
+__all__, __getattr__, __dir__ = imports.face(__name__)

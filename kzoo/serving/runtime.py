@@ -15,8 +15,7 @@ from mlserver.errors import MLServerError
 from mlserver.types import InferenceResponse, MetadataTensor, Parameters, ResponseOutput
 from prometheus_client import Counter, Gauge
 
-from kzoo import export
-from kzoo.export import warmup
+from kzoo.export import batch_requests, ops, warmup
 
 _DATATYPES = {tf.string: "BYTES", tf.float32: "FP32", tf.int32: "INT32", tf.int64: "INT64"}
 _IN_FLIGHT = Gauge("kzoo_requests_in_flight", "Requests waiting or computed", ["model"])
@@ -52,6 +51,7 @@ class SavedModelRuntime(MLModel):
         return True
 
     def _load(self, path, options):
+        ops.register()
         self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
         signatures = dict(warmup.string_signatures(path))
         if len(signatures.get("serving_default", [])) != 1:
@@ -174,7 +174,7 @@ def _batched(function, arguments, options):
         return None
     (argument,) = arguments
     names = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
-    return export.batch_requests(
+    return batch_requests(
         lambda rows: function(**{argument: rows}), **{name: options[name] for name in names}
     )
 

@@ -1,4 +1,4 @@
-"""Serves a folder of exported models over HTTP and gRPC: `python -m kzoo serve saved_models`.
+"""Serves a folder of exported models over HTTP and gRPC: `kzoo serve saved_models`.
 
 MLServer speaks the open inference protocol (KServe v2), with health, metrics and the model
 repository; this module is the runtime that it calls for a SavedModel. Batches are formed by
@@ -8,10 +8,8 @@ of rows, mixes signatures in a batch, and fails a batch whose first request was 
 Needs the extra `serving`.
 """
 
-import argparse
 import asyncio
 import logging
-import socket
 from http import HTTPStatus
 
 import grpc
@@ -24,6 +22,7 @@ from mlserver.repository import ModelRepository
 from mlserver.rest.responses import Response
 from mlserver.settings import ModelParameters, ModelSettings, Settings
 
+from kzoo.serving import command
 from kzoo.serving.folder import find_models
 
 STATUS_CODE_MAPPING |= {
@@ -34,7 +33,7 @@ STATUS_CODE_MAPPING |= {
 
 
 def main(arguments=None):
-    """Runs the command line of `python -m kzoo serve` until SIGTERM or SIGINT.
+    """Runs the command line of `kzoo serve` until SIGTERM or SIGINT.
 
     Args:
         arguments: list of str after "serve"; by default those of this process.
@@ -43,30 +42,21 @@ def main(arguments=None):
         SystemExit: with code 2 and a message if there is nothing to serve or a port is taken, with
             code 1 if a model cannot be loaded.
     """
-    parser = _parser()
-    args = parser.parse_args(arguments)
-    options = vars(args).copy()
-    folder = options.pop("folder")
-    host = options.pop("host")
-    ports = [options.pop(name) for name in ("port", "grpc_port", "metrics_port")]
-    try:
-        if not find_models(folder, args.versions):
-            raise ValueError(f"{folder!r} holds no <name>/<version>/saved_model.pb.")
-        for name in ("max_batch_size", "max_queue", "batch_threads"):
-            if options[name] < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {name}={options[name]}.")
-        for port in ports:
-            with socket.socket() as taken:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                taken.bind((host, port))
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    run(**command.parsed(arguments))
+
+
+def run(*, folder, host, port, grpc_port, metrics_port, **options):
+    """Serves a folder until SIGTERM or SIGINT; the arguments are those of `kzoo serve`.
+
+    Raises:
+        SystemExit: with code 1 if a model cannot be loaded.
+    """
     settings = Settings(
         debug=False,
         host=host,
-        http_port=ports[0],
-        grpc_port=ports[1],
-        metrics_port=ports[2],
+        http_port=port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
         grpc_max_message_length=64 << 20,  # bytes; pictures and sound are longer than texts
         parallel_workers=0,  # TensorFlow has threads of its own, and models share its memory
         model_repository_root=str(folder),
@@ -155,26 +145,3 @@ def _without_traceback(record):
     if record.exc_info and isinstance(record.exc_info[1], MLServerError):
         record.exc_info = None
     return True
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m kzoo serve",
-        description="Serves the models <name>/<version>/ of a folder: the open inference protocol "
-        "(KServe v2) over HTTP and gRPC, by MLServer.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("folder", metavar="FOLDER", help="folder of <name>/<version>/, or of one model's versions")
-    add("--host", default="0.0.0.0", help="address to listen on")
-    add("--port", type=int, default=8080, help="of HTTP")
-    add("--grpc_port", type=int, default=8081, help="of gRPC")
-    add("--metrics_port", type=int, default=8082, help="of /metrics, for Prometheus")
-    add("--versions", choices=["latest", "all"], default="latest", help="which of each model")
-    add("--max_batch_size", type=int, default=32, help="most rows of a batch, and of a request")
-    add("--max_delay_ms", type=float, default=5, help="longest wait for a batch to fill")
-    add("--batch_threads", type=int, default=2, help="batches of a model computed at once")
-    add("--max_queue", type=int, default=128, help="requests of a model in flight; more get 429")
-    add("--deadline_seconds", type=float, default=30, help="after that a request gets 504")
-    return parser

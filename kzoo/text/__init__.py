@@ -1,30 +1,21 @@
 """Texts <-> ids: tokenizers in the TensorFlow graph."""
 
-from kzoo.text.subwords import SubwordTokenizer
-from kzoo.text.tokenizer import (
-    END_ID,
-    PADDING_ID,
-    SPECIAL_TOKENS,
-    START_ID,
-    UNKNOWN_ID,
-    UNKNOWN_TEXT,
-    Tokenizer,
-)
-from kzoo.text.vocabulary import CharacterTokenizer, WordTokenizer
-from kzoo.text.words import join_words, normalize, split_words
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "END_ID",
-    "PADDING_ID",
-    "SPECIAL_TOKENS",
-    "START_ID",
-    "UNKNOWN_ID",
-    "UNKNOWN_TEXT",
-    "CharacterTokenizer",
-    "SubwordTokenizer",
-    "Tokenizer",
-    "WordTokenizer",
-    "join_words",
-    "normalize",
-    "split_words",
-]
+from kzoo import imports
+
+if TYPE_CHECKING:
+    from kzoo.text.special_ids import (
+        END_ID,
+        PADDING_ID,
+        SPECIAL_TOKENS,
+        START_ID,
+        UNKNOWN_ID,
+        UNKNOWN_TEXT,
+    )
+    from kzoo.text.subwords import SubwordTokenizer
+    from kzoo.text.tokenizer import Tokenizer
+    from kzoo.text.vocabulary import CharacterTokenizer, WordTokenizer
+    from kzoo.text.words import join_words, normalize, split_words
+
+__all__, __getattr__, __dir__ = imports.face(__name__)

@@ -13,18 +13,15 @@ import tensorflow_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
 from kzoo import protos
-from kzoo.text.tokenizer import (
+from kzoo.text.special_ids import (
     END_ID,
     PADDING_ID,
     SPECIAL_TOKENS,
     START_ID,
     UNKNOWN_ID,
     UNKNOWN_TEXT,
-    Tokenizer,
-    batches,
-    check_size,
-    check_texts,
 )
+from kzoo.text.tokenizer import Tokenizer, batches, check_size, check_texts
 from kzoo.text.words import normalize
 
 

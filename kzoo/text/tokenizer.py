@@ -8,7 +8,7 @@
     tokenizer.tokens(ids)                          # [["▁Two", "▁dogs", "▁run", "."]]
 
 Ids 0..3 are padding, start, end and unknown; the others are sorted by falling frequency, which
-the log-uniform sampler of `layers.candidates` relies on. `tokenize` adds no start or end.
+the log-uniform sampler of `kzoo.layers.candidates` relies on. `tokenize` adds no start or end.
 
 All three first `normalize` a text, and detokenizing does not bring back what that takes away. Bytes
 that are not UTF-8 become U+FFFD, which is never in a learnt vocabulary, hence unknown.
@@ -23,14 +23,10 @@ import keras
 import keras_nlp
 import tensorflow as tf
 
+from kzoo import contents
+from kzoo.text.special_ids import END_ID, PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID
 from kzoo.text.words import normalize
 
-PADDING_ID = 0
-START_ID = 1
-END_ID = 2
-UNKNOWN_ID = 3
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")  # of ids 0..3; SentencePiece's names
-UNKNOWN_TEXT = "⁇"  # what `detokenize` writes for UNKNOWN_ID; SentencePiece's default
 _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
 
 
@@ -44,12 +40,9 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     `_pieces(ids) -> strings`, all in graph, and `get_vocabulary()`.
     """
 
-    # How an exported model reads texts; `sources.AudioSource` says the same of sounds.
-    input_name = "text"
-    neutral = b"1, 2, 3."  # the content where nobody gave an example
-    longest = 256  # tokens
+    # How an exported model reads texts; `audio.AudioSource` says the same of sounds.
+    content = contents.TEXT
     is_static = True  # whether XLA can compile a search on what `read` returns
-    usage = '"text"', '"text"'  # in a shell and in Python
 
     def __init__(self, lowercase=False, name=None):
         super().__init__(name=name, dtype="int32", trainable=False)

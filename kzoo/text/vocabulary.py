@@ -5,15 +5,8 @@ import collections
 import keras
 import tensorflow as tf
 
-from kzoo.text.tokenizer import (
-    SPECIAL_TOKENS,
-    UNKNOWN_ID,
-    UNKNOWN_TEXT,
-    Tokenizer,
-    batches,
-    check_size,
-    check_texts,
-)
+from kzoo.text.special_ids import SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
+from kzoo.text.tokenizer import Tokenizer, batches, check_size, check_texts
 from kzoo.text.words import join_words, normalize, split_words
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kzoo import checks
+
 
 class TimeBudget(keras.callbacks.Callback):
     """Ends `fit` after some minutes, at the end of a batch; the epoch is closed as usual.
@@ -142,8 +144,7 @@ class LastWeights(keras.callbacks.Callback):
 
     def __init__(self, folder, count):
         super().__init__()
-        if count < 0:
-            raise ValueError(f"`count` must not be negative, got count={count}.")
+        checks.not_negative(count=count)
         self.folder = Path(folder)
         self.count = count
 

@@ -1,1 +1,13 @@
-"""Data of the recipes: files and packages, and splits that hold out whole groups."""
+"""Data of the recipes: files and packages, and splits that hold out whole groups.
+
+    pairs*      parallel texts         load_pairs -> Splits of Pairs
+    clips*      transcribed audio      load_clips -> Splits of Clips;       frames: their features
+    pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen
+    scenes, drawings                   pictures of emoji, drawn;  weights: encoders from packages
+    files, packages, splits, examples  what they share
+
+The rules of all readers: what is skipped is counted in `skipped`, by reason, never silently; what
+breaks its own format is a `ValueError` with path and line; whole groups are held out, never rows;
+what was downloaded or computed is kept in `files.cache_dir()`. No module here imports TensorFlow
+or Keras before a function needs it.
+"""

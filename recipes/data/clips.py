@@ -57,7 +57,7 @@ def load_clips(
         seed: picks the groups that are held out.
 
     Returns:
-        data.Splits of Clips. What was not given is split off by speaker (by text where none is
+        Splits of Clips. What was not given is split off by speaker (by text where none is
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
     if train is not None and data != "asterisk":
@@ -85,7 +85,7 @@ def load_clips(
 
 
 def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
-    """Holds out whole groups, as `data.hold_out` does: shares of the clips."""
+    """Holds out whole groups, as `splits.hold_out` does: shares of the clips."""
     home = hold_out([clip.group for clip in clips.rows], valid=valid, test=test, seed=seed)
     parts = {"train": Clips(skipped=Counter(clips.skipped)), "valid": Clips(), "test": Clips()}
     for clip in clips.rows:

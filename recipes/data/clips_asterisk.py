@@ -22,7 +22,7 @@ def asterisk(language: str = "en") -> Clips:
 
 def asterisk_clips(texts_package: str | Path, sounds_package: str | Path) -> Clips:
     """Joins the transcripts of one .deb with the recordings of another, which are unpacked into
-    `data.cache_dir()`. A text in brackets describes a sound that is no speech."""
+    `files.cache_dir()`. A text in brackets describes a sound that is no speech."""
     folder = _unpacked(sounds_package)
     clips, listed = Clips(), _asterisk_texts(texts_package)
     for key, text in listed.items():

@@ -5,6 +5,8 @@ found.arrays[7]                      # (S, F), a view of the file
 clips.rows[found.rows[7]].text       # its transcript
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -12,11 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from kzoo.audio import LogMel, perturb_speed, resample
+import kzoo
 from recipes.data.clips_audio import read_all
 from recipes.data.examples import Clips
 from recipes.data.files import cache_dir, make_folder, say, with_reasons
@@ -36,10 +36,12 @@ class Frames(NamedTuple):
         return with_reasons(f"{len(self.arrays):,} clips", self.skipped)
 
 
-def extract(clips: Clips, features: LogMel, max_seconds: float, speed: float = 1.0) -> Frames:
+def extract(
+    clips: Clips, features: kzoo.audio.LogMel, max_seconds: float, speed: float = 1.0
+) -> Frames:
     """The frames of all clips, played `speed` times as fast.
 
-    They are kept in `data.cache_dir()`, under a hash of the settings and of each file's path, size
+    They are kept in `files.cache_dir()`, under a hash of the settings and of each file's path, size
     and time, 4 bytes a number: 32 kB a second with 80 features. What cannot be read is left out
     until its file changes.
 
@@ -76,10 +78,17 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _write(folder: Path, clips: Clips, features: LogMel, max_seconds: float, speed: float) -> None:
+def _write(
+    folder: Path, clips: Clips, features: kzoo.audio.LogMel, max_seconds: float, speed: float
+) -> None:
+    import keras
+    import tensorflow as tf
+
     @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
     def frames_of(samples, rate):
-        samples = resample(perturb_speed(samples, speed), rate, features.rate_hz)
+        samples = kzoo.audio.resample(
+            kzoo.audio.perturb_speed(samples, speed), rate, features.rate_hz
+        )
         frames, mask = features(samples[None])
         return tf.boolean_mask(frames, mask)
 
@@ -106,7 +115,9 @@ def _write(folder: Path, clips: Clips, features: LogMel, max_seconds: float, spe
     np.save(folder / "counts.npy", np.array(counts, int))
 
 
-def _most_bytes(clips: Clips, features: LogMel, max_seconds: float, speed: float) -> float:
+def _most_bytes(
+    clips: Clips, features: kzoo.audio.LogMel, max_seconds: float, speed: float
+) -> float:
     """What the frames take on disk at most; infinite where nothing limits a clip."""
     limits = (math.inf if clip.stop is None else clip.stop - clip.start for clip in clips.rows)
     seconds = sum(min(max_seconds, limit) for limit in limits) / speed

@@ -1,6 +1,6 @@
 """Captioned pictures: one function per source and format, for image captioning.
 
-    named sources   openmoji, openmoji-names       drawn by `recipes.scenes`, kept in `cache_dir()`
+    named sources   openmoji, openmoji-names       drawn by `scenes`, kept in `cache_dir()`
     formats         flickr8k, kaggle, coco, karpathy, imagefolder, metadata
     front door      load_pictures -> Splits(train, valid, test);   noto_pictures -> Pictures
 
@@ -55,7 +55,7 @@ def load_pictures(
         seed: draws the scenes of a named source, or picks the pictures that are held out.
 
     Returns:
-        data.Splits of Pictures. The parts are the official ones where the source has any; of a
+        Splits of Pictures. The parts are the official ones where the source has any; of a
         source given as `valid` or `test` that part is taken, or all of it where it has no such
         part. What is missing is split off from train by group, save that `test` stays None where
         `valid` is official or both `train` and `valid` were given.
@@ -89,7 +89,7 @@ def load_pictures(
 
 
 def split(pictures: Pictures, *, valid: float, test: float, seed: int = 0) -> Splits:
-    """Holds out whole groups, as `data.hold_out` does: shares of the pictures. A picture of no
+    """Holds out whole groups, as `splits.hold_out` does: shares of the pictures. A picture of no
     group is one by its path below the folder of all, so that every machine agrees."""
     paths = [picture.path.absolute() for picture in pictures.rows]
     root = os.path.commonpath([path.parent for path in paths])

@@ -5,11 +5,13 @@
     pictures.rows[found.rows[7]].captions           # those of found.values[7]
 
 A picture has one row, however many captions it has; one that cannot be read has none and is said on
-stderr. Both are kept in `data.cache_dir()`, under a hash of the settings and of each file's path,
+stderr. Both are kept in `files.cache_dir()`, under a hash of the settings and of each file's path,
 size and time; a run that is broken off leaves nothing there.
 
 Axis letters: N pictures, K of them that can be read, R regions, D features.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -18,14 +20,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from kzoo import image
+import kzoo
 from recipes.data.files import cache_dir, make_folder, say
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 FORMAT = 2  # of what is cached; to be raised with every change to what is computed and written
 MEGAPIXELS = 64  # most of a picture; what `ImageSource` takes too
@@ -45,6 +49,8 @@ def readable(rows: Sequence) -> list[int]:
     Raises:
         ValueError: no picture can be read, naming where the first is listed.
     """
+    import tensorflow as tf
+
     reasons = {}
     for row, found in enumerate(_mapped(rows, lambda pixels: tf.shape(pixels))):
         if isinstance(found, str):
@@ -87,6 +93,8 @@ def extract(rows: Sequence, backbone: keras.Model) -> Readable:
     Raises:
         ValueError: as `decode`; or a feature is too large for float16.
     """
+    import tensorflow as tf
+
     size = backbone.input_shape[1]
     _, height, width, depth = backbone.output_shape
     digest = hashlib.sha256(backbone.to_json().encode())
@@ -118,6 +126,8 @@ def _kept(
 
     `batches({})` yields them and fills {row: why it cannot be read}, which is kept beside them.
     """
+    import keras
+
     files = [(str(Path(row.path).absolute()), *_identity(row.path)) for row in rows]
     key = json.dumps([FORMAT, MEGAPIXELS, settings, files]).encode()
     folder = cache_dir() / "regions" / hashlib.sha256(key).hexdigest()[:32]
@@ -155,7 +165,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _pixels(rows: Sequence, size: int, reasons: dict) -> Iterator[np.ndarray]:
     """The square (size, size, 3) float32 of each picture that can be read, in order."""
-    squares = _mapped(rows, lambda pixels: image.letterbox(pixels, size))
+    squares = _mapped(rows, lambda pixels: kzoo.image.letterbox(pixels, size))
     for row, found in enumerate(squares):
         if isinstance(found, str):
             reasons[row] = found
@@ -165,9 +175,11 @@ def _pixels(rows: Sequence, size: int, reasons: dict) -> Iterator[np.ndarray]:
 
 def _mapped(rows: Sequence, function: Callable) -> Iterator[tf.Tensor | str]:
     """`function` of the pixels of each picture in order, or why it cannot be read."""
+    import tensorflow as tf
+
     paths = tf.constant([os.fsencode(row.path) for row in rows], tf.string)
     values = tf.data.Dataset.from_tensor_slices(paths).map(
-        lambda path: function(image.decode(tf.io.read_file(path), MEGAPIXELS)),
+        lambda path: function(kzoo.image.decode(tf.io.read_file(path), MEGAPIXELS)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

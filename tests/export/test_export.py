@@ -55,7 +55,7 @@ def models():
 def paths(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved_models")
     return {
-        name: export.save(model, export.next_version(folder / name), **OPTIONS)
+        name: export.save(model, export.next_version(folder / name), **OPTIONS).path
         for name, model in models.items()
     }
 
@@ -487,7 +487,7 @@ def test_next_version_is_above_the_highest(tmp_path):
 
 
 def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_path):
-    path = export.save(
+    saved = path = export.save(
         models["rnn"],
         tmp_path / "en-de" / "1",
         card={"description": "A test.", "data": "three | texts", "epochs": 7},
@@ -500,6 +500,13 @@ def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_pa
         "valid loss": 1.5,
         "test BLEU": {"name": "BLEU", "value": 12.345, "signature": "nrefs:1"},
     }
+    assert saved.metrics == {
+        "valid loss": 1.5,
+        "test BLEU": metrics.Score("BLEU", 12.345, "nrefs:1"),
+    }
+    assert saved.path == Path(saved) == Path(str(saved)) == tmp_path / "en-de" / "1"
+    assert os.fspath(saved) == f"{saved}" and saved.served.path == saved.path
+    assert saved.served(TEXTS) == export.Saved(saved.path, {}).served(TEXTS)
     card = (path / "model_card.md").read_text("utf-8")
     assert card.startswith("# en-de\n\nA test.\n\n")
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|")]
@@ -606,7 +613,7 @@ def test_help_shows_commands_to_copy(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
-    assert 'python -m kzoo saved_models/en-de "A dog runs."' in capsys.readouterr().out
+    assert '\nkzoo saved_models/en-de "A dog runs."' in capsys.readouterr().out
 
 
 def test_python_m_kzoo_runs(paths, served):

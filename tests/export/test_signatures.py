@@ -54,7 +54,9 @@ def paths(models, tmp_path_factory):
     (folder / "clip.wav").write_bytes(WAVS[1])
     examples = {"streaming": [folder / "clip.wav"]}
     return {
-        name: export.save(model, folder / name / "1", examples=examples.get(name, ()), **OPTIONS)
+        name: export.save(
+            model, folder / name / "1", examples=examples.get(name, ()), **OPTIONS
+        ).path
         for name, model in models.items()
     }
 
@@ -323,7 +325,10 @@ def test_the_card_says_how_to_ask_and_what_was_answered(paths, served):
 
 
 def test_warm_up_requests_are_sounds(paths):
-    for path, content in ((paths["streaming"], WAVS[1]), (paths["las"], AudioSource.neutral)):
+    for path, content in (
+        (paths["streaming"], WAVS[1]),
+        (paths["las"], AudioSource.content.neutral),
+    ):
         requests = warmup.read(path)
         names = {name for name, _ in requests} - {"complete"}
         assert names == {"serving_default", "n_best", "align"}

@@ -8,7 +8,7 @@ import tensorflow_text  # noqa: F401  (registers the ops that a loaded model run
 from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2
 
-from kzoo import protos
+from kzoo import contents, protos
 from kzoo.export import warmup
 
 SIGNATURES = ["serving_default", "n_best", "other"]  # and join, of two inputs
@@ -79,7 +79,7 @@ def test_there_is_a_request_of_each_size_for_each_signature_that_takes_texts(pat
 
 def test_without_examples_the_text_is_neutral(path):
     for _, inputs in requests(warmup.write(path)):
-        assert set(inputs["text"]) == {warmup.NEUTRAL_TEXT.encode()}
+        assert set(inputs["text"]) == {contents.TEXT.neutral}
 
 
 def test_requests_are_read_as_they_were_written(path, tmp_path):

@@ -194,6 +194,9 @@ def test_ids_that_are_not_sorted_by_frequency_are_refused(order, monkeypatch):
         draw(labels)  # 800 labels are no evidence yet
     if order == "sorted":
         draw(labels)
+        count, excess = sampler.order.numpy()
+        assert count == 1200  # enough to be judged by
+        assert excess < 0
         return
     with pytest.raises(tf.errors.InvalidArgumentError, match="needs ids sorted by falling freq"):
         draw(labels)
@@ -210,7 +213,11 @@ def test_the_other_distributions_take_ids_in_any_order(distribution, monkeypatch
     monkeypatch.setattr(candidates, "ORDER_LABELS", 10)
     sampler = make_sampler(distribution)
     for _ in range(3):
-        sampler(np.full([N], V - 1))
+        found = sampler(np.full([N], V - 1))
+        assert found.ids.shape[0] > 0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs ids sorted by falling freq"):
+        for _ in range(3):  # 21 labels that the log-uniform distribution does refuse
+            make_sampler("log_uniform")(np.full([2 * N], V - 1))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The equations of the Conformer in numpy; what every layer can do is in test_layer_contract."""
+"""The equations of the Conformer in numpy; what every layer can do is in layers/contract."""
 
 import keras
 import numpy as np

@@ -228,6 +228,28 @@ def test_the_sampled_loss_is_that_of_tensorflow(use_bias):
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_sampled_loss_is_finite_in_bfloat16_where_candidates_are_labels():
+    head = make_head()
+    hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
+    sampled = make_candidates([5, 0, 2], np.linspace(0.2, 0.9, V), labels)
+    weights = (head.kernel.value, head.bias.value, labels, sampled)
+    losses = sampled_cross_entropy(tf.cast(hidden, tf.bfloat16), *weights)
+    np.testing.assert_allclose(losses, sampled_cross_entropy(hidden, *weights), atol=0.05)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_sampled_loss_calls_the_function_of_tensorflow(smoothing, monkeypatch):
+    calls = []
+    theirs = tf.nn.sampled_softmax_loss
+    monkeypatch.setattr(
+        tf.nn, "sampled_softmax_loss", lambda **given: calls.append(given) or theirs(**given)
+    )
+    head = make_head(num_sampled=5, seed=7, label_smoothing=smoothing)
+    head.loss(random(N, D), np.arange(N) % (V - 1) + 1, training=True)
+    (given,) = calls
+    assert given["weights"] is head.kernel.value  # and no copy
+
+
 def loss_and_gradients(head, hidden, labels, upstream):
     with tf.GradientTape() as tape:
         losses = head.loss(hidden, labels, training=True)

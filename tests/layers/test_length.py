@@ -1,4 +1,4 @@
-"""LengthHead against its equation, and whether it learns a length; test_layer_contract has more."""
+"""LengthHead against its equation, and whether it learns a length; layers/contract has more."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Encoders of speech; what every layer can do is in test_layer_contract."""
+"""Encoders of speech; what every layer can do is in layers/contract."""
 
 import keras
 import numpy as np

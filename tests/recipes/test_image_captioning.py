@@ -120,13 +120,13 @@ def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
 
     files = [str(tmp_path / f"drawn/test/{number}.png") for number in range(7)]
     served = kzoo.load("out")
-    assert served(files) == generated[0]
+    assert served(files) == generated[0][0]
     (model,) = kept
     contents = [(tmp_path / f"drawn/test/{number}.png").read_bytes() for number in range(7)]
     source = model.source_tokenizer(tf.constant(contents))
     found = model.generate(source, beam_size=2, max_length=12, length_penalty=0.6)
     texts = model.target_tokenizer.detokenize(found.ids[:, 0]).numpy()
-    assert generated[0] == [text.decode() for text in texts]
+    assert generated[0][0] == [text.decode() for text in texts]
 
 
 @pytest.mark.slow
@@ -137,8 +137,8 @@ def test_a_frozen_backbone_is_looked_through_once_and_served_whole(config, tmp_p
     extract = regions.extract
     monkeypatch.setattr(regions, "extract", lambda *args: seen.append(extract(*args)) or seen[-1])
     monkeypatch.setattr(
-        image_captioning.backbones, "application",
-        lambda name, size: image_captioning.backbones.small_resnet(size, widths=(3, 5, 7)),
+        kzoo.image.backbones, "application",
+        lambda name, size: kzoo.image.backbones.small_resnet(size, widths=(3, 5, 7)),
     )  # fmt: skip
     config = dataclasses.replace(
         config, backbone="ResNet50", model="show_attend_tell", sampled=5, epochs=1
@@ -153,9 +153,9 @@ def test_a_frozen_backbone_is_looked_through_once_and_served_whole(config, tmp_p
 
 
 def test_a_backbone_with_weights_is_not_trained_unless_asked(config, monkeypatch):
-    small = image_captioning.backbones.small_resnet
+    small = kzoo.image.backbones.small_resnet
     monkeypatch.setattr(
-        image_captioning.backbones, "application", lambda name, size: small(size, widths=(3, 5, 7))
+        kzoo.image.backbones, "application", lambda name, size: small(size, widths=(3, 5, 7))
     )
     train = pictures.load_pictures(config.data).train
     for fine_tune in (False, True):
@@ -176,7 +176,7 @@ def test_a_model_that_cannot_be_built_leaves_the_precision_as_it_was(config, mon
         assert keras.config.dtype_policy().name == "mixed_bfloat16" != before
         raise ValueError("no such units")
 
-    monkeypatch.setattr(image_captioning.zoo, "captioning_transformer", broken)
+    monkeypatch.setattr(kzoo.zoo, "captioning_transformer", broken)
     train = pictures.load_pictures(config.data).train
     with pytest.raises(ValueError, match="no such units"):
         image_captioning.build(train, dataclasses.replace(config, precision="mixed_bfloat16"))
@@ -227,9 +227,9 @@ def test_captions_are_spoken_but_for_those_of_openmoji(tmp_path):
 def test_a_bad_picture_is_left_out_and_its_captions_with_it(
     backbone, config, tmp_path, monkeypatch, capfd
 ):
-    small = image_captioning.backbones.small_resnet
+    small = kzoo.image.backbones.small_resnet
     monkeypatch.setattr(
-        image_captioning.backbones, "application", lambda name, size: small(size, widths=(3, 5, 7))
+        kzoo.image.backbones, "application", lambda name, size: small(size, widths=(3, 5, 7))
     )
     config = dataclasses.replace(config, backbone=backbone)
     (tmp_path / "drawn/train/2.png").write_bytes(b"RIFF, a sound and no picture at all")
@@ -331,9 +331,9 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
     pixels, *_ = image_captioning.examples(model, train, config, "train")
     model({"source": tf.cast(pixels[:2], tf.float32), "target": tf.constant([[1, 5], [1, 6]])})
     with pytest.warns(UserWarning, match=r"out/1 is whole, but lacks a picture: .*no such font"):
-        path, figures = image_captioning.export_and_score(model, train, scored, run, config)
-    assert (path / "saved_model.pb").exists() and "valid CIDEr" in figures
-    assert "; these pictures also chose the weights" in (path / "model_card.md").read_text()
+        saved = image_captioning.export_and_score(model, train, scored, run, config)
+    assert (saved.path / "saved_model.pb").exists() and "valid CIDEr" in runs.scores_of(saved)
+    assert "; these pictures also chose the weights" in (saved.path / "model_card.md").read_text()
 
 
 def test_pictures_to_show_are_drawn_by_the_seed(tmp_path):

@@ -30,7 +30,7 @@ pytest.importorskip("mlserver", reason="needs the extra serving")
 from mlserver.errors import MLServerError, ModelNotFound
 from mlserver.types import InferenceRequest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "deploy/README.md").read_text(encoding="utf-8")
 ROWS = 7  # --max_batch_size
 DEFAULTS = {
     "versions": "latest",

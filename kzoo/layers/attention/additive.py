@@ -6,6 +6,7 @@ Axis letters: B batch, T target steps, S source steps, D features, U units.
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 from kzoo.layers.attention.contract import Attention, dense_inputs
 from kzoo.layers.products import inner_products, product
@@ -17,8 +18,7 @@ class AdditiveAttention(Attention):
     def __init__(self, units, normalize, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if units < 1:
-            raise ValueError(f"`units` must be at least 1, got units={units}.")
+        checks.at_least(1, units=units)
         self.units = units
         self.normalize = normalize
 

@@ -6,6 +6,7 @@ Axis letters: B batch, T target steps, S source steps, D features, U units, K be
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 from kzoo.layers.attention.additive import AdditiveAttention
 from kzoo.layers.attention.contract import dense_inputs
@@ -51,10 +52,7 @@ class LocationAwareAttention(AdditiveAttention):
 
     def __init__(self, units, filters, width, **kwargs):
         super().__init__(units, normalize=False, **kwargs)
-        if filters < 1 or width < 1:
-            raise ValueError(
-                f"`filters` and `width` must be at least 1, got filters={filters}, width={width}."
-            )
+        checks.at_least(1, filters=filters, width=width)
         self.filters = filters
         self.width = width
 

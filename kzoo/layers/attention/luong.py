@@ -6,6 +6,7 @@ Axis letters: B batch, T target steps, S source steps, D features, U units, K be
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers import masking
 from kzoo.layers.attention.contract import Attention, dense_inputs
 from kzoo.layers.products import inner_products, product
@@ -17,8 +18,7 @@ class _MultiplicativeAttention(Attention):
     def __init__(self, score, units, scale, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
-        if score not in ("dot", "general", "concat"):
-            raise ValueError(f'`score` must be "dot", "general" or "concat", got score={score!r}.')
+        checks.one_of(("dot", "general", "concat"), score=score)
         if units is not None and (score != "concat" or units < 1):
             raise ValueError(
                 f'`units` must be at least 1 and goes with score="concat" only, '
@@ -176,12 +176,8 @@ class LocalAttention(_MultiplicativeAttention):
         **kwargs,
     ):
         super().__init__(score, units, scale, **kwargs)
-        if window < 1:
-            raise ValueError(f"`window` must be at least 1, got window={window}.")
-        if alignment not in ("predictive", "monotonic"):
-            raise ValueError(
-                f'`alignment` must be "predictive" or "monotonic", got alignment={alignment!r}.'
-            )
+        checks.at_least(1, window=window)
+        checks.one_of(("predictive", "monotonic"), alignment=alignment)
         self.window = window
         self.alignment = alignment
 

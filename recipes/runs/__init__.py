@@ -1,0 +1,97 @@
+"""What all runs share, in the order of a run.
+
+    processor  what a run is measured on, and the precision it computes in
+    folder     a run's folder, to go on from with --resume
+    building   seed, vocabulary, examples that fit, optimizer, first weights
+    fitting    `fit` within a budget, the better weights
+    scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
+
+    run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
+    with computing_in(config.precision):
+        model = ...
+    compile_model(model, config.learning_rate, config.warmup_steps)
+    make_weights(model, batches, config.model)
+    fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
+    saved = kzoo.export.save(..., card={...} | provenance("translation", config, minutes))
+    show_answers(saved.path, texts)
+    remove_run(run)
+
+A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
+`precision`, `output` and `resume`. Nothing here imports TensorFlow, Keras or matplotlib before a
+function needs it, so that `--help`, a wrong flag and a path that does not exist are answered at
+once; the recipes keep to that too.
+"""
+
+from recipes.runs.building import (
+    compile_model,
+    fitting_rows,
+    learn_tokenizer,
+    make_weights,
+    seed,
+    spread_rows,
+)
+from recipes.runs.fitting import (
+    AVERAGE_HELP,
+    EPOCH_BATCHES,
+    choose_weights,
+    fit,
+    train,
+)
+from recipes.runs.folder import (
+    FIRST,
+    fingerprint,
+    is_fitted,
+    open_journal,
+    open_run,
+    remove_run,
+)
+from recipes.runs.processor import (
+    choose_precision,
+    computing_in,
+    machine,
+)
+from recipes.runs.scoring import (
+    MAPS,
+    answers_of,
+    draw_attention,
+    drawing,
+    provenance,
+    said,
+    scored_split,
+    scores_of,
+    show_answers,
+    show_files,
+)
+
+__all__ = [
+    "AVERAGE_HELP",
+    "EPOCH_BATCHES",
+    "FIRST",
+    "MAPS",
+    "answers_of",
+    "choose_precision",
+    "choose_weights",
+    "compile_model",
+    "computing_in",
+    "draw_attention",
+    "drawing",
+    "fingerprint",
+    "fit",
+    "fitting_rows",
+    "is_fitted",
+    "learn_tokenizer",
+    "machine",
+    "make_weights",
+    "open_journal",
+    "open_run",
+    "provenance",
+    "remove_run",
+    "said",
+    "scored_split",
+    "scores_of",
+    "seed",
+    "show_answers",
+    "show_files",
+    "spread_rows",
+    "train",
+]

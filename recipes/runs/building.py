@@ -1,0 +1,91 @@
+"""Between data and training: seed, vocabulary, examples that fit, optimizer, first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+import kzoo
+
+
+def seed(number: int) -> None:
+    """Seeds Python, numpy and TensorFlow, right before the model is built."""
+    import keras
+
+    keras.utils.set_random_seed(number)
+
+
+def learn_tokenizer(kind: str, texts: Sequence[str], vocabulary_size: int) -> kzoo.text.Tokenizer:
+    """The tokenizer of "words", "subwords" or "characters" that suits the texts."""
+    print(f"Learning a vocabulary of {kind} from {len(texts):,} texts", flush=True)
+    learn = {
+        "words": kzoo.text.WordTokenizer.learn,
+        "subwords": kzoo.text.SubwordTokenizer.learn,
+        "characters": kzoo.text.CharacterTokenizer.learn,
+    }
+    return learn[kind](texts, vocabulary_size)
+
+
+def fitting_rows(
+    lengths: np.ndarray, limits: dict[str, float], name: str, found: str, kind: str, also: str = ""
+) -> np.ndarray:
+    """Which examples have less than `max_length` tokens; how many are left out is said.
+
+    Args:
+        lengths: (M,) int, tokens of each example.
+        limits: {flag: value} of all flags that leave examples out, `max_length` among them.
+        name: the part, as "train". found: what it has. kind: one of it, as "pair".
+        also: what is said after the count.
+
+    Returns:
+        (M,) bool.
+
+    Raises:
+        ValueError: none is left.
+    """
+    most = limits["max_length"]
+    fits = lengths < most
+    print(f"{name}: {found}; {(~fits).sum():,} over {most} tokens left out{also}")
+    if not fits.any():
+        flags = " and ".join(f"`{flag}`" for flag in limits)
+        got = ", ".join(f"{flag}={value}" for flag, value in limits.items())
+        raise ValueError(f"{flags} must leave at least one {kind} in {name}, got {got}; {found}.")
+    return fits
+
+
+def spread_rows(count: int, total: int) -> np.ndarray:
+    """At most `count` of `total` rows, evenly spaced: what belongs together stands together."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+def compile_model(
+    model,
+    learning_rate: float,
+    warmup_steps: int | None,
+    *,
+    sampled: int = 0,
+    epsilon: float = 1e-9,
+) -> None:
+    """Compiles with Adam as Vaswani et al. (2017) had it, gradients clipped to norm 1.
+
+    Args:
+        model: keras.Model.
+        learning_rate: the peak, after `warmup_steps`; it then falls with 1 / sqrt(step). The
+            constant rate where `warmup_steps` is None.
+        sampled: classes of the sampled softmax; with any, only the rows that a step used change.
+        epsilon: of Adam.
+    """
+    rate = learning_rate
+    if warmup_steps is not None:
+        rate = kzoo.training.InverseSquareRoot(learning_rate, warmup_steps)
+    adam = kzoo.training.LazyAdam if sampled else kzoo.training.FusedAdam
+    model.compile(adam(rate, beta_2=0.98, epsilon=epsilon, global_clipnorm=1.0))
+
+
+def make_weights(model, batches, name: str) -> None:
+    """Makes the weights of the model and its optimizer, which a backup is restored into."""
+    inputs, _ = next(iter(batches))
+    model({key: value[:1] for key, value in inputs.items()})  # logits of all may be gigabytes
+    model.optimizer.build(model.trainable_variables)
+    print(f"{name}: {model.count_params():,} parameters; {int(batches.cardinality()):,} batches")

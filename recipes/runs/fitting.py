@@ -1,0 +1,131 @@
+"""Training: `fit` within a budget, checkpoints to go on from, and the better weights at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kzoo
+from recipes.runs.folder import is_fitted, open_journal
+
+TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
+AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
+EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+
+
+def fit(
+    model,
+    batches,
+    valid_batches,
+    score: Callable[[], float],
+    run: Path,
+    config: Any,
+    monitor: str,
+) -> None:
+    """Trains within the budget and leaves the best weights in the model.
+
+    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
+    validation score, more is better; the logs call it `monitor`.
+    """
+    if not is_fitted(run):
+        train(model, batches, valid_batches, score, run, config, monitor)
+
+    def judge():
+        return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
+
+    last = kzoo.training.LastWeights(run / "last", config.average)
+    choose_weights(model, run / "best.weights.h5", last, judge, monitor)
+
+
+def train(
+    model,
+    batches,
+    valid_batches,
+    score: Callable[[], float],
+    run: Path,
+    config: Any,
+    monitor: str,
+) -> None:
+    """Trains within the budget and leaves the last weights in the model.
+
+    The rest as in `fit`. What an interrupted run has done is restored, and all of it if it had
+    come to its end.
+    """
+    import keras
+
+    journal = open_journal(run)
+    epochs = journal.epochs if is_fitted(run) else config.epochs
+    epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    try:
+        model.fit(
+            batches.repeat(),
+            steps_per_epoch=epoch_steps,
+            validation_data=valid_batches,
+            epochs=epochs,
+            shuffle=False,  # the dataset shuffles itself
+            callbacks=[
+                kzoo.training.TimeBudget(config.minutes, spent=journal.minutes),
+                keras.callbacks.TerminateOnNaN(),
+                kzoo.training.ValidationScore(monitor, score),
+                kzoo.training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
+                kzoo.training.LastWeights(run / "last", config.average),
+                journal,
+                keras.callbacks.EarlyStopping(
+                    monitor,
+                    mode="max",
+                    patience=config.patience,
+                    baseline=journal.best(monitor),
+                    start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+                ),
+                keras.callbacks.BackupAndRestore(
+                    run / "backup", delete_checkpoint=False, double_checkpoint=True
+                ),
+            ],
+        )
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command with --resume goes on from the last epoch.")
+        raise
+    check_convergence(journal, run)
+    (run / "fitted").touch()
+
+
+def check_convergence(journal: kzoo.training.Journal, run: Path) -> None:
+    """Raises a RuntimeError if the last epoch's loss is no number."""
+    losses = journal.history()["loss"]
+    if not math.isfinite(losses[-1]):
+        raise RuntimeError(
+            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
+            f"remove {run} and lower --learning_rate."
+        )
+
+
+def choose_weights(
+    model,
+    best_path: Path,
+    last: kzoo.training.LastWeights,
+    judge: Callable[[], tuple[float, float]],
+    name: str,
+) -> None:
+    """Leaves the average of the last epochs in the model, or the weights of the best epoch.
+
+    `judge` gives a score and a validation loss. The highest of many scores is so in part by luck,
+    which the loss, of every token, has less of: the average is taken for a better score, and for a
+    better loss if its score is lower by at most `TOLERANCE`.
+    """
+    model.load_weights(best_path)
+    if not last.paths():
+        return
+    best, best_loss = judge()
+    weights = model.get_weights()
+    model.set_weights(last.average())
+    average, average_loss = judge()
+    print(
+        f"{name}: best epoch {best:.2f} (loss {best_loss:.4f}), "
+        f"average of the last epochs {average:.2f} (loss {average_loss:.4f})"
+    )
+    is_finite = math.isfinite(average) and math.isfinite(average_loss)
+    is_near = average >= best - TOLERANCE * abs(best) and average_loss < best_loss
+    if not (is_finite and (average > best or is_near)):
+        model.set_weights(weights)

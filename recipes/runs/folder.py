@@ -1,0 +1,86 @@
+"""A run's folder in the output folder: what an interrupted run goes on from with --resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import kzoo
+from recipes import cli
+
+MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
+RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
+FIRST = "first"  # folder in that, of the run of a model that another one begins with
+RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
+    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST),
+)
+
+
+def open_run(config: Any, folder: Path, digest: str) -> Path:
+    """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
+
+    `digest` is the `fingerprint` of the data, which must not change between the two.
+    """
+    run = folder / RUN_FOLDER
+    journals = run / "journal.jsonl", run / FIRST / "journal.jsonl"
+    if not any(path.exists() for path in journals):  # no epoch is done
+        if config.resume:
+            print(f"Nothing to resume in {folder}: starting.")
+        remove_run(run)
+        run.mkdir(parents=True)
+        (run / "data.sha256").write_text(digest, encoding="utf-8")
+        cli.save(config, run / "config.json")
+        return run
+    if not config.resume:
+        raise ValueError(
+            f"`output` {folder} holds an interrupted run: go on with it by --resume, "
+            f"or remove {run}."
+        )
+    before = dataclasses.asdict(cli.load(type(config), run / "config.json"))
+    changed = {
+        name: (before[name], value)
+        for name, value in dataclasses.asdict(config).items()
+        if name not in MAY_CHANGE and before[name] != value
+    }
+    if changed:
+        raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
+    if (run / "data.sha256").read_text(encoding="utf-8") != digest:
+        raise ValueError("`resume` needs the data of the run before, but they have changed.")
+    return run
+
+
+def fingerprint(*parts: Sequence[str]) -> str:
+    """A hash of lists of texts."""
+    digest = hashlib.sha256()
+    for texts in parts:
+        digest.update(f"{len(texts)}\n".encode())
+        for text in texts:
+            digest.update(f"{text}\n".encode())  # one after the other: no second copy of all
+    return digest.hexdigest()
+
+
+def remove_run(run: Path) -> None:
+    """Removes the folder of a run, unless it holds what no run has written."""
+    foreign = sorted(path.name for path in run.glob("*") if path.name not in RUN_FILES)
+    if foreign or (run.exists() and not run.is_dir()):
+        raise ValueError(
+            f"{run} must be a folder with nothing but the files of a run, as it is removed "
+            f"after it; got {', '.join(foreign) or 'a file'}."
+        )
+    if run.exists():
+        shutil.rmtree(run)
+
+
+def open_journal(run: Path) -> kzoo.training.Journal:
+    """The journal of a run, with what its interrupted parts have written."""
+    return kzoo.training.Journal(run / "journal.jsonl")
+
+
+def is_fitted(run: Path) -> bool:
+    """Whether a run, interrupted since, has done all its training."""
+    return (run / "fitted").exists()

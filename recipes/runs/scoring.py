@@ -1,0 +1,130 @@
+"""The end of a run: answers of the SavedModel, their scores, its card, pictures, a last proof."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import kzoo
+from recipes import cli
+from recipes.data.splits import Splits
+from recipes.runs.processor import choose_precision, machine
+
+MAPS = 3  # attention maps beside a model
+MOST_LOOKED_AT = 20  # examples, of which the first with an answer are drawn
+
+
+def scored_split(splits: Splits) -> tuple[str, Any]:
+    """The name and the examples that are scored: "test", else "valid"."""
+    return ("valid", splits.valid) if splits.test is None else ("test", splits.test)
+
+
+def answers_of(
+    served: Callable, contents: Sequence, unit: str, chunk: int
+) -> tuple[list[str], float]:
+    """The answers of a SavedModel under a progress bar, and the seconds that they took."""
+    import keras
+
+    bar = keras.utils.Progbar(len(contents), unit_name=unit)
+    start, answers = time.monotonic(), []
+    for row in range(0, len(contents), chunk):
+        answers += served(contents[row : row + chunk])
+        bar.update(len(answers))
+    return answers, time.monotonic() - start
+
+
+def said(scores: dict[str, kzoo.metrics.Score]) -> dict[str, kzoo.metrics.Score]:
+    """The scores, which are printed on the way."""
+    for label, score in scores.items():
+        print(f"{label}: {score.value:.2f} ({score.signature})", flush=True)
+    return scores
+
+
+def scores_of(saved: kzoo.export.Saved) -> dict[str, float]:
+    """{label: value} of the scores among the metrics that a model was saved with."""
+    return {
+        label: metric.value
+        for label, metric in saved.metrics.items()
+        if isinstance(metric, kzoo.metrics.Score)
+    }
+
+
+def provenance(recipe: str, config: Any, minutes: float) -> dict[str, str]:
+    """What a card says of how a model came to be."""
+    return {
+        "command": " ".join([f"python -m recipes.{recipe}", *cli.changed(config)]),
+        "time": f"{minutes:.1f} minutes of training",
+        "machine": machine(),
+        "precision": f"trained in {choose_precision(config.precision)}",
+    }
+
+
+@contextlib.contextmanager
+def drawing(path: Path) -> Iterator[None]:
+    """Turns what fails inside into a warning: a picture is not worth a finished training."""
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"{path} is whole, but lacks a picture: {error!r}", stacklevel=3)
+
+
+def draw_attention(served, examples: Iterable[tuple[Any, str]]) -> None:
+    """Draws up to `MAPS` attention maps beside the model, of examples (content, reference)."""
+    number = 0
+    for (content, reference), _ in zip(examples, range(MOST_LOOKED_AT), strict=False):
+        drawn = served.align(content)
+        if not any(drawn.source_tokens) or not any(drawn.target_tokens):
+            continue  # nothing was read or said
+        number += 1
+        kzoo.plots.attention_map(
+            drawn.weights,
+            drawn.source_tokens,
+            drawn.target_tokens,
+            served.path / f"attention-{number}.png",
+            title=f"reference: {reference}",
+        )
+        if number == MAPS:
+            return
+
+
+FRESH_PROCESS = """
+import sys, tensorflow as tf, tensorflow_text
+path, name, *items = sys.argv[1:]
+contents = items if name == "text" else [open(item, "rb").read() for item in items]
+model = tf.saved_model.load(path)
+answer = model.signatures["serving_default"](**{name: tf.constant(contents)})
+for item, text, score in zip(items, answer["text"].numpy(), answer["score"].numpy()):
+    print(f"{item}\\n    -> {text.decode()}   (score {score:.2f})")
+"""
+
+
+def show_answers(path: Path, items: list[str], input_name: str = "text") -> None:
+    """Asks the SavedModel in a new process that knows TensorFlow and nothing of kzoo.
+
+    `items` are texts or, for another input than "text", absolute paths of files.
+    """
+    print("\nA fresh process that imports only tensorflow and tensorflow_text answers:", flush=True)
+    command = [sys.executable, "-c", FRESH_PROCESS, str(path.resolve()), input_name, *items]
+    # From the model's folder, so that not even this checkout can be imported.
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{path} cannot be loaded in a fresh process:\n{done.stderr}")
+    print(done.stdout)
+
+
+def show_files(path: Path, examples: Iterable[tuple[str, bytes, str]], input_name: str) -> None:
+    """Asks about examples (suffix, content, what it is) as `show_answers` does: files example-1 ...
+    beside the model."""
+    names = []
+    for number, (suffix, content, origin) in enumerate(examples, start=1):
+        file = path / f"example-{number}{suffix}"
+        file.write_bytes(content)
+        print(f"{file.name} is {origin}")
+        names.append(str(file.resolve()))
+    show_answers(path, names, input_name)
