@@ -1,5 +1,4 @@
 """Batches for `fit`: teacher-forcing pairs within a token budget, and long streams in chunks.
-Batches for servers: requests that come together are answered together.
 
 Axis letters: B batch, T target steps, S source steps. A batch is
 `({"source": (B, S) ids, "target": (B, T) ids}, labels (B, T))`: the decoder reads the target

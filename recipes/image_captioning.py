@@ -11,8 +11,8 @@ ImageNet is only looked through, unless --fine_tune: its features are computed o
 learns a vocabulary, trains with progress bars and a validation score, scores the test pictures with
 the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
 learning_curve.png, pictures of where each word looked and a sheet of test pictures, chosen at
-random. Interrupted, it goes on with --resume. What it reached on which data stands in the README
-under Results.
+random. Interrupted, it goes on with --resume. What it reached on which data stands in
+recipes/README.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ LibriSpeech, Kaldi, audiofolder (metadata.csv or .jsonl), FSDD or Speech Command
 computes log-mel features once, learns a vocabulary, trains with progress bars and validation
 WER, scores the test clips with the exported SavedModel, and leaves in <output>/<version>/ the
 model, model_card.md, metrics.json, learning_curve.png and attention maps. Interrupted, it goes on
-with --resume. What it reached on which data stands in the README under Results.
+with --resume. What it reached on which data stands in recipes/README.md.
 """
 
 from __future__ import annotations

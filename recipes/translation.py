@@ -10,7 +10,7 @@
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
 the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
 learning_curve.png and attention maps. Interrupted, it goes on with --resume.
-What it reached on which data, with every flag, stands in the README under Results.
+What it reached on which data, with every flag, stands in recipes/README.md.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SHAPES = {  # layers of each side, units, hidden units
     "transformer_small": (4, 256, 1024),
     "transformer_base": (6, 512, 2048),
 }
-SPEECH = ["listen_attend_spell", "speech_transformer", "streaming_ctc"]  # test_framewise
+SPEECH = ["listen_attend_spell", "speech_transformer", "streaming_ctc"]  # models/test_ctc_model.py
 PICTURES = ["captioning_transformer", "show_attend_tell"]  # test_captioning
 every_model = pytest.mark.parametrize(
     "name", sorted(set(zoo.__all__) - set(SPEECH) - set(PICTURES))

@@ -1,10 +1,9 @@
-"""From WAV bytes to what an encoder of speech reads: samples, log-mel frames, fewer of them.
+"""Samples -> log-mel frames, whole clips or streams, in the graph.
 
-    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `audio.wav`, in the graph
+    samples, lengths = decode_batch(wav_bytes, rate_hz=16_000)   # of `audio.wav`
     frames, mask = LogMel(16_000)(samples, lengths)              # 100 a second
-    memory, mask = ConvSubsampling(256)(frames, mask)            # 25 a second
 
-Axis letters: B batch, L samples, S frames, F features of a frame, D features after subsampling.
+Axis letters: B batch, L samples, S frames, F features of a frame.
 """
 
 import keras

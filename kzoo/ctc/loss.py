@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (CTC): loss, greedy and prefix beam search, prefix scores.
+"""Connectionist temporal classification (CTC): what frames say, and the loss.
 
 Graves et al. (2006), https://doi.org/10.1145/1143844.1143891. Each frame names a token or the
 blank, and a sequence of names stands for the tokens that are left when repeats and then blanks are
@@ -7,9 +7,7 @@ taken away: "aa-ab" for "aab". p(y | x) is the sum over all sequences of names t
 The blank is id 0, which is padding elsewhere and never a token, so one vocabulary serves CTC and
 decoder. Ids 1 and 2, start and end, are classes that a trained model does not use.
 
-Axis letters: B batch, S frames, V vocabulary with the blank, T tokens of a target, K beams,
-W tokens that the beams do not share, C tokens that they share, L longest output, M tokens that a
-frame makes likely, N rows of a step call.
+Axis letters: B batch, S frames, V vocabulary with the blank, T tokens of a target.
 """
 
 import tensorflow as tf

@@ -33,7 +33,7 @@ def batch_requests(
 
     Example:
 
-    >>> answer = kzoo.batching.batch_requests(lambda text: {"text": tf.strings.upper(text)})
+    >>> answer = kzoo.export.batch_requests(lambda text: {"text": tf.strings.upper(text)})
     >>> answer(tf.constant(["a", "b"]))["text"].numpy()
     array([b'A', b'B'], dtype=object)
     """

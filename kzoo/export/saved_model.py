@@ -25,12 +25,7 @@ from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
 from kzoo.export.precision import computing_in
 from kzoo.export.served import ServedModel
-
-# Of `Seq2Seq.generate`; those that are one value for each source are left out.
-_SEARCH_OPTIONS = {
-    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
-    *("repetition_penalty", "allowed", "groups", "diversity_penalty"),
-}
+from kzoo.search.options import SHARED
 
 
 def save(
@@ -98,13 +93,13 @@ def save(
             megapixels. None for 256, 60 and 64 of them.
         search_options: dict of further options of `Seq2Seq.generate`, for all signatures, as
             {"no_repeat_ngram": 3}.
-        request_batching: dict or None. With a dict of options of `batching.batch_requests`, as
+        request_batching: dict or None. With a dict of options of `export.batch_requests`, as
             {"max_batch_size": 32, "max_delay_ms": 5}, the model itself answers requests that come
             at about the same time in one batch, on any server: in `serving_default`,
             `serving_xla` and `n_best`. Leave it out where the server forms batches.
         replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
             looked at most; for words and characters.
-        lexicon: `lexicon.Lexicon` that says which words an answer may hold, or None for all.
+        lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
         precision: "float32", or "bfloat16" for weights and sums of half the size: faster for large
             models and large batches where the CPU multiplies in it (AMX), and a little less exact.
             Texts only.
@@ -197,9 +192,9 @@ def _options(model, *, search_options, max_source_length, lexicon, precision, **
         lexicon=lexicon,
     )
     search_options = search_options or {}
-    if unknown := sorted(set(search_options) - _SEARCH_OPTIONS):
+    if unknown := sorted(set(search_options) - set(SHARED)):
         raise ValueError(
-            f"`search_options` must be among {', '.join(sorted(_SEARCH_OPTIONS))}, got {unknown}."
+            f"`search_options` must be among {', '.join(sorted(SHARED))}, got {unknown}."
         )
     checks.one_of(("float32", "bfloat16"), precision=precision)
     reads_texts = model.source_tokenizer.is_static

@@ -28,7 +28,7 @@ class Options(NamedTuple):
     search_options: dict
     request_batching: dict | None
     replace_unknown: bool
-    lexicon: Any  # lexicon.Lexicon or None
+    lexicon: Any  # models.Lexicon or None
     precision: str
 
 

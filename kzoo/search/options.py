@@ -14,11 +14,9 @@ from kzoo.search.steps import check_rows
 
 # The options of a model's `generate` that are one value for all sources, and that an export has no
 # argument of its own for. `ctc_weight` is for a model with a CTC head.
-SHARED = frozenset(
-    (
-        *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
-        *("repetition_penalty", "allowed", "groups", "diversity_penalty", "ctc_weight"),
-    )
+SHARED = (
+    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
+    *("repetition_penalty", "allowed", "groups", "diversity_penalty", "ctc_weight"),
 )
 
 

@@ -9,7 +9,7 @@ slow models take few. They take turns of some seconds on the same machine, so th
 does hits all of them alike, until each has trained for --minutes; only the steps count, neither
 compilation nor validation. After each turn the full softmax gives the perplexity of held-out pairs.
 Each round goes to points.json and into the picture, so a stopped study keeps what it has. What came
-out stands in the README.
+out stands in recipes/README.md.
 """
 
 from __future__ import annotations
