@@ -227,6 +227,9 @@ class ConformerEncoder(keras.layers.Layer):
     TensorShape([2, 5, 8])
     """
 
+    stride = 1  # source steps from one memory step to the next
+    can_stream = False  # whether there is a `step` for live audio
+
     def __init__(
         self, embedding, num_layers, num_heads, hidden_units, width=15, dropout=0.0, **kwargs
     ):

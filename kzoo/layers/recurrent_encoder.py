@@ -59,6 +59,9 @@ class RecurrentEncoder(keras.layers.Layer):
         [[True, True, True, False]]
     """
 
+    stride = 1  # source steps from one memory step to the next
+    can_stream = False  # whether there is a `step` for live audio
+
     def __init__(
         self,
         embedding,
@@ -186,6 +189,8 @@ class PyramidalEncoder(keras.layers.Layer):
         >>> memory.shape
         TensorShape([1, 3, 8])
     """
+
+    can_stream = False  # whether there is a `step` for live audio
 
     def __init__(self, embedding, units, num_layers, cell="lstm", dropout=0.0, factor=2, **kwargs):
         super().__init__(**kwargs)

@@ -41,6 +41,9 @@ class RegionEncoder(keras.layers.Layer):
     TensorShape([2, 16, 8])
     """
 
+    stride = 1  # regions from one memory step to the next
+    can_stream = False  # whether there is a `step` for live audio
+
     def __init__(self, backbone, encoder=None, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -128,6 +128,8 @@ class SubsampledEncoder(keras.layers.Layer):
     TensorShape([2, 3, 8])
     """
 
+    can_stream = False  # whether there is a `step` for live audio
+
     def __init__(self, subsampling, encoder, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -137,7 +139,7 @@ class SubsampledEncoder(keras.layers.Layer):
     @property
     def stride(self):
         """Frames from the beginning of one memory step to that of the next."""
-        return self.subsampling.factor
+        return self.subsampling.factor * self.encoder.stride
 
     def build(self, source_shape):
         if not self.subsampling.built:
@@ -203,6 +205,8 @@ class StreamingEncoder(keras.layers.Layer):
     >>> memory.shape
     TensorShape([2, 3, 4])
     """
+
+    can_stream = True  # `step` takes live audio up where it stopped
 
     def __init__(self, units, num_layers=1, stride=3, cell="lstm", dropout=0.0, **kwargs):
         super().__init__(**kwargs)

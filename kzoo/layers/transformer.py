@@ -143,6 +143,8 @@ class TransformerEncoder(_Stack):
     """
 
     block_class = TransformerEncoderBlock
+    stride = 1  # source steps from one memory step to the next
+    can_stream = False  # whether there is a `step` for live audio
 
     def build(self, source_shape):
         shape = self._build_input(source_shape)

@@ -19,6 +19,7 @@ class FixedCache(NamedTuple):
 
     keys: tf.Tensor
     values: tf.Tensor
+    has_future = True  # a step must not look at what stands behind its position
 
     def with_step(self, keys, values, position):
         """Writes the keys and values (N, Hkv, 1, D / H) of one step."""
@@ -35,6 +36,7 @@ class GrowingCache(NamedTuple):
 
     keys: tf.Tensor
     values: tf.Tensor
+    has_future = False
 
     def with_step(self, keys, values, position):
         """Appends the keys and values (N, Hkv, 1, D / H) of one step."""
@@ -329,8 +331,7 @@ class TransformerDecoderBlock(_Block):
         x = x[:, None, :]
         y = self.self_frame.enter(x)
         cache = cache.with_step(*self.self_attention.project(y, position), position)
-        has_future = isinstance(cache, FixedCache)
-        y, _ = self.self_attention(y, keys=tuple(cache), causal=has_future, start=position)
+        y, _ = self.self_attention(y, keys=tuple(cache), causal=cache.has_future, start=position)
         x = self.self_frame(x, y)
         # The K beams of a source are K queries to one memory, which is never copied.
         y = self.cross_frame.enter(x)

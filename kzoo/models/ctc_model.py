@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo import ctc
 from kzoo.layers import sharing
-from kzoo.models.generator import SearchStart, no_ctc_weight
+from kzoo.models.generator import SearchStart, no_ctc_weight, stated
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID
 
@@ -23,7 +23,8 @@ class CTCModel(Trainable):
     that has a `step`, such as StreamingEncoder, it also answers live audio.
 
     Args:
-        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
+        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`. Your own must state its
+            `stride` and whether it `can_stream`: has `initial_state` and `step` for live audio.
         head: VocabularyHead on the memory; id 0 is the blank.
         source_tokenizer: AudioSource, or None. `export.save` needs it.
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
@@ -69,7 +70,7 @@ class CTCModel(Trainable):
     def can_stream(self):
         """Whether `stream` answers live audio: the encoder must not look ahead, nor the source."""
         source = self.source_tokenizer
-        return hasattr(self.encoder, "step") and source is not None and source.can_stream
+        return source is not None and source.can_stream and stated(self.encoder, "can_stream")
 
     def call(self, inputs, training=False):
         memory, memory_mask, *_ = self.encoder(

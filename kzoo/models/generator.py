@@ -35,8 +35,12 @@ class Generator(keras.Model):
 
     @property
     def encoder_stride(self):
-        """Source steps from one memory step to the next."""
-        return getattr(self.encoder, "stride", 1)
+        """Source steps from one memory step to the next.
+
+        Raises:
+            ValueError: the encoder is a user's own and does not state it.
+        """
+        return stated(self.encoder, "stride")
 
     @property
     def has_ctc(self):
@@ -254,7 +258,7 @@ class Generator(keras.Model):
         if source_texts is None:
             return self.target_tokenizer.detokenize(ids)
         kinds = [type(each) for each in (self.source_tokenizer, self.target_tokenizer)]
-        if kinds[0] is not kinds[1] or not hasattr(kinds[0], "split"):
+        if kinds[0] is not kinds[1] or not kinds[0].can_split:
             names = " and a ".join(kind.__name__ for kind in kinds)
             raise ValueError(
                 "`replace_unknown` needs two tokenizers of words or two of characters, "
@@ -300,6 +304,22 @@ class Generator(keras.Model):
             return batching.map_by_length(answer, texts, batch_size)
 
         return generate
+
+
+def stated(encoder, name):
+    """What an encoder says of itself: "stride" or "can_stream".
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    try:
+        return getattr(encoder, name)
+    except AttributeError:
+        raise ValueError(
+            f"`encoder` must state its `{name}`: `stride` is the number of source steps from one "
+            "memory step to the next, `can_stream` whether it has a `step` for live audio, "
+            f"got {type(encoder).__name__} without."
+        ) from None
 
 
 def no_ctc_weight(ctc_weight):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo import contents
 from kzoo.layers.head import CandidateLists
 from kzoo.models.generator import looked_at
 from kzoo.text import SPECIAL_TOKENS
@@ -110,7 +111,12 @@ class Lexicon:
     def check(self, source_tokenizer, head):
         """Raises ValueError unless the lexicon is for the vocabularies of these."""
         own = sizes = len(self.translations), self.vocabulary_size
-        if hasattr(source_tokenizer, "vocabulary_size"):
+        if source_tokenizer is not None:
+            if source_tokenizer.content is not contents.TEXT:
+                raise ValueError(
+                    "`lexicon` needs a model that reads texts, "
+                    f"got one that reads {source_tokenizer.content.input_name}."
+                )
             sizes = source_tokenizer.vocabulary_size(), head.vocabulary_size
         if own != sizes or self.vocabulary_size != head.vocabulary_size:
             raise ValueError(

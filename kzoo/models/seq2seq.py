@@ -34,7 +34,9 @@ class Seq2Seq(Trainable):
         doubly_stochastic sum_s (1 - sum_t weights_ts)^2
 
     Args:
-        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`.
+        encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`. `align` and `export.save`
+            read its `stride`, source steps from one memory step to the next, which your own
+            encoder must state, as 1.
         decoder: layer with `call`, `prepare`, `initial_state` and `step`; see `zoo`.
         head: VocabularyHead.
         source_tokenizer: strings -> source ids, or an AudioSource or ImageSource; or None.

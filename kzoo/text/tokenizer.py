@@ -43,6 +43,8 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     # How an exported model reads texts; `audio.AudioSource` says the same of sounds.
     content = contents.TEXT
     is_static = True  # whether XLA can compile a search on what `read` returns
+    can_stream = False  # whether it reads live audio
+    can_split = False  # whether it has a `split` into whole words or characters
 
     def __init__(self, lowercase=False, name=None):
         super().__init__(name=name, dtype="int32", trainable=False)

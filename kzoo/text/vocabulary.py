@@ -13,6 +13,8 @@ from kzoo.text.words import join_words, normalize, split_words
 class _TableTokenizer(Tokenizer):
     """A tokenizer whose vocabulary is a list, looked up in two tables."""
 
+    can_split = True
+
     def __init__(self, vocabulary, lowercase=False, name=None):
         super().__init__(lowercase=lowercase, name=name)
         # A tuple: Keras would wrap a list in one that it tracks element by element.

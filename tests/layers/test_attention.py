@@ -265,6 +265,41 @@ def monotonic_scores_of(layer, query, memory):
     return np.tanh(compared) @ v + w["r"]
 
 
+def test_monotonic_attention_decodes_hard_where_it_is_asked_to_and_keeps_its_own_mode():
+    layer, query, memory = make("monotonic_parallel")
+    soft = layer(query, memory)[1]
+    assert np.unique(soft).size > 2
+    hard = layer(query, memory, mode="hard")[1]
+    assert set(np.unique(hard)) <= {0.0, 1.0} and layer.mode == "parallel"
+    config = {**layer.get_config(), "inference_mode": "hard"}
+    both = MonotonicAttention.from_config(config)
+    both.build(query.shape, memory.shape)
+    both.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(both(query, memory)[1], hard)
+    np.testing.assert_array_equal(both(query, memory, training=True)[1], soft)
+    np.testing.assert_array_equal(both(query, memory, mode="parallel")[1], soft)
+    mask = tf.ones(memory.shape[:2], tf.bool)
+    for mode, expected in (("hard", hard), (None, soft)):
+        state = layer.initial_state(mask)[:, None]
+        keys = layer.project(memory)
+        for t in range(query.shape[1]):
+            _, weights, state = layer.step(
+                query[:, t : t + 1], memory, mask, keys, state, mode=mode
+            )
+            np.testing.assert_allclose(weights[:, 0], expected[:, t], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match='`mode` must be "parallel", "recursive" or "hard"'):
+        layer(query, memory, mode="soft")
+    with pytest.raises(ValueError, match=r"`inference_mode` must be .*got inference_mode='soft'"):
+        MonotonicAttention(U, inference_mode="soft")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_all_arguments_after_the_keys_are_named(name):
+    layer, query, memory = make(name)
+    with pytest.raises(TypeError, match="positional argument"):
+        layer(query, memory, None, None, tf.ones(query.shape[:2], tf.bool))
+
+
 def test_noise_on_monotonic_scores_comes_in_training_only():
     layer = MonotonicAttention(U, sigmoid_noise=2.0, score_bias=0.0)
     query, memory = random(B, T, DQ), random(B, S, DM)

@@ -104,6 +104,68 @@ def test_the_score_of_an_answer_is_the_weighted_mean_of_both_log_probabilities(n
             np.testing.assert_allclose(found.log_probs[row, k], expected, rtol=1e-3, atol=1e-3)
 
 
+def scores_by_ids(found):
+    """{(row, ids): score} of the possible hypotheses."""
+    return {
+        (row, *ids): score
+        for row, (all_ids, scores) in enumerate(
+            zip(found.ids.numpy().tolist(), found.scores.numpy(), strict=True)
+        )
+        for ids, score in zip(all_ids, scores, strict=True)
+        if score > -np.inf
+    }
+
+
+@pytest.mark.parametrize("ctc_weight", [None, 0.0, 1.0])
+def test_samples_and_beam_give_the_same_text_the_same_score(ctc_weight):
+    model, (x, _) = joint_models()["las"], batch()
+    source = x["source"][:2, :9]  # so short that a beam can hold all of one token
+    options = {"max_length": 2, "ctc_weight": ctc_weight}
+    beam = scores_by_ids(model.generate(source, beam_size=V * V, **options))
+    drawn = scores_by_ids(model.sample(source, num_samples=30, seed=1, **options))
+    assert set(drawn) <= set(beam) and len(drawn) > 5
+    for key, score in drawn.items():
+        np.testing.assert_allclose(score, beam[key], rtol=1e-4, atol=1e-4)
+    assert model.ctc_weight == 0.4
+
+
+def test_the_weight_of_ctc_is_an_option_of_a_search_and_nothing_is_set_on_the_model():
+    model, (x, _) = joint_models()["las"], batch()
+    model(x)
+    for weight in model.weights:
+        if weight.shape.rank == 2:
+            weight.assign(2 * weight)
+    options = {"beam_size": 3, "max_length": 7}
+    found = {w: model.generate(x["source"], ctc_weight=w, **options) for w in (None, 0.0, 0.4, 1.0)}
+    np.testing.assert_array_equal(found[None].scores, found[0.4].scores)
+    assert np.abs(found[0.0].scores - found[1.0].scores).min() > 1e-3
+    assert model.ctc_weight == 0.4
+    for weight in (0.0, 1.0):
+        model.ctc_weight = weight
+        expected = model.generate(x["source"], **options)
+        np.testing.assert_array_equal(found[weight].ids, expected.ids)
+        np.testing.assert_allclose(found[weight].scores, expected.scores, rtol=1e-6)
+
+
+def test_a_weight_of_ctc_for_a_model_without_both_is_refused():
+    model, (x, _) = joint_models()["las"], batch()
+    plain = kzoo.Seq2Seq(model.encoder, model.decoder, model.head)
+    for each in (plain, kzoo.Ensemble([plain])):
+        with pytest.raises(ValueError, match=r"`ctc_weight` must be None .*got ctc_weight=0.5"):
+            each.generate(x["source"], max_length=2, ctc_weight=0.5)
+    with pytest.raises(ValueError, match=r"`ctc_weight` must be None .*got ctc_weight=1.0"):
+        ctc_model().sample(x["source"], max_length=2, ctc_weight=1.0)
+    with pytest.raises(ValueError, match=r"`ctc_weight` must lie in \[0, 1\], got ctc_weight=1.5"):
+        model.generate(x["source"], max_length=2, ctc_weight=1.5)
+
+
+def test_an_encoder_of_a_users_own_is_told_what_to_state():
+    model = CTCModel(keras.layers.Dense(8), VocabularyHead(V, 8))
+    message = r"`encoder` must state its `stride`: .*got Dense without"
+    with pytest.raises(ValueError, match=message):
+        model.encoder_stride  # noqa: B018
+
+
 @pytest.mark.parametrize("name", ["las", "conformer", "transformer"])
 def test_a_clip_among_longer_ones_is_transcribed_as_alone(name):
     model, (x, _) = joint_models()[name], batch()

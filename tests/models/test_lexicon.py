@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import batching, text
+from kzoo import audio, batching, text
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
@@ -167,6 +167,13 @@ def test_a_lexicon_for_other_vocabularies_is_refused(rows, size):
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         make_model().generate(np.array([[4, 2]]), lexicon=lexicon)
+
+
+def test_a_lexicon_for_a_model_that_hears_is_refused():
+    lexicon = Lexicon(np.zeros((7, 1)), 4, 7)
+    message = "`lexicon` needs a model that reads texts, got one that reads audio_bytes."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lexicon.check(audio.AudioSource(audio.LogMel(8000)), make_model().head)
 
 
 def test_a_prefix_and_a_lexicon_do_not_go_together():

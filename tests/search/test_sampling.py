@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Script
 
-from kzoo.search import sample
+from kzoo.search import beam_search, sample
 from kzoo.search.sampling import truncated_logits
 
 V, L, END, N = 3, 3, 2, 20_000
@@ -185,6 +185,24 @@ def test_almost_no_temperature_is_greedy_and_scores_are_those_of_a_beam():
         for left, right in zip(found, greedy, strict=True):
             expected = np.repeat(right, 3, axis=1)
             np.testing.assert_allclose(left, expected, rtol=1e-5)
+
+
+def test_log_probabilities_that_do_not_sum_to_one_are_scored_as_they_are_by_beam_and_samples():
+    table = np.log([[0.1, 0.2, 0.3, 0.1]]).astype(np.float32)  # as joint CTC/attention has them
+
+    def step(ids, state, position):
+        return tf.repeat(table, len(ids), axis=0), state
+
+    options = {"end_id": END, "max_length": 2, "normalize": False}
+    beam = beam_search(step, (), [1], beam_size=16, **options)
+    drawn = sample(step, (), [1], num_samples=50, seed=0, **options)
+    scores = {
+        tuple(ids): score
+        for ids, score in zip(beam.ids[0].numpy().tolist(), beam.scores[0].numpy(), strict=True)
+    }
+    for ids, score in zip(drawn.ids[0].numpy().tolist(), drawn.scores[0].numpy(), strict=True):
+        np.testing.assert_allclose(score, scores[tuple(ids)], rtol=1e-5)
+    assert scores[(2, 0)] == pytest.approx(math.log(0.3), rel=1e-5)
 
 
 def test_a_sentence_without_a_possible_token_scores_minus_infinity_alone():

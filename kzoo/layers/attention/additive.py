@@ -91,7 +91,7 @@ class BahdanauAttention(AdditiveAttention):
     def __init__(self, units, normalize=False, **kwargs):
         super().__init__(units, normalize, **kwargs)
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+    def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         scores = self._score(self._project_query(query), keys)

@@ -47,7 +47,7 @@ class FixedContext(Attention):
         """Returns the memory: there is nothing to compute ahead."""
         return masking.to_dense(memory)[0]
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+    def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         first = tf.range(tf.shape(memory)[1])[None, :] == 0
         weights = tf.cast(first & memory_mask, memory.dtype)[:, None, :]  # (B, 1, S)

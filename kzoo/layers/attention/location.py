@@ -61,7 +61,7 @@ class LocationAwareAttention(AdditiveAttention):
         self.location_filters = self.add_weight(shape=(self.width, 1, self.filters), name="F")
         self.location_kernel = self.add_weight(shape=(self.filters, self.units), name="V")
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+    def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         queries = tf.transpose(self._project_query(query), (1, 0, 2))  # (T, B, U)

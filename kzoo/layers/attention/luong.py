@@ -116,7 +116,7 @@ class LuongAttention(_MultiplicativeAttention):
     def __init__(self, score="general", units=None, scale=False, **kwargs):
         super().__init__(score, units, scale, **kwargs)
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+    def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         weights = masking.masked_softmax(self._score(query, keys), memory_mask[:, None, :])
@@ -190,7 +190,7 @@ class LocalAttention(_MultiplicativeAttention):
                 shape=(size, 1), initializer="glorot_uniform", name="v_p"
             )
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None):
+    def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
         return self._attend(query, memory, memory_mask, keys, tf.range(tf.shape(query)[1])[None, :])

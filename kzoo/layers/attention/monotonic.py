@@ -6,8 +6,11 @@ Axis letters: B batch, T target steps, S source steps, D features, U units, K be
 import keras
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.layers.attention.additive import AdditiveAttention
 from kzoo.layers.attention.contract import dense_inputs
+
+MODES = ("parallel", "recursive", "hard")
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -23,8 +26,8 @@ class MonotonicAttention(AdditiveAttention):
     where c_tj is the probability to get to j, and weights_-1 = (1, 0, 0, ...). Raffel et al.
     (2017), https://arxiv.org/abs/1704.00784, equations 8, 9 and 16. Train with "parallel" (or its
     sequential twin "recursive", equal to it) and some `sigmoid_noise`, which drives p to 0 and 1;
-    then decode with "hard", where p is 1 if it is over one half and 0 otherwise. Set
-    `layer.mode = "hard"` before the first trace; the weights are the same.
+    then decode with "hard", where p is 1 if it is over one half and 0 otherwise: as
+    `inference_mode`, or as `mode` of a single call or step. The weights are the same.
 
     Args:
         units: int, size U of the space where query and memory are compared.
@@ -32,6 +35,8 @@ class MonotonicAttention(AdditiveAttention):
             makes every decision with probability 0 or 1 and has no gradient for the scores.
         sigmoid_noise: float, standard deviation of the noise on the scores in training.
         score_bias: float, where r starts. The walk makes about 1 + exp(-r) steps at first.
+        inference_mode: the mode where training is False: in `evaluate`, and in a search; None for
+            `mode`.
 
     Call arguments:
         query: (B, T, Dq) float, dense or ragged.
@@ -39,6 +44,7 @@ class MonotonicAttention(AdditiveAttention):
         memory_mask: (B, S) bool, True = real. Keras fills it in from `memory`.
         keys: (B, S, U) from `project(memory)`, if it was called before.
         query_mask: (B, T) bool, True = real. Keras fills it in from `query`.
+        mode: one of the three, for this call; None for that of the layer.
 
     Returns:
         context: (B, T, Dm). weights: (B, T, S); rows sum to at most 1, the rest is the
@@ -46,7 +52,7 @@ class MonotonicAttention(AdditiveAttention):
         query's mask.
 
     Raises:
-        ValueError: if `units` is not positive, `mode` is unknown, `sigmoid_noise` is negative, or
+        ValueError: if `units` is not positive, a mode is unknown, `sigmoid_noise` is negative, or
             an input does not have three axes.
 
     Example:
@@ -58,17 +64,21 @@ class MonotonicAttention(AdditiveAttention):
            [0.25  , 0.25  , 0.1875, 0.125 ]], dtype=float32)
     """
 
-    def __init__(self, units, mode="parallel", sigmoid_noise=0.0, score_bias=-4.0, **kwargs):
+    def __init__(
+        self,
+        units,
+        mode="parallel",
+        sigmoid_noise=0.0,
+        score_bias=-4.0,
+        inference_mode=None,
+        **kwargs,
+    ):
         super().__init__(units, normalize=True, **kwargs)
-        if mode not in ("parallel", "recursive", "hard"):
-            raise ValueError(
-                f'`mode` must be "parallel", "recursive" or "hard", got mode={mode!r}.'
-            )
-        if sigmoid_noise < 0:
-            raise ValueError(
-                f"`sigmoid_noise` must not be negative, got sigmoid_noise={sigmoid_noise}."
-            )
+        checks.one_of(MODES, mode=mode)
+        checks.one_of((*MODES, None), inference_mode=inference_mode)
+        checks.not_negative(sigmoid_noise=sigmoid_noise)
         self.mode = mode
+        self.inference_mode = inference_mode
         self.sigmoid_noise = sigmoid_noise
         self.score_bias = score_bias
         self.seed_generator = keras.random.SeedGenerator()
@@ -78,11 +88,22 @@ class MonotonicAttention(AdditiveAttention):
         bias = keras.initializers.Constant(self.score_bias)
         self.offset = self.add_weight(shape=(), initializer=bias, name="r")
 
-    def call(self, query, memory, memory_mask=None, keys=None, query_mask=None, training=False):
+    def call(
+        self,
+        query,
+        memory,
+        memory_mask=None,
+        keys=None,
+        *,
+        query_mask=None,
+        mode=None,
+        training=False,
+    ):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
-        stop = self._stop(query, memory, memory_mask, keys, training)  # (B, T, S)
+        mode = self._mode(mode, training)
+        stop = self._stop(query, memory, memory_mask, keys, mode, training)  # (B, T, S)
         weights = tf.scan(
-            lambda before, now: self._walk(now, before),
+            lambda before, now: _walk(now, before, mode),
             tf.transpose(stop, (1, 0, 2)),
             self.initial_state(memory_mask),
         )
@@ -94,13 +115,21 @@ class MonotonicAttention(AdditiveAttention):
         first = tf.range(tf.shape(memory_mask)[1])[None, :] == 0
         return tf.cast(first & tf.ones_like(memory_mask), tf.float32)
 
-    def step(self, query, memory, memory_mask, keys, state, training=False):
+    def step(self, query, memory, memory_mask, keys, state, training=False, mode=None):
         """As `Attention.step`; the state is (B, K, S), the weights of the step before."""
-        state = self._walk(self._stop(query, memory, memory_mask, keys, training), state)
+        mode = self._mode(mode, training)
+        state = _walk(self._stop(query, memory, memory_mask, keys, mode, training), state, mode)
         weights = tf.cast(state, memory.dtype)
         return tf.matmul(weights, memory), weights, state
 
-    def _stop(self, query, memory, memory_mask, keys, training):
+    def _mode(self, mode, training):
+        """The mode of a call or step that was asked for `mode`."""
+        if mode is not None:
+            checks.one_of(MODES, mode=mode)
+            return mode
+        return self.mode if training or self.inference_mode is None else self.inference_mode
+
+    def _stop(self, query, memory, memory_mask, keys, mode, training):
         """p: (B, T, S) float32, 0 in the padding."""
         keys = self.project(memory) if keys is None else keys
         scores = tf.cast(self._score(self._project_query(query), keys), tf.float32)
@@ -108,15 +137,8 @@ class MonotonicAttention(AdditiveAttention):
         if training and self.sigmoid_noise:
             noise = keras.random.normal(tf.shape(scores), seed=self.seed_generator)
             scores += self.sigmoid_noise * noise
-        stop = tf.cast(scores > 0, tf.float32) if self.mode == "hard" else tf.sigmoid(scores)
+        stop = tf.cast(scores > 0, tf.float32) if mode == "hard" else tf.sigmoid(scores)
         return tf.where(memory_mask[:, None, :], stop, 0.0)
-
-    def _walk(self, stop, before):
-        """p c, where c_j = (1 - p_j-1) c_j-1 + before_j. All of one shape (..., S)."""
-        go_on = _shift(1.0 - stop, 1)
-        if self.mode == "recursive":
-            return stop * _recurrence_step_by_step(go_on, before)
-        return stop * _recurrence(go_on, before)
 
     def get_config(self):
         config = {
@@ -124,8 +146,17 @@ class MonotonicAttention(AdditiveAttention):
             "mode": self.mode,
             "sigmoid_noise": self.sigmoid_noise,
             "score_bias": self.score_bias,
+            "inference_mode": self.inference_mode,
         }
         return {**super().get_config(), **config}
+
+
+def _walk(stop, before, mode):
+    """p c, where c_j = (1 - p_j-1) c_j-1 + before_j. All of one shape (..., S)."""
+    go_on = _shift(1.0 - stop, 1)
+    if mode == "recursive":
+        return stop * _recurrence_step_by_step(go_on, before)
+    return stop * _recurrence(go_on, before)
 
 
 def _shift(x, steps):

@@ -162,10 +162,11 @@ class MultiHeadAttention(Attention):
         memory=None,
         memory_mask=None,
         keys=None,
-        causal=False,
-        start=0,
+        *,
         query_mask=None,
         attention_mask=None,
+        causal=False,
+        start=0,
         training=False,
     ):
         query = dense_query(query, query_mask)
