@@ -1,16 +1,10 @@
-"""Picture bytes -> pixels, in the graph: decoding, fitting into a square, augmentation.
+"""Picture bytes -> pixels, in the graph: decoding, fitting into a square.
 
 JPEG, PNG, GIF (its first frame) and BMP of any size and colours, as a server gets them: nothing is
 looked at but the bytes, and each picture becomes a square of its own, so that neighbours in a batch
 change nothing.
 
 Axis letters: N pictures, B batch, H height, W width.
-
-Example:
-
->>> picture = tf.io.encode_png(tf.zeros((20, 40, 3), tf.uint8))
->>> kzoo.image.decode_batch([picture], size=32).shape
-TensorShape([1, 32, 32, 3])
 """
 
 import tensorflow as tf
