@@ -179,11 +179,12 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     is_rnn = config.model.startswith("rnn")
     options = {} if is_rnn else {"norm_first": config.norm_first}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
-    options |= {"num_sampled": min(config.sampled, target_tokenizer.vocabulary_size())}
+    options |= {
+        "num_sampled": min(config.sampled, target_tokenizer.vocabulary_size()),
+        "length_head": config.length_deviation_penalty > 0,
+    }
     with runs.computing_in(config.precision):
         model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
-        if config.length_deviation_penalty:
-            model.length_head = kzoo.LengthHead(dtype="float32")
     rate = config.learning_rate
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
