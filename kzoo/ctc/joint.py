@@ -7,9 +7,11 @@ Axis letters: B batch, K beams, N = B*K rows of a step call, S frames, V vocabul
 """
 
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.ctc.loss import BLANK_ID
 
 LEAST_LOG_PROB = -1e4  # of a token in a frame, so that sums over frames stay finite
@@ -38,74 +40,102 @@ def prefix_step(logits, mask, end_id):
         step: step function; its logits are log-probabilities, -inf for the blank. state: what it
         starts from, B rows.
     """
-    log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    mask = tf.convert_to_tensor(mask)
-    # A frame that is padding is a sure blank.
-    is_blank = tf.range(log_p.shape[2]) == BLANK_ID
-    log_p = tf.where(mask[:, :, None], log_p, tf.where(is_blank, 0.0, LEAST_LOG_PROB))
-    log_p = tf.maximum(log_p, LEAST_LOG_PROB)
-    by_token = tf.transpose(log_p, [0, 2, 1])  # (B, V, S)
-    p_by_token = tf.exp(tf.cast(by_token, tf.float64))
-    blanks = tf.cast(log_p[:, :, BLANK_ID], tf.float64)
-    sentences, steps = tf.shape(log_p)[0], tf.shape(log_p)[1]
-    state = {
-        "blank": tf.cast(tf.cumsum(blanks, axis=1), tf.float32),  # alignments that end with a blank
-        "label": tf.fill([sentences, steps], -math.inf),  # ... with the last token
-        "last": tf.zeros([sentences], tf.int32),
-        "prefix": tf.zeros([sentences]),  # log P(y)
-    }
+    frames = _frames(logits, mask)
 
     def fold(tensor):  # (N, ...) -> (B, K, ...)
         shape = tf.shape(tensor)
-        beams = shape[0] // tf.maximum(sentences, 1)
-        return tf.reshape(tensor, tf.concat([[sentences, beams], shape[1:]], 0))
-
-    def grown(state, ids):
-        """The state (B, K, ...) with one token more."""
-        is_repeat = (ids == state["last"])[:, :, None]
-        q = tf.gather(by_token, ids, batch_dims=1)  # (B, K, S)
-        phi = _before(_starts(state, is_repeat), state["last"])
-        label = _recurrence(q, phi)
-        nothing = tf.fill(tf.shape(label[:, :, :1]), tf.cast(-math.inf, label.dtype))
-        blank = _recurrence(blanks[:, None], tf.concat([nothing, label[:, :, :-1]], 2))
-        prefix = tf.where(mask[:, None], phi + q, -math.inf)
-        return {
-            "blank": tf.cast(blank, tf.float32),
-            "label": tf.cast(label, tf.float32),
-            "last": ids,
-            "prefix": tf.reduce_logsumexp(prefix, 2),
-        }
+        beams = shape[0] // tf.maximum(frames.rows, 1)
+        return tf.reshape(tensor, tf.concat([[frames.rows, beams], shape[1:]], 0))
 
     def step(ids, state, position):
-        new = grown(tf.nest.map_structure(fold, state), fold(ids))
+        new = _grown(frames, tf.nest.map_structure(fold, state), fold(ids))
         new = {
             name: tf.where(position > 0, tf.reshape(new[name], tf.shape(old)), old)
             for name, old in state.items()
         }
-        now = tf.nest.map_structure(fold, new)
-        never = tf.zeros_like(now["last"], tf.bool)[:, :, None]
-        other, repeated = (
-            _before(_starts(now, is_repeat), now["last"])  # (B, K, S)
-            for is_repeat in (never, ~never)
-        )
-        # log P(y v) = log sum_t exp(other_t + log p_t(v)), as a product of matrices.
-        other = tf.cast(tf.where(mask[:, None], other, -math.inf), tf.float64)
-        most = tf.maximum(tf.reduce_max(other, 2, keepdims=True), other.dtype.min)
-        prefix = tf.math.log(tf.matmul(tf.exp(other - most), p_by_token, transpose_b=True)) + most
-        prefix = tf.cast(prefix, tf.float32)  # (B, K, V)
-        of_last = tf.gather(by_token, now["last"], batch_dims=1)
-        again = tf.reduce_logsumexp(tf.where(mask[:, None], repeated + of_last, -math.inf), 2)
-        tokens = tf.range(log_p.shape[2])
-        prefix = tf.where(now["last"][:, :, None] == tokens, again[:, :, None], prefix)
-        whole = tf.reduce_logsumexp(tf.stack([now["blank"], now["label"]]), 0)
-        whole = tf.pad(whole, [[0, 0], [0, 0], [1, 0]])[:, :, -1:]  # no frames: the empty output
-        log_probs = tf.where(tokens == end_id, whole, prefix) - now["prefix"][:, :, None]
-        log_probs = tf.maximum(log_probs, LEAST_LOG_PROB)
-        log_probs = tf.where((now["prefix"] == -math.inf)[:, :, None], 0.0, log_probs)
-        log_probs = tf.where(tokens == BLANK_ID, -math.inf, log_probs)
-        return tf.reshape(log_probs, [-1, log_p.shape[2]]), new
+        log_probs = _next_log_probs(frames, tf.nest.map_structure(fold, new), end_id)
+        return tf.reshape(log_probs, [-1, log_probs.shape[2]]), new
 
-    return step, state
+    return step, _empty_output(frames)
+
+
+class _Frames(NamedTuple):
+    """What the steps of CTC only read."""
+
+    rows: tf.Tensor  # int32 scalar, B
+    mask: tf.Tensor  # (B, S) bool
+    by_token: tf.Tensor  # (B, V, S) float32, log q; padding is a sure blank
+    p_by_token: tf.Tensor  # (B, V, S) float64, q
+    blanks: tf.Tensor  # (B, S) float64, log q of the blank
+
+
+def _frames(logits, mask):
+    log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    mask = tf.convert_to_tensor(mask)
+    is_blank = tf.range(log_p.shape[2]) == BLANK_ID
+    log_p = tf.where(mask[:, :, None], log_p, tf.where(is_blank, 0.0, LEAST_LOG_PROB))
+    log_p = tf.maximum(log_p, LEAST_LOG_PROB)
+    by_token = tf.transpose(log_p, [0, 2, 1])
+    return _Frames(
+        rows=tf.shape(log_p)[0],
+        mask=mask,
+        by_token=by_token,
+        p_by_token=tf.exp(tf.cast(by_token, tf.float64)),
+        blanks=tf.cast(log_p[:, :, BLANK_ID], tf.float64),
+    )
+
+
+def _empty_output(frames):
+    """The state before the first token, B rows."""
+    return {
+        # Alignments up to each frame that end with a blank, and those with the last token: (B, S).
+        "blank": tf.cast(tf.cumsum(frames.blanks, axis=1), tf.float32),
+        "label": tf.fill(tf.shape(frames.blanks), -math.inf),
+        "last": tf.zeros([frames.rows], tf.int32),
+        "prefix": tf.zeros([frames.rows]),  # log P(y)
+    }
+
+
+def _grown(frames, state, ids):
+    """The state (B, K, ...) with one token more."""
+    is_repeat = (ids == state["last"])[:, :, None]
+    q = tf.gather(frames.by_token, ids, batch_dims=1)  # (B, K, S)
+    phi = _before(_starts(state, is_repeat), state["last"])
+    label = _recurrence(q, phi)
+    nothing = tf.fill(tf.shape(label[:, :, :1]), tf.cast(-math.inf, label.dtype))
+    blank = _recurrence(frames.blanks[:, None], tf.concat([nothing, label[:, :, :-1]], 2))
+    prefix = tf.where(frames.mask[:, None], phi + q, -math.inf)
+    return {
+        "blank": tf.cast(blank, tf.float32),
+        "label": tf.cast(label, tf.float32),
+        "last": ids,
+        "prefix": tf.reduce_logsumexp(prefix, 2),
+    }
+
+
+def _next_log_probs(frames, state, end_id):
+    """log p of each token and of the end after the outputs of a state (B, K, ...): (B, K, V)."""
+    last, is_real = state["last"], frames.mask[:, None]
+    never = tf.zeros_like(last, tf.bool)[:, :, None]
+    other, repeated = (
+        _before(_starts(state, is_repeat), last)  # (B, K, S)
+        for is_repeat in (never, ~never)
+    )
+    # log P(y v) = log sum_t exp(other_t + log p_t(v)), as a product of matrices.
+    other = tf.cast(tf.where(is_real, other, -math.inf), tf.float64)
+    most = tf.maximum(tf.reduce_max(other, 2, keepdims=True), other.dtype.min)
+    prefix = tf.matmul(tf.exp(other - most), frames.p_by_token, transpose_b=True)
+    prefix = tf.cast(tf.math.log(prefix) + most, tf.float32)  # (B, K, V)
+    of_last = tf.gather(frames.by_token, last, batch_dims=1)
+    again = tf.reduce_logsumexp(tf.where(is_real, repeated + of_last, -math.inf), 2)
+    tokens = tf.range(frames.by_token.shape[1])
+    prefix = tf.where(last[:, :, None] == tokens, again[:, :, None], prefix)
+    whole = tf.reduce_logsumexp(tf.stack([state["blank"], state["label"]]), 0)
+    whole = tf.pad(whole, [[0, 0], [0, 0], [1, 0]])[:, :, -1:]  # no frames: the empty output
+    log_probs = tf.where(tokens == end_id, whole, prefix) - state["prefix"][:, :, None]
+    log_probs = tf.maximum(log_probs, LEAST_LOG_PROB)
+    log_probs = tf.where((state["prefix"] == -math.inf)[:, :, None], 0.0, log_probs)
+    return tf.where(tokens == BLANK_ID, -math.inf, log_probs)
 
 
 def _starts(state, is_repeat):
@@ -137,7 +167,7 @@ def joint_step(step, state, logits, mask, *, end_id, ctc_weight):
     missing is what the two disagree about.
 
     Args:
-        step: step function of the decoder, see `steps`. state: what it starts from, B rows.
+        step: step function of the decoder, see `search.steps`. state: what it starts from, B rows.
         logits: (B, S, V) float, of CTC, with the blank as id 0.
         mask: (B, S) bool, True = real.
         end_id: int.
@@ -178,5 +208,4 @@ def joint_step(step, state, logits, mask, *, end_id, ctc_weight):
 
 def check_ctc_weight(ctc_weight):
     """Raises ValueError unless 0 <= ctc_weight <= 1."""
-    if not 0 <= ctc_weight <= 1:
-        raise ValueError(f"`ctc_weight` must lie in [0, 1], got ctc_weight={ctc_weight}.")
+    checks.fraction(ctc_weight=ctc_weight)

@@ -116,7 +116,7 @@ def test_a_clip_among_longer_ones_is_answered_as_alone_in_a_graph():
     lengths, steps = [11, 7, 3], 11
     logits = random_logits(3, B, steps, V)
 
-    @tf.function
+    @tf.function(input_signature=[tf.TensorSpec([None, None, V]), tf.TensorSpec([None], tf.int32)])
     def answer(logits, lengths):
         mask = tf.sequence_mask(lengths, tf.shape(logits)[1])
         step, state = ctc.prefix_step(logits, mask, END)
