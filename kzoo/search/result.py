@@ -28,6 +28,7 @@ class SearchResult(NamedTuple):
     lengths: tf.Tensor  # (B, K) int32: generated tokens, the end not counted
     weights: tf.Tensor  # (B, K, L, S) float32: attention per generated token, then 0; or S = 0
     step_log_probs: tf.Tensor  # (B, K, L) float32: of each token, then 0; they sum to log_probs.
+    # (B, K, 0) from a search by CTC, whose outputs have a probability and their tokens none.
 
 
 def written(history, here, values):
