@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-import keras
+import tensorflow as tf
 
 from kzoo import checks
 from kzoo.export import signatures, warmup
@@ -213,15 +213,24 @@ def _options(model, *, search_options, max_source_length, lexicon, precision, **
 
 
 def _write_saved_model(model, folder, options):
-    archive = keras.export.ExportArchive()
     with computing_in(options.precision, model) as model:
-        archive.track(model.source_tokenizer)
-        archive.track(model.target_tokenizer)
         functions = signatures.of_contents(model, options)
         functions |= signatures.of_streams(model, options.beam_size, options.length_penalty)
-        for name, (function, specs) in functions.items():
-            archive.add_endpoint(name, function, input_signature=specs)
-        archive.write_out(str(folder), verbose=False)  # traces the functions
+        # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
+        traced = {
+            name: tf.function(
+                function, input_signature=specs, autograph=False
+            ).get_concrete_function()
+            for name, (function, specs) in functions.items()
+        }
+        root = tf.Module()
+        root.tokenizers = [model.source_tokenizer, model.target_tokenizer]
+        root.variables_read = list(
+            {id(v): v for f in traced.values() for v in f.variables}.values()
+        )
+        for name, function in traced.items():
+            setattr(root, name, function)
+        tf.saved_model.save(root, str(folder), signatures=traced)
 
 
 def _plain(value):

@@ -30,6 +30,19 @@ class Trainable(Generator):
             raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
+    def fit(self, x=None, *args, **kwargs):
+        """Like `keras.Model.fit`, but all variables exist before the first step is traced.
+
+        TensorFlow traces a step that creates variables, as Keras would have it, a second time.
+        """
+        if (specs := _specs_of_inputs(x)) is not None:
+            with self.distribute_strategy.scope():
+                if not all(layer.built for layer in self._flatten_layers()):
+                    self(tf.nest.map_structure(_symbolic, specs))
+                if self.optimizer is not None:
+                    self.optimizer.build(self.trainable_variables)
+        return super().fit(x, *args, **kwargs)
+
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -80,3 +93,20 @@ class Trainable(Generator):
             for name, value in config.items()
         }
         return cls(**config)
+
+
+def _specs_of_inputs(x):
+    """The TypeSpecs of a model's inputs for `fit(x)`; None of a generator, which is not read."""
+    if isinstance(x, tf.data.Dataset):
+        return keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
+    if x is None or not all(hasattr(leaf, "dtype") for leaf in tf.nest.flatten(x)):
+        return None
+    return tf.nest.map_structure(tf.type_spec_from_value, x)
+
+
+def _symbolic(spec):
+    shape = (None, *spec.shape[1:])
+    if isinstance(spec, tf.RaggedTensorSpec):
+        rank = spec.ragged_rank
+        return keras.KerasTensor(shape, spec.dtype.name, ragged=True, ragged_rank=rank)
+    return keras.KerasTensor(shape, spec.dtype.name)

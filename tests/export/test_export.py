@@ -113,6 +113,14 @@ def test_warm_up_requests_of_the_examples_lie_where_servers_look(models, tmp_pat
         assert [r for r in records.numpy() if signature.encode() in r and TEXTS[0].encode() in r]
 
 
+def test_an_export_traces_each_search_once(models, tmp_path, monkeypatch):
+    model, traces = models["transformer"], []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda *a, **k: traces.append(k) or generate(*a, **k))
+    export.save(model, tmp_path / "1", **OPTIONS)
+    assert len(traces) == len(SIGNATURES) - 1  # `serving_default` and `align` share theirs
+
+
 # The same answers whoever loads it.
 
 LOADERS = """

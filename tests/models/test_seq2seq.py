@@ -208,6 +208,23 @@ def test_ragged_batches_train_and_evaluate_as_padded_ones_do(make):
     assert_close(losses[1], losses[0])
 
 
+@pytest.mark.parametrize("kind", ["padded batches", "ragged batches", "arrays"])
+def test_a_new_model_traces_its_training_step_once(monkeypatch, kind):
+    model, traces = make_transformer(), []
+    compute_loss = model.compute_loss
+    monkeypatch.setattr(
+        model, "compute_loss", lambda *a, **k: traces.append(1) or compute_loss(*a, **k)
+    )
+    model.compile()
+    if kind == "arrays":
+        model.fit(INPUTS, LABELS, verbose=0)
+    else:
+        read = ragged if kind == "ragged batches" else tf.constant
+        inputs = {name: read(value) for name, value in INPUTS.items()}
+        model.fit(tf.data.Dataset.from_tensors((inputs, read(LABELS))), verbose=0, shuffle=False)
+    assert traces == [1]
+
+
 def test_fit_takes_ragged_tensors_themselves():
     model = built(make_transformer())
     model.compile(keras.optimizers.SGD(0.0))
