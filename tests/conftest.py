@@ -8,8 +8,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import keras
 import pytest
+import tensorflow as tf
 
 from kzoo import training
+
+# It takes a third of the time of a small graph that runs once. Recipes, sessions, servers and all
+# fresh processes have it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(autouse=True)
