@@ -8,8 +8,10 @@ import tensorflow as tf
 
 def sizes(x):
     """The shape of x as a list: ints where a graph knows them, scalar tensors elsewhere."""
-    dynamic = tf.shape(x)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(x.shape)]
+    if x.shape.is_fully_defined():
+        return list(x.shape)
+    dynamic = tf.unstack(tf.shape(x))  # one op for all axes; a slice of each takes four
+    return [d if size is None else size for d, size in zip(dynamic, x.shape, strict=True)]
 
 
 def reshape(x, shape):

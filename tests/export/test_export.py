@@ -1,3 +1,4 @@
+import collections
 import concurrent.futures
 import io
 import json
@@ -52,12 +53,25 @@ def models():
 
 
 @pytest.fixture(scope="session")
-def paths(models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved_models")
-    return {
-        name: export.save(model, export.next_version(folder / name), **OPTIONS).path
-        for name, model in models.items()
-    }
+def searches():
+    """How often the export of a model traced its search, by name."""
+    return collections.Counter()
+
+
+@pytest.fixture(scope="session")
+def paths(models, searches, tmp_path_factory):
+    folder, found = tmp_path_factory.mktemp("saved_models"), {}
+    for name, model in models.items():
+
+        def generate(*args, name=name, model=model, **kwargs):
+            searches[name] += 1
+            return type(model).generate(model, *args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "generate", generate)
+            path = export.next_version(folder / name)
+            found[name] = export.save(model, path, examples=TEXTS[:2], **OPTIONS).path
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -104,21 +118,17 @@ def test_weights_are_stored_once_and_without_the_optimizer(paths, models, name):
 
 
 @each_family
-def test_warm_up_requests_of_the_examples_lie_where_servers_look(models, tmp_path, name):
-    path = export.save(models[name], tmp_path / "1", examples=TEXTS[:2], **OPTIONS)
-    file = path / "assets.extra" / "tf_serving_warmup_requests"
+def test_warm_up_requests_of_the_examples_lie_where_servers_look(paths, name):
+    file = paths[name] / "assets.extra" / "tf_serving_warmup_requests"
     (records,) = tf.data.TFRecordDataset(str(file)).batch(100)
     assert len(records) >= 2 * len(SIGNATURES)  # batches of one and of more
     for signature in SIGNATURES:
         assert [r for r in records.numpy() if signature.encode() in r and TEXTS[0].encode() in r]
 
 
-def test_an_export_traces_each_search_once(models, tmp_path, monkeypatch):
-    model, traces = models["transformer"], []
-    generate = model.generate
-    monkeypatch.setattr(model, "generate", lambda *a, **k: traces.append(k) or generate(*a, **k))
-    export.save(model, tmp_path / "1", **OPTIONS)
-    assert len(traces) == len(SIGNATURES) - 1  # `serving_default` and `align` share theirs
+@each_family
+def test_an_export_traces_each_search_once(paths, searches, name):
+    assert searches[name] == len(SIGNATURES) - 1  # `serving_default` and `align` share theirs
 
 
 # The same answers whoever loads it.

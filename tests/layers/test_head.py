@@ -297,6 +297,7 @@ def repeat(function, shape, times):
 def sampled_gradients(head, hidden, times, correction=True):
     """d loss / d b, the mean of N labels drawn from the model's own softmax, R times: (R, V)."""
     logits = head(hidden)
+    tf.random.set_seed(1)  # of the labels
 
     def gradient():
         labels = tf.random.categorical(logits, 1)[:, 0]
