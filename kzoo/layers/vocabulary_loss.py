@@ -3,6 +3,8 @@
 Axis letters: N rows, D features, V vocabulary, C sampled classes.
 """
 
+import functools
+
 import tensorflow as tf
 
 LOGITS_AT_ONCE = 2**25  # of a full softmax over a large vocabulary: 128 MB in float32
@@ -29,12 +31,21 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
     Returns:
         (N,) float32, nats.
     """
-    size = weight.shape[0]
+    size, features = weight.shape
+    cross_entropy = _cross_entropy(size, features, hidden.dtype, float(smoothing))
+    losses = cross_entropy(hidden, weight, bias, tf.cast(labels, tf.int64))
+    return tf.ensure_shape(losses, hidden.shape[:1])
+
+
+# Functions of their own, as TensorFlow never forgets a custom gradient nor the graph that it is in:
+# this way that is the loss alone, and not a whole training step of every model there was.
+@functools.cache
+def _cross_entropy(size, features, dtype, smoothing):
+    """`vocabulary_cross_entropy` for weights (V, D), traced once."""
     other = smoothing / max(size - 2, 1)  # q(v) of all v but the label and the padding
     label = 1.0 - smoothing - other  # what the label has more than the others
 
-    @tf.custom_gradient
-    def cross_entropy(hidden, weight, bias):
+    def losses_and_gradient(hidden, weight, bias, labels):
         logits = tf.nn.bias_add(tf.matmul(hidden, weight, transpose_b=True), bias)
         p = tf.nn.softmax(logits)
         # log-sum-exp z = z_y - log p_y, without a pass over z. p_y has the exponent range of
@@ -61,7 +72,7 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
             scaled = hidden * scale
             weight_gradient = tf.cast(tf.matmul(p, scaled, transpose_a=True), tf.float32)
             bias_gradient = tf.cast(tf.matmul(p, scale, transpose_a=True)[:, 0], tf.float32)
-            at_label = tf.cast(labels[:, None], tf.int64)
+            at_label = labels[:, None]
             change = tf.cast(scaled, tf.float32)
             weight_gradient = tf.tensor_scatter_nd_sub(weight_gradient, at_label, label * change)
             bias_gradient = tf.tensor_scatter_nd_sub(bias_gradient, at_label, label * upstream)
@@ -73,11 +84,14 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
                 tf.cast(hidden_gradient, hidden.dtype),
                 tf.cast(weight_gradient, weight.dtype),
                 tf.cast(bias_gradient, bias.dtype),
+                None,
             )
 
         return loss, gradient
 
-    return cross_entropy(hidden, weight, bias)
+    shapes = ((None, features), dtype), ((size, features), dtype), ((size,), dtype)
+    signature = [tf.TensorSpec(*spec) for spec in (*shapes, ((None,), tf.int64))]
+    return tf.function(tf.custom_gradient(losses_and_gradient), signature, autograph=False)
 
 
 def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.0):

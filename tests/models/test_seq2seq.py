@@ -1,5 +1,6 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
+import gc
 import itertools
 import re
 
@@ -223,6 +224,19 @@ def test_a_new_model_traces_its_training_step_once(monkeypatch, kind):
         inputs = {name: read(value) for name, value in INPUTS.items()}
         model.fit(tf.data.Dataset.from_tensors((inputs, read(LABELS))), verbose=0, shuffle=False)
     assert traces == [1]
+
+
+def test_a_trained_model_takes_its_graphs_with_it():
+    def graphs_after_a_fit():
+        model = make_rnn()
+        model.compile()
+        model.fit(INPUTS, LABELS, verbose=0)
+        del model
+        gc.collect()
+        return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
+
+    first = graphs_after_a_fit()  # with the loss's own, which is kept
+    assert graphs_after_a_fit() == first
 
 
 def test_fit_takes_ragged_tensors_themselves():
