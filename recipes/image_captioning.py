@@ -18,8 +18,6 @@ recipes/README.md.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +28,9 @@ import numpy as np
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import pictures, regions, weights
+from recipes.data import captions, pictures, regions, weights
 from recipes.data.examples import Picture, Pictures
 from recipes.data.splits import Splits
-from recipes.data.transcripts import spoken
 
 if TYPE_CHECKING:
     import keras
@@ -162,7 +159,7 @@ def main(config: Config) -> dict[str, float]:
     )
     unseen = unseen_style(config)
     if config.is_spoken:
-        splits = splits._replace(train=as_spoken(splits.train))
+        splits = splits._replace(train=captions.as_spoken(splits.train))
     run = runs.open_run(config, config.folder, fingerprint(splits))
     scored = scored_pictures(splits, unseen)
     runs.seed(config.seed)
@@ -194,41 +191,13 @@ def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> Scored:
     """The test pictures, else the valid ones, that can be read: each is decoded before a training
     depends on it."""
     name, part = runs.scored_split(splits)
-    return Scored(name, only(part, regions.readable(part.rows)), unseen)
-
-
-def spoken_caption(caption: str) -> str:
-    """The caption as one would say it, by `spoken`, but for hyphens within words, which stay."""
-    return "-".join(map(spoken, re.split(r"(?<=[^\W_])-(?=[^\W_])", caption)))
-
-
-def as_spoken(part: Pictures) -> Pictures:
-    """The pictures with captions as one would say them: lower case, without punctuation.
-
-    One without a word is skipped and counted, and so is a picture that has no other.
-    """
-    changed = Pictures(skipped=Counter(part.skipped))
-    for row in part.rows:
-        captions = tuple(filter(None, map(spoken_caption, row.captions)))
-        if len(captions) < len(row.captions):
-            changed.skipped["captions without a word"] += len(row.captions) - len(captions)
-        if captions:
-            changed.rows.append(row._replace(captions=captions))
-        else:
-            changed.skipped["pictures without a word"] += 1
-    return changed
-
-
-def exact_references(rows: Sequence[Picture], config: Config) -> list[list[str]]:
-    """What is an exact answer: the captions in the form in which they are learned."""
-    form = spoken_caption if config.is_spoken else str
-    return [[form(caption) for caption in row.captions] for row in rows]
+    return Scored(name, captions.only(part, regions.readable(part.rows)), unseen)
 
 
 def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
-    captions = [caption for row in train.rows for caption in row.captions]
-    tokenizer = runs.learn_tokenizer(config.tokenizer, captions, config.vocabulary_size)
+    texts = [caption for row in train.rows for caption in row.captions]
+    tokenizer = runs.learn_tokenizer(config.tokenizer, texts, config.vocabulary_size)
     options = {"num_sampled": min(config.sampled, tokenizer.vocabulary_size())}
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     options |= {"units": config.units}
@@ -277,12 +246,15 @@ def examples(model, part: Pictures, config: Config, name: str) -> Examples:
         seen, kept = regions.decode(part.rows, config.size)
     else:
         seen, kept = regions.extract(part.rows, model.encoder.backbone)
-    part = only(part, kept)
-    texts = [list(filter(None, texts)) for texts in exact_references(part.rows, config)]
-    captions = [caption for row in texts for caption in row]
-    blank = sum(len(row.captions) for row in part.rows) - len(captions)
+    part = captions.only(part, kept)
+    texts = [
+        list(filter(None, texts))
+        for texts in captions.exact_references(part.rows, config.is_spoken)
+    ]
+    flat = [caption for row in texts for caption in row]
+    blank = sum(len(row.captions) for row in part.rows) - len(flat)
     rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
-    ids = kzoo.batching.tokenize(model.target_tokenizer, captions)
+    ids = kzoo.batching.tokenize(model.target_tokenizer, flat)
     fits = runs.fitting_rows(
         ids.row_lengths().numpy(),
         {"max_length": config.max_length},
@@ -292,14 +264,6 @@ def examples(model, part: Pictures, config: Config, name: str) -> Examples:
         also=f", {blank:,} without a word" if blank else "",
     )
     return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
-
-
-def only(part: Pictures, kept: Sequence[int]) -> Pictures:
-    """The pictures of these rows; the others are counted as unreadable."""
-    found = Pictures([part.rows[row] for row in kept], Counter(part.skipped))
-    if len(found) < len(part):
-        found.skipped["unreadable pictures"] += len(part) - len(found)
-    return found
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
@@ -329,7 +293,10 @@ def validation_score(rows: Sequence[Picture], config: Config) -> tuple[str, Call
     """The name of a score and what computes it of answers. Where captions are exact, which those of
     pictures with a kind are, it is the share of exact ones; else CIDEr."""
     if any(row.kind for row in rows):
-        references, measure = exact_references(rows, config), kzoo.metrics.exact_match
+        references, measure = (
+            captions.exact_references(rows, config.is_spoken),
+            kzoo.metrics.exact_match,
+        )
         name = "val_exact_match"
     else:
         references, measure = [row.captions for row in rows], kzoo.metrics.cider
@@ -366,7 +333,7 @@ def scores_of(
 
     They are compared with the captions as they were read, but for exact matches.
     """
-    references, exact = part.references, exact_references(part.rows, config)
+    references, exact = part.references, captions.exact_references(part.rows, config.is_spoken)
     scores = {f"BLEU-{n}": kzoo.metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
     scores["CIDEr"] = kzoo.metrics.cider(answers, references)
     scores["ROUGE-L"] = kzoo.metrics.rouge_l(answers, references)
@@ -395,7 +362,7 @@ def export_and_score(
         scores = {f"{name} {label}": score for label, score in found.items()}
         if unseen is not None:
             answers, _ = describe_files(served, unseen)
-            exact = exact_references(unseen.rows, config)
+            exact = captions.exact_references(unseen.rows, config.is_spoken)
             scores["exact match, Noto style"] = kzoo.metrics.exact_match(answers, exact)
         return runs.said(scores) | {"pictures a second": round(len(part) / seconds, 1)}
 
@@ -452,13 +419,13 @@ def draw(served, history: dict, part: Pictures, config: Config) -> None:
     rows = [part.rows[row] for row in chosen_rows(part, SHEET_PICTURES, config.seed)]
     contents = [row.path.read_bytes() for row in rows]
     seen = kzoo.image.decode_batch(contents, config.size).numpy()
-    captions = served(contents)
+    answers = served(contents)
     is_exact = any(row.kind for row in part.rows)
-    exact = exact_references(rows, config)
-    right = [text in texts for text, texts in zip(captions, exact, strict=True)]
+    exact = captions.exact_references(rows, config.is_spoken)
+    right = [text in texts for text, texts in zip(answers, exact, strict=True)]
     kzoo.plots.contact_sheet(
         seen,
-        captions,
+        answers,
         [row.captions[0] for row in rows],
         served.path / "contact_sheet.png",
         right=right if is_exact else None,

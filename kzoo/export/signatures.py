@@ -32,6 +32,31 @@ class Options(NamedTuple):
     precision: str
 
 
+class Search(NamedTuple):
+    """The search behind most signatures: contents in, what was read and found out."""
+
+    model: Any  # Generator with both tokenizers
+    options: Options
+
+    def __call__(self, contents, best_only, **more):
+        """Contents (N,) -> what was read, SearchResult; at least one row."""
+        reader, options = self.model.source_tokenizer, self.options
+        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
+        found = _generate(
+            self.model, options, source, options.max_length, best_only=best_only, **more
+        )
+        return source, _silenced(found, is_empty)
+
+    def texts(self, contents, source, found, beam=0):
+        """The texts (N,) of one of the beams."""
+        ids = found.ids[:, beam]
+        if not self.options.replace_unknown:
+            return self.model.target_texts(ids)
+        rows = tf.shape(contents)[0]
+        steps = looked_at(found.weights[:, beam], source[:rows])
+        return self.model.target_texts(ids, contents, steps)
+
+
 def of_contents(model, options):
     """The functions of (N,) contents, by name; see `export.save`.
 
@@ -43,30 +68,15 @@ def of_contents(model, options):
         dict of name -> (function, list of its TensorSpecs).
     """
     tokenizer, reader = model.target_tokenizer, model.source_tokenizer
-    beam_size, max_length = options.beam_size, options.max_length
+    search = Search(model, options)
     spec = tf.TensorSpec([None], tf.string, name=reader.content.input_name)
-
-    def search(contents, best_only, **more):
-        """Contents (N,) -> what was read, SearchResult; at least one row."""
-        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
-        found = _generate(model, options, source, max_length, best_only=best_only, **more)
-        return source, _silenced(found, is_empty)
-
-    def texts_of(contents, source, found, beam=0):
-        """The texts (N,) of one of the beams."""
-        ids = found.ids[:, beam]
-        if not options.replace_unknown:
-            return model.target_texts(ids)
-        rows = tf.shape(contents)[0]
-        steps = looked_at(found.weights[:, beam], source[:rows])
-        return model.target_texts(ids, contents, steps)
 
     @functools.partial(tf.function, input_signature=[spec], autograph=False)  # traced once for two
     def best(contents):
         source, found = search(contents, best_only=True)
         names = reader.step_names(source, tf.shape(found.weights)[3], model.encoder_stride)
         found = _first_rows(found, contents)
-        return names[: tf.shape(contents)[0]], texts_of(contents, source, found), found
+        return names[: tf.shape(contents)[0]], search.texts(contents, source, found), found
 
     def serving_default(contents):
         _, texts, found = best(contents)
@@ -75,7 +85,7 @@ def of_contents(model, options):
     def n_best(contents):
         source, found = search(contents, best_only=False)
         found = _first_rows(found, contents)
-        texts = [texts_of(contents, source, found, beam) for beam in range(beam_size)]
+        texts = [search.texts(contents, source, found, beam) for beam in range(options.beam_size)]
         return {
             "text": tf.stack(texts, 1),
             "score": found.scores,
@@ -93,24 +103,6 @@ def of_contents(model, options):
             "alignment": found.weights[:, 0, :longest],
         }
 
-    def complete(contents, prefix):
-        message = f"`{reader.content.input_name}` and `prefix` must have the same number of rows."
-        same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
-        with tf.control_dependencies([same_rows]):
-            missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
-            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))
-        prefix = prefix[:, :max_length].to_tensor()
-        source, found = search(contents, best_only=True, prefix=prefix)
-        found = _first_rows(found, contents)
-        ids = found.ids[:, 0]  # (N, L)
-        longest = _longest(ids)
-        return {
-            "text": texts_of(contents, source, found),
-            "score": found.scores[:, 0],
-            "target_tokens": tokenizer.tokens(ids[:, :longest]),
-            "token_log_prob": found.step_log_probs[:, 0, :longest],
-        }
-
     functions = {"serving_default": serving_default, "n_best": n_best}
     if reader.is_static:
         functions["serving_xla"] = _compiled(model, options)
@@ -122,8 +114,36 @@ def of_contents(model, options):
     functions["align"] = align
     functions = {name: (function, [spec]) for name, function in functions.items()}
     if model.takes_prefix and options.lexicon is None:
-        functions["complete"] = complete, [spec, tf.TensorSpec([None], tf.string, name="prefix")]
+        functions["complete"] = (
+            _complete(search),
+            [spec, tf.TensorSpec([None], tf.string, name="prefix")],
+        )
     return functions
+
+
+def _complete(search):
+    """The function that continues a prefix of each output."""
+    tokenizer, reader = search.model.target_tokenizer, search.model.source_tokenizer
+
+    def complete(contents, prefix):
+        message = f"`{reader.content.input_name}` and `prefix` must have the same number of rows."
+        same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
+        with tf.control_dependencies([same_rows]):
+            missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
+            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))
+        prefix = prefix[:, : search.options.max_length].to_tensor()
+        source, found = search(contents, best_only=True, prefix=prefix)
+        found = _first_rows(found, contents)
+        ids = found.ids[:, 0]  # (N, L)
+        longest = _longest(ids)
+        return {
+            "text": search.texts(contents, source, found),
+            "score": found.scores[:, 0],
+            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "token_log_prob": found.step_log_probs[:, 0, :longest],
+        }
+
+    return complete
 
 
 def _answering_together(function, options):

@@ -121,15 +121,7 @@ class Generator(keras.Model):
                 a `ctc_weight`, but no CTC head, or it is outside [0, 1]; or what
                 `search.beam_search` refuses.
         """
-        lists = None
-        if lexicon is not None:
-            if prefix is not None:
-                raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
-            lexicon.check(self.source_tokenizer, self.head)
-            lists = lexicon.lists(source)
-            if allowed is not None:
-                batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
-                allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
+        lists, allowed = self._candidates(lexicon, source, prefix, allowed)
         may_grow = not (static_shapes or tf.executing_eagerly())
         start = self.search_step(source, None if may_grow else max_length, lists, ctc_weight)
         if length_deviation_penalty and expected_length is None:
@@ -220,6 +212,19 @@ class Generator(keras.Model):
             allowed=allowed,
             normalize=start.normalize,
         )
+
+    def _candidates(self, lexicon, source, prefix, allowed):
+        """The lists of a lexicon or None, and what is allowed of the words in them."""
+        if lexicon is None:
+            return None, allowed
+        if prefix is not None:
+            raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+        lexicon.check(self.source_tokenizer, self.head)
+        lists = lexicon.lists(source)
+        if allowed is not None:
+            batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
+            allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
+        return lists, allowed
 
     def _start_ids(self, source_mask):
         return tf.fill([tf.shape(source_mask)[0]], START_ID)

@@ -2,7 +2,8 @@
 
     pairs*      parallel texts         load_pairs -> Splits of Pairs
     clips*      transcribed audio      load_clips -> Splits of Clips;       frames: their features
-    pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen
+    pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen;
+                                                                  captions: their form
     scenes, drawings                   pictures of emoji, drawn;  weights: encoders from packages
     files, packages, splits, examples  what they share
 

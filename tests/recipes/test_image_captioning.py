@@ -14,7 +14,7 @@ import tensorflow as tf
 import kzoo
 from kzoo import export, metrics, plots
 from recipes import cli, image_captioning, runs
-from recipes.data import examples, pictures, regions
+from recipes.data import captions, examples, pictures, regions
 from recipes.data.splits import Splits
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
@@ -194,7 +194,7 @@ def test_a_sampled_run_updates_rows_only(config):
 
 
 def test_captions_share_their_picture_and_too_long_ones_are_left_out(config, capsys):
-    train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
+    train = captions.as_spoken(pictures.load_pictures(config.data).train)
     model = image_captioning.build(train, config)
     seen, rows, ids, _ = image_captioning.examples(model, train, config, "train")
     assert seen.shape == (34, SIZE, SIZE, 3) and seen.dtype == np.uint8
@@ -213,7 +213,7 @@ def test_captions_are_spoken_but_for_those_of_openmoji(tmp_path):
         examples.Picture(path, ("A dog, running!", "?!", "It's a dog"), "", "list:1"),
         examples.Picture(path, ("...",), "", "list:2"),
     ]
-    found = image_captioning.as_spoken(examples.Pictures(rows))
+    found = captions.as_spoken(examples.Pictures(rows))
     assert [row.captions for row in found.rows] == [("a dog running", "it's a dog")]
     assert found.skipped == {"captions without a word": 2, "pictures without a word": 1}
     assert not image_captioning.Config().is_spoken
@@ -250,13 +250,13 @@ def test_a_hyphen_within_a_word_stays_in_a_caption():
         "a 10-year-old, -ish dog's": "a 10-year-old ish dog's",
         "--": "",
     }
-    assert {text: image_captioning.spoken_caption(text) for text in said} == said
+    assert {text: captions.spoken_caption(text) for text in said} == said
 
 
 def test_scores_compare_with_the_captions_as_they_were_read(config):
     read = pictures.load_pictures(config.data)
     part = read.test
-    answers = [image_captioning.spoken_caption(row.captions[0]) for row in part.rows]
+    answers = [captions.spoken_caption(row.captions[0]) for row in part.rows]
     scores = image_captioning.scores_of(answers, part, {"no"}, config)
     assert scores["exact match"].value == scores["exact match, two"].value == 100
     assert scores["BLEU-4"].value == pytest.approx(100) and scores["novel"].value == 100
@@ -273,7 +273,7 @@ def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best
         without_kinds(tmp_path / "drawn")
     rows = pictures.load_pictures(config.data).valid.rows
     name, measure = image_captioning.validation_score(rows, config)
-    answers = [image_captioning.spoken_caption(row.captions[0]) for row in rows]
+    answers = [captions.spoken_caption(row.captions[0]) for row in rows]
     assert name == best
     expected = 100 if has_kinds else metrics.cider(answers, [r.captions for r in rows]).value
     assert measure(answers).value == expected > 0
@@ -281,13 +281,13 @@ def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best
 
 def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config, capsys):
     read = pictures.load_pictures(config.data)
-    model = image_captioning.build(image_captioning.as_spoken(read.train), config)
+    model = image_captioning.build(captions.as_spoken(read.train), config)
     read.valid.rows[1] = read.valid.rows[1]._replace(captions=("...",))
     seen, rows, ids, part = image_captioning.examples(model, read.valid, config, "valid")
     assert "over 12 tokens left out, 1 without a word\n" in capsys.readouterr().out
     assert part == read.valid and len(seen) == 11 and rows.tolist()[:5] == [0, 0, 0, 2, 2]
     (words,) = model.target_tokenizer.detokenize(ids[:1]).numpy()
-    assert words.decode() == image_captioning.spoken_caption(part.rows[0].captions[0])
+    assert words.decode() == captions.spoken_caption(part.rows[0].captions[0])
 
 
 def test_the_pictures_to_be_scored_are_decoded_before_the_training(config, tmp_path, monkeypatch):
@@ -323,7 +323,7 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
         raise ValueError("no such font")
 
     monkeypatch.setattr(plots, "contact_sheet", no_sheet)
-    train = image_captioning.as_spoken(pictures.load_pictures(config.data).train)
+    train = captions.as_spoken(pictures.load_pictures(config.data).train)
     scored = image_captioning.scored_pictures(Splits(train, train, None))
     run = runs.open_run(config, config.folder, "digest")
     (run / "journal.jsonl").write_text('{"epoch": 1, "minutes": 0.1, "loss": 2.0}\n')
