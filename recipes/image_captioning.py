@@ -18,23 +18,25 @@ recipes/README.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import captions, pictures, regions, weights
-from recipes.data.examples import Picture, Pictures
+from recipes.data import captions, pictures, weights
+from recipes.data.examples import Pictures
 from recipes.data.splits import Splits
+from recipes.runs.answering import describer
+from recipes.runs.caption_scores import caption_scores, validation_score
+from recipes.runs.scored import ScoredPictures, scored_pictures
+from recipes.runs.training_pictures import augmented, examples
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
 WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
@@ -179,21 +181,6 @@ def fingerprint(splits: Splits) -> str:
     )
 
 
-class Scored(NamedTuple):
-    """What is scored."""
-
-    name: str  # of the part
-    part: Pictures
-    unseen: Pictures | None  # in another style
-
-
-def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> Scored:
-    """The test pictures, else the valid ones, that can be read: each is decoded before a training
-    depends on it."""
-    name, part = runs.scored_split(splits)
-    return Scored(name, captions.only(part, regions.readable(part.rows)), unseen)
-
-
 def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
     """Learns the vocabulary; builds and compiles the model in the precision asked for."""
     texts = [caption for row in train.rows for caption in row.captions]
@@ -229,43 +216,6 @@ def build_backbone(config: Config) -> keras.Model:
     return backbone
 
 
-class Examples(NamedTuple):
-    """What a model trains on or is validated with."""
-
-    seen: np.ndarray  # (K, ...) pixels or features
-    rows: np.ndarray  # (M,) for each caption the row of its picture
-    ids: tf.RaggedTensor  # (M, None)
-    part: Pictures  # of length K
-
-
-def examples(model, part: Pictures, config: Config, name: str) -> Examples:
-    """The pictures that can be read, with those of their captions that are not too long."""
-    import tensorflow as tf
-
-    if config.trains_backbone:
-        seen, kept = regions.decode(part.rows, config.size)
-    else:
-        seen, kept = regions.extract(part.rows, model.encoder.backbone)
-    part = captions.only(part, kept)
-    texts = [
-        list(filter(None, texts))
-        for texts in captions.exact_references(part.rows, config.is_spoken)
-    ]
-    flat = [caption for row in texts for caption in row]
-    blank = sum(len(row.captions) for row in part.rows) - len(flat)
-    rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
-    ids = kzoo.batching.tokenize(model.target_tokenizer, flat)
-    fits = runs.fitting_rows(
-        ids.row_lengths().numpy(),
-        {"max_length": config.max_length},
-        name,
-        str(part),
-        "caption",
-        also=f", {blank:,} without a word" if blank else "",
-    )
-    return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
-
-
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = examples(model, splits.train, config, "train")
@@ -280,7 +230,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)
-    name, measure = validation_score(chosen_pictures, config)
+    name, measure = validation_score(chosen_pictures, config.is_spoken)
 
     def score():
         return measure(describe(valid.seen[chosen])).value
@@ -289,67 +239,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
 
 
-def validation_score(rows: Sequence[Picture], config: Config) -> tuple[str, Callable]:
-    """The name of a score and what computes it of answers. Where captions are exact, which those of
-    pictures with a kind are, it is the share of exact ones; else CIDEr."""
-    if any(row.kind for row in rows):
-        references, measure = (
-            captions.exact_references(rows, config.is_spoken),
-            kzoo.metrics.exact_match,
-        )
-        name = "val_exact_match"
-    else:
-        references, measure = [row.captions for row in rows], kzoo.metrics.cider
-        name = "val_cider"
-    return name, lambda answers: measure(answers, references)
-
-
-def augmented(augment: kzoo.image.ImageAugment, inputs: dict) -> dict:
-    """Inputs whose pictures are turned, zoomed, shifted and relit."""
-    return inputs | {"source": augment(inputs["source"], training=True)}
-
-
-def describer(model, shape: tuple, max_length: int, batch_size: int = 64):
-    """A function from an array (N, *shape) of pixels or features to N captions."""
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.float32)])
-    def best(source):
-        found = model.generate(source, beam_size=1, max_length=max_length, best_only=True)
-        return model.target_tokenizer.detokenize(found.ids[:, 0])
-
-    def describe(seen):
-        starts = range(0, len(seen), batch_size)
-        batches = (np.float32(seen[start : start + batch_size]) for start in starts)
-        return [answer.decode() for batch in batches for answer in best(batch).numpy()]
-
-    return describe
-
-
-def scores_of(
-    answers: list[str], part: Pictures, trained: set[str], config: Config
-) -> dict[str, kzoo.metrics.Score]:
-    """Scores of the captions that a model gave the pictures; `trained` are those it saw.
-
-    They are compared with the captions as they were read, but for exact matches.
-    """
-    references, exact = part.references, captions.exact_references(part.rows, config.is_spoken)
-    scores = {f"BLEU-{n}": kzoo.metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
-    scores["CIDEr"] = kzoo.metrics.cider(answers, references)
-    scores["ROUGE-L"] = kzoo.metrics.rouge_l(answers, references)
-    scores["exact match"] = kzoo.metrics.exact_match(answers, exact)
-    for kind in sorted({row.kind for row in part.rows} - {""}):
-        rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
-        scores[f"exact match, {kind}"] = kzoo.metrics.exact_match(
-            [answers[row] for row in rows], [exact[row] for row in rows]
-        )
-    scores["distinct"] = kzoo.metrics.distinct_captions(answers)
-    scores["novel"] = kzoo.metrics.novel_captions(answers, trained)
-    return scores
-
-
 def export_and_score(
-    model, train: Pictures, scored: Scored, run: Path, config: Config
+    model, train: Pictures, scored: ScoredPictures, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -358,7 +249,7 @@ def export_and_score(
 
     def evaluate(served):
         answers, seconds = describe_files(served, part)
-        found = scores_of(answers, part, trained, config)
+        found = caption_scores(answers, part, trained, config.is_spoken)
         scores = {f"{name} {label}": score for label, score in found.items()}
         if unseen is not None:
             answers, _ = describe_files(served, unseen)

@@ -18,27 +18,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import clips, clips_audio
 from recipes.data.examples import Clips
-from recipes.data.files import progress
 from recipes.data.frames import extract
 from recipes.data.splits import Splits
+from recipes.runs.answering import transcriber
+from recipes.runs.scored import ScoredClips, scored_clips
+from recipes.runs.training_clips import (
+    SPEEDS,
+    Examples,
+    batch_frames,
+    examples,
+    spliced_batches,
+    whole_batches,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SPEEDS = (1.0, 0.9, 1.1)
 MONITOR = "val_word_accuracy"
 MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
@@ -204,35 +209,6 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     return model
 
 
-class Examples(NamedTuple):
-    """Clips as a model is trained on them, at one speed or several."""
-
-    frames: list[np.ndarray]  # (S, F) each
-    texts: list[str]
-    voices: list[tuple[str, float]]  # the speaker, and the speed
-
-
-def examples(model, part: Clips, speeds, config: Config, name: str) -> Examples:
-    """The clips at each speed, without those that are too long."""
-    features = model.source_tokenizer.features
-    found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
-    arrays = [array for each in found for array in each.arrays]
-    rows = np.concatenate([each.rows for each in found])
-    texts = [part.texts[row] for row in rows]
-    speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
-    voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
-    seconds = sum(map(len, arrays)) * features.hop_seconds
-    fits = runs.fitting_rows(
-        kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
-        {"max_seconds": config.max_seconds, "max_length": config.max_length},
-        name,
-        f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
-        "clip",
-    )
-    rows = np.flatnonzero(fits)
-    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
-
-
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     speeds = SPEEDS if config.speed_perturbation else (1.0,)
@@ -245,23 +221,6 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
         spent = runs.open_journal(run / runs.FIRST).minutes
         config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0))
     runs.fit(model, batches, *validation(model, valid, config), run, config, MONITOR)
-
-
-def whole_batches(model, train: Examples, run: Path, config: Config) -> tf.data.Dataset:
-    """The batches of the clips as they were said; makes the weights of the model, too."""
-    features = model.source_tokenizer.features
-    seed = [config.seed, runs.open_journal(run).epochs]  # a resumed run has other batches
-    ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
-    batches = kzoo.batching.frame_batches(
-        train.frames, ids, batch_frames(features, config), seed=seed
-    )
-    batches = augmented(batches, features, seed, config)
-    runs.make_weights(model, batches, config.model)
-    return batches
-
-
-def batch_frames(features: kzoo.audio.LogMel, config: Config) -> int:
-    return round(config.batch_seconds / features.hop_seconds)
 
 
 def validation(
@@ -321,93 +280,6 @@ def spelled_pieces(
     return pieces
 
 
-def spliced_batches(
-    model, pieces: list[list[kzoo.training.splice.Piece]], voices: list, run: Path, config: Config
-) -> tf.data.Dataset:
-    """The batches of clips that are put together anew for every epoch."""
-    features = model.source_tokenizer.features
-    epochs = runs.open_journal(run).epochs
-    batches = kzoo.training.splice.spliced_batches(
-        pieces,
-        voices,
-        model.target_tokenizer,
-        batch_frames(features, config),
-        normalize=features.normalize == "utterance",
-        seed=[config.seed, epochs],
-    )
-    print(f"{int(batches.cardinality()):,} batches of spliced clips")
-    return augmented(batches, features, [config.seed, epochs + config.splice_after], config)
-
-
-def augmented(
-    batches: tf.data.Dataset, features: kzoo.audio.LogMel, seed: list[int], config: Config
-) -> tf.data.Dataset:
-    """Batches changed anew whenever they are read; `seed` ends with the epochs done."""
-    import tensorflow as tf
-
-    steps = min(int(batches.cardinality()), runs.EPOCH_BATCHES)
-    first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
-    perturb = kzoo.audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
-    blot = kzoo.audio.SpecAugment(
-        feature_width=config.spec_augment_features,
-        frame_masks=config.spec_augment_stretches,
-        frame_width=round(config.spec_augment_seconds / features.hop_seconds),
-        seed=seeds[1],
-    )
-    number = tf.Variable(-1, trainable=False, dtype=tf.int64)
-
-    def change(inputs, labels):
-        is_due = number.assign_add(1) >= first
-        source = inputs["source"]
-        options = {"mask": inputs["source_mask"], "training": True}
-        if config.vocal_tract_perturbation:
-            source = perturb(source, **options)
-        if config.spec_augment:
-            source = tf.cond(is_due, lambda: blot(source, **options), lambda: source)
-        return inputs | {"source": source}, labels
-
-    return batches.map(change).prefetch(2)
-
-
-def transcriber(
-    model,
-    max_length: int,
-    beam_size: int = 1,
-    ctc_weight: float | None = None,
-    verbose: int = 0,
-):
-    """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar.
-
-    `ctc_weight` is CTC's in the search of a joint model; None takes the model's own.
-    """
-    import keras
-    import tensorflow as tf
-
-    shape = (None, None, model.source_tokenizer.features.num_mels)
-
-    @tf.function(input_signature=[tf.RaggedTensorSpec(shape, tf.float32, ragged_rank=1)])
-    def best(source):
-        options = {} if ctc_weight is None else {"ctc_weight": ctc_weight}
-        found = model.generate(
-            source, beam_size=beam_size, max_length=max_length, best_only=True, **options
-        )
-        return model.target_tokenizer.detokenize(found.ids[:, 0])
-
-    def texts_of(arrays):
-        bar = keras.utils.Progbar(len(arrays), verbose=verbose, unit_name="clip")
-
-        def answers(some):
-            source = tf.RaggedTensor.from_row_lengths(np.concatenate(some), list(map(len, some)))
-            found = [answer.decode() for answer in best(source).numpy()]
-            bar.add(len(some))
-            return found
-
-        return kzoo.batching.map_by_length(answers, arrays, 32)
-
-    return texts_of
-
-
 def licence(name: str) -> str:
     """Of the data that `--data` names."""
     return "CC-BY-SA-3.0" if name.partition("-")[0] == "asterisk" else "as the data's"
@@ -432,38 +304,8 @@ def compare_searches(model, name: str, part: Clips, config: Config) -> dict:
     return scores
 
 
-class Scored(NamedTuple):
-    """The clips that a model is scored on, as a client would send them."""
-
-    name: str  # of the split
-    part: Clips
-    sounds: list[bytes]
-    seconds: list[float]
-
-
-def scored_clips(splits: Splits) -> Scored:
-    """The test clips, else the valid ones; what cannot be read is counted as skipped."""
-    name, whole = runs.scored_split(splits)
-    scored = Scored(name, Clips(skipped=Counter(whole.skipped)), [], [])
-    for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
-        if found is None:
-            scored.part.skipped["unreadable"] += 1
-        else:
-            scored.part.rows.append(clip)
-            scored.sounds.append(wav_bytes(*found))
-            scored.seconds.append(len(found[0]) / found[1])
-    return scored
-
-
-def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
-    """16-bit WAV, one channel."""
-    import tensorflow as tf
-
-    return tf.audio.encode_wav(samples[:, None], rate_hz).numpy()
-
-
 def export_and_score(
-    model, train: Clips, scored: Scored, run: Path, config: Config
+    model, train: Clips, scored: ScoredClips, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -510,7 +352,7 @@ def draw(served, history: dict, part: Clips, sounds: list[bytes]) -> None:
     runs.draw_attention(served, worth_a_look or both)
 
 
-def show_answers(path: Path, scored: Scored) -> None:
+def show_answers(path: Path, scored: ScoredClips) -> None:
     """Transcribes five clips in a new process that knows TensorFlow and nothing of kzoo."""
     rows = range(0, len(scored.part), math.ceil(len(scored.part) / 5))
     examples = [

@@ -52,3 +52,10 @@ def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None
         raise ValueError(f"None of {len(clips):,} clips is readable; the first: {failed[0]}")
     if failed:
         files.say(f"{len(failed):,} of {len(clips):,} clips unreadable; the first: {failed[0]}")
+
+
+def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
+    """16-bit WAV, one channel."""
+    import tensorflow as tf
+
+    return tf.audio.encode_wav(samples[:, None], rate_hz).numpy()

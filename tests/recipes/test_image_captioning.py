@@ -16,6 +16,9 @@ from kzoo import export, metrics, plots
 from recipes import cli, image_captioning, runs
 from recipes.data import captions, examples, pictures, regions
 from recipes.data.splits import Splits
+from recipes.runs import training_pictures
+from recipes.runs.caption_scores import caption_scores, validation_score
+from recipes.runs.scored import scored_pictures
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
 SIZE = 32
@@ -196,15 +199,15 @@ def test_a_sampled_run_updates_rows_only(config):
 def test_captions_share_their_picture_and_too_long_ones_are_left_out(config, capsys):
     train = captions.as_spoken(pictures.load_pictures(config.data).train)
     model = image_captioning.build(train, config)
-    seen, rows, ids, _ = image_captioning.examples(model, train, config, "train")
+    seen, rows, ids, _ = training_pictures.examples(model, train, config, "train")
     assert seen.shape == (34, SIZE, SIZE, 3) and seen.dtype == np.uint8
     assert rows.tolist()[:5] == [0, 0, 0, 1, 2] and len(rows) == ids.nrows() == 17 * 4
     shorter = dataclasses.replace(config, max_length=8)  # 8 words and the end are 9
-    _, rows, ids, _ = image_captioning.examples(model, train, shorter, "train")
+    _, rows, ids, _ = training_pictures.examples(model, train, shorter, "train")
     assert rows.tolist()[:4] == [0, 0, 2, 2]
     assert "train: 34 pictures, 68 captions; 34 over 8 tokens left out" in capsys.readouterr().out
     with pytest.raises(ValueError, match="leave at least one caption in train, got max_length=1"):
-        image_captioning.examples(model, train, dataclasses.replace(config, max_length=1), "train")
+        training_pictures.examples(model, train, dataclasses.replace(config, max_length=1), "train")
 
 
 def test_captions_are_spoken_but_for_those_of_openmoji(tmp_path):
@@ -235,7 +238,7 @@ def test_a_bad_picture_is_left_out_and_its_captions_with_it(
     (tmp_path / "drawn/train/2.png").write_bytes(b"RIFF, a sound and no picture at all")
     train = pictures.load_pictures(config.data).train
     model = image_captioning.build(train, config)
-    seen, rows, ids, part = image_captioning.examples(model, train, config, "train")
+    seen, rows, ids, part = training_pictures.examples(model, train, config, "train")
     assert len(seen) == len(part) == 33 and part.rows == train.rows[:2] + train.rows[3:]
     # Pictures of an even number have three captions, the others one.
     assert rows.tolist()[:8] == [0, 0, 0, 1, 2, 3, 3, 3] and ids.nrows() == 68 - 3
@@ -257,14 +260,14 @@ def test_scores_compare_with_the_captions_as_they_were_read(config):
     read = pictures.load_pictures(config.data)
     part = read.test
     answers = [captions.spoken_caption(row.captions[0]) for row in part.rows]
-    scores = image_captioning.scores_of(answers, part, {"no"}, config)
+    scores = caption_scores(answers, part, {"no"}, config.is_spoken)
     assert scores["exact match"].value == scores["exact match, two"].value == 100
     assert scores["BLEU-4"].value == pytest.approx(100) and scores["novel"].value == 100
     hyphen = examples.Pictures([row._replace(captions=("A T-shirt.",)) for row in part.rows])
-    scores = image_captioning.scores_of(["a t shirt"] * len(part), hyphen, {"no"}, config)
+    scores = caption_scores(["a t shirt"] * len(part), hyphen, {"no"}, config.is_spoken)
     assert scores["BLEU-1"].value == pytest.approx(100 / 3)  # as published scores have it
     written = dataclasses.replace(config, captions="written")
-    assert image_captioning.scores_of(answers, part, {"no"}, written)["exact match"].value < 50
+    assert caption_scores(answers, part, {"no"}, written.is_spoken)["exact match"].value < 50
 
 
 @pytest.mark.parametrize(("has_kinds", "best"), [(True, "val_exact_match"), (False, "val_cider")])
@@ -272,7 +275,7 @@ def test_validation_compares_with_the_captions_as_they_were_read(has_kinds, best
     if not has_kinds:
         without_kinds(tmp_path / "drawn")
     rows = pictures.load_pictures(config.data).valid.rows
-    name, measure = image_captioning.validation_score(rows, config)
+    name, measure = validation_score(rows, config.is_spoken)
     answers = [captions.spoken_caption(row.captions[0]) for row in rows]
     assert name == best
     expected = 100 if has_kinds else metrics.cider(answers, [r.captions for r in rows]).value
@@ -283,7 +286,7 @@ def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config, capsys):
     read = pictures.load_pictures(config.data)
     model = image_captioning.build(captions.as_spoken(read.train), config)
     read.valid.rows[1] = read.valid.rows[1]._replace(captions=("...",))
-    seen, rows, ids, part = image_captioning.examples(model, read.valid, config, "valid")
+    seen, rows, ids, part = training_pictures.examples(model, read.valid, config, "valid")
     assert "over 12 tokens left out, 1 without a word\n" in capsys.readouterr().out
     assert part == read.valid and len(seen) == 11 and rows.tolist()[:5] == [0, 0, 0, 2, 2]
     (words,) = model.target_tokenizer.detokenize(ids[:1]).numpy()
@@ -293,10 +296,10 @@ def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config, capsys):
 def test_the_pictures_to_be_scored_are_decoded_before_the_training(config, tmp_path, monkeypatch):
     (tmp_path / "drawn/test/5.png").write_bytes(b"RIFF, a sound and no picture at all")
     splits = pictures.load_pictures(config.data)
-    name, part, _ = image_captioning.scored_pictures(splits)
+    name, part, _ = scored_pictures(splits)
     assert name == "test" and part.rows == splits.test.rows[:5] + splits.test.rows[6:]
     assert str(part).endswith("(skipped: 1 unreadable pictures)")
-    name, part, _ = image_captioning.scored_pictures(splits._replace(test=None))
+    name, part, _ = scored_pictures(splits._replace(test=None))
     assert name == "valid" and part == splits.valid
     for row in splits.test.rows:
         row.path.write_bytes(b"")
@@ -324,11 +327,11 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(plots, "contact_sheet", no_sheet)
     train = captions.as_spoken(pictures.load_pictures(config.data).train)
-    scored = image_captioning.scored_pictures(Splits(train, train, None))
+    scored = scored_pictures(Splits(train, train, None))
     run = runs.open_run(config, config.folder, "digest")
     (run / "journal.jsonl").write_text('{"epoch": 1, "minutes": 0.1, "loss": 2.0}\n')
     model = image_captioning.build(train, config)
-    pixels, *_ = image_captioning.examples(model, train, config, "train")
+    pixels, *_ = training_pictures.examples(model, train, config, "train")
     model({"source": tf.cast(pixels[:2], tf.float32), "target": tf.constant([[1, 5], [1, 6]])})
     with pytest.warns(UserWarning, match=r"out/1 is whole, but lacks a picture: .*no such font"):
         saved = image_captioning.export_and_score(model, train, scored, run, config)
@@ -402,7 +405,7 @@ def test_the_unseen_style_is_drawn_before_the_training(config, monkeypatch):
     monkeypatch.setattr(image_captioning, "fit", None)
     with pytest.raises(ValueError, match="expected a file NotoColorEmoji"):
         image_captioning.main(dataclasses.replace(config, data="openmoji"))
-    scored = image_captioning.scored_pictures(Splits(train, train, None), unseen=train)
+    scored = scored_pictures(Splits(train, train, None), unseen=train)
     assert scored.unseen is train
 
 

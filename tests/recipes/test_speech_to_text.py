@@ -14,6 +14,8 @@ import kzoo
 from kzoo.audio import LogMel
 from recipes import runs, speech_to_text
 from recipes.data import clips, clips_audio, examples
+from recipes.runs import training_clips
+from recipes.runs.scored import scored_clips
 
 RATE = 8000
 TONES = {"low": 300, "middle": 900, "high": 2100}
@@ -98,7 +100,7 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     built = speech_to_text.build(splits.train, config)
     assert built.head.num_sampled == 5
     assert isinstance(built.optimizer, kzoo.LazyAdam)
-    arrays, texts, voices = speech_to_text.examples(
+    arrays, texts, voices = training_clips.examples(
         built, splits.train, (1.0, 0.9), config, "train"
     )
     assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
@@ -142,7 +144,7 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
 
     monkeypatch.setattr(runs, "train", train)
     monkeypatch.setattr(runs, "fit", fit)
-    monkeypatch.setattr(speech_to_text, "augmented", augmented)
+    monkeypatch.setattr(training_clips, "augmented", augmented)
     speech_to_text.fit(model, splits, run, config)
     [(speller, folder, options)] = trained
     assert type(speller.target_tokenizer).__name__ == "CharacterTokenizer"
@@ -198,10 +200,10 @@ def test_clips_that_are_all_too_long_are_refused(config):
     model = speech_to_text.build(splits.train, config)
     message = "`max_seconds` and `max_length` must leave at least one clip in train"
     with pytest.raises(ValueError, match=message):
-        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+        training_clips.examples(model, splits.train, (1.0,), config, "train")
     config = dataclasses.replace(config, max_seconds=0.1)
     with pytest.raises(ValueError, match=r"; 0 clips \(skipped: \d+ over 0\.1 seconds\)"):
-        speech_to_text.examples(model, splits.train, (1.0,), config, "train")
+        training_clips.examples(model, splits.train, (1.0,), config, "train")
 
 
 def test_the_folder_of_a_run_is_named_after_the_data():
@@ -211,7 +213,7 @@ def test_the_folder_of_a_run_is_named_after_the_data():
 
 def test_a_clip_is_sent_as_16_bit_wav(config):
     samples, rate = clips_audio.read_audio(clips.load_clips(config.data).train.rows[0])
-    content = speech_to_text.wav_bytes(samples, rate)
+    content = clips_audio.wav_bytes(samples, rate)
     decoded, decoded_rate = kzoo.audio.decode_wav(content)
     assert decoded_rate == rate == RATE
     np.testing.assert_allclose(decoded, samples, atol=1e-4)
@@ -222,7 +224,7 @@ def test_scored_clips_are_read_once_and_counted_if_they_cannot_be(config, monkey
     test = splits.test
     test.rows[1].path.write_bytes(b"RIFF")
     monkeypatch.setattr(clips_audio, "read_audio", lambda clip: reads.append(clip) or read(clip))
-    scored = speech_to_text.scored_clips(splits)
+    scored = scored_clips(splits)
     assert reads == test.rows
     assert scored.name == "test"
     assert scored.part.rows == [test.rows[0], *test.rows[2:]]
@@ -230,7 +232,7 @@ def test_scored_clips_are_read_once_and_counted_if_they_cannot_be(config, monkey
     assert scored.seconds == [0.4] * (len(test) - 1)
     assert len({*map(len, scored.sounds)}) == 1
     assert len(scored.sounds) == len(test) - 1
-    assert speech_to_text.scored_clips(splits._replace(test=None)).name == "valid"
+    assert scored_clips(splits._replace(test=None)).name == "valid"
 
 
 def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
@@ -242,7 +244,7 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
 def augmented(batches, epochs=0, done=0, **flags):
     """After `done` epochs, with SpecAugment after `epochs`."""
     config = speech_to_text.Config(spec_augment_after=epochs, **flags)
-    return speech_to_text.augmented(batches, LogMel(RATE, num_mels=20), [0, done], config)
+    return training_clips.augmented(batches, LogMel(RATE, num_mels=20), [0, done], config)
 
 
 def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():

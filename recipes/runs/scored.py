@@ -1,0 +1,50 @@
+"""What is scored: the test part, else the valid one, as a client would send it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from recipes.data import captions, clips_audio, regions
+from recipes.data.examples import Clips, Pictures
+from recipes.data.files import progress
+from recipes.data.splits import Splits
+from recipes.runs.scoring import scored_split
+
+
+class ScoredClips(NamedTuple):
+    """The clips that a model is scored on, as a client would send them."""
+
+    name: str  # of the split
+    part: Clips
+    sounds: list[bytes]
+    seconds: list[float]
+
+
+def scored_clips(splits: Splits) -> ScoredClips:
+    """The test clips, else the valid ones; what cannot be read is counted as skipped."""
+    name, whole = scored_split(splits)
+    scored = ScoredClips(name, Clips(skipped=Counter(whole.skipped)), [], [])
+    for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
+        if found is None:
+            scored.part.skipped["unreadable"] += 1
+        else:
+            scored.part.rows.append(clip)
+            scored.sounds.append(clips_audio.wav_bytes(*found))
+            scored.seconds.append(len(found[0]) / found[1])
+    return scored
+
+
+class ScoredPictures(NamedTuple):
+    """What is scored."""
+
+    name: str  # of the part
+    part: Pictures
+    unseen: Pictures | None  # in another style
+
+
+def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> ScoredPictures:
+    """The test pictures, else the valid ones, that can be read: each is decoded before a training
+    depends on it."""
+    name, part = scored_split(splits)
+    return ScoredPictures(name, captions.only(part, regions.readable(part.rows)), unseen)

@@ -1,0 +1,122 @@
+"""Clips as a model is trained on them: at several speeds, changed anew for each epoch, or spliced.
+
+    found = examples(model, splits.train, SPEEDS, config, "train")
+    batches = whole_batches(model, found, run, config)           # as they were said
+    batches = spliced_batches(model, pieces, found.voices, run, config)      # put together anew
+
+Axis letters: S frames, F features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import kzoo
+from recipes.data.examples import Clips
+from recipes.data.frames import extract
+from recipes.runs.building import fitting_rows, make_weights
+from recipes.runs.fitting import EPOCH_BATCHES
+from recipes.runs.folder import open_journal
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SPEEDS = (1.0, 0.9, 1.1)
+
+
+class Examples(NamedTuple):
+    """Clips as a model is trained on them, at one speed or several."""
+
+    frames: list[np.ndarray]  # (S, F) each
+    texts: list[str]
+    voices: list[tuple[str, float]]  # the speaker, and the speed
+
+
+def examples(model, part: Clips, speeds, config, name: str) -> Examples:
+    """The clips at each speed, without those that are too long."""
+    features = model.source_tokenizer.features
+    found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
+    arrays = [array for each in found for array in each.arrays]
+    rows = np.concatenate([each.rows for each in found])
+    texts = [part.texts[row] for row in rows]
+    speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
+    voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
+    seconds = sum(map(len, arrays)) * features.hop_seconds
+    fits = fitting_rows(
+        kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
+        {"max_seconds": config.max_seconds, "max_length": config.max_length},
+        name,
+        f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
+        "clip",
+    )
+    rows = np.flatnonzero(fits)
+    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
+
+
+def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
+    """The batches of the clips as they were said; makes the weights of the model, too."""
+    features = model.source_tokenizer.features
+    seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
+    ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
+    batches = kzoo.batching.frame_batches(
+        train.frames, ids, batch_frames(features, config), seed=seed
+    )
+    batches = augmented(batches, features, seed, config)
+    make_weights(model, batches, config.model)
+    return batches
+
+
+def spliced_batches(
+    model, pieces: list[list[kzoo.training.splice.Piece]], voices: list, run: Path, config
+) -> tf.data.Dataset:
+    """The batches of clips that are put together anew for every epoch."""
+    features = model.source_tokenizer.features
+    epochs = open_journal(run).epochs
+    batches = kzoo.training.splice.spliced_batches(
+        pieces,
+        voices,
+        model.target_tokenizer,
+        batch_frames(features, config),
+        normalize=features.normalize == "utterance",
+        seed=[config.seed, epochs],
+    )
+    print(f"{int(batches.cardinality()):,} batches of spliced clips")
+    return augmented(batches, features, [config.seed, epochs + config.splice_after], config)
+
+
+def augmented(
+    batches: tf.data.Dataset, features: kzoo.audio.LogMel, seed: list[int], config
+) -> tf.data.Dataset:
+    """Batches changed anew whenever they are read; `seed` ends with the epochs done."""
+    import tensorflow as tf
+
+    steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
+    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
+    perturb = kzoo.audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
+    blot = kzoo.audio.SpecAugment(
+        feature_width=config.spec_augment_features,
+        frame_masks=config.spec_augment_stretches,
+        frame_width=round(config.spec_augment_seconds / features.hop_seconds),
+        seed=seeds[1],
+    )
+    number = tf.Variable(-1, trainable=False, dtype=tf.int64)
+
+    def change(inputs, labels):
+        is_due = number.assign_add(1) >= first
+        source = inputs["source"]
+        options = {"mask": inputs["source_mask"], "training": True}
+        if config.vocal_tract_perturbation:
+            source = perturb(source, **options)
+        if config.spec_augment:
+            source = tf.cond(is_due, lambda: blot(source, **options), lambda: source)
+        return inputs | {"source": source}, labels
+
+    return batches.map(change).prefetch(2)
+
+
+def batch_frames(features: kzoo.audio.LogMel, config) -> int:
+    return round(config.batch_seconds / features.hop_seconds)

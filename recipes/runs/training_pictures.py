@@ -1,0 +1,60 @@
+"""Pictures and their captions as a model is trained on them.
+
+Axis letters: K pictures, M captions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import kzoo
+from recipes.data import captions, regions
+from recipes.data.examples import Pictures
+from recipes.runs.building import fitting_rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Examples(NamedTuple):
+    """What a model trains on or is validated with."""
+
+    seen: np.ndarray  # (K, ...) pixels or features
+    rows: np.ndarray  # (M,) for each caption the row of its picture
+    ids: tf.RaggedTensor  # (M, None)
+    part: Pictures  # of length K
+
+
+def examples(model, part: Pictures, config, name: str) -> Examples:
+    """The pictures that can be read, with those of their captions that are not too long."""
+    import tensorflow as tf
+
+    if config.trains_backbone:
+        seen, kept = regions.decode(part.rows, config.size)
+    else:
+        seen, kept = regions.extract(part.rows, model.encoder.backbone)
+    part = captions.only(part, kept)
+    texts = [
+        list(filter(None, texts))
+        for texts in captions.exact_references(part.rows, config.is_spoken)
+    ]
+    flat = [caption for row in texts for caption in row]
+    blank = sum(len(row.captions) for row in part.rows) - len(flat)
+    rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
+    ids = kzoo.batching.tokenize(model.target_tokenizer, flat)
+    fits = fitting_rows(
+        ids.row_lengths().numpy(),
+        {"max_length": config.max_length},
+        name,
+        str(part),
+        "caption",
+        also=f", {blank:,} without a word" if blank else "",
+    )
+    return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
+
+
+def augmented(augment: kzoo.image.ImageAugment, inputs: dict) -> dict:
+    """Inputs whose pictures are turned, zoomed, shifted and relit."""
+    return inputs | {"source": augment(inputs["source"], training=True)}
