@@ -32,29 +32,50 @@ class Options(NamedTuple):
     precision: str
 
 
-class Search(NamedTuple):
-    """The search behind most signatures: contents in, what was read and found out."""
+class Search:
+    """The search behind most signatures: contents in, what was read and found out.
 
-    model: Any  # Generator with both tokenizers
-    options: Options
+    Args:
+        model: Generator with both tokenizers.
+        options: Options.
+    """
+
+    def __init__(self, model, options):
+        self.model, self.options = model, options
+        contents = tf.TensorSpec([None], tf.string)
+        self.read = tf.function(self._read, input_signature=[contents], autograph=False)
+
+    def _read(self, contents):
+        """Contents (N,) -> what the model reads, is_empty; at least one row. Traced once for all.
+
+        Not every layer can do with a batch without rows: it has one during the search.
+        """
+        reader = self.model.source_tokenizer
+        missing = tf.maximum(1 - tf.shape(contents)[0], 0)
+        contents = tf.concat([contents, tf.fill([missing], reader.content.neutral)], 0)
+        return reader.read(contents, self.options.max_source_length)
 
     def __call__(self, contents, best_only, **more):
         """Contents (N,) -> what was read, SearchResult; at least one row."""
-        reader, options = self.model.source_tokenizer, self.options
-        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
-        found = _generate(
-            self.model, options, source, options.max_length, best_only=best_only, **more
-        )
+        source, is_empty = self.read(contents)
+        longest = self.options.max_length
+        found = _generate(self.model, self.options, source, longest, best_only=best_only, **more)
         return source, _silenced(found, is_empty)
 
-    def texts(self, contents, source, found, beam=0):
-        """The texts (N,) of one of the beams."""
-        ids = found.ids[:, beam]
-        if not self.options.replace_unknown:
-            return self.model.target_texts(ids)
-        rows = tf.shape(contents)[0]
-        steps = looked_at(found.weights[:, beam], source[:rows])
-        return self.model.target_texts(ids, contents, steps)
+    def texts(self, contents, source, found, beams=1):
+        """The texts (N, beams) of the best beams of `found` for N contents."""
+        ids = found.ids[:, :beams]
+        copied = ()
+        if self.options.replace_unknown:
+            source = source[: tf.shape(contents)[0]]
+            weights = _rows_of_beams(found.weights[:, :beams])
+            copied = tf.repeat(contents, beams), looked_at(weights, tf.repeat(source, beams, 0))
+        return tf.reshape(self.model.target_texts(_rows_of_beams(ids), *copied), [-1, beams])
+
+
+def _rows_of_beams(x):
+    """(N, K, ...) -> (N K, ...)."""
+    return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))
 
 
 def of_contents(model, options):
@@ -76,7 +97,7 @@ def of_contents(model, options):
         source, found = search(contents, best_only=True)
         names = reader.step_names(source, tf.shape(found.weights)[3], model.encoder_stride)
         found = _first_rows(found, contents)
-        return names[: tf.shape(contents)[0]], search.texts(contents, source, found), found
+        return names[: tf.shape(contents)[0]], search.texts(contents, source, found)[:, 0], found
 
     def serving_default(contents):
         _, texts, found = best(contents)
@@ -85,9 +106,8 @@ def of_contents(model, options):
     def n_best(contents):
         source, found = search(contents, best_only=False)
         found = _first_rows(found, contents)
-        texts = [search.texts(contents, source, found, beam) for beam in range(options.beam_size)]
         return {
-            "text": tf.stack(texts, 1),
+            "text": search.texts(contents, source, found, options.beam_size),
             "score": found.scores,
             "log_prob": found.log_probs,
         }
@@ -105,7 +125,7 @@ def of_contents(model, options):
 
     functions = {"serving_default": serving_default, "n_best": n_best}
     if reader.is_static:
-        functions["serving_xla"] = _compiled(model, options)
+        functions["serving_xla"] = _compiled(search)
     if options.request_batching is not None:
         functions = {
             name: _answering_together(function, options.request_batching)
@@ -137,7 +157,7 @@ def _complete(search):
         ids = found.ids[:, 0]  # (N, L)
         longest = _longest(ids)
         return {
-            "text": search.texts(contents, source, found),
+            "text": search.texts(contents, source, found)[:, 0],
             "score": found.scores[:, 0],
             "target_tokens": tokenizer.tokens(ids[:, :longest]),
             "token_log_prob": found.step_log_probs[:, 0, :longest],
@@ -149,16 +169,10 @@ def _complete(search):
 def _answering_together(function, options):
     batched = requests.batch_requests(function, **options)
 
-    def together(contents):  # ExportArchive wants to trace a function itself
+    def together(contents):  # what `batch_requests` gives has no signature
         return batched(contents)
 
     return together
-
-
-def _at_least_one(contents, reader):
-    """A batch without rows has one during the search: not every layer can do with 0."""
-    missing = tf.maximum(1 - tf.shape(contents)[0], 0)
-    return tf.concat([contents, tf.fill([missing], reader.content.neutral)], 0)
 
 
 def _first_rows(found, contents):
@@ -185,9 +199,10 @@ def _generate(model, options, source, max_length, **more):
     )
 
 
-def _compiled(model, options):
+def _compiled(search):
     """`serving_default` with a search that XLA compiles."""
-    reader, max_length = model.source_tokenizer, options.max_length
+    model, options = search.model, search.options
+    max_length = options.max_length
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def compiled(source, length):
@@ -204,7 +219,7 @@ def _compiled(model, options):
 
     def serving_xla(contents):
         rows = tf.shape(contents)[0]
-        source, is_empty = reader.read(_at_least_one(contents, reader), options.max_source_length)
+        source, is_empty = search.read(contents)
         source, is_empty = _padded_to_powers_of_two(source), is_empty[:rows]
         # Most outputs are not twice as long as their source. If one is, the search starts again.
         short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])

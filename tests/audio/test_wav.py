@@ -274,10 +274,11 @@ def test_a_file_over_the_limit_is_refused_before_it_is_resampled(serve):
         serve([written(np.zeros(16_080), 8000)])
 
 
-def test_ten_minutes_of_96_khz_stereo_are_an_answer():
+def test_minutes_of_96_khz_stereo_are_an_answer():
+    steps = 17_280_000  # more than float32 can count, and times the rate more than int32 can
     contents = riff(
-        chunk(b"fmt ", fmt(channels=2, rate=96_000, bits=8)), chunk(b"data", bytes(2 * 57_600_000))
+        chunk(b"fmt ", fmt(channels=2, rate=96_000, bits=8)), chunk(b"data", bytes(2 * steps))
     )
     samples, lengths = kzoo.audio.decode_batch([contents], 16_000)
-    assert lengths.numpy().tolist() == [9_600_000]
+    assert lengths.numpy().tolist() == [2_880_000]
     np.testing.assert_allclose(samples[0, 1000:-1000:1000], -1, atol=1e-3)

@@ -47,18 +47,18 @@ SIGNATURES = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def models():
     return {"transformer": transformer(), "rnn": rnn()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def searches():
     """How often the export of a model traced its search, by name."""
     return collections.Counter()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def paths(models, searches, tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("saved_models"), {}
     for name, model in models.items():
@@ -74,7 +74,7 @@ def paths(models, searches, tmp_path_factory):
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(paths):
     """Both models in one process, one tokenizer of each kind among them."""
     return {name: export.load(path) for name, path in paths.items()}
@@ -224,7 +224,7 @@ def test_unknown_words_become_what_they_looked_at_in_every_signature(models, tmp
         assert outputs["text"] == served(texts)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def c_client(tmp_path_factory):
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
