@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Tracing holds Python's lock, so two processes halve the time; a file's fixtures stay in one of them.
+# In pytest's own order, dear files (export, recipes) do not come last, where one process waits.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check clean

@@ -32,7 +32,7 @@ from recipes.data.examples import Pictures
 from recipes.data.splits import Splits
 from recipes.runs.answering import describer
 from recipes.runs.caption_scores import caption_scores, validation_score
-from recipes.runs.scored import ScoredPictures, scored_pictures
+from recipes.runs.scored_parts import ScoredPictures, scored_pictures
 from recipes.runs.training_pictures import augmented, examples
 
 if TYPE_CHECKING:

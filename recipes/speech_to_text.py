@@ -31,7 +31,7 @@ from recipes.data.examples import Clips
 from recipes.data.frames import extract
 from recipes.data.splits import Splits
 from recipes.runs.answering import transcriber
-from recipes.runs.scored import ScoredClips, scored_clips
+from recipes.runs.scored_parts import ScoredClips, scored_clips
 from recipes.runs.training_clips import (
     SPEEDS,
     Examples,

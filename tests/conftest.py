@@ -13,8 +13,8 @@ import tensorflow as tf
 from kzoo import training
 
 tf.random.set_seed(1)
-# It takes a third of the time of a small graph that runs once. Recipes, sessions, servers and all
-# fresh processes have it.
+# TensorFlow's optimizer of graphs takes a third of the time of a small graph that runs once. The
+# contract of the layers, recipes, sessions, servers and all fresh processes have it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
@@ -25,6 +25,14 @@ def seed(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tf.random, "set_seed", lambda seed: None)
         keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(scope="package")
+def optimized_graphs():
+    """Graphs run as users run them: with TensorFlow's optimizer of graphs."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def of_contents(model, options):
         functions["serving_xla"] = _compiled(search)
     if options.request_batching is not None:
         functions = {
-            name: _answering_together(function, options.request_batching)
+            name: requests.batch_requests(function, **options.request_batching)
             for name, function in functions.items()
         }
     functions["align"] = align
@@ -164,15 +164,6 @@ def _complete(search):
         }
 
     return complete
-
-
-def _answering_together(function, options):
-    batched = requests.batch_requests(function, **options)
-
-    def together(contents):  # what `batch_requests` gives has no signature
-        return batched(contents)
-
-    return together
 
 
 def _first_rows(found, contents):

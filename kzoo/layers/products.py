@@ -31,6 +31,7 @@ def product(x, kernel, bias=None):
 
     The weights are cast here, since `project` may be called outside Keras's autocast scope.
     """
+    x = tf.convert_to_tensor(x)
     return reshape(product_rows(x, kernel, bias), [*sizes(x)[:-1], kernel.shape[1]])
 
 

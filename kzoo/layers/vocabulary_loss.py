@@ -37,11 +37,13 @@ def vocabulary_cross_entropy(hidden, weight, bias, labels, smoothing=0.0):
     return tf.ensure_shape(losses, hidden.shape[:1])
 
 
-# Functions of their own, as TensorFlow never forgets a custom gradient nor the graph that it is in:
-# this way that is the loss alone, and not a whole training step of every model there was.
 @functools.cache
 def _cross_entropy(size, features, dtype, smoothing):
-    """`vocabulary_cross_entropy` for weights (V, D), traced once."""
+    """`vocabulary_cross_entropy` for weights (V, D), a function that is traced once and kept.
+
+    TensorFlow keeps every custom gradient for ever, and the graph around it. That graph is the loss
+    alone here; without a function of its own it would be the whole training step of each model.
+    """
     other = smoothing / max(size - 2, 1)  # q(v) of all v but the label and the padding
     label = 1.0 - smoothing - other  # what the label has more than the others
 

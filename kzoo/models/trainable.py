@@ -1,6 +1,9 @@
 """Trainable: what `fit` needs of every model, with the loss built in. B batch, T target steps."""
 
+import functools
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kzoo import ctc
@@ -30,18 +33,23 @@ class Trainable(Generator):
             raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
+    @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
-        """Like `keras.Model.fit`, but all variables exist before the first step is traced.
-
-        TensorFlow traces a step that creates variables, as Keras would have it, a second time.
-        """
-        if (specs := _specs_of_inputs(x)) is not None:
+        # Keras creates variables while the first step is traced, and TensorFlow then traces that
+        # step again. So they are created before, if a symbolic call creates all of them.
+        specs = None
+        if self.compiled and not self.run_eagerly:
+            specs = _specs_of_inputs(x)
+        if specs is not None:
             with self.distribute_strategy.scope():
-                if not all(layer.built for layer in self._flatten_layers()):
+                if not self._has_all_weights():
                     self(tf.nest.map_structure(_symbolic, specs))
-                if self.optimizer is not None:
+                if self._has_all_weights():
                     self.optimizer.build(self.trainable_variables)
         return super().fit(x, *args, **kwargs)
+
+    def _has_all_weights(self):
+        return all(layer.built for layer in self._flatten_layers())
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -96,16 +104,23 @@ class Trainable(Generator):
 
 
 def _specs_of_inputs(x):
-    """The TypeSpecs of a model's inputs for `fit(x)`; None of a generator, which is not read."""
+    """The TypeSpecs of a model's inputs for `fit(x)`; None if they cannot be seen from outside."""
     if isinstance(x, tf.data.Dataset):
-        return keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
-    if x is None or not all(hasattr(leaf, "dtype") for leaf in tf.nest.flatten(x)):
-        return None
-    return tf.nest.map_structure(tf.type_spec_from_value, x)
+        specs = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
+    else:
+        specs = tf.nest.map_structure(_spec, x)
+    known = tf.TensorSpec | tf.RaggedTensorSpec
+    return specs if all(isinstance(spec, known) for spec in tf.nest.flatten(specs)) else None
+
+
+def _spec(x):
+    if tf.is_tensor(x):  # ragged ones, too
+        return tf.type_spec_from_value(x)
+    return tf.TensorSpec(x.shape, x.dtype) if isinstance(x, np.ndarray) else None
 
 
 def _symbolic(spec):
-    shape = (None, *spec.shape[1:])
+    shape = (None, *spec.shape[1:]) if spec.shape.rank else spec.shape
     if isinstance(spec, tf.RaggedTensorSpec):
         rank = spec.ragged_rank
         return keras.KerasTensor(shape, spec.dtype.name, ragged=True, ragged_rank=rank)

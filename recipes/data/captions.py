@@ -38,11 +38,3 @@ def exact_references(rows: Sequence[Picture], is_spoken: bool) -> list[list[str]
     """What is an exact answer: the captions in the form in which they are learned."""
     form = spoken_caption if is_spoken else str
     return [[form(caption) for caption in row.captions] for row in rows]
-
-
-def only(part: Pictures, kept: Sequence[int]) -> Pictures:
-    """The pictures of these rows; the others are counted as unreadable."""
-    found = Pictures([part.rows[row] for row in kept], Counter(part.skipped))
-    if len(found) < len(part):
-        found.skipped["unreadable pictures"] += len(part) - len(found)
-    return found

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -212,3 +213,11 @@ def _stacked(arrays: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
             batch = []
     if batch:
         yield np.stack(batch)
+
+
+def keep_rows(part: Pictures, kept: Sequence[int]) -> Pictures:
+    """The pictures of these rows; the others are counted as unreadable."""
+    found = Pictures([part.rows[row] for row in kept], Counter(part.skipped))
+    if len(found) < len(part):
+        found.skipped["unreadable pictures"] += len(part) - len(found)
+    return found

@@ -35,7 +35,7 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
         seen, kept = regions.decode(part.rows, config.size)
     else:
         seen, kept = regions.extract(part.rows, model.encoder.backbone)
-    part = captions.only(part, kept)
+    part = regions.keep_rows(part, kept)
     texts = [
         list(filter(None, texts))
         for texts in captions.exact_references(part.rows, config.is_spoken)

@@ -18,7 +18,7 @@ from recipes.data import captions, examples, pictures, regions
 from recipes.data.splits import Splits
 from recipes.runs import training_pictures
 from recipes.runs.caption_scores import caption_scores, validation_score
-from recipes.runs.scored import scored_pictures
+from recipes.runs.scored_parts import scored_pictures
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
 SIZE = 32

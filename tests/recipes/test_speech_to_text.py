@@ -15,7 +15,7 @@ from kzoo.audio import LogMel
 from recipes import runs, speech_to_text
 from recipes.data import clips, clips_audio, examples
 from recipes.runs import training_clips
-from recipes.runs.scored import scored_clips
+from recipes.runs.scored_parts import scored_clips
 
 RATE = 8000
 TONES = {"low": 300, "middle": 900, "high": 2100}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from recipes.data import captions, clips_audio, regions
+from recipes.data import clips_audio, regions
 from recipes.data.examples import Clips, Pictures
 from recipes.data.files import progress
 from recipes.data.splits import Splits
@@ -36,7 +36,7 @@ def scored_clips(splits: Splits) -> ScoredClips:
 
 
 class ScoredPictures(NamedTuple):
-    """What is scored."""
+    """The pictures that a model is scored on, and others in a style that it never saw."""
 
     name: str  # of the part
     part: Pictures
@@ -47,4 +47,4 @@ def scored_pictures(splits: Splits, unseen: Pictures | None = None) -> ScoredPic
     """The test pictures, else the valid ones, that can be read: each is decoded before a training
     depends on it."""
     name, part = scored_split(splits)
-    return ScoredPictures(name, captions.only(part, regions.readable(part.rows)), unseen)
+    return ScoredPictures(name, regions.keep_rows(part, regions.readable(part.rows)), unseen)

@@ -1,0 +1,8 @@
+"""The layers keep their contract in graphs as users run them."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def as_users_run_it(optimized_graphs):
+    pass
