@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import kzoo
+from recipes.data.examples import Pictures
 from recipes.data.files import cache_dir, make_folder, say
 
 if TYPE_CHECKING:
