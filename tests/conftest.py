@@ -34,7 +34,7 @@ def seed(monkeypatch):
         keras.utils.set_random_seed(1)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def optimized_graphs():
     """Graphs run as users run them: with TensorFlow's optimizer of graphs."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

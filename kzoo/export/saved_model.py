@@ -225,9 +225,7 @@ def _write_saved_model(model, folder, options):
         }
         root = tf.Module()
         root.tokenizers = [model.source_tokenizer, model.target_tokenizer]
-        root.variables_read = list(
-            {id(v): v for f in traced.values() for v in f.variables}.values()
-        )
+        root.weights = list({id(v): v for f in traced.values() for v in f.variables}.values())
         for name, function in traced.items():
             setattr(root, name, function)
         tf.saved_model.save(root, str(folder), signatures=traced)

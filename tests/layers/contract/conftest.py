@@ -3,6 +3,6 @@
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def as_users_run_it(optimized_graphs):
     pass

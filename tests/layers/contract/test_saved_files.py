@@ -28,6 +28,7 @@ def test_a_functional_model_survives_a_file_and_a_saved_model(name, tmp_path):
     assert_equal(floats(loaded(values).values()), floats(expected.values()))
 
     archive = keras.export.ExportArchive()
+    archive.track(model)
     specs = {
         key: tf.TensorSpec((None, None, *x.shape[2:]), x.dtype, name=key)
         for key, x in values.items()
