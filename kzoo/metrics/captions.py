@@ -1,11 +1,12 @@
 """Scores of captions against several references, as the field counts: BLEU-n, ROUGE-L, CIDEr-D.
 
     print(cider(["a dog runs"] * 2, [["a dog runs", "the dog ran"], ["a cat sits"]]))
-    # CIDEr-D 213.02 (nrefs:var|case:lc|tok:caption|n:4|sigma:6|df:references|version:kzoo 0.1.0)
+    # CIDEr-D 213.02 (nrefs:var|case:lc|tok:caption|n:4|sigma:6|df:references|version:kzoo 0.1.0
+    #   |norm:nfc)
 
-Texts are compared as `tokens` of them: in lower case, without punctuation. METEOR is not here: what
-is published under that name needs Java and tables of synonyms and paraphrases that no package
-brings, and the versions without them give other numbers.
+Texts are compared as `tokens` of them: normalized, in lower case, without punctuation. METEOR is
+not here: what is published under that name needs Java and tables of synonyms and paraphrases that
+no package brings, and the versions without them give other numbers.
 """
 
 import collections
@@ -14,7 +15,7 @@ import math
 import re
 
 from kzoo.metrics import translation
-from kzoo.metrics.score import Score, reference_rows
+from kzoo.metrics.score import NORMALIZATION, Score, normalized, reference_rows
 
 ROUGE_BETA = 1.2  # recall counts as much as precision ROUGE_BETA ** 2 times
 CIDER_ORDER = 4
@@ -38,7 +39,7 @@ def tokens(text):
         >>> tokens("A T-shirt, and they don't care!")
         ['a', 't-shirt', 'and', 'they', 'do', "n't", 'care']
     """
-    text = text.lower().replace("\u2019", "'")
+    text = normalized(text).lower().replace("\u2019", "'")
     text = re.sub(r"(?<=\w)(n't|'(?:s|re|ve|ll|d|m))(?!\w)", r" \1", text)
     word = r"\w+(?:(?:[-'.]|(?<=\d),(?=\d))\w+)*"
     return re.findall(rf"'(?:s|re|ve|ll|d|m)(?!\w)|{word}|[&⁇]", text)
@@ -163,7 +164,7 @@ def distinct_captions(hypotheses):
     reference_rows(hypotheses, hypotheses)
     different = {tuple(tokens(text)) for text in hypotheses}
     value = 100 * len(different) / len(hypotheses)
-    return Score("distinct", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
+    return Score("distinct", value, f"texts:{len(hypotheses)}|case:lc|tok:caption|{NORMALIZATION}")
 
 
 def novel_captions(hypotheses, training):
@@ -187,7 +188,7 @@ def novel_captions(hypotheses, training):
     known = {tuple(tokens(text)) for text in training}
     novel = sum(tuple(tokens(text)) not in known for text in hypotheses)
     value = 100 * novel / len(hypotheses)
-    return Score("novel", value, f"texts:{len(hypotheses)}|case:lc|tok:caption")
+    return Score("novel", value, f"texts:{len(hypotheses)}|case:lc|tok:caption|{NORMALIZATION}")
 
 
 def _common_subsequence(one, other):
@@ -236,5 +237,7 @@ def _score(name, value, rows, settings):
     count = counts.pop() if len(counts) == 1 else "var"
     version = importlib.metadata.version("kzoo")
     return Score(
-        name, value, f"nrefs:{count}|case:lc|tok:caption|{settings}|version:kzoo {version}"
+        name,
+        value,
+        f"nrefs:{count}|case:lc|tok:caption|{settings}|version:kzoo {version}|{NORMALIZATION}",
     )

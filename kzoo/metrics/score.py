@@ -1,16 +1,27 @@
 """Scores of texts against references: BLEU and chrF by sacrebleu, WER and CER by jiwer.
 
     print(bleu(["The cat sat down."], ["The cat sat down."]))
-    # BLEU 100.00 (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0)
+    # BLEU 100.00 (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0|norm:nfc)
     print(word_error_rate(["the cat sat"], ["the cat sat down"]))
-    # WER 25.00 (words:4|sub:0|del:1|ins:0|version:jiwer 4.0.0)
+    # WER 25.00 (words:4|sub:0|del:1|ins:0|version:jiwer 4.0.0|norm:nfc)
 
 Every score carries the signature that makes it comparable with another. Texts are passed as they
-are read by people: detokenized, with their spaces and capitals.
+are read by people: detokenized, with their spaces and capitals. Hypotheses and references both go
+through `normalized` first, which `norm:nfc` in a signature says: a model answers normalized texts,
+and a reference that is written with other bytes and looks the same is no other text.
 """
 
 import itertools
+import re
+import unicodedata
 from typing import NamedTuple
+
+NORMALIZATION = "norm:nfc"  # in every signature
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+_SPACES = re.compile("[ \u2028\u2029\x00-\x1f\x7f-\x9f]+")
+_EVERY_SPACE = " \u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 
 class Score(NamedTuple):
@@ -34,8 +45,37 @@ class Score(NamedTuple):
         return f"{self.name} {self.value:.2f} ({self.signature})"
 
 
+def normalized(text):
+    """A text as `kzoo.text.normalize` makes it in the graph: NFC, single spaces, none at the ends.
+
+    Args:
+        text: str.
+
+    Returns:
+        str without the invisible characters that a word is the same without: soft hyphen,
+        zero-width space, direction marks, byte-order mark.
+
+    Example:
+        >>> normalized(" cafe\u0301\u200b  noir")
+        'café noir'
+    """
+    text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return _SPACES.sub(" ", text).strip(_EVERY_SPACE)
+
+
+def compared(hypotheses, references):
+    """Both sides as they are compared: a list of N str, and one of N lists of str, normalized.
+
+    Args, Raises: as `reference_rows`.
+    """
+    rows = reference_rows(hypotheses, references)
+    return [normalized(text) for text in hypotheses], [
+        [normalized(text) for text in row] for row in rows
+    ]
+
+
 def exact_match(hypotheses, references):
-    """The share in percent of hypotheses that equal one of their references, as strings.
+    """The share in percent of hypotheses that equal one of their references, both normalized.
 
     Args:
         hypotheses: list of N str.
@@ -51,19 +91,19 @@ def exact_match(hypotheses, references):
         >>> exact_match(["a b", "c"], ["a b", ["d", "e"]]).value
         50.0
     """
-    rows = reference_rows(hypotheses, references)
+    hypotheses, rows = compared(hypotheses, references)
     right = sum(text in row for text, row in zip(hypotheses, rows, strict=True))
-    return Score(
-        "exact match", 100 * right / len(rows), f"nrefs:{reference_count(rows)}|case:mixed"
-    )
+    signature = f"nrefs:{reference_count(rows)}|case:mixed|{NORMALIZATION}"
+    return Score("exact match", 100 * right / len(rows), signature)
 
 
 def sacrebleu_score(name, scorer, hypotheses, references):
     """Returns the `Score` of one of sacrebleu's scorers."""
     # sacrebleu wants the references by rank: the first of every hypothesis, then the second, ...
-    streams = list(itertools.zip_longest(*reference_rows(hypotheses, references)))
-    result = scorer.corpus_score(list(hypotheses), [list(stream) for stream in streams])
-    return Score(name, float(result.score), str(scorer.get_signature()))
+    hypotheses, rows = compared(hypotheses, references)
+    streams = [list(stream) for stream in itertools.zip_longest(*rows)]
+    result = scorer.corpus_score(hypotheses, streams)
+    return Score(name, float(result.score), f"{scorer.get_signature()}|{NORMALIZATION}")
 
 
 def reference_rows(hypotheses, references):

@@ -2,14 +2,14 @@
 
 import importlib.metadata
 
-from kzoo.metrics.score import Score, reference_rows
+from kzoo.metrics.score import NORMALIZATION, Score, compared
 
 
 def word_error_rate(hypotheses, references):
     """WER: 100 (substitutions + deletions + insertions) / words of the references.
 
     The fewest edits that make each reference of its hypothesis, summed over all texts. Texts are
-    compared as they are, split at white space: case and punctuation count.
+    normalized, as for every score, and split at white space: case and punctuation count.
 
     Args:
         hypotheses: list of N str.
@@ -38,7 +38,7 @@ def character_error_rate(hypotheses, references):
 
 
 def _error_rate(name, unit, process, hypotheses, references):
-    rows = reference_rows(hypotheses, references)
+    hypotheses, rows = compared(hypotheses, references)
     if any(len(row) > 1 for row in rows):
         raise ValueError("`references` must hold one text for every hypothesis.")
     texts = [" ".join(row[0].split()) for row in rows]
@@ -50,7 +50,7 @@ def _error_rate(name, unit, process, hypotheses, references):
     version = importlib.metadata.version("jiwer")
     signature = (
         f"{unit}:{count}|sub:{found.substitutions}|del:{found.deletions}|ins:{found.insertions}"
-        f"|version:jiwer {version}"
+        f"|version:jiwer {version}|{NORMALIZATION}"
     )
     return Score(name, 100 * edits / count, signature)
 

@@ -10,7 +10,8 @@ def bleu(hypotheses, references, lowercase=False, tokenize="13a", force=False, o
     Papineni et al. (2002), https://aclanthology.org/P02-1040; signatures: Post (2018),
     https://arxiv.org/abs/1804.08771. p_n is the share of the hypotheses' n-grams that the
     references hold, h and r the lengths of the hypotheses and the nearest references in tokens.
-    A p_n of 0 is smoothed exponentially.
+    A p_n of 0 is smoothed exponentially. Both sides are normalized first, which sacrebleu does not
+    do; of texts in NFC with single spaces the score is sacrebleu's own.
 
     Args:
         hypotheses: list of N str.

@@ -5,6 +5,7 @@ import binascii
 import collections
 import hashlib
 import io
+import re
 import tempfile
 
 import keras
@@ -172,12 +173,18 @@ class SubwordTokenizer(Tokenizer):
         return self._model.id_to_string(ids)
 
 
+# In a text they are signs and letters like others, but while it learns, SentencePiece passes over
+# them whole: their signs would stay unknown if they stood nowhere else.
+_SPECIAL_WORDS = re.compile("<(?=(?:{})>)".format("|".join(t[1:-1] for t in SPECIAL_TOKENS)))
+
+
 def _sentences(texts, lowercase, words):
     """Yields the normalized texts, and counts their words into `words` on the way."""
     for batch in batches(texts):
         for text in normalize(tf.constant(batch, tf.string), lowercase).numpy():
             # SentencePiece skips texts that hold its own mark for unknown; U+FFFD is no character.
             text = text.decode().replace("▅", " ").replace("\ufffd", " ")
+            text = _SPECIAL_WORDS.sub("< ", text)
             words.update(filter(None, text.split(" ")))  # a no-break space is inside a word
             yield text
 

@@ -38,8 +38,10 @@ _WORD_LETTER = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]"  # the joiners stand inside
 _WORD = (
     # letters and digits, joined by ' . & - inside, digits also by , and :, perhaps a last hyphen
     rf"{_WORD_LETTER}+(?:['\x{{2019}}.&\-]{_WORD_LETTER}+|[,:]\p{{N}}+)*-?"
-    # or one other sign, with its accents, skin tone and joined signs
-    r"|[^\p{Z}](?:[\p{M}\x{1F3FB}-\x{1F3FF}]|\x{200D}[^\p{Z}])*"
+    # or a flag, which two letters of its own kind write
+    r"|[\x{1F1E6}-\x{1F1FF}]{2}"
+    # or one other sign, with its accents, skin tone, joined signs and tags (of the flag of Wales)
+    r"|[^\p{Z}](?:[\p{M}\x{1F3FB}-\x{1F3FF}\x{E0020}-\x{E007F}]|\x{200D}[^\p{Z}])*"
 )
 
 
@@ -47,8 +49,9 @@ def split_words(texts):
     """Splits normalized texts into words and signs.
 
     A word keeps what joins it (`don't`, `example.com`, `R&B`, `well-known`, `Kaffee-`) and a number
-    its separators (`1,000.50`, `10:30`); every other sign stands alone. Writing systems without
-    spaces are not segmented: use subwords or characters for them.
+    its separators (`1,000.50`, `10:30`); every other sign stands alone, an emoji of several
+    characters whole (a flag, a keycap, a family). Writing systems without spaces are not segmented:
+    use subwords or characters for them.
 
     Args:
         texts: (N,) string, as `normalize` returns them.

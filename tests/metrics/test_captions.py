@@ -165,10 +165,10 @@ def test_distinct_and_novel_captions_are_compared_as_tokens():
     texts = ["A dog.", "a dog", "a cat", "an owl"]
     score = distinct_captions(texts)
     assert (score.name, score.value) == ("distinct", 75)
-    assert score.signature == "texts:4|case:lc|tok:caption"
+    assert score.signature == "texts:4|case:lc|tok:caption|norm:nfc"
     score = novel_captions(texts, iter(["A DOG", "two owls"]))
     assert (score.name, score.value) == ("novel", 50)
-    assert score.signature == "texts:4|case:lc|tok:caption"
+    assert score.signature == "texts:4|case:lc|tok:caption|norm:nfc"
 
 
 @pytest.mark.parametrize("metric", EVERY)

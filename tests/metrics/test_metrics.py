@@ -1,7 +1,11 @@
 import sys
+import unicodedata
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from kzoo import metrics, text
 from kzoo.metrics import Score, bleu, character_error_rate, chrf, exact_match, word_error_rate
 
 HYPOTHESIS = "the cat sat on the mat today"
@@ -93,12 +97,49 @@ def test_chrf_with_word_order_2_is_called_chrf_plus_plus():
 def test_exact_match_is_the_percentage_of_equal_strings():
     score = exact_match(["a b", "c", "D"], ["a b", ["d", "c"], "d"])
     assert score.value == pytest.approx(100 * 2 / 3)
-    assert score.signature == "nrefs:var|case:mixed"
-    assert exact_match(["a"], [["a", "b"]]).signature == "nrefs:2|case:mixed"
+    assert score.signature == "nrefs:var|case:mixed|norm:nfc"
+    assert exact_match(["a"], [["a", "b"]]).signature == "nrefs:2|case:mixed|norm:nfc"
 
 
 def test_a_score_prints_name_value_and_signature():
     assert str(Score("BLEU", 35.1249, "nrefs:1|case:mixed")) == "BLEU 35.12 (nrefs:1|case:mixed)"
+
+
+# As people's files have them, beside what a model that knows the text answers.
+WRITTEN = {
+    "decomposed": unicodedata.normalize("NFD", "Müde Bären träumen über Öfen süß."),
+    "zero-width space": "Müde Bären\u200b träumen über Öfen süß.",
+    "soft hyphen": "Mü\u00adde Bären träu\u00admen über Öfen süß.",
+    "byte-order mark": "\ufeffMüde Bären träumen über Öfen süß.",
+    "direction marks": "\u200eMüde Bären\u200f träumen über Öfen süß.",
+    "spaces": " Müde  Bären\tträumen\r\nüber Öfen süß.\u00a0",
+    "hidden between a letter and its accent": "Mu\u200b\u0308de Bären träumen über Öfen süß.",
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
+def test_references_are_normalized_as_answers_are(written):
+    answer = "Müde Bären träumen über Öfen süß."
+    for name in ("bleu", "chrf", "exact_match", "caption_bleu", "rouge_l"):
+        score = getattr(metrics, name)([answer, "x"], [[written, "a"], "x"])
+        assert score.value == pytest.approx(100), name
+        assert "|norm:nfc" in score.signature
+    for name in ("word_error_rate", "character_error_rate"):
+        score = getattr(metrics, name)([answer], [written])
+        assert score.value == 0 and score.signature.endswith("|norm:nfc")
+    other = "two dogs sleep here"
+    for one, two in ((answer, written), (written, answer)):
+        perfect = metrics.cider([one, other], [two, other])
+        assert perfect.value == pytest.approx(1000) and "|norm:nfc" in perfect.signature
+    assert metrics.distinct_captions([answer, written]).value == 50
+    assert metrics.novel_captions([answer], [written]).value == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=12))
+@example("\u1100\u1161\u200b\u0301 \u2028\u0085a\u3000")
+def test_scores_normalize_texts_as_the_models_do(written):
+    assert metrics.score.normalized(written) == text.normalize(written).numpy().decode()
 
 
 EVERY = [bleu, chrf, exact_match, word_error_rate, character_error_rate]

@@ -192,6 +192,23 @@ def test_bytes_that_are_not_utf8_are_unknown(tokenizer):
     assert ids[0][0] == tokenizer.tokenize("men").numpy()[0]
 
 
+@pytest.mark.parametrize(
+    "emoji",
+    [
+        "🇩🇪",
+        "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f",
+        "👩🏽‍🚀",
+        "👨‍👩‍👧",
+        "❤️",
+        "#️⃣",
+        "1️⃣",
+    ],
+)
+def test_an_emoji_of_several_characters_is_one_word(emoji):
+    split = split_words(normalize([f"Hi {emoji}{'🇫🇷' * 2}!"]))
+    assert [word.decode() for word in split.to_list()[0]] == ["Hi", emoji, "🇫🇷", "🇫🇷", "!"]
+
+
 @every_tokenizer
 def test_emoji_and_control_characters_are_harmless(tokenizer):
     texts = ["👩‍👩‍👧 😀", "men\x00\x1b", "e\u0301\u0301\u0301", "\u2581men\u2585", "\ue000"]
@@ -288,6 +305,17 @@ def test_the_rarest_characters_are_unknown_when_not_all_are_covered():
     assert ids.flat_values.numpy()[-1] == UNKNOWN_ID
     ids = SubwordTokenizer.learn(texts, 50).tokenize(["q"])
     assert UNKNOWN_ID not in ids.flat_values.numpy()
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram"])
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_a_special_token_in_the_texts_is_learnt_as_the_signs_it_is_written_with(token, model):
+    texts = [f"a {token} of bread", f"x{token * 2}y", f"the {token}", "a loaf and more"] * 3
+    tokenizer = SubwordTokenizer.learn(texts, 60, model=model)
+    ids = tokenizer.tokenize(texts)
+    assert UNKNOWN_ID not in ids.flat_values.numpy()
+    assert not {PADDING_ID, START_ID, END_ID} & set(ids.flat_values.numpy())
+    assert strings(tokenizer.detokenize(ids)) == texts
 
 
 def test_an_unknown_character_inside_a_word_stays_inside():
