@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kzoo import contents
 from kzoo.audio import wav
+from kzoo.audio.samples import bounded
 from kzoo.layers import sharing
 
 
@@ -93,7 +94,7 @@ class AudioSource(keras.layers.Layer):
 
         As in files, samples that are no number count as 0, and those outside [-1, 1] are clipped.
         """
-        return self.features.step(wav.bounded(tf.cast(samples, tf.float32)), state)
+        return self.features.step(bounded(tf.cast(samples, tf.float32)), state)
 
     def facts(self, longest):
         """What a model card says of the input: dict."""
