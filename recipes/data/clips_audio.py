@@ -140,6 +140,15 @@ def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None
         files.say(f"{len(failed):,} of {len(clips):,} clips unreadable; the first: {failed[0]}")
 
 
+def as_sent(clip: Clip, samples: np.ndarray, rate_hz: int) -> bytes:
+    """What a client sends to be answered: a WAV file as it is, what else there is as 16-bit WAV.
+
+    `samples` and `rate_hz` are those of `read_audio`.
+    """
+    content = clip.path.read_bytes() if clip.start == 0 and clip.stop is None else b""
+    return content if content[:4] in kzoo.audio.wav.MAGIC else wav_bytes(samples, rate_hz)
+
+
 def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:
     """16-bit WAV, one channel."""
     import tensorflow as tf

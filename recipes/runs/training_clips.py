@@ -33,6 +33,7 @@ class Examples(NamedTuple):
     frames: list[np.ndarray]  # (S, F) each
     texts: list[str]
     voices: list[tuple[str, float]]  # the speaker, and the speed
+    names: list[str]  # of the files
 
 
 def examples(model, part: Clips, speeds, config, name: str) -> Examples:
@@ -44,6 +45,7 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     texts = [part.texts[row] for row in rows]
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
     voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
+    names = [str(part.rows[row].path) for row in rows]
     seconds = sum(map(len, arrays)) * features.hop_seconds
     fits = fitting_rows(
         kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
@@ -53,7 +55,7 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
         "clip",
     )
     rows = np.flatnonzero(fits)
-    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
+    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices, names)))
 
 
 def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
@@ -62,7 +64,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
     seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
     ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
     batches = kzoo.batching.frame_batches(
-        train.frames, ids, batch_frames(features, config), seed=seed
+        train.frames, ids, batch_frames(features, config), seed=seed, names=train.names
     )
     batches = augmented(batches, features, seed, config)
     make_weights(model, batches, config.model)

@@ -12,7 +12,7 @@ from wav_files import REFUSED, TAKEN, chunk, fmt, riff, written
 import kzoo
 from kzoo.audio import AudioSource, LogMel
 from recipes.data import examples, frames
-from recipes.data.clips_audio import read_audio
+from recipes.data.clips_audio import as_sent, read_audio
 
 RATE = 16_000
 
@@ -94,6 +94,23 @@ def test_the_samples_of_other_formats_lie_within_one(form, clip):
         soundfile.write(loud, 2.0**15 * square, RATE, format=form, subtype="FLOAT")
         with pytest.raises(ValueError, match=r"list:7: .*expected floats in \[-1, 1\].*32768"):
             read_audio(clip(loud.getvalue()))
+
+
+def test_a_wav_file_is_scored_as_it_is_and_what_else_there_is_as_16_bits(clip):
+    for subtype in ("ULAW", "FLOAT"):
+        content = written(np.linspace(-0.9, 0.9, 8000), RATE, subtype)
+        whole = clip(content)
+        assert as_sent(whole, *read_audio(whole)) == content
+    part = clip(content, 0.1, 0.3)
+    flac = io.BytesIO()
+    soundfile.write(flac, np.linspace(-0.9, 0.9, 8000), RATE, format="FLAC")
+    for other in (part, clip(flac.getvalue())):
+        samples, rate = read_audio(other)
+        sent, sent_rate = served(as_sent(other, samples, rate))
+        np.testing.assert_allclose(sent, samples, atol=2**-15)
+        assert sent_rate == rate
+        assert len(samples) in (3200, 8000)
+    assert as_sent(part, *read_audio(part)) != content
 
 
 @pytest.mark.parametrize("rate", [8000, 44_100])
