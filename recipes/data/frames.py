@@ -117,9 +117,9 @@ def _write(
                     not_finite.append(clip)
             progress.update(len(counts))
         if not_finite:
-            first = f"{not_finite[0].place}: {not_finite[0].path}"
             say(
-                f"{len(not_finite):,} of {len(clips):,} clips have features that are no numbers; the first: {first}"
+                f"{len(not_finite):,} of {len(clips):,} clips have features that are no numbers; "
+                f"the first: {not_finite[0].place}: {not_finite[0].path}"
             )
         say(f"Extracted {file.tell() / 1e6:,.1f} MB to {cache_dir()}")
     np.save(folder / "counts.npy", np.array(counts, int))

@@ -33,10 +33,15 @@ class Examples(NamedTuple):
     frames: list[np.ndarray]  # (S, F) each
     texts: list[str]
     voices: list[tuple[str, float]]  # the speaker, and the speed
-    names: list[str]  # of the files
 
 
-def examples(model, part: Clips, speeds, config, name: str) -> Examples:
+class ExamplesOfFiles(Examples):
+    """Examples that know the files they are from, for messages."""
+
+    names: list[str] | None = None
+
+
+def examples(model, part: Clips, speeds, config, name: str) -> ExamplesOfFiles:
     """The clips at each speed, without those that are too long."""
     features = model.source_tokenizer.features
     found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
@@ -45,7 +50,6 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     texts = [part.texts[row] for row in rows]
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
     voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
-    names = [str(part.rows[row].path) for row in rows]
     seconds = sum(map(len, arrays)) * features.hop_seconds
     fits = fitting_rows(
         kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
@@ -54,11 +58,13 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
         f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
         "clip",
     )
-    rows = np.flatnonzero(fits)
-    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices, names)))
+    kept = np.flatnonzero(fits)
+    made = ExamplesOfFiles(*([each[row] for row in kept] for each in (arrays, texts, voices)))
+    made.names = [str(part.rows[row].path) for row in rows[kept]]
+    return made
 
 
-def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
+def whole_batches(model, train: ExamplesOfFiles, run: Path, config) -> tf.data.Dataset:
     """The batches of the clips as they were said; makes the weights of the model, too."""
     features = model.source_tokenizer.features
     seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
