@@ -197,9 +197,13 @@ def _bytes(data, start, count):
 
 def _number(data, start, count, is_big=False):
     """The unsigned number of `count` bytes, int64; of 8 bytes, 2^63 and more are negative."""
+    return tf.reduce_sum(tf.cast(_bytes(data, start, count), tf.int64) * _powers(count, is_big))
+
+
+def _powers(count, is_big):
+    """What each of `count` bytes counts for."""
     powers = tf.constant([256**i for i in range(count)], tf.int64)
-    powers = tf.where(is_big, powers[::-1], powers)
-    return tf.reduce_sum(tf.cast(_bytes(data, start, count), tf.int64) * powers)
+    return tf.where(is_big, powers[::-1], powers)
 
 
 def _chunks(head, size, is_big):
@@ -207,6 +211,7 @@ def _chunks(head, size, is_big):
 
     A start is -1 for a missing chunk, or one that begins behind `head`.
     """
+    powers = _powers(4, False), _powers(4, is_big)
     missing = tf.constant(-1, tf.int64)
     zero = tf.constant(0, tf.int64)
 
@@ -214,7 +219,9 @@ def _chunks(head, size, is_big):
         return (start < 0) & (place + 8 <= tf.size(head, tf.int64))
 
     def next_chunk(place, form, form_size, sizes, start, length):
-        name, count = _number(head, place, 4), _number(head, place + 4, 4, is_big)
+        begin = tf.cast(_bytes(head, place, 8), tf.int64)
+        name = tf.reduce_sum(begin[:4] * powers[0])
+        count = tf.reduce_sum(begin[4:] * powers[1])
         form = tf.where(name == _FMT, place + 8, form)
         form_size = tf.where(name == _FMT, count, form_size)
         sizes = tf.where(name == _DS64, place + 8, sizes)
@@ -222,7 +229,7 @@ def _chunks(head, size, is_big):
         length = tf.where(name == _DATA, count, length)
         place += 8 + count
         # Chunks begin at even places, after a byte 0, which some recorders leave out.
-        place += tf.where(_number(head, place, 1) == 0, count % 2, 0)
+        place += tf.where(_bytes(head, place, 1)[0] == 0, count % 2, 0)
         return place, form, form_size, sizes, start, length
 
     _, form, form_size, sizes, start, length = tf.while_loop(
