@@ -9,6 +9,7 @@ import tensorflow as tf
 # Floats that were never divided by the size of integers: this share of a sound that is not
 # silent, beyond 12 dB over full scale, and not beyond what integers of 32 bits reach.
 _FULL_SCALE, _LARGEST_INTEGER, _SHARE = 4.0, 2.0**32, 0.01
+_SOUNDING = 100  # samples of a chunk that tell; of fewer, one crackle would be most
 
 
 def checked(condition, rule, *values):
@@ -54,6 +55,31 @@ def bounded_floats(samples):
     )
     with checked(is_sound, rule, peak):
         return tf.cast(bounded(samples), tf.float32)
+
+
+def bounded_chunk(samples):
+    """The next samples of streams as `bounded`, unless more than half of one's have the size of
+    integers, of at least 100 that are not 0: a chunk may be short, and all of it a crackle.
+
+    Args:
+        samples: (B, C) float32.
+
+    Returns:
+        (B, C) float32.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a stream's have the size of integers.
+    """
+    size = tf.abs(samples)
+    sounding = tf.math.count_nonzero(size > 0, 1)
+    loud = tf.math.count_nonzero(size > _FULL_SCALE, 1)
+    is_sound = tf.reduce_all((sounding < _SOUNDING) | (2 * loud <= sounding))
+    rule = (
+        "stream: expected floats in [-1, 1], got those of the size of integers; divide them by it, "
+        "as 32,768 for 16 bits; samples beyond 4 of each stream:"
+    )
+    with checked(is_sound, rule, loud):
+        return bounded(samples)
 
 
 def decode_pcm(sound, width, is_big, padding):

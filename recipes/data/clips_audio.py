@@ -77,6 +77,8 @@ def _others(clip: Clip) -> tuple[np.ndarray, int]:
     import soundfile
 
     with soundfile.SoundFile(clip.path) as file:
+        if file.format in ("WAV", "WAVEX", "RF64"):  # libsndfile finds it behind an ID3 tag
+            raise OSError("a WAV file must begin with RIFF, as a server wants it")
         begin, count = _range(clip, file.samplerate, file.frames)
         file.seek(begin)
         samples = file.read(count, dtype="float32", always_2d=True)

@@ -168,6 +168,26 @@ def test_a_stream_in_chunks_of_any_length_has_the_frames_of_the_whole(chunk, nor
         np.testing.assert_array_equal(same[name], tensor)
 
 
+def test_a_stream_of_floats_of_the_size_of_integers_is_refused_but_not_for_a_crackle():
+    source = audio.AudioSource(LogMel(RATE, num_mels=23, normalize="running"))
+    step = tf.function(source.step, reduce_retracing=True)
+    sound = noise(2, 800)
+    state = source.initial_state(2)
+    expected, _ = step(np.clip(sound, -1, 1), state)
+    loud = sound.copy()
+    loud[1, :200] *= 1e4  # a crackle
+    loud[0, 500] = np.nan
+    assert np.isfinite(step(loud, state)[0]).all()
+    np.testing.assert_array_equal(step(sound, state)[0], expected)
+    step(np.float32([[20_000.0], [0.0]]), state)  # a chunk of one sample
+    loud[1] = 2**15 * sound[1]
+    for run in (step, source.step):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"(?s)stream: expected floats in \[-1, 1\]"
+        ):
+            run(loud, state)
+
+
 def test_an_hour_of_running_statistics_keeps_its_digits():
     layer = LogMel(RATE, num_mels=5, normalize="running")
     number, total, squares = layer._statistics(1)

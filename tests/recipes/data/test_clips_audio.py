@@ -55,6 +55,15 @@ def test_what_the_server_refuses_training_refuses_by_name(name, clip):
         read_audio(clip(content))
 
 
+def test_a_wav_file_behind_another_header_is_refused_as_the_server_does(clip):
+    content = b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + written(np.zeros(100), RATE)
+    assert soundfile.info(clip(content).path).frames == 100  # libsndfile takes it
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected the bytes of a WAV file"):
+        served(content)
+    with pytest.raises(ValueError, match=r"list:7: .*a\.wav: a WAV file must begin with RIFF"):
+        read_audio(clip(content))
+
+
 def test_a_segment_is_read_without_the_rest_of_its_file(clip):
     content = written(np.random.default_rng(0).uniform(-0.9, 0.9, (8000, 2)), RATE, "PCM_24")
     whole, _ = read_audio(clip(content))
