@@ -13,6 +13,7 @@ from kzoo.training.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 
 __all__ = [
     "BestWeights",
+    "FiniteLoss",
     "FusedAdam",
     "InverseSquareRoot",
     "Journal",
