@@ -161,7 +161,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
     return _planned(*lengths, batch_tokens, gather, seed, pool)
 
 
-def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
+def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None):
     """Makes the dataset of teacher-forcing batches of features, of speech for example.
 
     Args:
@@ -170,10 +170,12 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
         target: (N, None) ragged int32 ids, without start and end.
         batch_frames: int, most frames of a batch, padding included; as `batch_tokens` of `plan`.
         seed, pool: as in `token_batches`.
+        names: list of N str, such as files, or None.
 
     Returns:
         tf.data.Dataset of `({"source": (B, S, F) float32, "source_mask": (B, S) bool,
-        "target": (B, T) int32}, labels (B, T))`; the latter as in `teacher_forcing`.
+        "target": (B, T) int32}, labels (B, T))`; the latter as in `teacher_forcing`. With `names`,
+        the inputs hold those of the batch as "name" (B,) string, too.
 
     Raises:
         ValueError: as `plan`.
@@ -189,7 +191,8 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000):
         source = tf.ensure_shape(source, (None, None, size))
         mask = tf.ensure_shape(mask, (None, None))
         shifted, labels = decoder_ids(tf.gather(target, rows))
-        return {"source": source, "source_mask": mask, "target": shifted}, labels
+        inputs = {"source": source, "source_mask": mask, "target": shifted}
+        return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
     return _planned(lengths, target.row_lengths().numpy(), batch_frames, gather, seed, pool)
 

@@ -36,7 +36,7 @@ INSIDE = {
     "metrics": ("score", "translation", "speech", "captions"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
-    "audio": ("resampling", "wav", "log_mel", "augment", "source"),
+    "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": ("generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
     "training": ("losses", "optimizers", "callbacks", "splice"),

@@ -67,16 +67,20 @@ def mel_filters(rate_hz, fft_length, num_mels):
 def normalized_utterances(frames, mask):
     """(x - mean) / sqrt(variance + 1e-5), each feature over the real frames of each clip.
 
+    Computed in float64: of steady sound the variance is 0, and a mean that is off by what float32
+    rounds, which depends on the padding, would be divided by sqrt(1e-5).
+
     Args:
-        frames: (B, S, F) float32.
+        frames: (B, S, F) float32 or float64.
         mask: (B, S) bool, True = real.
 
     Returns:
         (B, S, F) float32; what stands in the padding is of no meaning.
     """
+    frames = tf.cast(frames, tf.float64)
     mean = masking.masked_mean(frames, mask)[:, None]
     variance = masking.masked_mean(tf.square(frames - mean), mask)[:, None]
-    return (frames - mean) * tf.math.rsqrt(variance + _VARIANCE_FLOOR)
+    return tf.cast((frames - mean) * tf.math.rsqrt(variance + _VARIANCE_FLOOR), tf.float32)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -96,7 +100,8 @@ class LogMel(keras.layers.Layer):
             for streams.
         "fixed": (x + 10) / 4 whatever the clip: of one word, mean and variance tell which it was.
 
-    Computes and returns float32 whatever the dtype policy.
+    Returns float32 whatever the dtype policy. It computes in float64, so that the frames of a clip
+    do not depend on those beside it in a batch, however steady the sound is.
 
     Args:
         rate_hz: int, of the samples.
@@ -178,11 +183,11 @@ class LogMel(keras.layers.Layer):
         elif self.normalize == "running":
             statistics = self._statistics(tf.shape(frames)[0])
             frames, _ = self._normalized_so_far(frames, *statistics)
-        frames = masking.blank(frames, mask)
+        frames = masking.blank(tf.cast(frames, tf.float32), mask)
         return masking.carry_mask(frames, mask), mask
 
     def _frames(self, samples):
-        """(B, L) -> (B, 1 + (L - W) // H, F), normalised if "fixed"; none if L < W."""
+        """(B, L) -> (B, 1 + (L - W) // H, F) float64, normalised if "fixed"; none if L < W."""
         windows = tf.signal.frame(samples, self.window, self.hop)
         # In float32 the strongest frequency would drown out those 140 dB below it.
         windows = tf.cast(windows, tf.float64) * self.window_weights
@@ -190,7 +195,7 @@ class LogMel(keras.layers.Layer):
         windows = tf.pad(windows, [[0, 0], [0, 0], [0, self.fft_length - self.window]])
         spectrum = tf.signal.rfft(windows)
         power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
-        mels = tf.matmul(tf.cast(power, tf.float32), tf.constant(self.filters, tf.float32))
+        mels = tf.matmul(power, tf.constant(self.filters, tf.float64))
         frames = tf.math.log(tf.maximum(mels, _LEAST_POWER))
         if self.normalize == "fixed":
             frames = (frames - _PRIOR_MEAN) * _PRIOR_VARIANCE**-0.5
@@ -206,21 +211,22 @@ class LogMel(keras.layers.Layer):
         return number, zeros, zeros + number[:, None] * _PRIOR_VARIANCE
 
     def _normalized_so_far(self, frames, number, total, squares):
-        """Frames normalised by all up to each, and the statistics after the last."""
-        x = frames - _PRIOR_MEAN
-        numbers = number[:, None] + 1 + tf.range(tf.shape(x)[1], dtype=tf.float32)
+        """Frames (B, S, F) normalised by all up to each, and the statistics after the last."""
+        x = tf.cast(frames, tf.float64) - _PRIOR_MEAN
+        number, total, squares = (tf.cast(each, tf.float64) for each in (number, total, squares))
+        numbers = number[:, None] + 1 + tf.range(tf.shape(x)[1], dtype=tf.float64)
         totals = total[:, None] + tf.cumsum(x, 1)
         all_squares = squares[:, None] + tf.cumsum(tf.square(x), 1)
         mean = totals / numbers[:, :, None]
         variance = all_squares / numbers[:, :, None] - tf.square(mean)
-        steps = tf.cast(tf.shape(x)[1], tf.float32)
         statistics = (
-            number + steps,
+            number + tf.cast(tf.shape(x)[1], tf.float64),
             total + tf.reduce_sum(x, 1),
             squares + tf.reduce_sum(tf.square(x), 1),
         )
         normalized = (x - mean) * tf.math.rsqrt(tf.maximum(variance, 0) + _VARIANCE_FLOOR)
-        return normalized, statistics
+        statistics = tuple(tf.cast(each, tf.float32) for each in statistics)
+        return tf.cast(normalized, tf.float32), statistics
 
     def initial_state(self, batch_size):
         """Returns the state of a stream before its first chunk: a dict of tensors of B rows.
@@ -253,7 +259,7 @@ class LogMel(keras.layers.Layer):
         frames = self._frames(samples)
         rest = {"samples": samples[:, tf.shape(frames)[1] * self.hop :]}
         if self.normalize != "running":
-            return frames, rest
+            return tf.cast(frames, tf.float32), rest
         statistics = state["number"], state["sum"], state["sum_of_squares"]
         frames, (number, total, squares) = self._normalized_so_far(frames, *statistics)
         return frames, rest | {"number": number, "sum": total, "sum_of_squares": squares}

@@ -1,5 +1,6 @@
 """Samples at one rate -> samples at another, in the graph. L samples."""
 
+import numpy as np
 import tensorflow as tf
 
 # The low-pass filter of `resample`: 32 zero crossings on either side, 80 dB down.
@@ -38,7 +39,7 @@ def _filtered(samples, rate, target):
     up, down = _fraction(rate, target, half_width)
     # Blocks not shorter than the filter: half of the matrix product is work.
     repeats = -(-2 * half_width // down)
-    filters = _filters(repeats * up, repeats * down, half_width, ratio)  # (W, outputs of a block)
+    filters = _filters(repeats, up, down, half_width, ratio)  # (W, outputs of a block)
     block = tf.cast(repeats * down, tf.int32)
     overlap = tf.cast(2 * half_width, tf.int32)
     count = tf.cast(-(-tf.size(samples, tf.int64) * target // rate), tf.int32)
@@ -63,15 +64,28 @@ def _fraction(rate, target, half_width):
     return ups[best], downs[best]
 
 
-def _filters(outputs, inputs, half_width, ratio):
-    """(inputs + 2 half_width, outputs): what each output of a block takes of each input."""
-    centres = tf.cast(tf.range(outputs), tf.float64) * tf.cast(inputs / outputs, tf.float64)
-    places = tf.cast(tf.range(inputs + 2 * half_width) - half_width, tf.float64)
-    t = tf.cast(places[:, None] - centres, tf.float32)
-    scale = tf.cast(1 / tf.maximum(ratio, 1.0), tf.float32)
+def _filters(repeats, up, down, half_width, ratio):
+    """(repeats down + 2 half_width, repeats up): what each output of a block takes of each input.
+
+    Input i and output j are i - j down / up apart: h is needed at multiples of 1 / up alone.
+    """
+    places = tf.range(repeats * down + 2 * half_width) - half_width
+    apart = tf.abs(places[:, None] * up - tf.range(repeats * up) * down)
+    distances = tf.cast(tf.range(half_width * up + 1), tf.float64) / tf.cast(up, tf.float64)
+    return tf.gather(_h(distances, ratio), tf.minimum(apart, half_width * up))
+
+
+def _h(t, ratio):
+    """The filter at distances (n,) float64 of input samples: (n,) float32, 0 at the last one.
+
+    In float64, or else the rounding of a graph would decide how much of the frequencies that the
+    filter stops is left, which normalised features make loud.
+    """
+    zero, one = tf.zeros([], tf.float64), tf.ones([], tf.float64)
+    scale = 1 / tf.maximum(ratio, 1.0)
     cutoff = _ROLLOFF * scale
-    angle = 3.141592653589793 * cutoff * t
-    sinc = tf.where(tf.abs(angle) < 1e-6, 1.0, tf.sin(angle) / tf.where(angle == 0, 1.0, angle))
+    angle = np.pi * cutoff * t
+    sinc = tf.where(angle < 1e-6, one, tf.sin(angle) / tf.maximum(angle, 1e-6))
     inside = tf.maximum(1 - tf.square(t * scale / _CROSSINGS), 0)
-    kaiser = tf.math.bessel_i0(_KAISER_BETA * tf.sqrt(inside)) / tf.math.bessel_i0(_KAISER_BETA)
-    return tf.where(inside > 0, cutoff * sinc * kaiser, 0)
+    kaiser = tf.math.bessel_i0(_KAISER_BETA * tf.sqrt(inside)) / np.i0(_KAISER_BETA)
+    return tf.cast(tf.where(inside > 0, cutoff * sinc * kaiser, zero), tf.float32)

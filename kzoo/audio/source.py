@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kzoo import contents
 from kzoo.audio import wav
+from kzoo.audio.samples import bounded_chunk
 from kzoo.layers import sharing
 
 
@@ -91,9 +92,10 @@ class AudioSource(keras.layers.Layer):
     def step(self, samples, state):
         """The frames (B, S, F) that samples (B, C) complete, and the next state.
 
-        As in files, samples that are no number count as 0, and those outside [-1, 1] are clipped.
+        As in files, samples that are no number count as 0, those outside [-1, 1] are clipped, and
+        chunks of floats of the size of integers are refused.
         """
-        return self.features.step(wav.bounded(tf.cast(samples, tf.float32)), state)
+        return self.features.step(bounded_chunk(tf.cast(samples, tf.float32)), state)
 
     def facts(self, longest):
         """What a model card says of the input: dict."""

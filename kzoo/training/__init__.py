@@ -1,11 +1,19 @@
 """What `fit` is given: losses, optimizers, callbacks, spliced clips."""
 
-from kzoo.training.callbacks import BestWeights, Journal, LastWeights, TimeBudget, ValidationScore
+from kzoo.training.callbacks import (
+    BestWeights,
+    FiniteLoss,
+    Journal,
+    LastWeights,
+    TimeBudget,
+    ValidationScore,
+)
 from kzoo.training.losses import SequenceAccuracy, SequenceCrossEntropy
 from kzoo.training.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 
 __all__ = [
     "BestWeights",
+    "FiniteLoss",
     "FusedAdam",
     "InverseSquareRoot",
     "Journal",

@@ -1,6 +1,7 @@
 """Keras callbacks that a training run on a budget needs, all of them safe to resume."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -29,6 +30,25 @@ class TimeBudget(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() > self.deadline:
             self.model.stop_training = True
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Ends `fit` at a loss that is no finite number, as `keras.callbacks.TerminateOnNaN`.
+
+    Attributes:
+        step: int, the batch of this `fit`, counted from 0 through all epochs, with which the loss
+            was no finite number first; None while all are.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.step = None
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step is None and not math.isfinite(logs["loss"]):
+            self.step = self._steps
+            self.model.stop_training = True
+        self._steps += 1
 
 
 class ValidationScore(keras.callbacks.Callback):

@@ -1,9 +1,16 @@
 """The sound of clips: files read as samples."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
+import kzoo
 from recipes.data import files
 from recipes.data.examples import Clip, Clips
 
@@ -11,20 +18,26 @@ AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
-    """(samples (L,) float32, channels averaged; rate in Hz): what libsndfile reads, MP3 included.
+    """(samples (L,) float32, channels averaged; rate in Hz).
+
+    A WAV file, whatever its name, is what `kzoo.audio.decode_wav` makes of it, as it is when it is
+    served; other files are what libsndfile reads, MP3 included.
 
     Raises:
         ValueError: naming where the clip is listed, if the file is broken or has nothing there.
         ImportError: the soundfile package is missing.
     """
     import soundfile  # 1 MB and a shared library: only those who train need it
+    import tensorflow as tf
 
     try:
-        with soundfile.SoundFile(clip.path) as file:
-            rate = file.samplerate
-            file.seek(min(round(clip.start * rate), file.frames))
-            count = -1 if clip.stop is None else round(clip.stop * rate) - round(clip.start * rate)
-            samples = file.read(count, dtype="float32", always_2d=True).mean(1)
+        with open(clip.path, "rb") as file:
+            magic = file.read(4)
+        samples, rate = (_wav if magic in kzoo.audio.wav.MAGIC else _others)(clip)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"{clip.place}: expected an audio file in {clip.path}: {_rule(error)}"
+        ) from None
     except (soundfile.SoundFileError, OSError) as error:
         raise ValueError(f"{clip.place}: expected an audio file in {clip.path}: {error}") from error
     if not samples.size:
@@ -32,6 +45,81 @@ def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
             f"{clip.place}: expected sound in {clip.path} from second {clip.start}, got none"
         )
     return samples, rate
+
+
+def _wav(clip: Clip) -> tuple[np.ndarray, int]:
+    """Reads the header, then the bytes of the clip alone: a file may hold hours of them."""
+    layout_of, decode_sound, _ = _decoders()
+    with open(clip.path, "rb") as file:
+        layout = _layout(file, layout_of)
+        rate, block = int(layout.rate_hz), int(layout.channels * layout.width)
+        begin, count = _range(clip, rate, int(layout.length) // block)
+        file.seek(int(layout.start) + begin * block)
+        return decode_sound(file.read(count * block), layout).numpy(), rate
+
+
+def _layout(file: BinaryIO, layout_of: Callable) -> kzoo.audio.wav.Layout:
+    """What the header says. Most are short, but a picture of the singer may stand before a song."""
+    import tensorflow as tf
+
+    size = os.fstat(file.fileno()).st_size
+    for most in (2**12, 2**20, size):
+        file.seek(0)
+        try:
+            return layout_of(file.read(most), size)
+        except tf.errors.InvalidArgumentError as error:
+            if most >= size or "chunk" not in _rule(error):
+                raise
+    raise AssertionError("the last one is the whole file")
+
+
+def _others(clip: Clip) -> tuple[np.ndarray, int]:
+    import soundfile
+
+    with soundfile.SoundFile(clip.path) as file:
+        if file.format in ("WAV", "WAVEX", "RF64"):  # libsndfile finds it behind an ID3 tag
+            raise OSError("a WAV file must begin with RIFF, as a server wants it")
+        begin, count = _range(clip, file.samplerate, file.frames)
+        file.seek(begin)
+        samples = file.read(count, dtype="float32", always_2d=True)
+        _, _, bounded_floats = _decoders()
+        bounded = bounded_floats(samples.reshape(-1)).numpy().reshape(samples.shape)
+        return bounded.mean(1), file.samplerate
+
+
+def _range(clip: Clip, rate: int, frames: int) -> tuple[int, int]:
+    """(first, count) of the samples of the clip, among those of the file."""
+    begin = min(round(clip.start * rate), frames)
+    count = frames if clip.stop is None else round(clip.stop * rate) - round(clip.start * rate)
+    return begin, max(min(count, frames - begin), 0)
+
+
+@functools.cache
+def _decoders() -> tuple[Callable, Callable, Callable]:
+    """(bytes and size of a file -> Layout; bytes and Layout -> samples; floats -> samples)."""
+    import tensorflow as tf
+
+    content, number = tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)
+    layout = kzoo.audio.wav.Layout(*[number] * 8)._replace(is_big=tf.TensorSpec([], tf.bool))
+
+    @tf.function(input_signature=[content, number])
+    def layout_of(head, size):
+        return kzoo.audio.wav.layout_of(tf.io.decode_raw(head, tf.uint8), size)
+
+    @tf.function(input_signature=[content, layout])
+    def decode_sound(sound, layout):
+        return kzoo.audio.wav.decode_sound(tf.io.decode_raw(sound, tf.uint8), layout)
+
+    floats = tf.function(
+        kzoo.audio.samples.bounded_floats, input_signature=[tf.TensorSpec([None], tf.float32)]
+    )
+    return layout_of, decode_sound, floats
+
+
+def _rule(error: Exception) -> str:
+    """What `kzoo.audio` says of a file, without the names of nodes around it."""
+    asserted = re.search(r"assertion failed: \[(.*)\]", error.message)
+    return asserted[1].replace("] [", " ") if asserted else error.message
 
 
 def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None]]:
@@ -52,6 +140,15 @@ def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None
         raise ValueError(f"None of {len(clips):,} clips is readable; the first: {failed[0]}")
     if failed:
         files.say(f"{len(failed):,} of {len(clips):,} clips unreadable; the first: {failed[0]}")
+
+
+def as_sent(clip: Clip, samples: np.ndarray, rate_hz: int) -> bytes:
+    """What a client sends to be answered: a WAV file as it is, what else there is as 16-bit WAV.
+
+    `samples` and `rate_hz` are those of `read_audio`.
+    """
+    content = clip.path.read_bytes() if clip.start == 0 and clip.stop is None else b""
+    return content if content[:4] in kzoo.audio.wav.MAGIC else wav_bytes(samples, rate_hz)
 
 
 def wav_bytes(samples: np.ndarray, rate_hz: int) -> bytes:

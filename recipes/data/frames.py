@@ -21,8 +21,8 @@ from recipes.data.clips_audio import read_all
 from recipes.data.examples import Clips
 from recipes.data.files import cache_dir, make_folder, say, with_reasons
 
-FORMAT = 1  # of what is cached; to be raised with every change to what is computed and written
-TOO_LONG, UNREADABLE = -1, -2  # in place of a number of frames
+FORMAT = 2  # of what is cached; to be raised with every change to what is computed and written
+TOO_LONG, UNREADABLE, NOT_FINITE = -1, -2, -3  # in place of a number of frames
 
 
 class Frames(NamedTuple):
@@ -67,6 +67,7 @@ def extract(
             f"over {max_seconds:g} seconds": int((counts == TOO_LONG).sum()),
             "shorter than a frame": int((counts == 0).sum()),
             "unreadable": int((counts == UNREADABLE).sum()),
+            "whose features are no numbers": int((counts == NOT_FINITE).sum()),
         }
     )
     arrays = [values[ends[row] - lengths[row] : ends[row]] for row in rows]
@@ -99,18 +100,27 @@ def _write(
         + (f": at most {most / 1e6:,.1f} MB" if most < math.inf else "")
     )
     progress = keras.utils.Progbar(len(clips), unit_name="clip")
-    counts = []
+    counts, not_finite = [], []
     with open(folder / "values.f32", "wb") as file:
-        for _, sound in read_all(clips):
+        for clip, sound in read_all(clips):
             if sound is None:
                 counts.append(UNREADABLE)
             elif len(sound[0]) > max_seconds * sound[1]:
                 counts.append(TOO_LONG)
             else:
                 frames = frames_of(*sound).numpy()
-                counts.append(len(frames))
-                frames.tofile(file)
+                is_finite = np.isfinite(frames).all()  # or one clip would spoil all weights
+                counts.append(len(frames) if is_finite else NOT_FINITE)
+                if is_finite:
+                    frames.tofile(file)
+                else:
+                    not_finite.append(clip)
             progress.update(len(counts))
+        if not_finite:
+            say(
+                f"{len(not_finite):,} of {len(clips):,} clips have features that are no numbers; "
+                f"the first: {not_finite[0].place}: {not_finite[0].path}"
+            )
         say(f"Extracted {file.tell() / 1e6:,.1f} MB to {cache_dir()}")
     np.save(folder / "counts.npy", np.array(counts, int))
 

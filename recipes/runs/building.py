@@ -86,6 +86,7 @@ def compile_model(
 def make_weights(model, batches, name: str) -> None:
     """Makes the weights of the model and its optimizer, which a backup is restored into."""
     inputs, _ = next(iter(batches))
-    model({key: value[:1] for key, value in inputs.items()})  # logits of all may be gigabytes
+    # Of one row: logits of all may be gigabytes.
+    model({key: value[:1] for key, value in inputs.items() if key != "name"})
     model.optimizer.build(model.trainable_variables)
     print(f"{name}: {model.count_params():,} parameters; {int(batches.cardinality()):,} batches")

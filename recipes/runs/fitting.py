@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from recipes.runs.folder import is_fitted, open_journal
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
+_READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
+_NAMED = 8  # most files of a batch that a message names
 
 
 def fit(
@@ -58,16 +61,17 @@ def train(
     journal = open_journal(run)
     epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    names, finite = NamesOfBatches(), kzoo.training.FiniteLoss()
     try:
         model.fit(
-            batches.repeat(),
+            names.taken_from(batches.repeat()),
             steps_per_epoch=epoch_steps,
             validation_data=valid_batches,
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
                 kzoo.training.TimeBudget(config.minutes, spent=journal.minutes),
-                keras.callbacks.TerminateOnNaN(),
+                finite,
                 kzoo.training.ValidationScore(monitor, score),
                 kzoo.training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
                 kzoo.training.LastWeights(run / "last", config.average),
@@ -87,18 +91,55 @@ def train(
     except KeyboardInterrupt:
         print("\nInterrupted. The same command with --resume goes on from the last epoch.")
         raise
-    check_convergence(journal, run)
+    check_convergence(journal, run, names.of(finite.step))
     (run / "fitted").touch()
 
 
-def check_convergence(journal: kzoo.training.Journal, run: Path) -> None:
-    """Raises a RuntimeError if the last epoch's loss is no number."""
+def check_convergence(journal: kzoo.training.Journal, run: Path, names: list[str]) -> None:
+    """Raises a RuntimeError if the last epoch's loss is no number.
+
+    `names` are those of the batch where it was none first, as far as they are known.
+    """
     losses = journal.history()["loss"]
     if not math.isfinite(losses[-1]):
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
         raise RuntimeError(
-            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "
+            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; {batch}"
             f"remove {run} and lower --learning_rate."
         )
+
+
+class NamesOfBatches:
+    """What the last batches of a `fit` are named, where their inputs hold a "name"."""
+
+    def __init__(self):
+        self._kept = deque(maxlen=_READ_AHEAD)
+
+    def taken_from(self, batches):
+        """The dataset without the names, which are kept as it is read."""
+        import tensorflow as tf
+
+        inputs, _ = batches.element_spec
+        if "name" not in inputs:
+            return batches
+
+        def keep(step, names):
+            self._kept.append((step, names))
+            return step
+
+        def without(step, batch):
+            inputs, labels = batch
+            kept = tf.numpy_function(keep, [step, inputs["name"]], tf.int64)
+            with tf.control_dependencies([kept]):
+                return {k: tf.identity(v) for k, v in inputs.items() if k != "name"}, labels
+
+        return batches.enumerate().map(without)
+
+    def of(self, step: int | None) -> list[str]:
+        """Those of a batch, counted from 0; none if it is None, not named or long past."""
+        names = dict(self._kept).get(step, ())
+        return [name.decode(errors="replace") for name in names]
 
 
 def choose_weights(

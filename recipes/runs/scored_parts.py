@@ -30,7 +30,7 @@ def scored_clips(splits: Splits) -> ScoredClips:
             scored.part.skipped["unreadable"] += 1
         else:
             scored.part.rows.append(clip)
-            scored.sounds.append(clips_audio.wav_bytes(*found))
+            scored.sounds.append(clips_audio.as_sent(clip, *found))
             scored.seconds.append(len(found[0]) / found[1])
     return scored
 

@@ -35,7 +35,13 @@ class Examples(NamedTuple):
     voices: list[tuple[str, float]]  # the speaker, and the speed
 
 
-def examples(model, part: Clips, speeds, config, name: str) -> Examples:
+class ExamplesOfFiles(Examples):
+    """Examples that know the files they are from, for messages."""
+
+    names: list[str] | None = None
+
+
+def examples(model, part: Clips, speeds, config, name: str) -> ExamplesOfFiles:
     """The clips at each speed, without those that are too long."""
     features = model.source_tokenizer.features
     found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
@@ -52,17 +58,19 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
         f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
         "clip",
     )
-    rows = np.flatnonzero(fits)
-    return Examples(*([each[row] for row in rows] for each in (arrays, texts, voices)))
+    kept = np.flatnonzero(fits)
+    made = ExamplesOfFiles(*([each[row] for row in kept] for each in (arrays, texts, voices)))
+    made.names = [str(part.rows[row].path) for row in rows[kept]]
+    return made
 
 
-def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
+def whole_batches(model, train: ExamplesOfFiles, run: Path, config) -> tf.data.Dataset:
     """The batches of the clips as they were said; makes the weights of the model, too."""
     features = model.source_tokenizer.features
     seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
     ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
     batches = kzoo.batching.frame_batches(
-        train.frames, ids, batch_frames(features, config), seed=seed
+        train.frames, ids, batch_frames(features, config), seed=seed, names=train.names
     )
     batches = augmented(batches, features, seed, config)
     make_weights(model, batches, config.model)

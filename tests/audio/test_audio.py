@@ -75,6 +75,57 @@ def test_a_clip_in_a_batch_of_longer_ones_has_the_frames_it_has_alone(normalize)
     np.testing.assert_array_equal(frames._keras_mask, mask)
 
 
+STEADY = {
+    "silence": lambda t: 0 * t,
+    "a constant": lambda t: 0 * t + 0.25,
+    "a tone": lambda t: 0.3 * np.sin(2 * np.pi * 440 * t),
+    "whole periods a hop": lambda t: 0.3 * np.sin(2 * np.pi * 500 * t),
+    "a square wave": lambda t: 0.5 * np.sign(np.sin(2 * np.pi * 100 * t)),
+}
+
+
+@pytest.fixture(scope="module")
+def in_graph():
+    spec = tf.TensorSpec([None, None]), tf.TensorSpec([None], tf.int32)
+    layers = {name: LogMel(RATE, num_mels=23, normalize=name) for name in ("utterance", "running")}
+    return {
+        name: tf.function(lambda x, n, layer=layer: layer(x, lengths=n)[0], input_signature=spec)
+        for name, layer in layers.items()
+    }
+
+
+@pytest.mark.parametrize("sound", STEADY)
+@pytest.mark.parametrize("normalize", ["utterance", "running"])
+def test_steady_sound_has_the_frames_it_has_alone_whatever_stands_beside_it(
+    normalize, sound, in_graph
+):
+    longest = 9 * RATE + 13
+    samples = STEADY[sound](np.arange(longest) / RATE).astype("float32")
+    others = noise(7, longest)
+    for own in (4000, 3 * RATE + 37):
+        alone = in_graph[normalize](samples[None, :own], [own])[0]
+        for total, rows in ((own, 5), (longest, 3), (longest, 7)):
+            batch, lengths = np.tile(samples[:total], (rows, 1)), np.full(rows, own)
+            batch[1], lengths[1] = others[1, :total], total
+            lengths[2] = min(total, 1000)
+            frames = in_graph[normalize](batch, lengths)
+            for row in (0, *range(3, rows)):
+                np.testing.assert_allclose(frames[row, : len(alone)], alone, atol=1e-5)
+    if sound == "silence" and normalize == "utterance":
+        np.testing.assert_allclose(alone, 0, atol=1e-9)
+
+
+def test_a_steady_stream_has_the_frames_of_the_whole():
+    layer = LogMel(RATE, num_mels=23, normalize="running")
+    for sound in STEADY.values():
+        samples = sound(np.arange(20 * RATE) / RATE).astype("float32")[None]
+        state, parts = layer.initial_state(1), []
+        for start in range(0, samples.shape[1], 16_000):
+            frames, state = layer.step(samples[:, start : start + 16_000], state)
+            parts.append(frames)
+        np.testing.assert_allclose(np.concatenate(parts, 1), layer(samples)[0], atol=2e-5)
+
+
 def test_utterance_normalisation_gives_mean_0_and_variance_1():
     frames, mask = LogMel(RATE, num_mels=23)(clips(), np.array(LENGTHS))
     for row in range(2):
@@ -115,6 +166,26 @@ def test_a_stream_in_chunks_of_any_length_has_the_frames_of_the_whole(chunk, nor
     assert nothing.shape == (3, 0, 23)
     for name, tensor in state.items():
         np.testing.assert_array_equal(same[name], tensor)
+
+
+def test_a_stream_of_floats_of_the_size_of_integers_is_refused_but_not_for_a_crackle():
+    source = audio.AudioSource(LogMel(RATE, num_mels=23, normalize="running"))
+    step = tf.function(source.step, reduce_retracing=True)
+    sound = noise(2, 800)
+    state = source.initial_state(2)
+    expected, _ = step(np.clip(sound, -1, 1), state)
+    loud = sound.copy()
+    loud[1, :200] *= 1e4  # a crackle
+    loud[0, 500] = np.nan
+    assert np.isfinite(step(loud, state)[0]).all()
+    np.testing.assert_array_equal(step(sound, state)[0], expected)
+    step(np.float32([[20_000.0], [0.0]]), state)  # a chunk of one sample
+    loud[1] = 2**15 * sound[1]
+    for run in (step, source.step):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=r"(?s)stream: expected floats in \[-1, 1\]"
+        ):
+            run(loud, state)
 
 
 def test_an_hour_of_running_statistics_keeps_its_digits():

@@ -2,43 +2,22 @@
 
 import functools
 import io
-import struct
 
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
 import tensorflow as tf
+from wav_files import LAW, REFUSED, TAKEN, chunk, fmt, riff, written
 
 import kzoo
-from kzoo.audio import decode_batch, decode_wav, resample
+from kzoo.audio import decode_batch, decode_wav, resample, samples
 
 InvalidArgument = tf.errors.InvalidArgumentError
 
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-0.9, 0.9, shape)
-
-
-def written(samples, rate=16_000, subtype="PCM_16", container="WAV"):
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, subtype=subtype, format=container)
-    return file.getvalue()
-
-
-def chunk(name, content, size=None):
-    size = len(content) if size is None else size
-    return name + struct.pack("<I", size) + content + b"\0" * (len(content) % 2)
-
-
-def fmt(tag=1, channels=1, rate=16_000, bits=16):
-    block = channels * bits // 8
-    return struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits)
-
-
-def riff(*chunks, size=None):
-    content = b"WAVE" + b"".join(chunks)
-    return b"RIFF" + struct.pack("<I", len(content) if size is None else size) + content
 
 
 THREE = np.array([1, -2, 30_000], "<i2")
@@ -131,7 +110,7 @@ def test_no_samples_are_an_answer():
         (riff(chunk(b"fmt ", fmt()))[:30], "expected a fmt chunk"),
         (riff(chunk(b"fmt ", fmt())), "expected a data chunk"),
         (riff(chunk(b"data", THREE.tobytes())), "expected a fmt chunk"),
-        (riff(chunk(b"fmt ", fmt(tag=7, bits=8)), chunk(b"data", b"1")), r"expected PCM .*\D7\D+8"),
+        (riff(chunk(b"fmt ", fmt(tag=2, bits=4)), chunk(b"data", b"1")), r"expected PCM .*\D2\D+4"),
         (riff(chunk(b"fmt ", fmt(bits=64)), chunk(b"data", bytes(8))), r"expected PCM .*\D1\D+64"),
         (
             riff(chunk(b"fmt ", fmt(channels=0)), chunk(b"data", b"")),
@@ -259,6 +238,36 @@ def test_a_session_decodes_batches_of_any_size_as_each_clip_alone(count, serve):
         expected = alone[i % len(CLIPS)]
         np.testing.assert_allclose(row[: len(expected)], expected, atol=1e-6)
         assert not row[len(expected) :].any()
+
+
+def test_a_session_decodes_every_kind_of_file_in_one_batch(serve):
+    files = [contents for contents, _ in TAKEN.values()]
+    answer = serve(files)
+    for row, contents in enumerate(files):
+        expected = resample(*graph()(contents), 16_000)
+        assert answer["lengths"][row] == len(expected)
+        np.testing.assert_allclose(answer["samples"][row, : len(expected)], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_session_refuses_what_python_refuses(name, serve):
+    contents, message = REFUSED[name]
+    with pytest.raises(InvalidArgument, match=f"(?s)decode_wav: .*{message}"):
+        serve([CLIPS[0], contents])
+
+
+@pytest.mark.parametrize(("tag", "law"), [(7, samples.mu_law), (6, samples.a_law)])
+def test_the_laws_of_telephony_are_the_tables_of_their_inverse(tag, law):
+    """Steps and signs as ITU-T G.711 lists them, without our code: what encodes to itself."""
+    table = law()
+    contents = riff(chunk(b"fmt ", fmt(tag, bits=8)), chunk(b"data", bytes(LAW)))
+    np.testing.assert_array_equal(decoded(contents)[0], table)
+    coded = written(table, subtype="ULAW" if tag == 7 else "ALAW")[-256:]
+    again = np.frombuffer(coded, np.uint8)
+    # Of mu-law's two zeros an encoder writes one.
+    assert (again == LAW).sum() >= 255
+    np.testing.assert_array_equal(table[again], table)
+    assert max(table) == {7: 32_124, 6: 32_256}[tag] / 2**15
 
 
 def test_a_bad_clip_fails_its_batch_and_the_session_lives_on(serve):

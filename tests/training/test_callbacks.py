@@ -56,6 +56,24 @@ def test_a_budget_ends_training_when_its_time_is_up():
     assert history.epoch == [0, 1, 2]
 
 
+# FiniteLoss
+
+
+def test_training_ends_at_the_first_loss_that_is_no_number_and_knows_the_step():
+    finite, seen = training.FiniteLoss(), []
+    fit(make_model(), finite, AfterEpoch(seen.append))
+    assert finite.step is None
+    assert seen == [0, 1, 2]
+    y = np.where(np.arange(6) == 4, np.nan, Y)
+    model = make_model()
+    model.fit(X, Y, batch_size=3, verbose=0)
+    history = model.fit(X, y, batch_size=3, epochs=3, verbose=0, shuffle=False, callbacks=[finite])
+    assert finite.step == 1
+    assert history.epoch == [0]
+    fit(make_model(), finite)
+    assert finite.step is None
+
+
 # ValidationScore
 
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
 from kzoo.audio import LogMel
 from recipes.data import clips_audio, examples, frames
@@ -77,6 +78,40 @@ def test_broken_and_empty_files_are_counted_and_the_first_one_is_named(found, fe
     said = capsys.readouterr().err
     assert "2 of 4 clips unreadable; the first: list:2: expected an audio file in " in said
     assert frames.extract(found, features, max_seconds=2.0).skipped == made.skipped
+
+
+def test_a_clip_whose_features_are_no_numbers_is_left_out_by_name(
+    found, features, capsys, monkeypatch
+):
+    layer_call = LogMel.call
+
+    def call(self, samples, lengths=None):
+        frames, mask = layer_call(self, samples, lengths)
+        return tf.where(tf.shape(samples)[1] == 4000, np.nan, frames), mask
+
+    monkeypatch.setattr(LogMel, "call", call)
+    made = frames.extract(found, features, max_seconds=2.0)
+    assert made.rows.tolist() == [2, 3]
+    assert made.skipped == {"shorter than a frame": 1, "whose features are no numbers": 1}
+    assert [len(array) for array in made.arrays] == [148, 28]
+    said = capsys.readouterr().err
+    assert "1 of 4 clips have features that are no numbers; the first: list:0: " in said
+    assert "0.wav" in said
+
+
+def test_one_broken_sample_of_a_float_file_spoils_nothing(found, features):
+    samples, _ = soundfile.read(found.rows[0].path, dtype="float32")
+    for broken in (np.nan, np.inf, 1e29):
+        samples[1000] = broken
+        soundfile.write(found.rows[0].path, samples, RATE, "FLOAT")
+        os.utime(found.rows[0].path, ns=(0, abs(hash(broken)) % 10**9))
+        made = frames.extract(found, features, max_seconds=1.0)
+        assert made.rows.tolist() == [0, 3]
+        assert np.abs(made.arrays[0]).max() < 10
+    soundfile.write(found.rows[0].path, 19_660 * samples.clip(-1, 1), RATE, "FLOAT")
+    made = frames.extract(found, features, max_seconds=1.0)
+    assert made.rows.tolist() == [3]
+    assert made.skipped["unreadable"] == 1
 
 
 def test_without_one_readable_file_nothing_is_cached(found, features, cache):
