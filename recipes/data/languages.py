@@ -21,6 +21,12 @@ def language_of(code: str) -> str:
     return _lower(code).split("-")[0] if parsed is None else _subtag(parsed)
 
 
+def locale_of(code: str) -> str:
+    """A code as locales spell it: "ZH-cn" -> "zh_CN", "deu" -> "de"."""
+    parsed = _parsed(code)
+    return code if parsed is None else "_".join(filter(None, (parsed.language, parsed.territory)))
+
+
 def is_code(code: str) -> bool:
     return _parsed(code) is not None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from recipes.data import packages
 from recipes.data.examples import Pairs
 from recipes.data.files import cache_dir, lines, one_line, parsing, say
-from recipes.data.languages import resolve
+from recipes.data.languages import is_same, locale_of, match, resolve
 from recipes.data.packages import apt_download, apt_search, deb_files, newest_deb, pypi_wheel
 from recipes.data.pairs_files import some
 
@@ -54,15 +54,9 @@ def libreoffice_help(source_language: str, target_language: str) -> Pairs:
     "en" means "en-us". Needs `apt-get`, but neither root nor an installed package. Version 7.4.7
     has 35,186 pairs en-de and 33,440 en-fr.
     """
-    packages = []
     codes = {"source_language": source_language, "target_language": target_language}
-    for name, code in codes.items():
-        code = {"en": "en-us"}.get(code.lower(), code.lower())
-        pattern = f"libreoffice-help-{code}_*.deb"
-        if not any(cache_dir().glob(pattern)):
-            _download_help(name, code)
-        packages.append(newest_deb(f"libreoffice-help-{code}"))
-    return libreoffice_help_pairs(*packages)
+    names = [f"libreoffice-help-{_help_language(name, code)}" for name, code in codes.items()]
+    return libreoffice_help_pairs(*map(newest_deb, names))
 
 
 def libreoffice_help_pairs(source_package: str | Path, target_package: str | Path) -> Pairs:
@@ -71,12 +65,21 @@ def libreoffice_help_pairs(source_package: str | Path, target_package: str | Pat
     return _join(source, target, f"{source_package}, {target_package}", ratios=(0.35, 3.0))
 
 
-def _download_help(name: str, code: str) -> None:
+def _help_language(name: str, code: str) -> str:
+    """The ending of the package in a language, which is downloaded if it is not in the cache."""
+    wanted = "en-us" if is_same(code, "en") else code
+    packages = (path.name.partition("_")[0] for path in cache_dir().glob("libreoffice-help-*.deb"))
+    cached = sorted(package.removeprefix("libreoffice-help-") for package in packages)
+    if language := next((each for each in cached if is_same(each, wanted)), None):
+        return language
     found, options = apt_search("^libreoffice-help-")
     languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
-    if code not in languages:
+    language = match(languages, wanted)
+    if language is None:
         raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
-    apt_download(f"libreoffice-help-{code}", options)
+    if language not in cached:
+        apt_download(f"libreoffice-help-{language}", options)
+    return language
 
 
 def debian_descriptions(source_language: str, target_language: str) -> Pairs:
@@ -87,6 +90,7 @@ def debian_descriptions(source_language: str, target_language: str) -> Pairs:
     The texts have the licences of their packages: train on them, but do not pass them on.
     """
     folder = cache_dir() / "debian-descriptions"
+    source_language, target_language = map(locale_of, (source_language, target_language))
     for name, code in (("source_language", source_language), ("target_language", target_language)):
         if not any(folder.glob(f"lists/*_i18n_Translation-{code}")):
             _download_descriptions(folder, name, code)

@@ -584,6 +584,15 @@ def test_libreoffice_help_is_downloaded_once_with_package_lists_if_missing(monke
     assert packages.run.commands.count(["apt-get", "update"]) == (0 if lists else 1)
 
 
+def test_libreoffice_help_takes_a_language_in_any_spelling(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages, "run", FakeApt(lists=True))
+    assert pairs_packages.libreoffice_help("EN_us", "deu") == pairs_packages.libreoffice_help(
+        "eng", "de_DE"
+    )
+    assert packages.run.commands.count(["apt-get", "download"]) == 2
+
+
 def test_libreoffice_help_refuses_an_unknown_language_and_lists_the_known(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(packages, "run", FakeApt(lists=True))
@@ -911,6 +920,7 @@ def test_debian_descriptions_are_downloaded_once_for_each_language(monkeypatch):
     monkeypatch.setattr(packages, "run", update)
     assert len(pairs_packages.debian_descriptions("en", "it")) == 3
     assert len(pairs_packages.debian_descriptions("it", "en")) == 3
+    assert len(pairs_packages.debian_descriptions("ENG", "ita")) == 3
     assert asked == [["en"], ["en", "it"]]
     message = "`target_language` must be a language of Debian's descriptions, got 'xx'"
     with pytest.raises(ValueError, match=message):
