@@ -101,7 +101,7 @@ def charset(path: str | Path) -> str:
         return "UTF-8"
     try:
         is_known = b'msgid "a\\"'.decode(name) == 'msgid "a\\"'
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):  # with a NUL it is a ValueError
         is_known = False
     if not is_known:
         line = head[: head.find(b"charset")].count(b"\n") + 1
