@@ -154,8 +154,9 @@ def load(config_class: type[Config], path: str | Path) -> Config:
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: expected JSON, got: {error}") from error
+    except (ValueError, RecursionError) as error:  # no JSON or no UTF-8; nested too deep
+        place = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else path
+        raise ValueError(f"{place}: expected JSON, got: {error}") from error
     fields = _fields(config_class)
     names = [field.name for field in fields]
     got = sorted(values) if isinstance(values, dict) else values

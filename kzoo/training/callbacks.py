@@ -1,5 +1,6 @@
 """Keras callbacks that a training run on a budget needs, all of them safe to resume."""
 
+import contextlib
 import json
 import math
 import time
@@ -68,6 +69,17 @@ class ValidationScore(keras.callbacks.Callback):
         logs[self.name] = self.function()
 
 
+JOURNAL_START = b'{"epoch": '
+
+
+def _is_epoch(value):
+    """Whether a JSON value is a line of a journal."""
+    if not isinstance(value, dict) or type(value.get("epoch")) is not int or value["epoch"] < 1:
+        return False
+    numbers = [each for name, each in value.items() if each is not None or name == "minutes"]
+    return "minutes" in value and all(type(each) in (int, float) for each in numbers)
+
+
 class Journal(keras.callbacks.Callback):
     """Appends each epoch's logs and minutes as one JSON line, so that a resumed run goes on in it.
 
@@ -77,6 +89,9 @@ class Journal(keras.callbacks.Callback):
     Attributes:
         minutes: float, spent by the runs before.
         epochs: int, done by the runs before.
+
+    Raises:
+        ValueError: with path and line, if the file holds what no journal has.
     """
 
     def __init__(self, path):
@@ -89,11 +104,17 @@ class Journal(keras.callbacks.Callback):
         if not self.path.exists():
             return []
         lines = []
-        for line in self.path.read_text(encoding="utf-8").split("\n"):
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue  # a killed process may leave half a line; that epoch is run again
+        for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
+            value = None
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(line)
+            if _is_epoch(value):
+                lines.append(value)
+            elif value is not None or not JOURNAL_START.startswith(line[: len(JOURNAL_START)]):
+                raise ValueError(
+                    f"{self.path}:{number}: expected a JSON object with epoch, minutes and other "
+                    f"numbers, got {line[:80]!r}."
+                )  # but half a line is of a killed process; that epoch is run again
         return lines
 
     def history(self):
@@ -187,14 +208,21 @@ class LastWeights(keras.callbacks.Callback):
         """Returns the mean of the kept weights, in the order of `model.set_weights`.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if there are none, or one file is broken.
         """
         mean = None
         paths = self.paths()
         if not paths:
             raise ValueError(f"`folder` holds no weights of an epoch, got {self.folder}.")
         for path in paths:
-            with np.load(path) as file:
-                arrays = [file[name] for name in file.files]
-            mean = arrays if mean is None else [a + b for a, b in zip(mean, arrays, strict=True)]
+            try:
+                with path.open("rb") as file, np.load(file) as found:
+                    arrays = [found[name] for name in found.files]
+                mean = (
+                    arrays if mean is None else [a + b for a, b in zip(mean, arrays, strict=True)]
+                )
+            except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
+                raise ValueError(
+                    f"{path}: expected the weights of an epoch, got {type(error).__name__}: {error}"
+                ) from error
         return [array / len(paths) for array in mean]

@@ -49,7 +49,8 @@ def load_clips(
     Args:
         data: "asterisk", "asterisk-es", "-fr", "-it" or "-ru", or a path as for `train`, which
             takes its place.
-        train, valid, test: a manifest: .jsonl or .json (NeMo), .tsv (Common Voice); or a folder:
+        train, valid, test: a manifest, also compressed: .jsonl or .json (NeMo), .tsv (Common
+            Voice); or a folder:
             metadata.csv with wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi),
             metadata.csv or metadata.jsonl (audiofolder), or files named as those of FSDD or Speech
             Commands.
@@ -104,9 +105,9 @@ def _read(name: str, place: str) -> Clips:
     if name == "data" and re.fullmatch("asterisk(-[a-z]+)?", place) and not Path(place).exists():
         return asterisk(place.partition("-")[2] or "en")
     path = Path(place)
-    if path.is_file() and path.suffix in (".jsonl", ".json"):
+    if files.is_file(path) and files.plain_suffix(path) in (".jsonl", ".json"):
         return nemo(path)
-    if path.is_file() and path.suffix == ".tsv":
+    if files.is_file(path) and files.plain_suffix(path) == ".tsv":
         return common_voice(path)
     if path.is_dir():
         table = path / "metadata.csv"

@@ -1,14 +1,17 @@
 """Transcribed clips out of Debian packages: Asterisk's telephone prompts."""
 
 import gzip
+import io
 import re
-import tarfile
 from pathlib import Path
 
 from recipes.data import files, packages
 from recipes.data.clips_files import some
 from recipes.data.examples import Clips
 from recipes.data.transcripts import spoken
+
+# The path below the folder of a language: parts of letters, digits and hyphens, so none is "..".
+RECORDING = r"/sounds/[^/]+/((?:[\w-]+/)*[\w-]+\.wav)$"
 
 
 def asterisk(language: str = "en") -> Clips:
@@ -38,14 +41,12 @@ def asterisk_clips(texts_package: str | Path, sounds_package: str | Path) -> Cli
 
 def _asterisk_texts(package: str | Path) -> dict[str, str]:
     """{key: text} of the lines "key: text" in core-sounds-*.txt.gz."""
-    try:
-        with tarfile.open(fileobj=packages.deb_data(package), mode="r:*") as archive:
-            names = [n for n in archive.getnames() if re.search(r"/core-sounds-\w+\.txt\.gz$", n)]
-            if not names:
-                raise ValueError(f"{package}: expected a file core-sounds-*.txt.gz")
-            content = gzip.decompress(archive.extractfile(names[0]).read()).decode()
-    except (tarfile.TarError, *files.UNREADABLE, UnicodeDecodeError) as error:
-        raise files.unreadable(package, error) from error
+    found = next(packages.deb_files(package, r"/core-sounds-\w+\.txt\.gz$"), None)
+    if found is None:
+        raise ValueError(f"{package}: expected a file core-sounds-*.txt.gz")
+    place, packed = f"{package}, {found[0]}", io.BytesIO(found[1])
+    with files.parsing(place, "transcripts in UTF-8"), gzip.open(packed) as file:
+        content = file.read(packages.MOST_PACKAGE_BYTES).decode()
     lines = (line for line in content.split("\n") if not line.startswith(";"))
     pairs = (line.partition(":") for line in lines)
     return {key.strip(): text.strip() for key, colon, text in pairs if colon}
@@ -56,15 +57,9 @@ def _unpacked(package: str | Path) -> Path:
 
     def write(folder):
         files.say(f"Unpacking {package}")
-        try:
-            with tarfile.open(fileobj=packages.deb_data(package), mode="r:*") as archive:
-                for member in archive:
-                    found = re.search(r"/sounds/[^/]+/([\w/-]+\.wav)$", member.name)
-                    if found and member.isfile():
-                        path = folder / found[1]
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(archive.extractfile(member).read())
-        except (tarfile.TarError, *files.UNREADABLE) as error:
-            raise files.unreadable(package, error) from error
+        for name, content in packages.deb_files(package, RECORDING):
+            path = folder / re.search(RECORDING, name)[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     return files.make_folder(files.cache_dir() / Path(package).stem, write)

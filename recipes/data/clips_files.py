@@ -40,33 +40,36 @@ def nemo(path: str | Path) -> Clips:
 def common_voice(path: str | Path) -> Clips:
     """Mozilla Common Voice: a .tsv with the columns client_id, path and sentence; the audio is in
     clips/ beside it, as .mp3 where the column has no ending."""
-    clips = Clips()
-    rows = (line.split("\t") for line in files.lines(path))
-    header = next(rows, [])
-    if not {"client_id", "path", "sentence"} <= {*header}:
-        raise ValueError(
-            f"{path}:1: expected the columns client_id, path and sentence, got {header}"
-        )
-    for number, columns in enumerate(rows, start=2):
+    clips, header = Clips(), None
+    for place, line in files.rows(path):
+        columns = line.split("\t")
+        if header is None:
+            header = columns
+            if not {"client_id", "path", "sentence"} <= {*header}:
+                raise ValueError(
+                    f"{place}: expected the columns client_id, path and sentence, got {header}"
+                )
+            continue
         if len(columns) != len(header):
-            raise ValueError(f"{path}:{number}: expected {len(header)} columns, got {len(columns)}")
+            raise ValueError(f"{place}: expected {len(header)} columns, got {len(columns)}")
         row = dict(zip(header, columns, strict=True))
         audio = Path(path).parent / "clips" / row["path"]
-        audio = audio if audio.suffix else audio.with_suffix(".mp3")
-        clips.add(audio, row["sentence"], row["client_id"], f"{path}:{number}")
+        audio = audio if audio.suffix else Path(f"{audio}.mp3")
+        clips.add(audio, row["sentence"], row["client_id"], place)
     return some(clips, path)
 
 
 def ljspeech(folder: str | Path) -> Clips:
-    """LJ Speech: metadata.csv with lines id|text|text in full words, the latter taken; wavs/id.wav.
-    One voice, grouped by book."""
+    """LJ Speech: metadata.csv with lines id|text|text in full words, the latter taken if there is
+    one; wavs/id.wav. One voice, grouped by book."""
     clips, path = Clips(), Path(folder, "metadata.csv")
-    for number, line in enumerate(files.lines(path), start=1):
+    for place, line in files.rows(path):
         name, *texts = line.split("|")
         if len(texts) not in (1, 2):
-            raise ValueError(f"{path}:{number}: expected id|text|text, got {line[:80]!r}")
-        audio = Path(folder, "wavs", f"{name}.wav")
-        clips.add(audio, texts[-1], "", f"{path}:{number}", group=name.rpartition("-")[0])
+            raise ValueError(f"{place}: expected id|text|text, got {line[:80]!r}")
+        text = texts[0] if files.BLANK.fullmatch(texts[-1]) else texts[-1]
+        audio = Path(folder, "wavs", f"{name.strip()}.wav")
+        clips.add(audio, text, "", place, group=name.rpartition("-")[0])
     return some(clips, path)
 
 
@@ -74,11 +77,11 @@ def librispeech(folder: str | Path) -> Clips:
     """LibriSpeech: lines "speaker-chapter-number TEXT" in *.trans.txt, the audio beside them."""
     clips = Clips()
     for path in sorted(Path(folder).rglob("*.trans.txt")):
-        for number, line in enumerate(files.lines(path), start=1):
+        for place, line in files.rows(path):
             name, _, text = line.partition(" ")
             found = (path.parent / f"{name}{ending}" for ending in AUDIO)
-            audio = next((each for each in found if each.is_file()), path.parent / f"{name}.flac")
-            clips.add(audio, text, name.partition("-")[0], f"{path}:{number}")
+            audio = next(filter(files.is_file, found), path.parent / f"{name}.flac")
+            clips.add(audio, text, name.partition("-")[0], place)
     return some(clips, folder)
 
 
@@ -109,7 +112,7 @@ def kaldi(folder: str | Path) -> Clips:
         path = audio[recording]
         if path.endswith("|"):
             raise ValueError(f"{Path(folder, 'wav.scp')}: expected a file, got a command: {path}")
-        path = Path(path) if Path(path).exists() else Path(folder, path)
+        path = Path(path) if files.is_file(path) else Path(folder, path)
         clips.add(path, text, speakers.get(key, ""), place, start, stop)
     return some(clips, folder)
 
@@ -172,11 +175,9 @@ def has_file_names(table: Path) -> bool:
 
 def _table(folder: str | Path, name: str) -> Iterator[tuple[str, str, str]]:
     """(place, first word, rest) of each line of a Kaldi table."""
-    path = Path(folder, name)
-    for number, line in enumerate(files.lines(path), start=1):
-        key, value, *_ = [*line.split(None, 1), "", ""]
-        if key:
-            yield f"{path}:{number}", key, value.strip()
+    for place, line in files.rows(Path(folder, name)):
+        key, value, *_ = [*line.split(None, 1), ""]
+        yield place, key, value.strip()
 
 
 def _piece(start: float, stop: float | None, place: str) -> tuple[float, float | None]:
@@ -191,6 +192,8 @@ def _first(row: dict, keys: tuple[str, ...]) -> str:
 
 
 def some(clips: Clips, place: object) -> Clips:
+    """The clips, if there is at least one; a file that is missing is an error where all are."""
     if not clips:
-        raise ValueError(f"{place}: expected at least one clip, got {clips}")
+        first = f"; the first: {clips.missing[0]}" if clips.missing else ""
+        raise ValueError(f"{place}: expected at least one clip, got {clips}{first}")
     return clips

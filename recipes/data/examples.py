@@ -42,6 +42,13 @@ class Pairs:
             self.groups.append(source if group is None else group)
 
 
+def some_pairs(pairs: Pairs, place: object) -> Pairs:
+    """The pairs, if there is at least one."""
+    if not pairs:
+        raise ValueError(f"{place}: expected at least one pair, got {pairs}")
+    return pairs
+
+
 VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
 
 
@@ -59,10 +66,12 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Clips:
-    """Transcribed clips; `len(clips)` is their number. `skipped` counts those left out."""
+    """Transcribed clips; `len(clips)` is their number. `skipped` counts those left out; `missing`
+    says of each file that is not there where it is listed."""
 
     rows: list[Clip] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,18 +84,15 @@ class Clips:
         return [clip.text for clip in self.rows]
 
     def add(self, path, text, speaker, place, start=0.0, stop=None, group="") -> None:
-        """Appends one clip, or counts why not. An empty `group` means the speaker, else the text.
-
-        Raises:
-            ValueError: if there is no such file.
-        """
+        """Appends one clip, or counts why not. No `group` means the speaker, else the text."""
         text = files.one_line(text)
         if not files.is_utf8(text):
             self.skipped["invalid UTF-8"] += 1
         elif files.BLANK.fullmatch(text):
             self.skipped["without a transcript"] += 1
-        elif not Path(path).is_file():
-            raise ValueError(f"{place}: expected an audio file, but there is no {path}")
+        elif not files.is_file(path):
+            self.skipped["without a file"] += 1
+            self.missing.append(f"{place}: expected an audio file, but there is no {path}")
         else:
             group = group or speaker or text
             self.rows.append(Clip(Path(path), text, group, place, start, stop, speaker))
@@ -104,10 +110,12 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Captioned pictures; `len(pictures)` is their number. `skipped` counts what was left out."""
+    """Captioned pictures; `len(pictures)` is their number. `skipped` counts what was left out;
+    `missing` says of each file that is not there where it is listed."""
 
     rows: list[Picture] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    missing: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,13 +129,11 @@ class Pictures:
         return [list(picture.captions) for picture in self.rows]
 
     def add(self, path, captions: Iterable[str], place: str, group="", kind="") -> None:
-        """Appends one picture with those of its captions that are texts, or counts why not.
-
-        Raises:
-            ValueError: if there is no such file.
-        """
-        if not Path(path).is_file():
-            raise ValueError(f"{place}: expected a picture, but there is no {path}")
+        """Appends one picture with those of its captions that are texts, or counts why not."""
+        if not files.is_file(path):
+            self.skipped["pictures without a file"] += 1
+            self.missing.append(f"{place}: expected a picture, but there is no {path}")
+            return
         texts = []
         for text in map(files.one_line, captions):
             if not files.is_utf8(text):

@@ -2,15 +2,20 @@
 
 import bz2
 import codecs
+import contextlib
 import csv
 import gzip
 import json
 import lzma
 import os
 import re
+import struct
 import sys
+import tarfile
 import tempfile
 import time
+import xml.etree.ElementTree as ElementTree
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +27,20 @@ OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # White space, control characters and those invisible ones that kzoo.text.normalize removes.
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
 STDERR = 2
-UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what a broken archive raises
+UNREADABLE = (  # what a broken archive raises
+    *(OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
+    *(struct.error, NotImplementedError),
+)
+UNPARSED = (  # what parsers raise
+    *(ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, csv.Error),
+    ElementTree.ParseError,
+)
+UNICODE_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def cache_dir() -> Path:
@@ -52,55 +70,121 @@ def make_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def parsing(path: str | Path, expected: str, line: int | None = None) -> Iterator[None]:
+    """Turns whatever a parser or an archive raises inside into a ValueError with path and line.
+
+    `expected` says what should be there, as "XML". A ValueError that names the path goes through.
+    """
+    place = path if line is None else f"{path}:{line}"
+    try:
+        yield
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    except UNPARSED as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        if isinstance(error, ElementTree.ParseError):
+            place = f"{path}:{error.position[0]}"
+        found = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{place}: expected {expected}, got: {found}") from error
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; False for names that no file can have, too."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # longer than 255 bytes; with a NUL
+        return False
+
+
 def open_compressed(path: str | Path) -> BinaryIO:
     return OPENERS.get(Path(path).suffix, open)(path, "rb")
 
 
-def lines(path: str | Path) -> Iterator[str]:
-    """Lines without their ending. Bytes that are not UTF-8 stay as surrogates for `Pairs.add`."""
-    try:
-        with open_compressed(path) as file:
-            for number, line in enumerate(progress(file, f"Reading {path}, line")):
-                if number == 0:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                        raise ValueError(f"{path}:1: expected UTF-8, got UTF-16.")
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
+def plain_suffix(path: str | Path) -> str:
+    """The ending of a file's name but for that of its compression."""
+    return Path(Path(path).name.removesuffix(compression(path))).suffix
+
+
+def compression(path: str | Path) -> str:
+    """ ".gz", ".xz" or ".bz2" if a file's name ends in it, else ""."""
+    return Path(path).suffix if Path(path).suffix in OPENERS else ""
+
+
+def lines(path: str | Path, encoding: str = "utf-8") -> Iterator[str]:
+    """Lines without their ending. Bytes that do not fit the encoding stay as surrogates, which
+    `Pairs.add` counts."""
+    with parsing(path, "a readable file"), open_compressed(path) as file:
+        for number, line in enumerate(progress(file, f"Reading {path}, line"), start=1):
+            if number == 1:
+                line = _without_mark(line, path)
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            try:
+                yield line.decode(encoding, errors="surrogateescape")
+            except UnicodeError as error:  # of codecs that do not know surrogates
+                raise ValueError(f"{path}:{number}: expected {encoding}, got: {error}") from error
+
+
+def _without_mark(line: bytes, path: str | Path) -> bytes:
+    """The first line of a file without UTF-8's mark; raises a ValueError if it is not UTF-8's."""
+    for mark, name in UNICODE_MARKS.items():
+        if line.startswith(mark):
+            raise ValueError(f"{path}:1: expected UTF-8, got {name}.")
+    halves = line.removesuffix(b"\n")[::2], line.removesuffix(b"\n")[1::2]
+    if len(line) > 4 and any(
+        not half.strip(b"\0") for half in halves
+    ):  # Latin letters without mark
+        raise ValueError(f"{path}:1: expected UTF-8, got UTF-16.")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def rows(path: str | Path) -> Iterator[tuple[str, str]]:
+    """(path:line, line) of each line that is not blank."""
+    for number, line in enumerate(lines(path), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line
 
 
 def json_lines(path: str | Path) -> Iterator[tuple[str, dict]]:
-    """(path:line, object) of each line that is not empty."""
-    for number, line in enumerate(lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: expected a JSON object, got: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, got {line[:80]!r}")
-        yield f"{path}:{number}", row
+    """(path:line, object) of each line that is not blank."""
+    for place, line in rows(path):
+        yield place, json_object(place, line)
+
+
+def json_object(place: str, text: str) -> dict:
+    with parsing(place, "a JSON object"):
+        row = json.loads(text)
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: expected a JSON object, got {text[:80]!r}")
+    return row
+
+
+def read_json(path: str | Path) -> object:
+    """What a whole file of JSON says."""
+    text = "\n".join(lines(path))
+    with parsing(path, "a JSON object"):
+        return json.loads(text)
 
 
 def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
     """(path:line where it begins, {column: value}) of each row below the header."""
     reader = csv.reader((f"{line}\n" for line in lines(path)), strict=True)
     header, start = None, 1
-    try:
-        for row in reader:
-            place, start = f"{path}:{start}", reader.line_num + 1
-            if not row:
-                continue
-            if header is None:
-                header = row
-                continue
-            if len(row) != len(header):
-                raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
-            yield place, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{path}:{start}: expected a row of CSV, got: {error}") from error
+    while True:
+        with parsing(path, "a row of CSV", line=start):
+            row = next(reader, None)
+        if row is None:
+            return
+        place, start = f"{path}:{start}", reader.line_num + 1
+        if len(row) < 2 and not "".join(row).strip():
+            continue
+        if header is None:
+            header = row
+            continue
+        if len(row) != len(header):
+            raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
+        yield place, dict(zip(header, row, strict=True))
 
 
 def with_reasons(kept: str, skipped: Counter[str]) -> str:

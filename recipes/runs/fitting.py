@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import kzoo
+from recipes.data import files
 from recipes.runs.folder import is_fitted, open_journal
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
@@ -155,7 +156,8 @@ def choose_weights(
     which the loss, of every token, has less of: the average is taken for a better score, and for a
     better loss if its score is lower by at most `TOLERANCE`.
     """
-    model.load_weights(best_path)
+    with files.parsing(best_path, "weights of this model"):
+        model.load_weights(best_path)
     if not last.paths():
         return
     best, best_loss = judge()

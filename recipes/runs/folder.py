@@ -49,7 +49,7 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     }
     if changed:
         raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
-    if (run / "data.sha256").read_text(encoding="utf-8") != digest:
+    if (run / "data.sha256").read_text(encoding="utf-8", errors="replace") != digest:
         raise ValueError("`resume` needs the data of the run before, but they have changed.")
     return run
 

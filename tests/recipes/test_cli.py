@@ -171,3 +171,13 @@ def test_a_config_file_that_is_no_object_is_refused_with_its_path(tmp_path, text
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load(Config, path)
+
+
+@pytest.mark.parametrize(
+    "content", [100_000 * b"[", 100_000 * b'{"a":', b'{"a": "\xff"}', b"\xff\xfe"]
+)
+def test_a_config_that_is_nested_too_deep_or_no_utf8_is_named(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json: expected JSON, got: "):
+        load(Config, path)

@@ -330,7 +330,8 @@ def test_a_fingerprint_tells_texts_and_parts_apart():
     assert prints[0] == runs.fingerprint(["a"], ["b"])
 
 
-def test_bleu_splits_languages_without_spaces_into_characters():
+def test_bleu_splits_languages_without_spaces_into_characters(monkeypatch):
+    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)  # no MeCab
     assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
     assert translation.Config(target_language="ja").bleu_tokenizer == "char"
     assert translation.Config(target_language="de").bleu_tokenizer == "13a"
@@ -363,3 +364,27 @@ def test_bad_input_ends_a_recipe_with_one_line(flags, message, tmp_path, monkeyp
     assert shown.startswith("error: ")
     assert message in shown
     assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text"), [("subwords", 48 * "z"), ("characters", "zzz"), ("words", "z z z")]
+)
+def test_a_pair_that_is_too_long_in_any_vocabulary_does_not_shape_it(tokenizer, text, capsys):
+    train = examples.Pairs()
+    train.add(text, text)
+    train.add("a", f"{text} b")
+    train.add(f"{text} b", "a")
+    config = translation.Config(tokenizer=tokenizer, max_length=3)
+    kept = translation.learnable(train, config)
+    assert (kept.source, kept.target) == ([text], [text])
+    assert "2 pairs are too long to shape the vocabulary" in capsys.readouterr().out
+    assert translation.learnable(kept, config) == kept
+    del train.source[0], train.target[0], train.groups[0]
+    assert translation.learnable(train, config) is train  # `tokenize` refuses it
+
+
+def test_no_piece_of_a_vocabulary_is_longer_than_learnable_expects():
+    texts = [64 * letter for letter in "abcdefgh"] * 50 + ["incomprehensibilities " * 9] * 50
+    tokenizer = runs.learn_tokenizer("subwords", texts, 200)
+    longest = max(map(len, tokenizer.get_vocabulary()))
+    assert 8 < longest <= translation.CHARACTERS_OF_A_TOKEN["subwords"]

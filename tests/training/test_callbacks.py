@@ -160,7 +160,67 @@ def test_a_new_journal_is_empty(tmp_path):
     assert (journal.minutes, journal.history(), journal.best("loss")) == (0.0, {}, None)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not a journal",
+        b"[1, 2]",
+        b"7",
+        b'{"minutes": 1.0}',
+        b'{"epoch": 2}',
+        b'{"epoch": "2", "minutes": 1.0}',
+        b'{"epoch": true, "minutes": 1.0}',
+        b'{"epoch": 0, "minutes": 1.0}',
+        b'{"epoch": 2, "minutes": null}',
+        b'{"epoch": 2, "minutes": 1.0, "loss": "x"}',
+        b"\x00\x00\x00",
+        b'\xff{"epoch": 2, "minutes": 1.0}',
+        100_000 * b"[",
+        100_000 * b'{"a":',
+    ],
+)
+def test_a_spoilt_journal_is_named_with_its_line(line, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'\n{"epoch": 1, "minutes": 1.5}\n' + line + b'\n{"epoch": 3, "minutes": 3}')
+    with pytest.raises(
+        ValueError, match=r"journal\.jsonl:3: expected a JSON object with epoch, min"
+    ):
+        training.Journal(path)
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b'{"epo', b'{"epoch": 2', b'{"epoch": 2, "minutes": 1.5, "\xc3']
+)
+def test_half_a_line_of_a_killed_process_is_passed_over(line, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'\n{"epoch": 1, "minutes": 1.5}\n' + line)
+    assert training.Journal(path).epochs == 1
+
+
 # LastWeights
+
+
+def test_weights_of_an_epoch_that_are_cut_or_spoilt_are_named(tmp_path):
+    last, path = training.LastWeights(tmp_path, count=2), tmp_path / "epoch-000002.npz"
+    np.savez(tmp_path / "epoch-000001.npz", np.ones([2, 3]), np.ones(5))
+    np.savez(path, np.ones([2, 3]), np.ones(5))
+    assert [array.shape for array in last.average()] == [(2, 3), (5,)]
+    whole = path.read_bytes()
+    spoilt = [whole[:size] for size in range(0, len(whole), 7)]
+    spoilt += [whole[:at] + b"\xff" + whole[at + 1 :] for at in range(30, len(whole) - 22, 11)]
+    for content in (*spoilt, b"\x93NUMPY", b"[]"):
+        path.write_bytes(content)
+        try:
+            last.average()
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: expected the weights of an epoch, got ")
+        else:
+            assert len(content) == len(whole)  # a byte that nothing depends on
+    np.savez(path, np.ones([2, 3]), np.ones(7))
+    with pytest.raises(
+        ValueError, match=r"epoch-000002\.npz: expected the weights of an epoch, got"
+    ):
+        last.average()
 
 
 def test_the_last_weights_are_kept_and_averaged(tmp_path):

@@ -89,7 +89,7 @@ def test_nemo_manifests_have_speakers_and_pieces_of_files(tmp_path):
             '{"audio_filepath": "a.wav", "text": "x", "offset": "1"}',
             r"m\.jsonl:2: expected seconds",
         ),
-        ('{"audio_filepath": "b.wav", "text": "x"}', r"m\.jsonl:2: expected an audio file.*b\.wav"),
+        (100_000 * '{"text":', r"m\.jsonl:2: expected a JSON object, got: nested too deep"),
     ],
 )
 def test_a_manifest_that_breaks_its_format_is_named_with_the_line(line, message, tmp_path):
@@ -97,6 +97,67 @@ def test_a_manifest_that_breaks_its_format_is_named_with_the_line(line, message,
     path = write(tmp_path / "m.jsonl", '{"audio_filepath": "a.wav", "text": "one"}', line)
     with pytest.raises(ValueError, match=message):
         clips_files.nemo(path)
+
+
+def test_a_clip_without_a_file_is_counted_unless_all_are(tmp_path):
+    path = write(
+        tmp_path / "m.jsonl",
+        '{"audio_filepath": "a.wav", "text": "one"}',
+        '{"audio_filepath": "b.wav", "text": "x"}',
+        json.dumps({"audio_filepath": 300 * "b", "text": "x"}),
+        json.dumps({"audio_filepath": "a\0.wav", "text": "x"}),
+        json.dumps({"audio_filepath": "\ud800.wav", "text": "x"}),
+    )
+    with pytest.raises(
+        ValueError, match=r"5 without a file\); the first: .*m\.jsonl:1: expected an"
+    ):
+        clips_files.nemo(path)
+    sound(tmp_path / "a.wav")
+    found = clips_files.nemo(path)
+    assert found.texts == ["one"]
+    assert found.skipped == {"without a file": 4}
+    assert (
+        found.missing[0] == f"{path}:2: expected an audio file, but there is no {path.parent}/b.wav"
+    )
+
+
+def every_shape(folder):
+    """(table, reader of its folder or file) for a table of each format with one clip."""
+    for name in ("n/a.wav", "c/clips/a.wav", "l/wavs/a.wav", "s/1/a.wav", "k/a.wav", "f/a.wav"):
+        sound(folder / name)
+    write(folder / "k/wav.scp", "a a.wav")
+    return (
+        ("n/m.jsonl", '{"audio_filepath": "a.wav", "text": "one"}', "n/m.jsonl"),
+        ("n/m.json", '{"audio_filepath": "a.wav", "text": "one"}', "n/m.json"),
+        ("c/a.tsv", "path\tclient_id\tsentence\na.wav\tu\tone", "c/a.tsv"),
+        ("l/metadata.csv", "a|one|", "l"),
+        ("s/1/1.trans.txt", "a one", "s"),
+        ("k/text", "a one", "k"),
+        ("f/metadata.jsonl", '{"file_name": "a.wav", "text": "one"}', "f"),
+        ("f/metadata.csv", "file_name,text\na.wav,one", "f"),
+    )
+
+
+@pytest.mark.parametrize("wrap", ["{}", "\ufeff{}\n", "{}\r\n", "{}\n\n", "\ufeff{}\n \n\n"])
+def test_every_reader_takes_a_mark_and_blank_lines_at_the_end(wrap, tmp_path):
+    for table, text, place in every_shape(tmp_path):
+        (tmp_path / table).write_text(wrap.replace("{}", text), encoding="utf-8", newline="")
+        found = clips._read("train", str(tmp_path / place))
+        assert found.texts == ["one"], table
+        assert not found.skipped, table
+        (tmp_path / table).unlink()
+
+
+def test_every_reader_refuses_utf16_by_name_and_manifests_may_be_compressed(tmp_path):
+    for table, text, place in every_shape(tmp_path):
+        (tmp_path / table).write_text(text, encoding="utf-16")
+        with pytest.raises(ValueError, match=r":1: expected UTF-8, got UTF-16\."):
+            clips._read("train", str(tmp_path / place))
+        (tmp_path / table).unlink()
+        if table == place:
+            path = tmp_path / f"{table}.gz"
+            path.write_bytes(gzip.compress(text.encode()))
+            assert clips._read("train", str(path)).texts == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +217,17 @@ def test_ljspeech_takes_the_text_in_full_words_and_the_book_as_group(tmp_path):
     write(path, "LJ001-0007")
     with pytest.raises(ValueError, match=r"metadata\.csv:1: expected id\|text\|text"):
         clips_files.ljspeech(tmp_path)
+
+
+def test_ljspeech_takes_the_first_text_where_the_second_is_empty(tmp_path):
+    sound(tmp_path / "wavs/LJ001-0007.wav")
+    write(
+        tmp_path / "metadata.csv",
+        *(f"LJ001-0007|{texts}" for texts in ("a|", "b| ", "|c", "|", "d")),
+    )
+    found = clips_files.ljspeech(tmp_path)
+    assert found.texts == ["a", "b", "c", "d"]
+    assert found.skipped == {"without a transcript": 1}
 
 
 def test_librispeech_is_a_tree_of_speakers_and_chapters(tmp_path):

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -442,13 +443,16 @@ def test_homeassistant_refuses_what_is_no_wheel(tmp_path):
         pairs_packages.homeassistant_pairs(path, "en", "de")
 
 
-def test_homeassistant_is_downloaded_once_pinned_by_its_hash(cache, monkeypatch):
+def test_homeassistant_is_downloaded_once_pinned_by_its_hash(cache, monkeypatch, tmp_path):
     commands = []
+    content = make_wheel(tmp_path / "a.whl").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(pairs_packages, "HOMEASSISTANT_SHA256", digest)
 
     def run(command, folder, capture=False):
         commands.append(command)
         name = f"homeassistant-{pairs_packages.HOMEASSISTANT_VERSION}-py3-none-any.whl"
-        make_wheel(Path(folder, name))
+        write(Path(folder, name), content)
         assert pairs_packages.HOMEASSISTANT_SHA256 in Path(folder, "pin.txt").read_text()
 
     monkeypatch.setattr(packages, "run", run)
@@ -460,7 +464,13 @@ def test_homeassistant_is_downloaded_once_pinned_by_its_hash(cache, monkeypatch)
     assert len(first) == 15
     assert len(commands) == 1
     assert "--require-hashes" in commands[0]
-    assert [path.suffix for path in cache.iterdir()] == [".whl"]
+    (wheel,) = cache.iterdir()
+    assert wheel.suffix == ".whl"
+    write(wheel, content + b"more")
+    with pytest.raises(
+        ValueError, match=rf"\.whl: expected the SHA-256 {digest}, got .*; remove it"
+    ):
+        pairs_packages.homeassistant("en", "de")
 
 
 def test_a_failed_download_says_which_command_failed_and_leaves_nothing(cache, monkeypatch):
@@ -572,6 +582,15 @@ def test_libreoffice_help_is_downloaded_once_with_package_lists_if_missing(monke
     assert len(first) == 2
     assert packages.run.commands.count(["apt-get", "download"]) == 2
     assert packages.run.commands.count(["apt-get", "update"]) == (0 if lists else 1)
+
+
+def test_libreoffice_help_takes_a_language_in_any_spelling(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages, "run", FakeApt(lists=True))
+    assert pairs_packages.libreoffice_help("EN_us", "deu") == pairs_packages.libreoffice_help(
+        "eng", "de_DE"
+    )
+    assert packages.run.commands.count(["apt-get", "download"]) == 2
 
 
 def test_libreoffice_help_refuses_an_unknown_language_and_lists_the_known(monkeypatch):
@@ -901,6 +920,7 @@ def test_debian_descriptions_are_downloaded_once_for_each_language(monkeypatch):
     monkeypatch.setattr(packages, "run", update)
     assert len(pairs_packages.debian_descriptions("en", "it")) == 3
     assert len(pairs_packages.debian_descriptions("it", "en")) == 3
+    assert len(pairs_packages.debian_descriptions("ENG", "ita")) == 3
     assert asked == [["en"], ["en", "it"]]
     message = "`target_language` must be a language of Debian's descriptions, got 'xx'"
     with pytest.raises(ValueError, match=message):

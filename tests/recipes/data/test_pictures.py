@@ -1,5 +1,6 @@
 """Readers of captioned pictures: every format, what they skip and count, what they refuse."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -102,6 +103,91 @@ def test_a_broken_line_of_flickr8k_is_named(name, line, message, tmp_path):
     write(tmp_path / name, line)
     with pytest.raises(ValueError, match=message):
         pictures_files.flickr8k(path)
+
+
+def test_flickr8k_has_captions_of_a_picture_that_is_not_there(tmp_path):
+    path = flickr(tmp_path)
+    for name in ("Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt"):
+        (tmp_path / name).unlink()
+    (whole,) = pictures_files.flickr8k(path).values()
+    assert [picture.path.stem for picture in whole.rows] == ["a", "b", "c", "d"]
+    assert whole.skipped == {"pictures without a file": 1}
+    assert whole.missing[0].startswith(f"{path}:9: expected a picture, but there is no ")
+    write(tmp_path / "Flickr_8k.trainImages.txt", "a.jpg", "e.jpg", "b.jpg")
+    assert pictures_files.flickr8k(path)["train"].skipped["pictures without a file"] == 1
+
+
+@pytest.mark.parametrize("images", ["flickr30k_images", "flickr30k_images/flickr30k_images", "."])
+def test_flickr30k_of_kaggle_has_bars_and_one_row_that_lacks_one(images, tmp_path):
+    picture(tmp_path / images / "1000092795.jpg")
+    picture(tmp_path / images / "2199200615.jpg")
+    lines = [
+        "image_name| comment_number| comment",
+        "1000092795.jpg| 0| Two young guys | with hair .",
+        "1000092795.jpg| 1| Two young men .",
+        "2199200615.jpg| 4   A dog runs across the grass .",
+        "2199200615.jpg| 3|",
+        "",
+    ]
+    path = write(tmp_path / "results.csv", *lines)
+    for place in (path, tmp_path):
+        (whole,) = pictures._read("data", str(place)).values()
+        assert rows(whole, tmp_path / images) == [
+            ("1000092795.jpg", ["Two young guys | with hair .", "Two young men ."]),
+            ("2199200615.jpg", ["A dog runs across the grass ."]),
+        ]
+        assert whole.skipped == {"empty captions": 1}
+    write(path, lines[0], "1000092795.jpg, 0, Two")
+    with pytest.raises(
+        ValueError, match=r"results\.csv:2: expected name\.jpg\| number\| caption, go"
+    ):
+        pictures_files.kaggle(path)
+
+
+COCO = (
+    '{"images": [{"id": 1, "file_name": "a.jpg"}], '
+    '"annotations": [{"image_id": 1, "caption": "x"}]}'
+)
+KARPATHY = '{"images": [{"filename": "a.jpg", "split": "train", "sentences": [{"raw": "x"}]}]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("results.token", "a.jpg#0\tx"),
+        ("captions.txt", "image,caption\na.jpg,x"),
+        ("results.csv", "image_name| comment_number| comment\na.jpg| 0| x"),
+        ("metadata.csv", "file_name,text\na.jpg,x"),
+        ("a.jsonl", '{"file_name": "a.jpg", "text": "x"}'),
+        ("coco.json", COCO),
+        ("dataset.json", KARPATHY),
+    ],
+)
+def test_every_reader_opens_its_file_in_the_same_way(name, text, tmp_path):
+    picture(tmp_path / "a.jpg")
+    path = tmp_path / name
+    for content in (text, f"\ufeff{text}\n", f"{text}\r\n", f"{text}\n \n\n"):
+        path.write_text(content, encoding="utf-8", newline="")
+        assert together(path).references == [["x"]]
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=rf"{name}:1: expected UTF-8, got UTF-16\."):
+        together(path)
+    compressed = tmp_path / f"{name}.gz"
+    compressed.write_bytes(gzip.compress(text.encode()))
+    assert together(compressed).references == [["x"]]
+
+
+def together(path):
+    return pictures_files.together(pictures._read("data", str(path)))
+
+
+@pytest.mark.parametrize(
+    "text", [100_000 * "[", 100_000 * '{"images":', '{"images": [1' + 5000 * "9"]
+)
+def test_deep_json_is_named(text, tmp_path):
+    path = write(tmp_path / "a.json", text)
+    with pytest.raises(ValueError, match=r"a\.json: expected a JSON object, got: "):
+        pictures._read("data", str(path))
 
 
 def test_kaggle_has_a_row_for_each_caption(tmp_path):

@@ -1,0 +1,247 @@
+"""Pairs out of files: the columns and languages that a file names, code in TMX, broken files."""
+
+import gzip
+import json
+
+import pytest
+
+from recipes.data import pairs_files
+from recipes.data.pairs import load_pairs
+
+EN_DE = {"source_language": "en", "target_language": "de"}
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def rows(pairs):
+    return list(zip(pairs.source, pairs.target, strict=True))
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+TEXTS = [(f"The house number {n}.", f"Das Haus Nummer {n}.") for n in range(12)]
+
+
+def table(path, row):
+    """A line for each of `TEXTS`, of the columns that `row(number, source, target)` gives."""
+    lines = ("\t".join(map(str, row(n, *texts))) for n, texts in enumerate(TEXTS))
+    return write(path, "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (lambda n, s, t: (1.0512345 + n / 50, s, t), "2,3"),  # WikiMatrix, CCMatrix
+        (lambda n, s, t: (f"1.2e-{n}", s, t), "2,3"),
+        (lambda n, s, t: (1276 + n, s, t), "2,3"),
+        (lambda n, s, t: (f"doc-{n}.txt", s, t), "2,3"),
+        (lambda n, s, t: (f"https://example.org/{'a' * n}", s, t), "2,3"),
+        (lambda n, s, t: (f"en/{n}/1.xml.gz#{n}", s, t), "2,3"),  # OPUS
+        (lambda n, s, t: (s, n / 7, t), "1,3"),
+        (lambda n, s, t: ("eng", s, t), "2,3"),
+        (lambda n, s, t: (s, "deu"), None),
+        (lambda n, s, t: (n, s), None),
+    ],
+)
+def test_a_column_of_numbers_or_ids_is_refused_with_the_flag_that_helps(tmp_path, row, columns):
+    path = table(tmp_path / "a.tsv", row)
+    message = r"a\.tsv: expected texts in columns 1 and 2, got in column [12] .* by --columns"
+    with pytest.raises(ValueError, match=message):
+        load_pairs(path, **EN_DE)
+    if columns:
+        splits = load_pairs(path, **EN_DE, columns=columns)
+        assert sorted(row for part in splits for row in rows(part)) == sorted(TEXTS)
+
+
+def test_columns_pick_two_of_any_number_in_any_order(tmp_path):
+    path = table(tmp_path / "a.txt", lambda n, s, t: (n, "eng", s, n + 100, "deu", t))  # Tatoeba
+    with pytest.raises(ValueError, match=r"a\.txt:1: expected 2 or 3 columns .*--columns says wh"):
+        pairs_files.tsv(path)
+    assert rows(pairs_files.tsv(path, columns=(6, 3))) == [pair[::-1] for pair in TEXTS]
+    with pytest.raises(ValueError, match=r"a\.txt:1: expected at least 7 columns, got 6"):
+        pairs_files.tsv(path, columns=(7, 3))
+
+
+def test_texts_may_be_numbers_and_any_columns_can_be_asked_for(tmp_path):
+    path = table(tmp_path / "a.tsv", lambda n, s, t: (n, n) if n < 9 else (s, t))
+    assert len(pairs_files.tsv(path)) == 12
+    path = table(tmp_path / "b.tsv", lambda n, s, t: (n, s) if n < 9 else (s, t))
+    assert len(pairs_files.tsv(path)) == 12
+    path = table(tmp_path / "c.tsv", lambda n, s, t: (n, s))  # how numbers are spoken, say
+    assert len(pairs_files.tsv(path, columns=(1, 2))) == 12
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("en\tde", TEXTS[0]),
+        ("deu\teng\n", TEXTS[0][::-1]),
+        ("Source\tTarget", TEXTS[0]),
+        ("target\tsource", TEXTS[0][::-1]),
+        ("\ufeffDE\ten-US", TEXTS[0][::-1]),
+    ],
+)
+def test_a_first_line_that_names_the_languages_says_which_column_is_which(tmp_path, header, found):
+    path = write(tmp_path / "a.tsv", f"{header.strip()}\n{TEXTS[0][0]}\t{TEXTS[0][1]}\n")
+    pairs = pairs_files.tsv(path, "en", "de")
+    assert rows(pairs) == [found]
+    assert pairs.skipped == {"header": 1}
+
+
+def test_a_first_line_that_names_other_languages_is_refused(tmp_path):
+    path = write(tmp_path / "a.tsv", "en\tfr\nCat\tChat\n")
+    with pytest.raises(
+        ValueError, match=r"a\.tsv:1: expected columns for en and de, got \['en', 'f"
+    ):
+        pairs_files.tsv(path, "en", "de")
+    path = write(tmp_path / "b.tsv", "id\ten\tde\n7\tCat\tKatze\n8\tDog\n")
+    with pytest.raises(ValueError, match=r"b\.tsv:3: expected 3 columns, got 2"):
+        pairs_files.tsv(path, "en", "de")
+
+
+@pytest.mark.parametrize("columns", ["2", "2,2", "0,1", "a,b", "1,2,3", "-1,2", ""])
+def test_columns_that_are_none_are_refused(tmp_path, columns):
+    path = table(tmp_path / "a.tsv", lambda n, s, t: (s, t))
+    with pytest.raises(ValueError, match=r"`columns` must be two different numbers from 1 on"):
+        load_pairs(path, **EN_DE, columns=columns)
+
+
+def test_columns_of_what_has_none_are_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"en": "a", "de": "b"}\n')
+    with pytest.raises(ValueError, match=r"`columns` needs a file \.tsv or \.txt, got .*a\.jsonl"):
+        load_pairs(path, **EN_DE, columns="1,2")
+    with pytest.raises(ValueError, match=r"`columns` needs a file .*, got homeassistant"):
+        load_pairs(**EN_DE, columns="1,2")
+
+
+@pytest.mark.parametrize("tail", ["\n", "\r\n", "\n\n \n", ""])
+def test_a_blank_line_at_the_end_ends_no_load(tmp_path, tail):
+    assert rows(pairs_files.tsv(write(tmp_path / "a.tsv", "a\tb" + tail))) == [("a", "b")]
+    path = write(tmp_path / "a.jsonl", '{"en": "a", "de": "b"}' + tail)
+    assert rows(pairs_files.jsonl(path, "en", "de")) == [("a", "b")]
+    paths = write(tmp_path / "a.en", "a" + tail), write(tmp_path / "a.de", "b\n")
+    assert rows(pairs_files.moses(*paths)) == [("a", "b")]
+    assert rows(pairs_files.po(write(tmp_path / "a.po", f'msgid "a"\nmsgstr "b"{tail}'))) == [
+        ("a", "b")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_other_widths_of_unicode_are_refused_by_name(tmp_path, encoding):
+    path = write(tmp_path / "a.tsv", "Go.\tGeh.\nHi.\tHallo.\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"a\.tsv:1: expected UTF-8, got UTF-(16|32)\."):
+        pairs_files.tsv(path)
+
+
+# --- JSONL and Moses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"EN": "cat", "DE": "Katze"},
+        {"eng": "cat", "deu": "Katze"},
+        {"translation": {"en-US": "cat", "de_DE": "Katze"}},
+        {"source": "cat", "target": "Katze", "source_lang": "en", "target_lang": "de-AT"},
+        {"source": "Katze", "target": "cat", "source_lang": "deu", "target_lang": "en"},
+        {"source": "Katze", "target": "cat", "src_lang": "de", "tgt_lang": "en"},
+    ],
+)
+def test_jsonl_reads_the_languages_that_it_names(tmp_path, row):
+    path = write(tmp_path / "a.jsonl", json.dumps(row))
+    assert rows(pairs_files.jsonl(path, "en", "de")) == [("cat", "Katze")]
+
+
+def test_jsonl_in_other_languages_is_refused_with_path_and_line(tmp_path):
+    row = {"source": "chat", "target": "Katze", "source_lang": "fr", "target_lang": "de"}
+    path = write(tmp_path / "a.jsonl", json.dumps(row))
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: expected 'en' and 'de', got \['fr', 'de'\]"):
+        pairs_files.jsonl(path, "en", "de")
+
+
+def test_moses_files_are_found_in_other_spellings_and_refused_the_wrong_way_round(tmp_path):
+    write(tmp_path / "corpus.en-de.eng", "cat\n" * 3)
+    write(tmp_path / "corpus.en-de.de_DE.gz", gzip.compress(b"Katze\n" * 3))
+    prefix = str(tmp_path / "corpus.en-de")
+    splits = load_pairs(train=prefix, valid=prefix, **EN_DE)
+    assert rows(splits.train)[0] == ("cat", "Katze")
+    given = f"{prefix}.de_DE.gz,{prefix}.eng"
+    with pytest.raises(
+        ValueError, match=r"`train` must name the source's file \(en\) before the t"
+    ):
+        load_pairs(train=given, valid=prefix, **EN_DE)
+    with pytest.raises(
+        ValueError, match=r"must differ from `source_language`, got \('de', 'DEU'\)"
+    ):
+        load_pairs(train=prefix, source_language="de", target_language="DEU")
+
+
+# --- TMX -----------------------------------------------------------------------------------------
+
+
+def memory(path, segment, encoding="UTF-8"):
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?>\n<tmx version="1.4"><body>\n<tu><tuv '
+        f'xml:lang="eng"><seg>{segment}</seg></tuv><tuv xml:lang="ger"><seg>Ä</seg></tuv></tu>\n'
+        "</body></tmx>"
+    )
+    try:
+        return write(path, text.encode(encoding))
+    except LookupError:
+        return write(path, text.encode())
+
+
+@pytest.mark.parametrize(
+    ("segment", "text"),
+    [
+        ('<ph>&lt;img alt="<sub>A cat</sub>"/&gt;</ph> end.', "A cat end."),
+        (
+            "See<ph>{\\fn <sub>A note</sub> x <sub>and one</sub>}</ph> now.",
+            "See A note and one now.",
+        ),
+        ('One<ph type="lb"/>two<ph type="pb">x</ph>three', "One two three"),
+        ("One<ph>&lt;br/&gt;</ph>two", "One two"),
+        ('<bpt i="1" type="bold">&lt;b&gt;</bpt>A<hi>B</hi><ept i="1">&lt;/b&gt;</ept>C', "ABC"),
+        ('A<it pos="begin">&lt;i&gt;</it>B<ut>x</ut>C', "ABC"),
+        ("<ph><sub>a <bpt>b</bpt>c</sub>d</ph>e", "a c e"),
+        ("a<!-- b -->c<?d e?>f", "acf"),
+    ],
+)
+def test_native_code_of_a_memory_never_gets_into_the_text(tmp_path, segment, text):
+    assert rows(pairs_files.tmx(memory(tmp_path / "a.tmx", segment), "en", "de")) == [(text, "Ä")]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "ISO-8859-1", "windows-1252"])
+def test_a_memory_is_read_in_its_encoding(tmp_path, encoding):
+    path = memory(tmp_path / "a.tmx", "Größe", encoding)
+    assert rows(pairs_files.tmx(path, "en", "de")) == [("Größe", "Ä")]
+
+
+BOMB = "".join(f'<!ENTITY x{n} "{10 * f"&x{n - 1};"}">' for n in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('<?xml version="1.0" encoding="klingon"?>\n<tmx/>', r"1: expected XML, got: .*encoding"),
+        ('<?xml version="1.0" encoding="shift_jis"?>\n<tmx/>', "1: expected XML, got: multi-byte"),
+        ("<tmx>\n" + 5000 * "<hi>\n" + 5000 * "</hi>", "201: expected XML, got: 200 elements with"),
+        ("<tmx>\n<tu>" + 99999 * "<hi>", "2: expected XML, got: 200 elements within each other"),
+        (f'<!DOCTYPE t [<!ENTITY x0 "x">{BOMB}]>\n<tmx>&x11;</tmx>', "2: expected XML, got: limit"),
+        ("<tmx>\n<tu>\n", "3: expected XML, got: no element found"),
+    ],
+)
+def test_a_memory_that_means_harm_or_is_broken_is_named_with_its_line(tmp_path, content, message):
+    path = write(tmp_path / "a.tmx", content)
+    with pytest.raises(ValueError, match=rf"a\.tmx:{message}"):
+        pairs_files.tmx(path, "en", "de")
+
+
+def test_deep_json_is_named_with_its_line(tmp_path):
+    for line in (100_000 * "[", 100_000 * '{"en":', '{"en": ' + 5000 * "9" + "}"):
+        path = write(tmp_path / "a.jsonl", '{"en": "a", "de": "b"}\n' + line)
+        with pytest.raises(ValueError, match=r"a\.jsonl:2: expected a JSON object, got: "):
+            pairs_files.jsonl(path, "en", "de")
