@@ -1,7 +1,8 @@
 """Answers texts, WAV files or pictures with an exported model, one answer a line.
 
 kzoo saved_models/en-de "A dog runs." "A cat sleeps."
-kzoo saved_models/en-de sentences.txt > answers.txt
+kzoo saved_models/en-de sentences.txt > answers.txt    # a file that exists is meant
+kzoo saved_models/en-de --text sentences.txt           # the text, though there is such a file
 echo "A dog runs." | kzoo saved_models/en-de
 kzoo saved_models/en-de --n_best "A dog runs."
 kzoo saved_models/en-de --align "A dog runs."
@@ -14,6 +15,7 @@ kzoo serve saved_models --port 8080    # see kzoo serve --help
 """
 
 import argparse
+import codecs
 import itertools
 import os
 import shutil
@@ -36,8 +38,8 @@ def main(arguments=None):
         arguments: list of str; by default those of this process.
 
     Raises:
-        SystemExit: with code 2 and a message if there is nothing to load or a file is missing or
-            no WAV file or picture.
+        SystemExit: with code 2 and a message if there is nothing to load, a file is missing or no
+            WAV file or picture, or what is to be read from or written to is closed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # answers, no log
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -47,16 +49,18 @@ def main(arguments=None):
     args = parser.parse_intermixed_args(arguments)
     try:
         path = folder.of_saved_model(args.path)
-        texts = _texts(args.texts)
         if args.live and args.texts:
             raise ValueError(f"`--live` reads the standard input, not {args.texts[0]}")
+        if sys.stdout is None:  # `>&-`
+            raise ValueError("the answers are written to the standard output, which is closed")
+        parts = _parts(args.texts, args.text)
         with imports.without_keras():
             from kzoo.export.served import ServedModel
         model = ServedModel(path)
         if args.live:
             _listen(model)
         else:
-            _answer(model, texts, args)
+            _answer(model, parts, args)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -75,11 +79,19 @@ def _serve(parser, arguments):
     server.run(**options)
 
 
-def _answer(model, texts, args):
-    """Prints the answers to an iterator of texts, or of names of files."""
-    if model.content.is_file:
+def _answer(model, parts, args):
+    """Prints the answers to `_parts`, whose texts may be names of files."""
+    is_file = model.content.is_file
+    if args.text and is_file:
+        raise ValueError(f"`--text` is for models of texts, but {model.path} reads files")
+    texts = itertools.chain.from_iterable(
+        part if not isinstance(part, Path) else [part] if is_file else _lines(part)
+        for part in parts
+    )
+    if is_file:
         texts = map(os.fsdecode, texts)
-    is_typed = sys.stdin.isatty() and "-" in (args.texts or ["-"])
+    reads_input = not args.texts or ("-" in args.texts and not args.text)
+    is_typed = reads_input and sys.stdin.isatty()
     count = 1 if is_typed else model.content.at_once
     while lines := list(itertools.islice(texts, count)):
         for answer in _answers(model, lines, args):
@@ -95,7 +107,8 @@ def _listen(model):
     import numpy as np  # by now it is there
 
     text, state = model.stream(np.zeros(0))
-    print(f"Listening: 16-bit samples, 1 channel, {model.rate_hz:,} Hz.", file=sys.stderr)
+    if sys.stderr is not None:
+        print(f"Listening: 16-bit samples, 1 channel, {model.rate_hz:,} Hz.", file=sys.stderr)
     size = 2 * round(_LIVE_SECONDS * model.rate_hz)  # bytes
     is_terminal = sys.stdout.isatty()
     try:
@@ -124,8 +137,14 @@ def _parser():
         "texts",
         metavar="TEXT",
         nargs="*",
-        help="a text, or for speech a WAV file, or a picture; a .txt file, for its lines; or - for "
-        "the lines of the standard input, which is the default",
+        help="a text, or for speech a WAV file, or a picture; or the name of a file of texts, for "
+        "its lines, which is meant if there is such a file or the name ends in .txt; or - for the "
+        "lines of the standard input, which is the default",
+    )
+    parser.add_argument(
+        "--text",
+        action="store_true",
+        help="take every TEXT as it is, also if there is a file of that name",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
@@ -149,17 +168,47 @@ def _parser():
     return parser
 
 
-def _texts(arguments):
-    """Returns an iterator over the texts: str, or bytes that need not be UTF-8."""
+def _parts(arguments, is_text):
+    """What each argument stands for.
+
+    Args:
+        arguments: list of str. is_text: bool, each is a text.
+
+    Returns:
+        list of iterables of texts, str or bytes that need not be UTF-8, and of pathlib.Paths of
+        files, which for a model of texts hold lines.
+
+    Raises:
+        OSError: what ends in .txt cannot be read.
+        ValueError: the standard input is closed, or to be read twice.
+    """
+    if is_text and arguments:
+        return [[argument] for argument in arguments]
+    if arguments.count("-") > 1:
+        raise ValueError("the standard input (-) can be read once")
     parts = []
     for argument in arguments or ["-"]:
         if argument == "-":
+            if sys.stdin is None:  # `<&-`
+                raise ValueError("there is no other input, and the standard input is closed")
             parts.append(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-        elif argument.endswith(".txt") and len(argument.split()) == 1:
-            parts.append(Path(argument).read_bytes().splitlines())
+        elif argument.lower().endswith(".txt"):
+            parts.append(_lines(argument))
+        elif os.path.exists(argument) and not os.path.isdir(argument):
+            parts.append(Path(argument))
         else:
             parts.append([argument])
-    return itertools.chain.from_iterable(parts)
+    return parts
+
+
+def _lines(path):
+    """The lines of a file of texts, bytes."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        rule = f"{str(path)!r} ends in .txt, but there is no such file; --text takes it as a text"
+        raise FileNotFoundError(rule) from None
+    return content.removeprefix(codecs.BOM_UTF8).splitlines()
 
 
 def _answers(model, texts, args):

@@ -32,7 +32,10 @@ INSIDE = {
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
     "search": ("result", "steps", "options", "constraints", "beams", "beam", "sampling"),
-    "image": ("exif", "decoding", "augment", "source", "torch_file", "backbones"),
+    "image": (
+        *("fields", "exif", "jpeg", "png", "gif", "bmp"),
+        *("decoding", "augment", "source", "torch_file", "backbones"),
+    ),
     "metrics": ("score", "translation", "speech", "captions"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),

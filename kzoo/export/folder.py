@@ -32,7 +32,8 @@ def of_saved_model(path):
     """The folder of a SavedModel.
 
     Args:
-        path: str or path of a SavedModel, or of a folder of versions: the highest is taken.
+        path: str or path of a SavedModel, or of a folder of versions: of those of `saved_versions`
+            the highest is taken.
 
     Returns:
         pathlib.Path.
@@ -44,8 +45,8 @@ def of_saved_model(path):
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"`path` must be a SavedModel, but {str(path)!r} does not exist.")
-    if not _holds_saved_model(path) and versions(path):
-        path = path / str(max(versions(path)))
+    if not _holds_saved_model(path) and (found := saved_versions(path)):
+        _, path = found[-1]
     if not _holds_saved_model(path):
         raise ValueError(
             "`path` must be the folder of a SavedModel or of its versions 1, 2, ..., "
@@ -54,8 +55,31 @@ def of_saved_model(path):
     return path
 
 
+def saved_versions(folder):
+    """The versions in a folder that can be served: folders 1, 2, ... that hold a saved_model.pb.
+
+    A folder without one is not written yet, as servers copy them file by file, and a file is no
+    version; both are passed over. A version that has one and is broken all the same is not: the
+    answers of an older model would go unnoticed.
+
+    Args:
+        folder: str or path.
+
+    Returns:
+        list of (number, pathlib.Path), the highest number last.
+    """
+    folder = Path(folder)
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [(int(entry.name), entry) for entry in entries if _is_version(entry.name)]
+    return sorted((number, path) for number, path in found if _holds_saved_model(path))
+
+
+def _is_version(name):
+    return name.isascii() and name.isdigit()
+
+
 def _holds_saved_model(path):
-    return any((path / f"saved_model.{kind}").exists() for kind in ("pb", "pbtxt"))
+    return any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt"))
 
 
 def next_version(folder):
@@ -71,7 +95,7 @@ def next_version(folder):
 
 
 def versions(folder):
-    """The numbers among the names in a folder."""
+    """The numbers among the names in a folder, whatever they are of."""
     folder = Path(folder)
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return [int(name) for name in names if name.isascii() and name.isdigit()]
+    return [int(name) for name in names if _is_version(name)]

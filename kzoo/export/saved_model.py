@@ -62,7 +62,8 @@ def save(
     In `align` and `complete`, S and T are the longest of the batch; the tokens of texts end with
     "</s>", but not those of CTC alone; padding is "" and 0, and a row of attention weights sums
     to 1. A source of more than `max_source_length` tokens is cut. An empty source has the empty
-    text as its only hypothesis, with score 0 and no target tokens; further ones score -inf. The
+    text as its only hypothesis, with score 0 and no target tokens; further ones score the lowest
+    float32, as JSON has no -inf. The
     answer to a text does not depend on the rest of the batch.
 
     `complete` begins its answers with the tokens of `prefix`, which may be "": what a translator

@@ -18,6 +18,12 @@ from kzoo import batching, contents
 from kzoo.export import ops
 from kzoo.export.folder import of_saved_model
 
+_OUTPUTS = {
+    "serving_default": {"text", "score"},
+    "n_best": {"text", "score"},
+    "align": {"text", "source_tokens", "target_tokens", "alignment"},
+}
+_NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not; once it was -inf
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
@@ -84,7 +90,8 @@ class ServedModel:
         ["Ein Hund rennt.", "Eine Katze schläft."]
 
     Raises:
-        ValueError: the SavedModel cannot be loaded or lacks one of the signatures.
+        ValueError: the SavedModel cannot be loaded, or lacks one of the signatures or what goes in
+            or out of it.
     """
 
     def __init__(self, path, batch_size=32):
@@ -93,18 +100,11 @@ class ServedModel:
         ops.register()
         try:
             self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
-        except (OSError, tf.errors.OpError) as error:
+        except Exception as error:  # of half a file of weights an IndexError
             raise ValueError(
                 f"`path` must be a whole SavedModel, but {str(path)!r} cannot be loaded: {error}"
             ) from error
-        missing = {"serving_default", "n_best", "align"} - set(self._model.signatures)
-        if missing:
-            raise ValueError(
-                f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has "
-                f"no signature {', '.join(sorted(missing))}."
-            )
-        (name,) = self._model.signatures["serving_default"].structured_input_signature[1]
-        self.content = contents.OF_INPUT[name]
+        self.content = _content_of(self._model.signatures, path)
         self.rate_hz = None
         if "stream" in self._model.signatures:
             self.rate_hz = int(self._begin(1)["rate_hz"])
@@ -131,7 +131,7 @@ class ServedModel:
 
         def answer(row):
             pairs = zip(row["text"], row["score"].tolist(), strict=True)
-            return [(text.decode(), score) for text, score in pairs if score > -np.inf]
+            return [(text.decode(), score) for text, score in pairs if score > _NO_SCORE]
 
         return self._answers(contents, "n_best", answer)
 
@@ -216,6 +216,25 @@ class ServedModel:
                 _explained(answers_to, content, name)
             raise
         return answers[0] if is_one else answers
+
+
+def _content_of(signatures, path):
+    """What the signatures of a SavedModel read; raises ValueError unless they are kzoo's."""
+    began = f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has"
+    if missing := set(_OUTPUTS) - set(signatures):
+        raise ValueError(f"{began} no signature {', '.join(sorted(missing))}.")
+    for name, outputs in _OUTPUTS.items():
+        given = signatures[name].structured_input_signature[1]
+        is_text = [(spec.dtype, spec.shape.rank) for spec in given.values()] == [(tf.string, 1)]
+        if not is_text or not set(given) <= set(contents.OF_INPUT):
+            raise ValueError(
+                f"{began} the inputs {[*given.values()]} of {name}, where it must be one string "
+                f"[N] named {' or '.join(contents.OF_INPUT)}."
+            )
+        if missing := outputs - set(signatures[name].structured_outputs):
+            raise ValueError(f"{began} no output {', '.join(sorted(missing))} of {name}.")
+    (name,) = signatures["serving_default"].structured_input_signature[1]
+    return contents.OF_INPUT[name]
 
 
 def _state_of(outputs):

@@ -101,15 +101,15 @@ def of_contents(model, options):
 
     def serving_default(contents):
         _, texts, found = best(contents)
-        return {"text": texts, "score": found.scores[:, 0]}
+        return {"text": texts, "score": _finite(found.scores[:, 0])}
 
     def n_best(contents):
         source, found = search(contents, best_only=False)
         found = _first_rows(found, contents)
         return {
             "text": search.texts(contents, source, found, options.beam_size),
-            "score": found.scores,
-            "log_prob": found.log_probs,
+            "score": _finite(found.scores),
+            "log_prob": _finite(found.log_probs),
         }
 
     def align(contents):
@@ -158,12 +158,17 @@ def _complete(search):
         longest = _longest(ids)
         return {
             "text": search.texts(contents, source, found)[:, 0],
-            "score": found.scores[:, 0],
+            "score": _finite(found.scores[:, 0]),
             "target_tokens": tokenizer.tokens(ids[:, :longest]),
-            "token_log_prob": found.step_log_probs[:, 0, :longest],
+            "token_log_prob": _finite(found.step_log_probs[:, 0, :longest]),
         }
 
     return complete
+
+
+def _finite(scores):
+    """With the lowest float32 where there is no hypothesis: JSON has no -inf, and servers fail."""
+    return tf.maximum(scores, tf.float32.min)
 
 
 def _first_rows(found, contents):
@@ -224,7 +229,7 @@ def _compiled(search):
         ids = tf.where(is_empty[:, None], 0, ids[:rows])
         scores = tf.where(is_empty, 0.0, scores[:rows])
         copied = (contents, steps[:rows]) if options.replace_unknown else ()
-        return {"text": model.target_texts(ids, *copied), "score": scores}
+        return {"text": model.target_texts(ids, *copied), "score": _finite(scores)}
 
     return serving_xla
 
@@ -257,7 +262,7 @@ def of_streams(model, beam_size, length_penalty):
         state = tf.nest.pack_sequence_as(example, leaves)
         found, state = model.stream(inputs["audio"], state, length_penalty)
         text = model.target_tokenizer.detokenize(found.ids[:, 0])
-        return {"text": text, "score": found.scores[:, 0], **_named(state)}
+        return {"text": text, "score": _finite(found.scores[:, 0]), **_named(state)}
 
     def stream_begin(rows):
         state = _named(model.initial_state(rows, beam_size))

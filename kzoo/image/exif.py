@@ -1,8 +1,10 @@
-"""Which side of a JPEG is up: the orientation in its EXIF data, read in the graph.
+"""Which side of a JPEG or PNG is up: the orientation in its EXIF data, read in the graph.
 
 Cameras write the pixels as the sensor lay and beside them how it was held. EXIF 2.3, sections 4.5.2
 and 4.6.4: a segment APP1 holds "Exif", two zeros and a TIFF file, in whose first directory, of
-entries of 12 bytes, the tag 274 has a number from 1, upright, to 8.
+entries of 12 bytes, the tag 274 has a number from 1, upright, to 8. In a PNG the TIFF file is a
+chunk eXIf, https://www.w3.org/TR/png-3/, section 11.3.4.5; browsers and Pillow's `exif_transpose`
+turn both.
 """
 
 import tensorflow as tf
@@ -23,20 +25,35 @@ def orientation(content):
         () int64 in 1 ... 8, for `upright`; 1 if the file does not say in its first 64 kB and before
         its pixels, or says something else.
     """
-    head = tf.strings.substr(content, 0, _SEARCHED)
-    data = tf.pad(tf.io.decode_raw(head, tf.uint8), [[0, 5 + len(_MARK)]])
+    data = _start(content)
     length = tf.size(data) - 4 - len(_MARK)  # 1 or more
-
-    def at(places):
-        """The bytes at these places; zeros behind the end."""
-        return tf.cast(tf.gather(data, tf.minimum(places, length)), tf.int64)
-
     is_segment = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xE1)
     for shift, value in enumerate(_MARK, start=4):  # two bytes are its length
         is_segment &= data[shift : length + shift] == value
     is_scan = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xDA)  # the pixels follow
     is_segment &= tf.cumsum(tf.cast(is_scan, tf.int32)) == 0
     tiff = 4 + len(_MARK) + tf.argmax(tf.cast(is_segment, tf.int8), output_type=tf.int32)
+    return tf.where(tf.reduce_any(is_segment), _of_tiff(data, tiff), 1)
+
+
+def orientation_of(tiff):
+    """As `orientation`, of the bytes of a TIFF file, () string; 1 if they are none."""
+    return _of_tiff(_start(tiff), tf.constant(0))
+
+
+def _start(content):
+    """The first bytes, (n,) uint8, and some zeros."""
+    head = tf.strings.substr(content, 0, _SEARCHED)
+    return tf.pad(tf.io.decode_raw(head, tf.uint8), [[0, 5 + len(_MARK)]])
+
+
+def _of_tiff(data, tiff):
+    """The orientation in a TIFF file that begins at the place `tiff`; 1 if there is none."""
+
+    def at(places):
+        """The bytes at these places; zeros behind the end."""
+        return tf.cast(tf.gather(data, tf.minimum(places, tf.size(data) - 1)), tf.int64)
+
     begins = at(tiff + tf.range(4))
     is_big = tf.reduce_all(begins == list(b"MM\0*"))
     is_tiff = is_big | tf.reduce_all(begins == list(b"II*\0"))
@@ -52,8 +69,7 @@ def orientation(content):
     entries = directory + 2 + 12 * tf.range(count)
     is_wanted = (number(entries, 2) == _TAG) & (number(entries + 2, 2) == _SHORT)
     found = tf.reduce_max(tf.where(is_wanted, number(entries + 8, 2), 0))
-    is_said = tf.reduce_any(is_segment) & is_tiff & (found >= 1) & (found <= 8)
-    return tf.where(is_said, found, 1)
+    return tf.where(is_tiff & (found >= 1) & (found <= 8), found, 1)
 
 
 def upright(pixels, side):

@@ -83,7 +83,7 @@ class ImageSource(keras.layers.Layer):
         return {
             "source": f"JPEG, PNG, GIF (the first frame) or BMP pictures of at most {longest:g} "
             f"megapixels, fitted into {self.size} x {self.size} pixels with grey borders; "
-            "a JPEG is turned as its EXIF data say",
+            "a JPEG or PNG is turned as its EXIF data say, what is transparent lies on white",
         }
 
     def get_config(self):

@@ -1,10 +1,15 @@
 """The models in a folder of `<name>/<version>/`."""
 
+import os
 from pathlib import Path
+
+from kzoo.export.folder import saved_versions
 
 
 def find_models(folder, versions="latest"):
     """The models in a folder of `<name>/<version>/`, or of one model's versions.
+
+    Versions are those of `export.folder.saved_versions`.
 
     Args:
         folder: str or path.
@@ -17,14 +22,10 @@ def find_models(folder, versions="latest"):
         FileNotFoundError: `folder` does not exist.
     """
     folder = Path(folder).resolve()
-    found = {}
-    for file in [*folder.glob("*/saved_model.pb"), *folder.glob("*/*/saved_model.pb")]:
-        path = file.parent
-        if path.name.isascii() and path.name.isdigit():
-            found.setdefault(path.parent.name, []).append((int(path.name), path))
     if not folder.exists():
         raise FileNotFoundError(f"`folder` must hold models, but {str(folder)!r} does not exist.")
-    kept = {
-        name: sorted(of_one)[-1 if versions == "latest" else 0 :] for name, of_one in found.items()
-    }
-    return [(name, str(number), path) for name in sorted(kept) for number, path in kept[name]]
+    inner = [path for path in folder.glob("*") if os.access(path, os.R_OK | os.X_OK)]
+    found = {path.name: of_one for path in [folder, *inner] if (of_one := saved_versions(path))}
+    first = -1 if versions == "latest" else 0
+    kept = [(name, of_one[first:]) for name, of_one in sorted(found.items())]
+    return [(name, str(number), path) for name, of_one in kept for number, path in of_one]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-FORMAT = 2  # of what is cached; to be raised with every change to what is computed and written
+FORMAT = 3  # of what is cached; to be raised with every change to what is computed and written
 MEGAPIXELS = 64  # most of a picture; what `ImageSource` takes too
 BATCH = 32  # pictures that a backbone sees at once
 
@@ -180,8 +180,13 @@ def _mapped(rows: Sequence, function: Callable) -> Iterator[tf.Tensor | str]:
     import tensorflow as tf
 
     paths = tf.constant([os.fsencode(row.path) for row in rows], tf.string)
+
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, which takes seconds
+    def computed(path):
+        return function(kzoo.image.decode(tf.io.read_file(path), MEGAPIXELS))
+
     values = tf.data.Dataset.from_tensor_slices(paths).map(
-        lambda path: function(kzoo.image.decode(tf.io.read_file(path), MEGAPIXELS)),
+        computed,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )

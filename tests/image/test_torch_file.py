@@ -1,8 +1,12 @@
 """Weights files: as torch reads them, and nothing in them is run."""
 
+import collections
+import copy
 import io
 import pickle
+import random
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -107,3 +111,114 @@ def test_the_new_layout_a_zip_is_refused():
         archive.writestr("archive/data.pkl", b"")
     with pytest.raises(ValueError, match="in PyTorch's old layout"):
         torch_file.read(stream.getvalue())
+
+
+def program(*instructions):
+    """A file whose third pickle, that of the tensors, is these instructions."""
+    head = [pickle.dumps(each, protocol=2) for each in (MAGIC, 1001, FACTS)]
+    return (
+        b"".join(head) + b"\x80\x02" + b"".join(instructions) + b"." + pickle.dumps([], protocol=2)
+    )
+
+
+DICT, TENSOR = b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n"
+STATE = b"}X\x0c\0\0\0__defaults__(K\x01K\x02ts"  # {"__defaults__": (1, 2)}
+NESTED = b")" + b"\x85" * 200_000  # ((((...))))
+DOUBLED = b")" + b"2\x86" * 60  # t = (t, t), 60 times: 2^60 leaves
+MEMOED = b")" + b"".join(b"q\x01h\x01\x86" for _ in range(60))
+STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04NtQ"
+HARMFUL = {
+    "bytes of 2^40": program(b"\x8e" + (2**40).to_bytes(8, "little")),
+    "a str of 2^40": program(b"\x8d" + (2**40).to_bytes(8, "little")),
+    "a str of 2^32": program(b"X" + b"\xff" * 4),
+    "a number of 2^31": program(b"\x8b" + b"\xff\xff\xff\x7f"),
+    "a frame of 2^40": program(b"\x95" + (2**40).to_bytes(8, "little")),
+    "a place of 2^32": program(b"}r" + b"\xff" * 4, b"]"),
+    "changes the maker of dicts": program(DICT, STATE, b"b"),
+    "changes the maker of tensors": program(TENSOR, STATE, b"b"),
+    "changes a dtype": program(b"ctorch\nFloatStorage\n", STATE, b"b"),
+    "sets an item of a function": program(TENSOR, b"X\1\0\0\0aK\1s"),
+    "a new object": program(DICT, b")\x81"),
+    "a key that is nested": program(b"}", NESTED, b"K\1s"),
+    "a key that is doubled": program(b"}", MEMOED, b"K\1s"),
+    "a call with a nested key": program(DICT, b"(", NESTED, b"K\1\x86lp0\n\x85R"),
+    "a storage that is doubled": program(MEMOED, b"Q"),
+    "a storage with a nested key": program(
+        b"(X\x07\0\0\0storagectorch\nFloatStorage\n", NESTED, b"NK\1NtQ"
+    ),
+    "a tensor of a tensor": program(
+        b"}X\1\0\0\0a", TENSOR, b"(", TENSOR, b"(", STORAGE, b"K\0K\4\x85K\0\x85tR",
+        b"K\0K\4\x85K\1\x85tRs",
+    ),
+    "a tensor of more than its storage": program(
+        b"}X\1\0\0\0a", TENSOR, b"(", STORAGE, b"K\0J\0\0\0\x40\x85K\0\x85tRs"
+    ),
+    "a tensor of negative size": program(
+        b"}X\1\0\0\0a", TENSOR, b"(", STORAGE, b"K\0J\xf0\xff\xff\xff\x85K\1\x85tRs"
+    ),
+}  # fmt: skip
+
+
+def state():
+    """What a file must not change."""
+    functions = (torch_file._tensor, torch_file._dict, torch_file.read)
+    return copy.copy([
+        dict(vars(torch_file)), dict(vars(torch_file._Unpickler)), dict(vars(torch_file._Storage)),
+        dict(torch_file._Unpickler.dispatch), dict(vars(collections.OrderedDict)),
+        dict(pickle._Unpickler.dispatch), dict(torch_file._DTYPES),
+        [(f.__defaults__, f.__kwdefaults__, dict(f.__dict__), f.__code__) for f in functions],
+        [dtype.metadata for dtype in torch_file._DTYPES.values()],
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_a_file_that_means_harm_is_refused_at_once_and_changes_nothing(name):
+    before, start = state(), time.perf_counter()
+    with pytest.raises(ValueError, match="`content` must be weights in PyTorch's old layout, got"):
+        torch_file.read(HARMFUL[name])
+    assert state() == before
+    assert time.perf_counter() - start < 5
+
+
+def test_attributes_of_a_state_dict_are_left_out():
+    """torch writes the versions of the layers into such a one."""
+    weights = collections.OrderedDict()
+    weights._metadata = collections.OrderedDict({"": {"version": 1}})
+    assert b"_metadata" in file_of(weights)
+    assert torch_file.read(file_of(weights)) == {}
+
+
+def test_no_mutation_of_a_file_does_more_than_be_refused():
+    dice = random.Random(0)
+    attributes = collections.OrderedDict({"a": 1})
+    attributes.b = {"__defaults__": (1,)}
+    whole = [
+        storage_file(6, 1, (2, 2), (2, 1), np.arange(6.0)),
+        file_of(collections.OrderedDict()),
+        file_of(attributes),
+        program(TENSOR, b"0", DICT, b")R", STATE, b"b"),
+    ]
+    codes = [
+        code[0] for code in vars(pickle).values() if isinstance(code, bytes) and len(code) == 1
+    ]
+    before, refused = state(), 0
+    for _ in range(2000):
+        content = bytearray(dice.choice(whole))
+        for _ in range(dice.randint(1, 4)):
+            place = dice.randrange(len(content))
+            kind = dice.randrange(4)
+            if kind == 0:
+                content[place] = dice.choice(codes)
+            elif kind == 1:
+                content[place] ^= 1 << dice.randrange(8)
+            elif kind == 2:
+                content.insert(place, dice.choice(codes))
+            else:
+                del content[place : place + dice.randint(1, 9)]
+        try:
+            torch_file.read(bytes(content))
+        except ValueError as error:
+            assert str(error).startswith("`content` must be")
+            refused += 1
+    assert state() == before
+    assert refused > 1000

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+from picture_files import REFUSED, VARIANTS
 
 from kzoo import image, zoo
 from kzoo.image import ImageSource, backbones
@@ -61,6 +62,26 @@ def test_pixels_are_those_that_the_served_model_sees_but_for_rounding(rows):
     assert found.tolist() == [0, 1, 2, 3, 4]
     assert pixels.dtype == np.uint8 and pixels.shape == (5, SIZE, SIZE, 3)
     np.testing.assert_allclose(pixels, squares(rows), atol=0.51)
+
+
+def test_training_and_serving_have_equal_pixels_and_refusals_of_every_kind_of_file(tmp_path):
+    """`_mapped` is what `decode`, `extract` and `readable` train on."""
+    spec = tf.TensorSpec([], tf.string)
+    serve = tf.function(image.decode, input_signature=[spec], autograph=False)
+    contents = [*VARIANTS.values(), *(content for content, _ in REFUSED.values())]
+    rows = [Row(tmp_path / str(number), f"list:{number}") for number in range(len(contents))]
+    for row, content in zip(rows, contents, strict=True):
+        row.path.write_bytes(content)
+    refused = 0
+    for trained, content in zip(regions._mapped(rows, lambda x: x), contents, strict=True):
+        if isinstance(trained, str):
+            refused += 1
+            with pytest.raises(tf.errors.InvalidArgumentError) as error:
+                serve(tf.constant(content))
+            assert trained.split(" [[")[0] in str(error.value)
+        else:
+            np.testing.assert_array_equal(trained, serve(tf.constant(content)))
+    assert refused == len(REFUSED)
 
 
 def test_features_are_those_of_the_backbone(rows, backbone, monkeypatch):
