@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from kzoo.metrics.score import normalized
 from recipes.data import files
 from recipes.data.files import BLANK, is_utf8, one_line, with_reasons
 
@@ -15,7 +16,7 @@ class Pairs:
     """Aligned texts: `source[i]` means `target[i]`; `len(pairs)` is their number.
 
     `groups[i]` is what a split must not tear apart: the component or file of a named source, else
-    the source text itself. `skipped` counts what was left out, by reason.
+    the source text itself, normalized. `skipped` counts what was left out, by reason.
     """
 
     source: list[str] = field(default_factory=list)
@@ -39,7 +40,7 @@ class Pairs:
         else:
             self.source.append(source)
             self.target.append(target)
-            self.groups.append(source if group is None else group)
+            self.groups.append(normalized(source) if group is None else group)
 
 
 def some_pairs(pairs: Pairs, place: object) -> Pairs:

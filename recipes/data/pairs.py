@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
 from recipes.data.files import compression, is_file, plain_suffix, say
 from recipes.data.languages import is_same, match_both
@@ -88,15 +89,16 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
 
     The order is a hash of `seed` and group, so every machine agrees. A group of more pairs than
     `LARGEST_GROUP_SHARE` of a held-out part stays in train, unless the smaller ones do not suffice.
-    A held-out pair whose source text also occurs in train is dropped and counted.
+    A held-out pair whose source text also occurs in train, be it in other bytes that look the same,
+    is dropped and counted.
     """
     home = hold_out(pairs.groups, valid=valid, test=test, seed=seed)
     parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
     rows = list(zip(pairs.source, pairs.target, pairs.groups, strict=True))
-    trained = {source for source, _, group in rows if group not in home}
+    trained = {normalized(source) for source, _, group in rows if group not in home}
     for source, target, group in rows:
         name = home.get(group, "train")
-        if name != "train" and source in trained:
+        if name != "train" and normalized(source) in trained:
             parts[name].skipped["source also in train"] += 1
         else:
             parts[name].add(source, target, group)

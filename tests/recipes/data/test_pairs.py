@@ -674,6 +674,19 @@ def test_split_keeps_repeated_sources_together():
     assert [len(part) for part in parts] == [90, 10, 10]
 
 
+def test_the_same_text_in_other_bytes_is_no_new_text_to_a_split():
+    pairs = Pairs()
+    for text in ("Caf\u00e9", "Cafe\u0301", "Caf\u00e9\u200b"):
+        pairs.add(text, "a caf\u00e9")
+    assert len(set(pairs.groups)) == 1
+    pairs = Pairs()
+    for number in range(40):
+        pairs.add(["Caf\u00e9", "Cafe\u0301"][number % 2], f"{number}", group=f"{number}")
+        pairs.add(f"text {number}", f"{number}", group=f"{number}")
+    parts = split(pairs, valid=0.2, test=0.2)
+    assert not any(text.startswith("Caf") for part in parts[1:] for text in part.source)
+
+
 def test_split_refuses_data_that_cannot_be_split():
     with pytest.raises(ValueError, match=r"one pair in `train`, got none of 2 pairs in 2 groups"):
         split(many(2), valid=0.05, test=0.05)
