@@ -96,9 +96,7 @@ class CTCModel(Trainable):
         """
         labels, count = self.label_weights(y, sample_weight)
         loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
-        if self.losses:
-            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
-        return loss
+        return loss + self.added_losses()
 
     def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of CTC's prefix probabilities; see `Generator.search_step`.

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo import ctc
 from kzoo.ctc import joint
-from kzoo.layers import sharing
+from kzoo.layers import replicas, sharing
 from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID, START_ID
@@ -154,6 +154,9 @@ class Seq2Seq(Trainable):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
 
+        Under a distribution strategy it is the share of the replica in the mean over the tokens of
+        all replicas, as Keras adds up their gradients; the metrics are about the whole batch.
+
         With a CTC head, the weighted mean of it and of CTC's loss, in nats per token as well, the
         end included though CTC does not have it. Rows with too few memory steps for their labels
         are left out of the latter; "infeasible" among the metrics counts them.
@@ -174,27 +177,22 @@ class Seq2Seq(Trainable):
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
-        loss = tf.math.divide_no_nan(
-            tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
-        )
+        tokens = tf.reduce_sum(count)
+        loss = replicas.mean(tf.reduce_sum(losses * tf.reshape(count, [-1])), tokens)
         if self.ctc_head is not None:
-            self.own_metrics["attention_loss"].update_state(loss, tf.reduce_sum(count))
+            self.own_metrics["attention_loss"].update_state(replicas.total(loss), tokens)
             ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
             loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
-        self.own_metrics["loss"].update_state(loss, tf.reduce_sum(count))
+        self.own_metrics["loss"].update_state(replicas.total(loss), tokens)
         if self.length_head is not None:
             expected = tf.cast(y_pred["length"], tf.float32)
             length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
             # Poisson negative log-likelihood, as of LengthHead, per token.
             losses = expected * tf.reduce_max(count, 1) - length * tf.math.log(expected)
-            loss += LENGTH_LOSS_WEIGHT * tf.math.divide_no_nan(
-                tf.reduce_sum(losses), tf.reduce_sum(count)
-            )
+            loss += LENGTH_LOSS_WEIGHT * replicas.mean(tf.reduce_sum(losses), tokens)
         if self.doubly_stochastic:
             loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
-        if self.losses:
-            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
-        return loss
+        return loss + self.added_losses()
 
     def _unevenness(self, labels, count, y_pred):
         """sum_s (1 - sum_t weights_ts)^2 over real tokens and steps, per token; a scalar."""
@@ -203,7 +201,7 @@ class Seq2Seq(Trainable):
         uneven = tf.reduce_sum(tf.where(y_pred["memory_mask"], (1 - seen) ** 2, 0.0), 1)
         counts = tf.reduce_sum(count, 1)
         row_weights = tf.math.divide_no_nan(counts, tf.reduce_sum(is_real, 1))
-        return tf.math.divide_no_nan(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
+        return replicas.mean(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
 
     def prepare(self, source):
         """Encodes the source once for a search.

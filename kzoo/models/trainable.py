@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import ctc
-from kzoo.layers import masking
+from kzoo.layers import masking, replicas
 from kzoo.models.generator import Generator
 from kzoo.text import END_ID
 
@@ -48,6 +48,18 @@ class Trainable(Generator):
                     self.optimizer.build(self.trainable_variables)
         return super().fit(x, *args, **kwargs)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras asks for the mean of a batch over the replicas, which masks do not have.
+        if self._distribute_strategy is not None and iterator is not None:
+            for _, _, batches in iterator:
+                data_batch = tf.nest.map_structure(self._first_replica, next(batches))
+                break
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def _first_replica(self, x):
+        return self.distribute_strategy.experimental_local_results(x)[0]
+
     def _has_all_weights(self):
         return all(layer.built for layer in self._flatten_layers())
 
@@ -74,7 +86,7 @@ class Trainable(Generator):
             logits: (B, S, V), of CTC. mask: (B, S) bool.
 
         Returns:
-            Scalar float32.
+            Scalar float32; of several replicas, the share of this one.
         """
         tokens = tf.where(labels == END_ID, 0, labels)
         losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
@@ -82,11 +94,16 @@ class Trainable(Generator):
         counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)
         weights = tf.math.divide_no_nan(counts, real)
         total = tf.reduce_sum(counts)
-        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
-        self.own_metrics["ctc_loss"].update_state(loss, total)
+        loss = replicas.mean(tf.reduce_sum(losses * weights), total)
+        self.own_metrics["ctc_loss"].update_state(replicas.total(loss), total)
         missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
         self.own_metrics["infeasible"].update_state(missing)
         return loss
+
+    def added_losses(self):
+        """The sum of what layers and weights add to the loss: their `losses`; a scalar."""
+        terms = [tf.cast(term, tf.float32) for term in self.losses]
+        return replicas.share(tf.add_n(terms)) if terms else 0.0
 
     @property
     def metrics(self):

@@ -7,7 +7,7 @@ own, where Keras's SparseCategoricalCrossentropy refuses ragged labels and count
 import keras
 import tensorflow as tf
 
-from kzoo.layers import masking
+from kzoo.layers import masking, replicas
 
 
 def _dense_labels(labels, predictions, sample_weight):
@@ -40,7 +40,8 @@ class SequenceCrossEntropy(keras.losses.Loss):
         sum_bt weight_bt (-log softmax(logits_bt)[label_bt]) / sum_bt weight_bt
 
     Real are the steps of ragged labels; in dense ones, those with another label than 0. Without
-    any real step the loss is 0.
+    any real step the loss is 0. Under a distribution strategy each replica gets its share in the
+    mean over the steps of all, as Keras adds up their gradients.
 
     Args:
         from_logits: bool; False for probabilities.
@@ -77,7 +78,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
             labels, y_pred, from_logits=self.from_logits
         )
         losses = tf.where(weight > 0, losses * weight, 0.0)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.reduce_sum(weight))
+        return replicas.mean(tf.reduce_sum(losses), tf.reduce_sum(weight))
 
     def call(self, y_true, y_pred):
         return self(y_true, y_pred)
