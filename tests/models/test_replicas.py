@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "replicas.py"
+ROOT = Path(__file__).parents[2]
 CASES = (
     *("Seq2Seq", "FusedAdam", "LazyAdam, log-uniform", "learned unigram"),
     *("every term of the loss", "CTCModel", "SequenceCrossEntropy"),
@@ -15,7 +16,9 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def compared():
-    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    command = [sys.executable, ROOT / "tests" / "replicas.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     rows = map(json.loads, done.stdout.splitlines())
     return {row["name"]: row for row in rows}
