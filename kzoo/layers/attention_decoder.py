@@ -294,6 +294,7 @@ class AttentionDecoder(keras.layers.Layer):
         weights = tf.cast(weights, self.compute_dtype)
         return context, weights, tf.nest.map_structure(unfold, state)
 
+    @sharing.numbered()
     def get_config(self):
         return {
             **super().get_config(),
@@ -310,5 +311,6 @@ class AttentionDecoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding", "attention"))

@@ -190,6 +190,7 @@ class ConformerBlock(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "attention_positions"))
 
@@ -279,5 +280,6 @@ class ConformerEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding"))

@@ -254,5 +254,6 @@ class VocabularyHead(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "tied"))

@@ -186,6 +186,7 @@ class _Block(keras.layers.Layer):
         return {**super().get_config(), **block_config(self)}
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "attention_positions"))
 

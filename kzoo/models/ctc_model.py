@@ -171,6 +171,7 @@ class CTCModel(Trainable):
         state = {"source": source, "encoder": encoder, "beams": beams._asdict()}
         return ctc.ctc_result(beams, length_penalty, steps=0), state
 
+    @sharing.numbered()
     def get_config(self):
         parts = ("encoder", "head", "source_tokenizer", "target_tokenizer")
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}

@@ -30,6 +30,7 @@ class Generator(keras.Model):
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
 
+    start_id, end_id = START_ID, END_ID  # what a target begins and ends with
     can_stream = False  # whether there is a `stream` for live audio
     takes_prefix = True  # whether `generate` can be told what an output begins with
 
@@ -135,7 +136,7 @@ class Generator(keras.Model):
             start.step,
             start.state,
             self._start_ids(start.source_mask),
-            end_id=END_ID,
+            end_id=self.end_id,
             beam_size=beam_size,
             max_length=max_length,
             min_length=min_length,
@@ -197,7 +198,7 @@ class Generator(keras.Model):
             start.step,
             start.state,
             self._start_ids(start.source_mask),
-            end_id=END_ID,
+            end_id=self.end_id,
             max_length=max_length,
             num_samples=num_samples,
             temperature=temperature,
@@ -227,7 +228,7 @@ class Generator(keras.Model):
         return lists, allowed
 
     def _start_ids(self, source_mask):
-        return tf.fill([tf.shape(source_mask)[0]], START_ID)
+        return tf.fill([tf.shape(source_mask)[0]], self.start_id)
 
     def source_ids(self, texts, max_source_length):
         """Tokenizes source texts in graph: at most so many tokens, then the end id.

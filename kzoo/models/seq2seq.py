@@ -7,7 +7,7 @@ L longest output, P prefix.
 import keras
 import tensorflow as tf
 
-from kzoo import ctc
+from kzoo import checks, ctc
 from kzoo.ctc import joint
 from kzoo.layers import replicas, sharing
 from kzoo.models.generator import SearchStart, no_ctc_weight
@@ -49,10 +49,13 @@ class Seq2Seq(Trainable):
             one for a search: 0 for attention alone, 1 for CTC alone.
         doubly_stochastic: float of at least 0, see above; 0 for no such term. The sum over the rows
             is divided by the number of tokens, as the cross-entropy is. "loss" does not report it.
+        start_id: int, what "target" begins with, and so every search. kzoo's tokenizers and
+            `batching` have 1; another vocabulary, as of Keras's TextVectorization, has its own.
+        end_id: int, what the labels end with, and what ends an output; 2 likewise.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
-            "target" (B, T) ids that begin with the start id; each dense or ragged, but for pixels.
+            "target" (B, T) ids that begin with `start_id`; each dense or ragged, but for pixels.
             Dense features may come with a "source_mask" (B, S) bool.
 
     Returns:
@@ -62,7 +65,8 @@ class Seq2Seq(Trainable):
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:
-        ValueError: if `ctc_weight` is outside [0, 1], or `doubly_stochastic` negative.
+        ValueError: if `ctc_weight` is outside [0, 1], `doubly_stochastic` negative, or an id less
+            than 1.
 
     Example:
 
@@ -91,6 +95,8 @@ class Seq2Seq(Trainable):
         ctc_head=None,
         ctc_weight=0.3,
         doubly_stochastic=0.0,
+        start_id=START_ID,
+        end_id=END_ID,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -109,6 +115,8 @@ class Seq2Seq(Trainable):
         self.ctc_head = ctc_head
         self.ctc_weight = ctc_weight
         self.doubly_stochastic = doubly_stochastic
+        checks.at_least(1, start_id=start_id, end_id=end_id)
+        self.start_id, self.end_id = start_id, end_id
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
@@ -186,7 +194,7 @@ class Seq2Seq(Trainable):
         self.own_metrics["loss"].update_state(replicas.total(loss), tokens)
         if self.length_head is not None:
             expected = tf.cast(y_pred["length"], tf.float32)
-            length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
+            length = tf.reduce_sum(count * tf.cast(labels != self.end_id, tf.float32), 1)
             # Poisson negative log-likelihood, as of LengthHead, per token.
             losses = expected * tf.reduce_max(count, 1) - length * tf.math.log(expected)
             loss += LENGTH_LOSS_WEIGHT * replicas.mean(tf.reduce_sum(losses), tokens)
@@ -219,7 +227,7 @@ class Seq2Seq(Trainable):
         memory, memory_mask, *_ = self.encoder(source, training=False)
         if not self.decoder.built:
             self.decoder(
-                tf.fill([tf.shape(memory)[0], 1], START_ID), memory, memory_mask=memory_mask
+                tf.fill([tf.shape(memory)[0], 1], self.start_id), memory, memory_mask=memory_mask
             )
         return memory, memory_mask
 
@@ -263,7 +271,7 @@ class Seq2Seq(Trainable):
                 state,
                 self.ctc_head(memory),
                 memory_mask,
-                end_id=END_ID,
+                end_id=self.end_id,
                 ctc_weight=ctc_weight,
             )
         length = None
@@ -272,11 +280,12 @@ class Seq2Seq(Trainable):
         # What joins two probabilities does not sum to 1.
         return SearchStart(step, state, memory_mask, length, normalize=not ctc_weight)
 
+    @sharing.numbered()
     def get_config(self):
         parts = (
             "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
             "ctc_head",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        weights = {"ctc_weight": self.ctc_weight, "doubly_stochastic": self.doubly_stochastic}
-        return {**super().get_config(), **config, **weights}
+        names = "ctc_weight", "doubly_stochastic", "start_id", "end_id"
+        return {**super().get_config(), **config, **{name: getattr(self, name) for name in names}}

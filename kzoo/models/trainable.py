@@ -7,9 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import ctc
-from kzoo.layers import masking, replicas
+from kzoo.layers import masking, replicas, sharing
 from kzoo.models.generator import Generator
-from kzoo.text import END_ID
 
 
 class Trainable(Generator):
@@ -88,7 +87,7 @@ class Trainable(Generator):
         Returns:
             Scalar float32; of several replicas, the share of this one.
         """
-        tokens = tf.where(labels == END_ID, 0, labels)
+        tokens = tf.where(labels == self.end_id, 0, labels)
         losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
         real = tf.reduce_sum(tf.cast(labels != 0, tf.float32), 1)
         counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)
@@ -112,6 +111,7 @@ class Trainable(Generator):
         return [*own, *(m for m in super().metrics if m.name != "loss" and m not in own)]
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config, custom_objects=None):
         config = {
             name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value

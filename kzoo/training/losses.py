@@ -47,8 +47,8 @@ class SequenceCrossEntropy(keras.losses.Loss):
 
     Real are the steps of ragged labels; in dense ones, those with another label than
     `ignore_class` or, if that is None, those that the Keras mask of the predictions calls real.
-    Without any real step the loss is 0. Under a distribution strategy each replica gets its share in the
-    mean over the steps of all, as Keras adds up their gradients.
+    Without any real step the loss is 0. Under a distribution strategy each replica gets its share
+    in the mean over the steps of all, as Keras adds up their gradients.
 
     Args:
         from_logits: bool; False for probabilities.
@@ -76,9 +76,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
     1.6094
     """
 
-    def __init__(
-        self, from_logits=True, ignore_class=0, name="sequence_cross_entropy", **kwargs
-    ):
+    def __init__(self, from_logits=True, ignore_class=0, name="sequence_cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
         self.from_logits = from_logits
         self.ignore_class = ignore_class

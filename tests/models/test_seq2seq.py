@@ -1,7 +1,9 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
+import copy
 import gc
 import itertools
+import json
 import re
 
 import keras
@@ -34,7 +36,7 @@ from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerEncoder
-from kzoo.models import Seq2Seq
+from kzoo.models import Ensemble, Seq2Seq
 from kzoo.models.generator import looked_at
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
 from kzoo.training import InverseSquareRoot, LazyAdam
@@ -429,6 +431,55 @@ def test_a_log_probability_is_that_of_the_whole_model(make):
         log_p = np.take_along_axis(np.array(tf.nn.log_softmax(logits)), ids[:, :, None], -1)
         generated = np.arange(T) < np.array(result.lengths)[:, k, None] + 1
         assert_close((log_p[:, :, 0] * generated).sum(1), result.log_probs[:, k], rtol=1e-4)
+
+
+COPIES = {
+    "from_config": lambda model: type(model).from_config(model.get_config()),
+    "clone_model": keras.models.clone_model,
+    "json": lambda model: keras.models.model_from_json(model.to_json()),
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_a_copy_shares_what_the_model_shares_and_has_its_config(copied, is_ensemble):
+    model = built(make_transformer())
+    whole = Ensemble([model, built(make_transformer())]) if is_ensemble else model
+    again = copied(whole)
+    for part in again.models if is_ensemble else [again]:
+        assert part.head.tied is part.decoder.embedding is part.encoder.embedding
+    again(INPUTS)
+    assert again.count_params() == (1 + is_ensemble) * model.count_params()
+    if is_ensemble:
+        first, second = again.models
+        assert first.head.tied is not second.head.tied
+    config = json.dumps(whole.get_config())
+    assert json.dumps(again.get_config()) == json.dumps(whole.get_config()) == config
+    assert str(id(model.head.tied)) not in config
+
+
+@either_model
+def test_start_and_end_may_have_other_ids(make):
+    model, renumbered = built(make()), make()
+    new_ids = np.array([0, 2, 3, 1, *range(4, V)])  # start 2, end 3
+    config = renumbered.get_config() | {"start_id": 2, "end_id": 3}
+    renumbered = Seq2Seq.from_config(config)
+    renumbered({"source": SOURCE, "target": TARGET})
+    for weight, other in zip(model.weights, renumbered.weights, strict=True):
+        is_table = weight.shape[0] == V
+        other.assign(weight.numpy()[np.argsort(new_ids)] if is_table else weight)
+    options = {"beam_size": K, "max_length": T}
+    expected = model.generate(SOURCE, **options)
+    found = renumbered.generate(new_ids[SOURCE], **options)
+    np.testing.assert_array_equal(found.ids, new_ids[expected.ids])
+    assert_close(found.scores, expected.scores)
+    samples = renumbered.sample(new_ids[SOURCE], max_length=T, seed=1).ids.numpy()
+    assert all(3 not in row[row != 0][:-1] for row in samples[:, 0])
+    again = Seq2Seq.from_config(renumbered.get_config())
+    assert (again.start_id, again.end_id) == (2, 3)
+    with pytest.raises(ValueError, match="must be at least 1, got start_id=1, end_id=0"):
+        Seq2Seq(model.encoder, model.decoder, model.head, end_id=0)
 
 
 @either_model
