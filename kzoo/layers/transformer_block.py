@@ -113,7 +113,10 @@ class FeedForward(keras.layers.Layer):
         self.widen = keras.layers.Dense(hidden_units, activation, dtype=self.dtype_policy)
 
     def build(self, x_shape):
-        self.narrow = keras.layers.Dense(x_shape[-1], dtype=self.dtype_policy)
+        # A layer that is made here must hear of `trainable = False` that was said before.
+        self.narrow = keras.layers.Dense(
+            x_shape[-1], dtype=self.dtype_policy, trainable=self.trainable
+        )
         self.widen.build(x_shape)
         self.narrow.build((*x_shape[:-1], self.hidden_units))
 
@@ -175,6 +178,7 @@ class _Block(keras.layers.Layer):
             num_key_value_heads=self.num_key_value_heads,
             positions=positions,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
         )
 
     def _feed(self, x, training=False):
