@@ -156,7 +156,7 @@ class AttentionDecoder(keras.layers.Layer):
             self.gate.build((None, self.units))
 
     def call(self, ids, memory, memory_mask=None, training=False):
-        ids, _ = masking.to_dense(ids)
+        ids, _ = masking.to_dense(masking.as_ids(ids))
         prepared = self.prepare(memory, memory_mask)
         state = self.initial_state(prepared, tf.shape(ids)[1])
         embedded = tf.cast(self.embedding(ids), self.compute_dtype)

@@ -43,6 +43,18 @@ class Generator(keras.Model):
         """
         return stated(self.encoder, "stride")
 
+    def export(self, filepath, *args, **kwargs):
+        """Refused: `keras.Model.export` would write the graph of teacher forcing.
+
+        Raises:
+            ValueError: always; it says what to call.
+        """
+        raise ValueError(
+            "`export` of Keras would write the call of the model, which needs the answers: use "
+            f"kzoo.export.save(model, {str(filepath)!r}), which writes a SavedModel that answers "
+            "texts, sounds or pictures, or keras.export.ExportArchive for functions of your own."
+        )
+
     @property
     def has_ctc(self):
         """Whether attention and CTC both have an opinion, which `ctc_weight` weighs."""

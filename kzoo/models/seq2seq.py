@@ -146,18 +146,52 @@ class Seq2Seq(Trainable):
     def _expected_length(self, memory, memory_mask):
         return self.length_head(tf.stop_gradient(memory), memory_mask=memory_mask)
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        jit_compile=False,
+        metrics=None,
+        weighted_metrics=None,
+        **kwargs,
+    ):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
+        Args:
+            metrics: list of metrics of the logits, such as "accuracy", or a dict {"logits": list}.
+                They see the real tokens of a batch, labels (N,) and logits (N, V), as if each was
+                an example; a step then computes the logits of all V words.
+            weighted_metrics: likewise; these heed `sample_weight`.
+            optimizer, loss, jit_compile and all others: as in `keras.Model.compile`.
+
         Raises:
-            ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
+            ValueError: if a `loss` is given, metrics of something else than the logits, or
+                `jit_compile` with a head that samples classes.
         """
         if jit_compile and self.head.num_sampled:
             raise ValueError(
                 "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
                 f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
             )
-        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            jit_compile=jit_compile,
+            metrics=_of_logits("metrics", metrics),
+            weighted_metrics=_of_logits("weighted_metrics", weighted_metrics),
+            **kwargs,
+        )
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the metrics of `compile` with the real tokens, and returns all by name."""
+        if self._compile_metrics is not None:
+            labels, is_real = self.label_weights(y)
+            labels, logits, weight = (
+                tf.boolean_mask(each, is_real > 0)
+                for each in (labels, y_pred["logits"], self.label_weights(y, sample_weight)[1])
+            )
+            self._compile_metrics.update_state(labels, logits, weight)
+        return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
@@ -289,3 +323,15 @@ class Seq2Seq(Trainable):
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
         names = "ctc_weight", "doubly_stochastic", "start_id", "end_id"
         return {**super().get_config(), **config, **{name: getattr(self, name) for name in names}}
+
+
+def _of_logits(name, metrics):
+    """The metrics of the logits, however Keras's `compile` may be given them."""
+    if not isinstance(metrics, dict):
+        return metrics
+    if set(metrics) != {"logits"}:
+        raise ValueError(
+            f"`{name}` must be a list, or a dict with the key 'logits', got {sorted(metrics)}."
+        )
+    found = metrics["logits"]
+    return found if isinstance(found, list | tuple) else [found]

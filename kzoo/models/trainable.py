@@ -69,7 +69,7 @@ class Trainable(Generator):
 
     def label_weights(self, y, sample_weight=None):
         """Labels (B, T) as a dense tensor and the weight of each: 0 for padding."""
-        labels, real = masking.to_dense(y)
+        labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:
             weight = tf.cast(sample_weight, tf.float32)

@@ -111,7 +111,8 @@ class SequenceAccuracy(keras.metrics.Mean):
     Args:
         ignore_class: int or None, as of SequenceCrossEntropy.
 
-    Call arguments: as of SequenceCrossEntropy.
+    Call arguments: as of SequenceCrossEntropy; or single steps, labels (N,) and scores (N, V), as
+        Seq2Seq gives them to its metrics.
 
     Example:
 
@@ -126,8 +127,12 @@ class SequenceAccuracy(keras.metrics.Mean):
         self.ignore_class = ignore_class
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        if len(y_pred.shape) == 2:
+            y_true, y_pred = y_true[:, None], y_pred[:, None]
         labels, weight = _dense_labels(y_true, y_pred, sample_weight, self.ignore_class)
         right = tf.argmax(y_pred, -1, tf.int32) == labels
+        # One value a step: of rows, Keras takes means first, and those of short batches count more.
+        right, weight = tf.reshape(right, [-1]), tf.reshape(weight, [-1])
         super().update_state(tf.cast(right, tf.float32), sample_weight=weight)
 
     def get_config(self):

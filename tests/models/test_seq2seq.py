@@ -39,7 +39,7 @@ from kzoo.layers.transformer import TransformerEncoder
 from kzoo.models import Ensemble, Seq2Seq
 from kzoo.models.generator import looked_at
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
-from kzoo.training import InverseSquareRoot, LazyAdam
+from kzoo.training import InverseSquareRoot, LazyAdam, SequenceAccuracy
 
 MAKERS = {"transformer": make_transformer, "rnn": make_rnn}
 either_model = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -431,6 +431,65 @@ def test_a_log_probability_is_that_of_the_whole_model(make):
         log_p = np.take_along_axis(np.array(tf.nn.log_softmax(logits)), ids[:, :, None], -1)
         generated = np.arange(T) < np.array(result.lengths)[:, k, None] + 1
         assert_close((log_p[:, :, 0] * generated).sum(1), result.log_probs[:, k], rtol=1e-4)
+
+
+@either_model
+def test_ids_may_be_of_any_type_of_number(make):
+    model = built(make())
+    expected = model(INPUTS)["logits"]
+    for dtype in ("float32", "float64", "int16", "uint8", "int64"):
+        inputs = {name: ids.astype(dtype) for name, ids in INPUTS.items()}
+        assert_close(model(inputs)["logits"], expected)
+    inputs = {name: ids.astype("float32") for name, ids in INPUTS.items()}
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(inputs, LABELS.astype("float32"), verbose=0).history
+    assert_close(history["loss"][0], loss_of(model))
+    ids = model.generate(inputs["source"], beam_size=K, max_length=T).ids
+    np.testing.assert_array_equal(ids, model.generate(SOURCE, beam_size=K, max_length=T).ids)
+    symbolic = {name: keras.Input((None,), name=name) for name in INPUTS}  # of float32
+    assert_close(keras.Model(symbolic, model(symbolic)["logits"])(inputs), expected)
+
+
+def test_metrics_of_compile_see_the_real_tokens_as_examples():
+    model = built(make_rnn())
+    weights = np.array([1.0, 0.5, 2.0])
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        metrics=["accuracy", SequenceAccuracy()],
+        weighted_metrics={"logits": keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")},
+    )
+    logits, is_real = model(INPUTS)["logits"].numpy(), LABELS != 0
+    right = (logits.argmax(-1) == LABELS)[is_real].mean()
+    rank = (logits > np.take_along_axis(logits, LABELS[..., None], 2)).sum(-1)
+    token_weights = (np.ones_like(LABELS) * weights[:, None])[is_real]
+    top = np.average((rank < 2)[is_real], weights=token_weights)
+    # Batches of one row, of which the shortest counts no more than its tokens.
+    for found in (
+        model.fit(INPUTS, LABELS, sample_weight=weights, batch_size=1, verbose=0).history,
+        model.evaluate(INPUTS, LABELS, 2, sample_weight=weights, return_dict=True, verbose=0),
+    ):
+        found = {name: np.ravel(value)[0] for name, value in found.items()}
+        assert set(found) == {"loss", "accuracy", "sequence_accuracy", "top"}
+        np.testing.assert_allclose([found["accuracy"], found["sequence_accuracy"]], right)
+        np.testing.assert_allclose(found["top"], top, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"`metrics` must be .*'logits', got \['weights'\]"):
+        model.compile(metrics={"weights": ["accuracy"]})
+
+
+def test_ids_that_lost_digits_are_refused():
+    inputs = {name: ids.astype("float32") for name, ids in INPUTS.items()}
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make_rnn()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match="Ids must be integers, got bfloat16"):
+        model(inputs)
+
+
+def test_export_of_keras_says_what_to_call(tmp_path):
+    with pytest.raises(ValueError, match=r"use kzoo\.export\.save\(model, .*1'\)"):
+        built(make_rnn()).export(tmp_path / "1")
 
 
 COPIES = {

@@ -131,6 +131,13 @@ def test_accuracy_counts_real_steps_only(form):
     np.testing.assert_allclose(accuracy.result(), right.mean(), rtol=1e-6)
 
 
+def test_accuracy_is_a_mean_over_the_steps_of_all_batches():
+    accuracy = SequenceAccuracy()
+    accuracy.update_state(np.full((1, 9), 3), tf.one_hot(np.full((1, 9), 3), V))  # 9 right
+    accuracy.update_state(np.array([[4]]), tf.one_hot([[3]], V))  # 1 wrong
+    np.testing.assert_allclose(accuracy.result(), 0.9)
+
+
 def test_ragged_weights_beside_ragged_labels_go_through_fit():
     inputs = keras.Input((None,), dtype="int32", ragged=True)
     model = keras.Model(inputs, keras.layers.Dense(V)(TokenEmbedding(V, 11)(inputs)))
