@@ -62,8 +62,10 @@ class Ensemble(Generator):
         self.target_tokenizer = first.target_tokenizer
 
     def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+        """Makes the weights of the models, as theirs does."""
+        for model in self.models:
+            if not (self._called or model.built):
+                model.build(inputs_shape)
 
     @property
     def has_ctc(self):
@@ -76,6 +78,8 @@ class Ensemble(Generator):
     def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of a search; see `Generator.search_step`."""
         starts = [model.search_step(source, max_length, lists, ctc_weight) for model in self.models]
+        if not self.built:
+            self.build(None)  # its models are, by now
         steps, states, source_masks, lengths, normalize = zip(*starts, strict=True)
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
         step = ensemble_step(steps, normalize)

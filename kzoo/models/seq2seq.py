@@ -257,12 +257,10 @@ class Seq2Seq(Trainable):
         return self.decoder.prepare(*self._encode(source))
 
     def _encode(self, source):
-        """Source -> memory and its mask; builds a decoder that was not called yet."""
+        """Source -> memory and its mask; builds a model that was not called yet."""
+        if not self.built:
+            self.build({"source": (None, *source.shape[1:]), "target": (None, None)})
         memory, memory_mask, *_ = self.encoder(source, training=False)
-        if not self.decoder.built:
-            self.decoder(
-                tf.fill([tf.shape(memory)[0], 1], self.start_id), memory, memory_mask=memory_mask
-            )
         return memory, memory_mask
 
     def _search_ctc_weight(self, ctc_weight):

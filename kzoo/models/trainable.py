@@ -18,8 +18,25 @@ class Trainable(Generator):
     """
 
     def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+        """Makes the weights. In a call of the model there is nothing to do: its layers make theirs.
+
+        Args:
+            inputs_shape: dict of the shapes of the inputs, as {"source": (None, None), "target":
+                (None, None)}; of two axes are ids, of more are features or pixels.
+
+        Raises:
+            ValueError: there is no such dict, and weights are missing.
+        """
+        if self._called or self._has_all_weights(but=self):
+            return
+        if not isinstance(inputs_shape, dict):
+            raise ValueError(
+                "`inputs_shape` must be a dict of shapes, as {'source': (None, None), 'target': "
+                f"(None, None)}}, got {inputs_shape!r}."
+            )
+        self.compute_output_spec(
+            {name: _input_of(name, shape) for name, shape in inputs_shape.items()}
+        )
 
     def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
@@ -59,8 +76,8 @@ class Trainable(Generator):
     def _first_replica(self, x):
         return self.distribute_strategy.experimental_local_results(x)[0]
 
-    def _has_all_weights(self):
-        return all(layer.built for layer in self._flatten_layers())
+    def _has_all_weights(self, but=None):
+        return all(layer.built for layer in self._flatten_layers() if layer is not but)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -134,6 +151,12 @@ def _spec(x):
     if tf.is_tensor(x):  # ragged ones, too
         return tf.type_spec_from_value(x)
     return tf.TensorSpec(x.shape, x.dtype) if isinstance(x, np.ndarray) else None
+
+
+def _input_of(name, shape):
+    """A symbolic input of this shape: a mask, ids, or features."""
+    dtype = "bool" if name.endswith("_mask") else "int32" if len(shape) == 2 else "float32"
+    return keras.KerasTensor(tuple(shape), dtype)
 
 
 def _symbolic(spec):

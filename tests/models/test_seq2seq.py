@@ -450,6 +450,34 @@ def test_ids_may_be_of_any_type_of_number(make):
     assert_close(keras.Model(symbolic, model(symbolic)["logits"])(inputs), expected)
 
 
+@either_model
+def test_build_makes_the_weights_that_a_file_brings(make, tmp_path):
+    model = built(make())
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = make()
+    again.build({"source": (None, None), "target": (None, None)})
+    assert again.built and again.count_params() == model.count_params()
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert_close(again(INPUTS)["logits"], model(INPUTS)["logits"])
+    for shapes in (None, (None, None)):
+        unbuilt = make()
+        with pytest.raises(ValueError, match=r"`inputs_shape` must be a dict .* got \(?None"):
+            unbuilt.build(shapes)
+        assert not unbuilt.built
+
+
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_a_model_that_only_generated_is_built_and_can_be_saved(is_ensemble, tmp_path):
+    model = Ensemble([make_rnn(), make_rnn()]) if is_ensemble else make_rnn()
+    expected = model.generate(SOURCE, beam_size=K, max_length=T)
+    assert model.built
+    model.save(tmp_path / "model.keras")
+    found = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        found.generate(SOURCE, beam_size=K, max_length=T).ids, expected.ids
+    )
+
+
 def test_metrics_of_compile_see_the_real_tokens_as_examples():
     model = built(make_rnn())
     weights = np.array([1.0, 0.5, 2.0])
