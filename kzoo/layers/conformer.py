@@ -178,6 +178,9 @@ class ConformerBlock(keras.layers.Layer):
         x = last(x, 0.5 * self.feed_forwards[1](last.enter(x)), training=training)
         return masking.blank(self.norm(x), mask)
 
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
     def compute_mask(self, x, previous_mask=None):
         return masking.carried_mask(x, previous_mask)
 

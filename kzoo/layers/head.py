@@ -150,6 +150,9 @@ class VocabularyHead(keras.layers.Layer):
         if self.num_sampled:
             self.candidate_sampler.build((None,))
 
+    def compute_output_shape(self, hidden_shape):
+        return (*hidden_shape[:-1], self.vocabulary_size)
+
     @property
     def weight(self):
         """W, (V, D)."""
