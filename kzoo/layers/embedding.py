@@ -82,6 +82,7 @@ def build_embedding(embedding, shape):
 
 def read_source(embedding, source, source_mask):
     """Returns the embedded source (B, S, D) and its mask, for a source of any kind."""
+    checks.sequence(source=source)
     if len(source.shape) == 2:
         source = masking.as_ids(source)
     source, source_mask = masking.to_dense(source, source_mask)

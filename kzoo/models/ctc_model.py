@@ -63,6 +63,7 @@ class CTCModel(Trainable):
             "infeasible": keras.metrics.Sum(name="infeasible"),
         }
 
+    needed_inputs = ("source",)
     decoder = None
     takes_prefix = False
 

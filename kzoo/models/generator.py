@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kzoo import batching, search
+from kzoo import batching, checks, search
 from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 
 
@@ -134,6 +134,7 @@ class Generator(keras.Model):
                 a `ctc_weight`, but no CTC head, or it is outside [0, 1]; or what
                 `search.beam_search` refuses.
         """
+        checks.sequence(source=source)
         lists, allowed = self._candidates(lexicon, source, prefix, allowed)
         may_grow = not (static_shapes or tf.executing_eagerly())
         start = self.search_step(source, None if may_grow else max_length, lists, ctc_weight)
@@ -205,6 +206,7 @@ class Generator(keras.Model):
         Returns:
             `search.SearchResult` of K samples in the order drawn.
         """
+        checks.sequence(source=source)
         start = self.search_step(source, max_length, ctc_weight=ctc_weight)
         return search.sample(
             start.step,
@@ -301,8 +303,17 @@ class Generator(keras.Model):
             replace_unknown: bool, whether an unknown word becomes the source word that it looked
                 at most; see `target_texts`.
             **options: of `generate`; `best_only` is True unless it is among them.
+
+        Raises:
+            ValueError: the model lacks a tokenizer.
         """
         options = {"best_only": True, **options}
+        for name in ("source_tokenizer", "target_tokenizer"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"`text_generator` needs a model with a `{name}`, got None; `generate` takes "
+                    "and gives ids."
+                )
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def best(texts):

@@ -122,6 +122,8 @@ class Seq2Seq(Trainable):
         if ctc_head is not None:
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
 
+    needed_inputs = ("source", "target")
+
     @property
     def has_ctc(self):
         """Whether there is a CTC head beside the decoder."""
@@ -216,6 +218,11 @@ class Seq2Seq(Trainable):
         """
         labels, count = self.label_weights(y, sample_weight)
         hidden = y_pred["hidden"]
+        if not hidden.shape[1:2].is_compatible_with(labels.shape[1:2]):
+            raise ValueError(
+                f"`y` must have as many steps as the target, {hidden.shape[1]}, got "
+                f"{labels.shape[1]}: teacher forcing wants a target <s> + y and labels y + </s>."
+            )
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import ctc
+from kzoo import checks, ctc
 from kzoo.layers import masking, replicas, sharing
 from kzoo.models.generator import Generator
 
@@ -14,8 +14,17 @@ from kzoo.models.generator import Generator
 class Trainable(Generator):
     """A generator with its loss built in.
 
-    A child has `call`, `compute_loss`, `get_config` and `own_metrics`, a dict of metrics by name.
+    A child has `call`, `compute_loss`, `get_config`, `own_metrics`, a dict of metrics by name, and
+    `needed_inputs`, the names of what `call` cannot do without.
     """
+
+    def __call__(self, inputs, *args, **kwargs):
+        if not isinstance(inputs, dict) or not {*self.needed_inputs} <= {*inputs}:
+            found = sorted(inputs) if isinstance(inputs, dict) else f"a {type(inputs).__name__}"
+            names = " and ".join(f'"{name}"' for name in self.needed_inputs)
+            raise ValueError(f"`inputs` must be a dict with {names}, got {found}.")
+        checks.sequence(**{name: inputs[name] for name in self.needed_inputs})
+        return super().__call__(inputs, *args, **kwargs)
 
     def build(self, inputs_shape):
         """Makes the weights. In a call of the model there is nothing to do: its layers make theirs.
@@ -42,8 +51,13 @@ class Trainable(Generator):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
         Raises:
-            ValueError: if a `loss` is given.
+            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers.
         """
+        if optimizer in ("FusedAdam", "LazyAdam"):
+            raise ValueError(
+                f"`optimizer` must be an optimizer or a name that Keras knows, got {optimizer!r}: "
+                f"pass kzoo.{optimizer}(learning_rate)."
+            )
         if loss is not None:
             name = type(self).__name__
             raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
@@ -85,7 +99,18 @@ class Trainable(Generator):
         self.optimizer.build(self.trainable_variables)
 
     def label_weights(self, y, sample_weight=None):
-        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding."""
+        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding.
+
+        Raises:
+            ValueError: there are no labels, or they have other axes.
+        """
+        if y is None:
+            raise ValueError("`y` must be the labels, ids (batch, steps), got None.")
+        if len(y.shape) != 2:
+            raise ValueError(
+                f"`y` must be ids (batch, steps), got shape {tuple(y.shape)}; of one-hot labels "
+                "take the argmax."
+            )
         labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:

@@ -504,6 +504,42 @@ def test_metrics_of_compile_see_the_real_tokens_as_examples():
         model.compile(metrics={"weights": ["accuracy"]})
 
 
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        (
+            [SOURCE, TARGET],
+            LABELS,
+            '`inputs` must be a dict with "source" and "target", got a list',
+        ),
+        ({"source": SOURCE}, LABELS, r"`inputs` must be a dict .*, got \['source'\]"),
+        (INPUTS, LABELS[:, 1:], r"`y` must have as many steps as the target, 4, got 3: teacher"),
+        (INPUTS, np.eye(V)[LABELS], r"`y` must be ids .* shape \(None, 4, 11\); of one-hot"),
+        (INPUTS, None, "`y` must be the labels, ids .*, got None"),
+        (INPUTS | {"source": SOURCE[:, 0]}, LABELS, r"`source` must have the axes .* \(None,\)"),
+    ],
+)
+def test_fit_names_the_argument_that_is_wrong(inputs, labels, message):
+    model = make_rnn()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=message):
+        model.fit(inputs, labels, verbose=0)
+
+
+def test_what_cannot_be_used_is_named_at_once():
+    model = make_rnn()
+    for rows in (SOURCE.tolist(), [[3], [4, 5]]):
+        for function in (model.generate, model.sample):
+            with pytest.raises(ValueError, match=r"`source` must be an array .* got a list; rows"):
+                function(rows)
+    with pytest.raises(ValueError, match=r"`source` must have the axes .* got shape \(5,\)"):
+        model.generate(SOURCE[0])
+    with pytest.raises(ValueError, match="needs a model with a `source_tokenizer`, got None"):
+        model.text_generator()
+    with pytest.raises(ValueError, match=r"`optimizer` .* pass kzoo.FusedAdam\(learning_rate\)"):
+        model.compile("FusedAdam")
+
+
 def test_ids_that_lost_digits_are_refused():
     inputs = {name: ids.astype("float32") for name, ids in INPUTS.items()}
     keras.config.set_dtype_policy("mixed_bfloat16")
