@@ -72,3 +72,17 @@ def one_of(options, **values):
     *names, last = (f'"{o}"' if isinstance(o, str) else str(o) for o in options)
     rule = f"must be {', '.join(names)} or {last}" if names else f"must be {last}"
     require(all(v in options for v in values.values()), rule, **values)
+
+
+def sequence(**arguments):
+    """Each is an array or a tensor, dense or ragged, with the axes (batch, steps) at least."""
+    for name, x in arguments.items():
+        if not hasattr(x, "shape"):
+            raise ValueError(
+                f"`{name}` must be an array or a tensor, got a {type(x).__name__}; rows of unequal "
+                "length become one by tf.ragged.constant(rows)."
+            )
+        if len(x.shape) < 2:
+            raise ValueError(
+                f"`{name}` must have the axes (batch, steps) at least, got shape {tuple(x.shape)}."
+            )

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from kzoo import checks
@@ -63,3 +64,16 @@ def test_a_value_that_breaks_a_rule_is_named_with_the_rule(check, good, bad, sen
     with pytest.raises(ValueError) as error:
         check(bad)
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ([[1, 2], [3]], "`ids` must be an array or a tensor, got a list; rows of unequal"),
+        (np.zeros(3), r"`ids` must have the axes \(batch, steps\) at least, got shape \(3,\)."),
+    ],
+)
+def test_a_sequence_has_rows_and_steps(bad, sentence):
+    checks.sequence(ids=np.zeros((2, 3)), frames=np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=sentence):
+        checks.sequence(ids=bad)

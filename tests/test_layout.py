@@ -24,7 +24,7 @@ LEVELS = (
 # The order inside a package; its face, `__init__`, stands last.
 INSIDE = {
     "layers": (
-        *("__init__", "sharing", "masking", "products"),
+        *("__init__", "sharing", "replicas", "masking", "products"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
         *("attention.location", "attention.fixed", "attention.multi_head", "attention.__init__"),
         *("positions", "embedding", "candidates", "vocabulary_loss", "head"),

@@ -47,6 +47,9 @@ class _FrameAugment(keras.layers.Layer):
         frames = masking.blank(frames, mask)
         return self._changed(frames, mask) if training else frames
 
+    def compute_output_shape(self, frames_shape):
+        return frames_shape
+
     def compute_mask(self, frames, previous_mask=None):
         return masking.carried_mask(frames, previous_mask)
 

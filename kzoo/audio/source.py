@@ -110,5 +110,6 @@ class AudioSource(keras.layers.Layer):
         return {**super().get_config(), "features": sharing.serialize(self.features)}
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "features"))

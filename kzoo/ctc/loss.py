@@ -47,24 +47,28 @@ def ctc_loss(labels, logits, mask=None):
     needed = lengths + tf.reduce_sum(tf.cast(repeats, tf.int32), 1)
     is_feasible = needed <= frames
 
-    # TensorFlow's kernel wants a label in every row, and the blank behind all labels.
+    # TensorFlow's kernel wants a row, a label in every row, and the blank behind all labels.
+    # Without a row are the batches of replicas that get nothing of the last batch.
+    rows = tf.shape(labels)[0]
+    more_rows = [0, tf.maximum(1 - rows, 0)]
     is_summed = is_feasible & (lengths > 0)
-    padded = tf.pad(labels, [[0, 0], [0, 1]])
+    padded = tf.pad(labels, [more_rows, [0, 1]])
     only_one = tf.one_hot(0, tf.shape(padded)[1], dtype=tf.int32)
-    padded = tf.where(is_summed[:, None], padded, only_one)
+    padded = tf.where(tf.pad(is_summed, [more_rows])[:, None], padded, only_one)
     places = tf.where(padded != 0)
+    inputs = tf.pad(tf.roll(logits, -1, axis=2), [more_rows, [0, 0], [0, 0]])
     losses, _ = tf.raw_ops.CTCLoss(
-        inputs=tf.transpose(tf.roll(logits, -1, axis=2), [1, 0, 2]),
+        inputs=tf.transpose(inputs, [1, 0, 2]),
         labels_indices=places,
         labels_values=tf.gather_nd(padded, places) - 1,
-        sequence_length=frames,
+        sequence_length=tf.pad(frames, [more_rows]),
         preprocess_collapse_repeated=False,
         ctc_merge_repeated=True,
         ignore_longer_outputs_than_inputs=True,
     )
     blanks = tf.where(mask, tf.nn.log_softmax(logits)[:, :, BLANK_ID], 0.0)
     of_nothing = tf.where(lengths == 0, -tf.reduce_sum(blanks, 1), 0.0)
-    return tf.where(is_summed, losses, of_nothing), is_feasible
+    return tf.where(is_summed, losses[:rows], of_nothing), is_feasible
 
 
 def with_a_frame(logits, mask=None):

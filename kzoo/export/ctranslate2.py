@@ -18,7 +18,7 @@ from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.text import END_ID, SPECIAL_TOKENS, START_ID, UNKNOWN_ID
+from kzoo.text import SPECIAL_TOKENS, UNKNOWN_ID
 
 _LONGEST = 2048  # rows of the table of positions; CTranslate2 cuts sources at 1,024 by itself
 _ACTIVATIONS = {  # keras.activations' names -> CTranslate2's
@@ -173,9 +173,10 @@ def _specification(ctranslate2, model):
 
     spec = specs.TransformerSpec(encoder, decoder)
     spec.register_source_vocabulary(model.source_tokenizer.get_vocabulary())
-    spec.register_target_vocabulary(model.target_tokenizer.get_vocabulary())
-    spec.config.bos_token = spec.config.decoder_start_token = SPECIAL_TOKENS[START_ID]
-    spec.config.eos_token = SPECIAL_TOKENS[END_ID]
+    vocabulary = model.target_tokenizer.get_vocabulary()
+    spec.register_target_vocabulary(vocabulary)
+    spec.config.bos_token = spec.config.decoder_start_token = vocabulary[model.start_id]
+    spec.config.eos_token = vocabulary[model.end_id]
     spec.config.unk_token = SPECIAL_TOKENS[UNKNOWN_ID]
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = model.encoder.blocks[0].feed_forward_frame.norm.epsilon

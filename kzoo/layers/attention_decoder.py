@@ -156,7 +156,7 @@ class AttentionDecoder(keras.layers.Layer):
             self.gate.build((None, self.units))
 
     def call(self, ids, memory, memory_mask=None, training=False):
-        ids, _ = masking.to_dense(ids)
+        ids, mask = masking.to_dense(masking.as_ids(ids))
         prepared = self.prepare(memory, memory_mask)
         state = self.initial_state(prepared, tf.shape(ids)[1])
         embedded = tf.cast(self.embedding(ids), self.compute_dtype)
@@ -186,7 +186,8 @@ class AttentionDecoder(keras.layers.Layer):
         hidden = tf.ensure_shape(hidden, (rows, ids.shape[1], self.units))
         weights = tf.transpose(alignments.stack(), (1, 0, 2))[:, :steps]
         weights = tf.ensure_shape(weights, (rows, ids.shape[1], prepared["memory_mask"].shape[1]))
-        return self.hidden_dropout(hidden, training=training), weights
+        hidden = self.hidden_dropout(hidden, training=training)
+        return masking.carry_mask(hidden, mask), weights
 
     def compute_mask(self, ids, previous_mask=None):
         return masking.carried_mask(ids, previous_mask)
@@ -294,6 +295,7 @@ class AttentionDecoder(keras.layers.Layer):
         weights = tf.cast(weights, self.compute_dtype)
         return context, weights, tf.nest.map_structure(unfold, state)
 
+    @sharing.numbered()
     def get_config(self):
         return {
             **super().get_config(),
@@ -310,5 +312,6 @@ class AttentionDecoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding", "attention"))

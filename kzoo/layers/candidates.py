@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo.layers import replicas
+
 DISTRIBUTIONS = ("log_uniform", "uniform", "learned_unigram")
 SPECIAL_IDS = 4  # padding, start, end, unknown: not sorted with the words
 ORDER_LABELS = 10_000  # words seen before the order of the ids is judged
@@ -84,8 +86,7 @@ class CandidateSampler(keras.layers.Layer):
     the uniform one, or the batch ends with an error. The special ids 0 to 3 do not count in this.
     An order near that of frequency passes too, as that of first appearance.
 
-    Under a distribution strategy every replica draws the same classes, and the state is that of the
-    first one.
+    Under a distribution strategy every replica draws the same classes, and the labels of all count.
 
     Args:
         vocabulary_size: int, V.
@@ -199,7 +200,7 @@ class CandidateSampler(keras.layers.Layer):
         excess = words - tf.math.log(log_uniform_probability(labels, size))
         excess -= math.log(size - SPECIAL_IDS)
         seen = tf.stack([tf.reduce_sum(is_word), tf.reduce_sum(is_word * excess)])
-        self.order.assign_add(tf.cast(seen, tf.float32))
+        self.order.assign_add(replicas.total(tf.cast(seen, tf.float32)))
         count, total = tf.unstack(self.order.value)
         tf.debugging.Assert(
             (count < ORDER_LABELS) | (total < 0),
@@ -217,7 +218,8 @@ class CandidateSampler(keras.layers.Layer):
     def _learn(self, labels, draws, distinct):
         real = tf.cast(tf.boolean_mask(labels, labels != 0), tf.int32)
         size = self.vocabulary_size
-        self.counts.assign_add(tf.math.bincount(real, minlength=size, maxlength=size))
+        found = tf.math.bincount(real, minlength=size, maxlength=size)
+        self.counts.assign_add(replicas.total(found))
         draws *= self.num_sampled / tf.cast(tf.maximum(distinct, 1), tf.float32)
         most = float(max(8 * self.vocabulary_size, self.draws))
         self.learned_draws.assign(tf.clip_by_value(draws, self.num_sampled, most))

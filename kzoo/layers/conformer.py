@@ -76,8 +76,9 @@ class ConvolutionModule(keras.layers.Layer):
 
     def build(self, x_shape):
         size = x_shape[-1]
-        self.gate = keras.layers.Dense(2 * size, dtype=self.dtype_policy)
-        self.mixture = keras.layers.Dense(size, dtype=self.dtype_policy)
+        options = {"dtype": self.dtype_policy, "trainable": self.trainable}  # as it was set before
+        self.gate = keras.layers.Dense(2 * size, **options)
+        self.mixture = keras.layers.Dense(size, **options)
         for layer in (self.gate, self.norm, self.mixture):
             layer.build((None, None, size))
         self.kernel = self.add_weight(
@@ -159,6 +160,7 @@ class ConformerBlock(keras.layers.Layer):
             size // self.num_heads,
             positions=self.attention_positions,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
         )
         self.attention.build(x_shape, x_shape)
         for layer in (*self.feed_forwards, self.convolution, *self.residuals, self.norm):
@@ -176,6 +178,9 @@ class ConformerBlock(keras.layers.Layer):
         x = last(x, 0.5 * self.feed_forwards[1](last.enter(x)), training=training)
         return masking.blank(self.norm(x), mask)
 
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
     def compute_mask(self, x, previous_mask=None):
         return masking.carried_mask(x, previous_mask)
 
@@ -190,6 +195,7 @@ class ConformerBlock(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "attention_positions"))
 
@@ -279,5 +285,6 @@ class ConformerEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding"))

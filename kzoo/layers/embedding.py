@@ -21,7 +21,7 @@ class TokenEmbedding(keras.layers.Layer):
             https://arxiv.org/abs/1706.03762, section 3.4, do where the table is shared.
 
     Call arguments:
-        ids: (B, T) int, dense or ragged.
+        ids: (B, T) int, dense or ragged; other types are cast, as by keras.layers.Embedding.
 
     Returns:
         (B, T, D), dense. It carries the mask of the ids for Keras, as that of
@@ -54,7 +54,7 @@ class TokenEmbedding(keras.layers.Layer):
         )
 
     def call(self, ids):
-        ids, _ = masking.to_dense(ids)
+        ids, _ = masking.to_dense(masking.as_ids(ids))
         # Rows are cast after the lookup: casting the table would touch all V rows.
         rows = tf.cast(tf.gather(self.embeddings.value, ids), self.compute_dtype)
         return rows * tf.cast(self.units**0.5, rows.dtype) if self.scale else rows
@@ -62,7 +62,7 @@ class TokenEmbedding(keras.layers.Layer):
     def compute_mask(self, ids, previous_mask=None):
         if isinstance(ids, keras.KerasTensor):
             return previous_mask  # found when the functional model runs
-        return masking.to_dense(ids, previous_mask)[1]
+        return masking.to_dense(masking.as_ids(ids), previous_mask)[1]
 
     def compute_output_shape(self, ids_shape):
         return (*ids_shape, self.units)
@@ -82,6 +82,9 @@ def build_embedding(embedding, shape):
 
 def read_source(embedding, source, source_mask):
     """Returns the embedded source (B, S, D) and its mask, for a source of any kind."""
+    checks.sequence(source=source)
+    if len(source.shape) == 2:
+        source = masking.as_ids(source)
     source, source_mask = masking.to_dense(source, source_mask)
     if source.dtype.is_floating:
         # A NaN in the padding would get into the gradient of the embedding.

@@ -150,6 +150,9 @@ class VocabularyHead(keras.layers.Layer):
         if self.num_sampled:
             self.candidate_sampler.build((None,))
 
+    def compute_output_shape(self, hidden_shape):
+        return (*hidden_shape[:-1], self.vocabulary_size)
+
     @property
     def weight(self):
         """W, (V, D)."""
@@ -254,5 +257,6 @@ class VocabularyHead(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "tied"))

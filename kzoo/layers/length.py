@@ -51,6 +51,9 @@ class LengthHead(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(), initializer="zeros", autocast=False, name="bias")
 
+    def compute_output_shape(self, memory_shape):
+        return memory_shape[:1]
+
     def call(self, memory, memory_mask=None, mask=None):
         memory, mask = masking.to_dense(memory, mask if memory_mask is None else memory_mask)
         mean = masking.masked_mean(tf.cast(memory, tf.float32), mask)

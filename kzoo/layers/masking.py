@@ -49,6 +49,27 @@ def to_dense(x, mask=None):
     return x, _dense_mask(mask)
 
 
+def as_ids(x):
+    """Returns ids of any type of number as integers, as keras.layers.Embedding takes them.
+
+    Args:
+        x: (B, S) or (B,) ids, dense or ragged: int, or whole numbers in float32 or float64.
+
+    Returns:
+        The same in int32, or int64 if `x` is.
+
+    Raises:
+        ValueError: the ids are in half precision, which cannot tell large ones apart.
+    """
+    x = x if isinstance(x, tf.RaggedTensor) else tf.convert_to_tensor(x)
+    if x.dtype in (tf.float16, tf.bfloat16):
+        raise ValueError(
+            f"Ids must be integers, got {x.dtype.name}, which does not hold all numbers above 256; "
+            "in mixed precision Keras makes that of ids that come as float32."
+        )
+    return x if x.dtype in (tf.int32, tf.int64) else tf.cast(x, tf.int32)
+
+
 def _dense_mask(mask):
     if isinstance(mask, tf.RaggedTensor):
         mask = mask.to_tensor(False)

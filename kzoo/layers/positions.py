@@ -45,11 +45,11 @@ class SinusoidalPositions(keras.layers.Layer):
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.5.
 
     Call arguments:
-        x: (B, T, D) float, dense or ragged.
+        x: (B, T, D) float, dense or ragged; or dense (..., T, D).
         start: int, position of step 0.
 
     Returns:
-        (B, T, D). The mask of `x` passes through.
+        As `x`, dense. The mask of `x` passes through.
 
     Example:
         >>> kzoo.SinusoidalPositions()(tf.zeros((1, 1, 4))).numpy()
@@ -65,8 +65,11 @@ class SinusoidalPositions(keras.layers.Layer):
 
     def call(self, x, start=0):
         x, _ = masking.to_dense(x)
-        encoding = sinusoidal(start + tf.range(tf.shape(x)[1]), x.shape[-1])
+        encoding = sinusoidal(start + tf.range(tf.shape(x)[-2]), x.shape[-1])
         return x + tf.cast(encoding, x.dtype)
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
 
     def compute_mask(self, x, previous_mask=None):
         return masking.carried_mask(x, previous_mask)
@@ -87,11 +90,11 @@ class LearnedPositions(keras.layers.Layer):
         max_length: int, number of rows of E.
 
     Call arguments:
-        x: (B, T, D) float, dense or ragged.
+        x: (B, T, D) float, dense or ragged; or dense (..., T, D).
         start: int, position of step 0.
 
     Returns:
-        (B, T, D). The mask of `x` passes through.
+        As `x`, dense. The mask of `x` passes through.
 
     Raises:
         ValueError: if `max_length` is not positive.
@@ -117,8 +120,11 @@ class LearnedPositions(keras.layers.Layer):
 
     def call(self, x, start=0):
         x, _ = masking.to_dense(x)
-        positions = tf.minimum(start + tf.range(tf.shape(x)[1]), self.max_length - 1)
+        positions = tf.minimum(start + tf.range(tf.shape(x)[-2]), self.max_length - 1)
         return x + tf.cast(tf.gather(self.table, positions), x.dtype)
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
 
     def compute_mask(self, x, previous_mask=None):
         return masking.carried_mask(x, previous_mask)

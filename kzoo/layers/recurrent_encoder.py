@@ -124,6 +124,7 @@ class RecurrentEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding"))
 
@@ -250,5 +251,6 @@ class PyramidalEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding"))

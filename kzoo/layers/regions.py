@@ -73,6 +73,7 @@ class RegionEncoder(keras.layers.Layer):
     def compute_mask(self, source, previous_mask=None):
         return None
 
+    @sharing.numbered()
     def get_config(self):
         return {
             **super().get_config(),
@@ -81,5 +82,6 @@ class RegionEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "backbone", "encoder"))

@@ -156,6 +156,7 @@ class SubsampledEncoder(keras.layers.Layer):
     def compute_mask(self, source, previous_mask=None):
         return None
 
+    @sharing.numbered()
     def get_config(self):
         return {
             **super().get_config(),
@@ -164,6 +165,7 @@ class SubsampledEncoder(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "subsampling", "encoder"))
 

@@ -90,6 +90,7 @@ class _Stack(keras.layers.Layer):
     def _last_norm(self, x):
         return self.norm(x) if self.norm_first else x
 
+    @sharing.numbered()
     def get_config(self):
         return {
             **super().get_config(),
@@ -100,6 +101,7 @@ class _Stack(keras.layers.Layer):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "embedding", "positions", "attention_positions"))
 

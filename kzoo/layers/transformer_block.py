@@ -82,6 +82,9 @@ class Residual(keras.layers.Layer):
         z = x + self.dropout(y, training=training)
         return z if self.norm_first else self.norm(z)
 
+    def compute_output_shape(self, x_shape, y_shape=None):
+        return x_shape
+
     def get_config(self):
         config = {"dropout": self.dropout.rate, "norm_first": self.norm_first}
         return {**super().get_config(), **config}
@@ -113,9 +116,15 @@ class FeedForward(keras.layers.Layer):
         self.widen = keras.layers.Dense(hidden_units, activation, dtype=self.dtype_policy)
 
     def build(self, x_shape):
-        self.narrow = keras.layers.Dense(x_shape[-1], dtype=self.dtype_policy)
+        # A layer that is made here must hear of `trainable = False` that was said before.
+        self.narrow = keras.layers.Dense(
+            x_shape[-1], dtype=self.dtype_policy, trainable=self.trainable
+        )
         self.widen.build(x_shape)
         self.narrow.build((*x_shape[:-1], self.hidden_units))
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
 
     def call(self, x):
         # One (B T, D) product: with three axes TensorFlow would not fuse bias and activation.
@@ -175,6 +184,7 @@ class _Block(keras.layers.Layer):
             num_key_value_heads=self.num_key_value_heads,
             positions=positions,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
         )
 
     def _feed(self, x, training=False):
@@ -186,6 +196,7 @@ class _Block(keras.layers.Layer):
         return {**super().get_config(), **block_config(self)}
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "attention_positions"))
 
@@ -231,6 +242,9 @@ class TransformerEncoderBlock(_Block):
         for layer in (self.attention_frame, self.feed_forward, self.feed_forward_frame):
             layer.build(x_shape)
 
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
     def call(self, x, mask=None, training=False):
         x, mask = masking.to_dense(x, mask)
         x = masking.blank(x, mask)
@@ -253,13 +267,15 @@ class TransformerDecoderBlock(_Block):
 
     Call arguments:
         x: (B, T, D) float, dense or ragged.
-        memory: (B, S, Dm) float, dense or ragged; None if `keys` are given.
+        memory: (B, S, Dm) float, dense or ragged; None if `keys` are given. Without both there is
+            no cross-attention: a block of a language model.
         memory_mask: (B, S) bool, True = real.
         keys: from `project(memory)`.
         x_mask: (B, T) bool, True = real. Keras fills it in from `x`.
 
     Returns:
-        y: (B, T, D), zeros in padding that is known. weights: (B, H, T, S) of the cross-attention.
+        y: (B, T, D), zeros in padding that is known. weights: (B, H, T, S) of the cross-attention;
+            S = 0 without a memory.
 
     Raises:
         ValueError: if D is not a multiple of `num_heads`, or for what MultiHeadAttention refuses.
@@ -279,10 +295,15 @@ class TransformerDecoderBlock(_Block):
         self.self_attention = self._attention(x_shape[-1], self.attention_positions)
         self.cross_attention = self._attention(x_shape[-1])
         self.self_attention.build(x_shape, x_shape)
-        self.cross_attention.build(x_shape, memory_shape or x_shape)
-        for layer in (self.self_frame, self.cross_frame, self.feed_forward_frame):
+        if memory_shape is not None:
+            self.cross_attention.build(x_shape, memory_shape)
+            self.cross_frame.build(x_shape)
+        for layer in (self.self_frame, self.feed_forward, self.feed_forward_frame):
             layer.build(x_shape)
-        self.feed_forward.build(x_shape)
+
+    def compute_output_shape(self, x_shape, memory_shape=None):
+        steps = None if memory_shape is None else memory_shape[1]
+        return x_shape, (x_shape[0], self.num_heads, x_shape[1], steps)
 
     def project(self, memory):
         """Returns the cross-attention's keys and values, a pair of (B, Hkv, S, D / H)."""
@@ -292,17 +313,21 @@ class TransformerDecoderBlock(_Block):
         mask = masking.carried_mask(x, x_mask)
         x, _ = masking.to_dense(x)
         x = x if mask is None else masking.blank(x, mask)
-        if keys is None:
+        if memory is not None:
             memory, memory_mask = masking.to_dense(memory, memory_mask)
         y = self.self_frame.enter(x)
         y, _ = self.self_attention(
             y, memory_mask=mask, keys=self.self_attention.project(y), causal=True
         )
         x = self.self_frame(x, y, training=training)
-        y, weights = self.cross_attention(
-            self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
-        )
-        y = self._feed(self.cross_frame(x, y, training=training), training=training)
+        if memory is None and keys is None:
+            weights = tf.zeros((*sizes(x)[:1], self.num_heads, *sizes(x)[1:2], 0), x.dtype)
+        else:
+            y, weights = self.cross_attention(
+                self.cross_frame.enter(x), memory, memory_mask=memory_mask, keys=keys
+            )
+            x = self.cross_frame(x, y, training=training)
+        y = self._feed(x, training=training)
         return (y if mask is None else masking.blank(y, mask)), weights
 
     def empty_cache(self, rows, length, dtype):

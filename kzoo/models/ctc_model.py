@@ -63,6 +63,7 @@ class CTCModel(Trainable):
             "infeasible": keras.metrics.Sum(name="infeasible"),
         }
 
+    needed_inputs = ("source",)
     decoder = None
     takes_prefix = False
 
@@ -96,9 +97,7 @@ class CTCModel(Trainable):
         """
         labels, count = self.label_weights(y, sample_weight)
         loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
-        if self.losses:
-            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
-        return loss
+        return loss + self.added_losses()
 
     def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of CTC's prefix probabilities; see `Generator.search_step`.
@@ -173,6 +172,7 @@ class CTCModel(Trainable):
         state = {"source": source, "encoder": encoder, "beams": beams._asdict()}
         return ctc.ctc_result(beams, length_penalty, steps=0), state
 
+    @sharing.numbered()
     def get_config(self):
         parts = ("encoder", "head", "source_tokenizer", "target_tokenizer")
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}

@@ -6,6 +6,7 @@ Axis letters: B batch, S source steps, V vocabulary.
 import keras
 import tensorflow as tf
 
+from kzoo.layers import sharing
 from kzoo.models.generator import Generator, SearchStart
 from kzoo.search import ensemble_step
 
@@ -29,7 +30,7 @@ class Ensemble(Generator):
         List of what each model returns.
 
     Raises:
-        ValueError: there are no models.
+        ValueError: there are no models, or they begin or end their outputs differently.
 
     Example:
 
@@ -49,17 +50,22 @@ class Ensemble(Generator):
         super().__init__(**kwargs)
         if not models:
             raise ValueError(f"`models` must hold at least one model, got {models!r}.")
+        if len(ids := {(model.start_id, model.end_id) for model in models}) > 1:
+            raise ValueError(f"`models` must have the same start_id and end_id, got {sorted(ids)}.")
         self.models = list(models)
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
         self.encoder, self.head = first.encoder, first.head
         self.decoder = first.decoder  # None of CTC
+        self.start_id, self.end_id = first.start_id, first.end_id
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 
     def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+        """Makes the weights of the models, as theirs does."""
+        for model in self.models:
+            if not (self._called or model.built):
+                model.build(inputs_shape)
 
     @property
     def has_ctc(self):
@@ -72,17 +78,21 @@ class Ensemble(Generator):
     def search_step(self, source, max_length, lists=None, ctc_weight=None):
         """The step function of a search; see `Generator.search_step`."""
         starts = [model.search_step(source, max_length, lists, ctc_weight) for model in self.models]
+        if not self.built:
+            self.build(None)  # its models are, by now
         steps, states, source_masks, lengths, normalize = zip(*starts, strict=True)
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
         step = ensemble_step(steps, normalize)
         # The mean of probabilities needs no softmax, and may not bear one.
         return SearchStart(step, states, source_masks[0], length, normalize=False)
 
+    @sharing.numbered()
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]
         return {**super().get_config(), "models": models}
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         models = [keras.saving.deserialize_keras_object(model) for model in config.pop("models")]

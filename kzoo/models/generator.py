@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kzoo import batching, search
+from kzoo import batching, checks, search
 from kzoo.text import END_ID, START_ID, UNKNOWN_ID
 
 
@@ -30,6 +30,7 @@ class Generator(keras.Model):
     A child has `search_step`, `source_tokenizer` and `target_tokenizer`.
     """
 
+    start_id, end_id = START_ID, END_ID  # what a target begins and ends with
     can_stream = False  # whether there is a `stream` for live audio
     takes_prefix = True  # whether `generate` can be told what an output begins with
 
@@ -41,6 +42,18 @@ class Generator(keras.Model):
             ValueError: the encoder is a user's own and does not state it.
         """
         return stated(self.encoder, "stride")
+
+    def export(self, filepath, *args, **kwargs):
+        """Refused: `keras.Model.export` would write the graph of teacher forcing.
+
+        Raises:
+            ValueError: always; it says what to call.
+        """
+        raise ValueError(
+            "`export` of Keras would write the call of the model, which needs the answers: use "
+            f"kzoo.export.save(model, {str(filepath)!r}), which writes a SavedModel that answers "
+            "texts, sounds or pictures, or keras.export.ExportArchive for functions of your own."
+        )
 
     @property
     def has_ctc(self):
@@ -121,6 +134,7 @@ class Generator(keras.Model):
                 a `ctc_weight`, but no CTC head, or it is outside [0, 1]; or what
                 `search.beam_search` refuses.
         """
+        checks.sequence(source=source)
         lists, allowed = self._candidates(lexicon, source, prefix, allowed)
         may_grow = not (static_shapes or tf.executing_eagerly())
         start = self.search_step(source, None if may_grow else max_length, lists, ctc_weight)
@@ -135,7 +149,7 @@ class Generator(keras.Model):
             start.step,
             start.state,
             self._start_ids(start.source_mask),
-            end_id=END_ID,
+            end_id=self.end_id,
             beam_size=beam_size,
             max_length=max_length,
             min_length=min_length,
@@ -192,12 +206,13 @@ class Generator(keras.Model):
         Returns:
             `search.SearchResult` of K samples in the order drawn.
         """
+        checks.sequence(source=source)
         start = self.search_step(source, max_length, ctc_weight=ctc_weight)
         return search.sample(
             start.step,
             start.state,
             self._start_ids(start.source_mask),
-            end_id=END_ID,
+            end_id=self.end_id,
             max_length=max_length,
             num_samples=num_samples,
             temperature=temperature,
@@ -227,7 +242,7 @@ class Generator(keras.Model):
         return lists, allowed
 
     def _start_ids(self, source_mask):
-        return tf.fill([tf.shape(source_mask)[0]], START_ID)
+        return tf.fill([tf.shape(source_mask)[0]], self.start_id)
 
     def source_ids(self, texts, max_source_length):
         """Tokenizes source texts in graph: at most so many tokens, then the end id.
@@ -288,8 +303,17 @@ class Generator(keras.Model):
             replace_unknown: bool, whether an unknown word becomes the source word that it looked
                 at most; see `target_texts`.
             **options: of `generate`; `best_only` is True unless it is among them.
+
+        Raises:
+            ValueError: the model lacks a tokenizer.
         """
         options = {"best_only": True, **options}
+        for name in ("source_tokenizer", "target_tokenizer"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"`text_generator` needs a model with a `{name}`, got None; `generate` takes "
+                    "and gives ids."
+                )
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def best(texts):

@@ -7,9 +7,9 @@ L longest output, P prefix.
 import keras
 import tensorflow as tf
 
-from kzoo import ctc
+from kzoo import checks, ctc
 from kzoo.ctc import joint
-from kzoo.layers import sharing
+from kzoo.layers import replicas, sharing
 from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID, START_ID
@@ -49,10 +49,13 @@ class Seq2Seq(Trainable):
             one for a search: 0 for attention alone, 1 for CTC alone.
         doubly_stochastic: float of at least 0, see above; 0 for no such term. The sum over the rows
             is divided by the number of tokens, as the cross-entropy is. "loss" does not report it.
+        start_id: int, what "target" begins with, and so every search. kzoo's tokenizers and
+            `batching` have 1; another vocabulary, as of Keras's TextVectorization, has its own.
+        end_id: int, what the labels end with, and what ends an output; 2 likewise.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
-            "target" (B, T) ids that begin with the start id; each dense or ragged, but for pixels.
+            "target" (B, T) ids that begin with `start_id`; each dense or ragged, but for pixels.
             Dense features may come with a "source_mask" (B, S) bool.
 
     Returns:
@@ -62,7 +65,8 @@ class Seq2Seq(Trainable):
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:
-        ValueError: if `ctc_weight` is outside [0, 1], or `doubly_stochastic` negative.
+        ValueError: if `ctc_weight` is outside [0, 1], `doubly_stochastic` negative, or an id less
+            than 1.
 
     Example:
 
@@ -91,6 +95,8 @@ class Seq2Seq(Trainable):
         ctc_head=None,
         ctc_weight=0.3,
         doubly_stochastic=0.0,
+        start_id=START_ID,
+        end_id=END_ID,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -109,10 +115,14 @@ class Seq2Seq(Trainable):
         self.ctc_head = ctc_head
         self.ctc_weight = ctc_weight
         self.doubly_stochastic = doubly_stochastic
+        checks.at_least(1, start_id=start_id, end_id=end_id)
+        self.start_id, self.end_id = start_id, end_id
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
+
+    needed_inputs = ("source", "target")
 
     @property
     def has_ctc(self):
@@ -138,21 +148,58 @@ class Seq2Seq(Trainable):
     def _expected_length(self, memory, memory_mask):
         return self.length_head(tf.stop_gradient(memory), memory_mask=memory_mask)
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        jit_compile=False,
+        metrics=None,
+        weighted_metrics=None,
+        **kwargs,
+    ):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
+        Args:
+            metrics: list of metrics of the logits, such as "accuracy", or a dict {"logits": list}.
+                They see the real tokens of a batch, labels (N,) and logits (N, V), as if each was
+                an example; a step then computes the logits of all V words.
+            weighted_metrics: likewise; these heed `sample_weight`.
+            optimizer, loss, jit_compile and all others: as in `keras.Model.compile`.
+
         Raises:
-            ValueError: if a `loss` is given, or `jit_compile` with a head that samples classes.
+            ValueError: if a `loss` is given, metrics of something else than the logits, or
+                `jit_compile` with a head that samples classes.
         """
         if jit_compile and self.head.num_sampled:
             raise ValueError(
                 "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
                 f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
             )
-        super().compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            jit_compile=jit_compile,
+            metrics=_of_logits("metrics", metrics),
+            weighted_metrics=_of_logits("weighted_metrics", weighted_metrics),
+            **kwargs,
+        )
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the metrics of `compile` with the real tokens, and returns all by name."""
+        if self._compile_metrics is not None:
+            labels, is_real = self.label_weights(y)
+            labels, logits, weight = (
+                tf.boolean_mask(each, is_real > 0)
+                for each in (labels, y_pred["logits"], self.label_weights(y, sample_weight)[1])
+            )
+            self._compile_metrics.update_state(labels, logits, weight)
+        return self.get_metrics_result()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy in nats per real token: labels with id 0 do not count.
+
+        Under a distribution strategy it is the share of the replica in the mean over the tokens of
+        all replicas, as Keras adds up their gradients; the metrics are about the whole batch.
 
         With a CTC head, the weighted mean of it and of CTC's loss, in nats per token as well, the
         end included though CTC does not have it. Rows with too few memory steps for their labels
@@ -171,30 +218,30 @@ class Seq2Seq(Trainable):
         """
         labels, count = self.label_weights(y, sample_weight)
         hidden = y_pred["hidden"]
+        if not hidden.shape[1:2].is_compatible_with(labels.shape[1:2]):
+            raise ValueError(
+                f"`y` must have as many steps as the target, {hidden.shape[1]}, got "
+                f"{labels.shape[1]}: teacher forcing wants a target <s> + y and labels y + </s>."
+            )
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
-        loss = tf.math.divide_no_nan(
-            tf.reduce_sum(losses * tf.reshape(count, [-1])), tf.reduce_sum(count)
-        )
+        tokens = tf.reduce_sum(count)
+        loss = replicas.mean(tf.reduce_sum(losses * tf.reshape(count, [-1])), tokens)
         if self.ctc_head is not None:
-            self.own_metrics["attention_loss"].update_state(loss, tf.reduce_sum(count))
+            self.own_metrics["attention_loss"].update_state(replicas.total(loss), tokens)
             ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
             loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
-        self.own_metrics["loss"].update_state(loss, tf.reduce_sum(count))
+        self.own_metrics["loss"].update_state(replicas.total(loss), tokens)
         if self.length_head is not None:
             expected = tf.cast(y_pred["length"], tf.float32)
-            length = tf.reduce_sum(count * tf.cast(labels != END_ID, tf.float32), 1)
+            length = tf.reduce_sum(count * tf.cast(labels != self.end_id, tf.float32), 1)
             # Poisson negative log-likelihood, as of LengthHead, per token.
             losses = expected * tf.reduce_max(count, 1) - length * tf.math.log(expected)
-            loss += LENGTH_LOSS_WEIGHT * tf.math.divide_no_nan(
-                tf.reduce_sum(losses), tf.reduce_sum(count)
-            )
+            loss += LENGTH_LOSS_WEIGHT * replicas.mean(tf.reduce_sum(losses), tokens)
         if self.doubly_stochastic:
             loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
-        if self.losses:
-            loss += tf.add_n([tf.cast(term, tf.float32) for term in self.losses])
-        return loss
+        return loss + self.added_losses()
 
     def _unevenness(self, labels, count, y_pred):
         """sum_s (1 - sum_t weights_ts)^2 over real tokens and steps, per token; a scalar."""
@@ -203,7 +250,7 @@ class Seq2Seq(Trainable):
         uneven = tf.reduce_sum(tf.where(y_pred["memory_mask"], (1 - seen) ** 2, 0.0), 1)
         counts = tf.reduce_sum(count, 1)
         row_weights = tf.math.divide_no_nan(counts, tf.reduce_sum(is_real, 1))
-        return tf.math.divide_no_nan(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
+        return replicas.mean(tf.reduce_sum(row_weights * uneven), tf.reduce_sum(counts))
 
     def prepare(self, source):
         """Encodes the source once for a search.
@@ -217,12 +264,10 @@ class Seq2Seq(Trainable):
         return self.decoder.prepare(*self._encode(source))
 
     def _encode(self, source):
-        """Source -> memory and its mask; builds a decoder that was not called yet."""
+        """Source -> memory and its mask; builds a model that was not called yet."""
+        if not self.built:
+            self.build({"source": (None, *source.shape[1:]), "target": (None, None)})
         memory, memory_mask, *_ = self.encoder(source, training=False)
-        if not self.decoder.built:
-            self.decoder(
-                tf.fill([tf.shape(memory)[0], 1], START_ID), memory, memory_mask=memory_mask
-            )
         return memory, memory_mask
 
     def _search_ctc_weight(self, ctc_weight):
@@ -265,7 +310,7 @@ class Seq2Seq(Trainable):
                 state,
                 self.ctc_head(memory),
                 memory_mask,
-                end_id=END_ID,
+                end_id=self.end_id,
                 ctc_weight=ctc_weight,
             )
         length = None
@@ -274,11 +319,24 @@ class Seq2Seq(Trainable):
         # What joins two probabilities does not sum to 1.
         return SearchStart(step, state, memory_mask, length, normalize=not ctc_weight)
 
+    @sharing.numbered()
     def get_config(self):
         parts = (
             "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
             "ctc_head",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        weights = {"ctc_weight": self.ctc_weight, "doubly_stochastic": self.doubly_stochastic}
-        return {**super().get_config(), **config, **weights}
+        names = "ctc_weight", "doubly_stochastic", "start_id", "end_id"
+        return {**super().get_config(), **config, **{name: getattr(self, name) for name in names}}
+
+
+def _of_logits(name, metrics):
+    """The metrics of the logits, however Keras's `compile` may be given them."""
+    if not isinstance(metrics, dict):
+        return metrics
+    if set(metrics) != {"logits"}:
+        raise ValueError(
+            f"`{name}` must be a list, or a dict with the key 'logits', got {sorted(metrics)}."
+        )
+    found = metrics["logits"]
+    return found if isinstance(found, list | tuple) else [found]

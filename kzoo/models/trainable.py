@@ -6,28 +6,58 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kzoo import ctc
-from kzoo.layers import masking
+from kzoo import checks, ctc
+from kzoo.layers import masking, replicas, sharing
 from kzoo.models.generator import Generator
-from kzoo.text import END_ID
 
 
 class Trainable(Generator):
     """A generator with its loss built in.
 
-    A child has `call`, `compute_loss`, `get_config` and `own_metrics`, a dict of metrics by name.
+    A child has `call`, `compute_loss`, `get_config`, `own_metrics`, a dict of metrics by name, and
+    `needed_inputs`, the names of what `call` cannot do without.
     """
 
+    def __call__(self, inputs, *args, **kwargs):
+        if not isinstance(inputs, dict) or not {*self.needed_inputs} <= {*inputs}:
+            found = sorted(inputs) if isinstance(inputs, dict) else f"a {type(inputs).__name__}"
+            names = " and ".join(f'"{name}"' for name in self.needed_inputs)
+            raise ValueError(f"`inputs` must be a dict with {names}, got {found}.")
+        checks.sequence(**{name: inputs[name] for name in self.needed_inputs})
+        return super().__call__(inputs, *args, **kwargs)
+
     def build(self, inputs_shape):
-        # Nothing to do: the layers build themselves when they are called.
-        pass
+        """Makes the weights. In a call of the model there is nothing to do: its layers make theirs.
+
+        Args:
+            inputs_shape: dict of the shapes of the inputs, as {"source": (None, None), "target":
+                (None, None)}; of two axes are ids, of more are features or pixels.
+
+        Raises:
+            ValueError: there is no such dict, and weights are missing.
+        """
+        if self._called or self._has_all_weights(but=self):
+            return
+        if not isinstance(inputs_shape, dict):
+            raise ValueError(
+                "`inputs_shape` must be a dict of shapes, as {'source': (None, None), 'target': "
+                f"(None, None)}}, got {inputs_shape!r}."
+            )
+        self.compute_output_spec(
+            {name: _input_of(name, shape) for name, shape in inputs_shape.items()}
+        )
 
     def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
         Raises:
-            ValueError: if a `loss` is given.
+            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers.
         """
+        if optimizer in ("FusedAdam", "LazyAdam"):
+            raise ValueError(
+                f"`optimizer` must be an optimizer or a name that Keras knows, got {optimizer!r}: "
+                f"pass kzoo.{optimizer}(learning_rate)."
+            )
         if loss is not None:
             name = type(self).__name__
             raise ValueError(f"`loss` must be None: {name} has its own, got loss={loss!r}.")
@@ -48,8 +78,20 @@ class Trainable(Generator):
                     self.optimizer.build(self.trainable_variables)
         return super().fit(x, *args, **kwargs)
 
-    def _has_all_weights(self):
-        return all(layer.built for layer in self._flatten_layers())
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras asks for the mean of a batch over the replicas, which masks do not have.
+        if self._distribute_strategy is not None and iterator is not None:
+            for _, _, batches in iterator:
+                data_batch = tf.nest.map_structure(self._first_replica, next(batches))
+                break
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def _first_replica(self, x):
+        return self.distribute_strategy.experimental_local_results(x)[0]
+
+    def _has_all_weights(self, but=None):
+        return all(layer.built for layer in self._flatten_layers() if layer is not but)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -57,8 +99,19 @@ class Trainable(Generator):
         self.optimizer.build(self.trainable_variables)
 
     def label_weights(self, y, sample_weight=None):
-        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding."""
-        labels, real = masking.to_dense(y)
+        """Labels (B, T) as a dense tensor and the weight of each: 0 for padding.
+
+        Raises:
+            ValueError: there are no labels, or they have other axes.
+        """
+        if y is None:
+            raise ValueError("`y` must be the labels, ids (batch, steps), got None.")
+        if len(y.shape) != 2:
+            raise ValueError(
+                f"`y` must be ids (batch, steps), got shape {tuple(y.shape)}; of one-hot labels "
+                "take the argmax."
+            )
+        labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:
             weight = tf.cast(sample_weight, tf.float32)
@@ -74,19 +127,24 @@ class Trainable(Generator):
             logits: (B, S, V), of CTC. mask: (B, S) bool.
 
         Returns:
-            Scalar float32.
+            Scalar float32; of several replicas, the share of this one.
         """
-        tokens = tf.where(labels == END_ID, 0, labels)
+        tokens = tf.where(labels == self.end_id, 0, labels)
         losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
         real = tf.reduce_sum(tf.cast(labels != 0, tf.float32), 1)
         counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)
         weights = tf.math.divide_no_nan(counts, real)
         total = tf.reduce_sum(counts)
-        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights), total)
-        self.own_metrics["ctc_loss"].update_state(loss, total)
+        loss = replicas.mean(tf.reduce_sum(losses * weights), total)
+        self.own_metrics["ctc_loss"].update_state(replicas.total(loss), total)
         missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
         self.own_metrics["infeasible"].update_state(missing)
         return loss
+
+    def added_losses(self):
+        """The sum of what layers and weights add to the loss: their `losses`; a scalar."""
+        terms = [tf.cast(term, tf.float32) for term in self.losses]
+        return replicas.share(tf.add_n(terms)) if terms else 0.0
 
     @property
     def metrics(self):
@@ -95,6 +153,7 @@ class Trainable(Generator):
         return [*own, *(m for m in super().metrics if m.name != "loss" and m not in own)]
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config, custom_objects=None):
         config = {
             name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
@@ -117,6 +176,12 @@ def _spec(x):
     if tf.is_tensor(x):  # ragged ones, too
         return tf.type_spec_from_value(x)
     return tf.TensorSpec(x.shape, x.dtype) if isinstance(x, np.ndarray) else None
+
+
+def _input_of(name, shape):
+    """A symbolic input of this shape: a mask, ids, or features."""
+    dtype = "bool" if name.endswith("_mask") else "int32" if len(shape) == 2 else "float32"
+    return keras.KerasTensor(tuple(shape), dtype)
 
 
 def _symbolic(spec):

@@ -7,24 +7,30 @@ own, where Keras's SparseCategoricalCrossentropy refuses ragged labels and count
 import keras
 import tensorflow as tf
 
-from kzoo.layers import masking
+from kzoo.layers import masking, replicas
 
 
-def _dense_labels(labels, predictions, sample_weight):
+def _dense_labels(labels, predictions, sample_weight, ignore_class):
     """Returns labels and the weight of each step, both (B, T), T as long as the predictions."""
+    mask = getattr(predictions, "_keras_mask", None)
     if not isinstance(labels, tf.RaggedTensor):
-        labels = tf.cast(labels, tf.int32)  # of other dtypes the zeros would not be padding
+        labels = tf.cast(labels, tf.int32)
     predictions = tf.convert_to_tensor(predictions)
     if labels.shape.rank != 2 or predictions.shape.rank != 3:
         raise ValueError(
             f"`y_true` must have 2 axes (batch, steps) and `y_pred` 3 (batch, steps, classes), "
             f"got {labels.shape} and {predictions.shape}."
         )
-    labels, mask = masking.to_dense(labels)
+    if isinstance(labels, tf.RaggedTensor):
+        labels, real = masking.to_dense(labels)
+    else:
+        real = tf.ones_like(labels, tf.bool) if ignore_class is None else labels != ignore_class
+        if ignore_class is None and mask is not None:
+            real &= mask[:, : tf.shape(labels)[1]]
     steps, room = labels.shape[1], predictions.shape[1]
     if steps is not None and room is not None and steps > room:
         raise ValueError(f"`y_true` must be no longer than `y_pred`, got {steps} and {room} steps.")
-    weight = tf.cast(mask, tf.float32)
+    labels, weight = tf.where(real, labels, 0), tf.cast(real, tf.float32)
     if sample_weight is not None:
         sample_weight = tf.cast(masking.to_dense(sample_weight)[0], tf.float32)
         weight *= sample_weight[:, None] if sample_weight.shape.rank == 1 else sample_weight
@@ -39,11 +45,17 @@ class SequenceCrossEntropy(keras.losses.Loss):
 
         sum_bt weight_bt (-log softmax(logits_bt)[label_bt]) / sum_bt weight_bt
 
-    Real are the steps of ragged labels; in dense ones, those with another label than 0. Without
-    any real step the loss is 0.
+    Real are the steps of ragged labels; in dense ones, those with another label than
+    `ignore_class` or, if that is None, those that the Keras mask of the predictions calls real.
+    Without any real step the loss is 0. Under a distribution strategy each replica gets its share
+    in the mean over the steps of all, as Keras adds up their gradients.
 
     Args:
         from_logits: bool; False for probabilities.
+        ignore_class: int, the label of padding in dense labels. None if every label is a class of
+            its own, as 0 for "no name" is in tagging.
+        reduction: "sum_over_batch_size", as Keras calls it, for the mean above; "sum"; or "none",
+            as None, for the loss of each step, 0 for padding.
 
     Call arguments:
         y_true: (B, T) int, dense or ragged.
@@ -51,7 +63,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
         sample_weight: None, (B,) or (B, T), dense or ragged.
 
     Returns:
-        Scalar float32.
+        Scalar float32; without reduction (B, T).
 
     Raises:
         ValueError: if the labels or predictions have other axes, or the labels are longer.
@@ -64,33 +76,43 @@ class SequenceCrossEntropy(keras.losses.Loss):
     1.6094
     """
 
-    def __init__(self, from_logits=True, name="sequence_cross_entropy", **kwargs):
+    def __init__(self, from_logits=True, ignore_class=0, name="sequence_cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
         self.from_logits = from_logits
+        self.ignore_class = ignore_class
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        labels, weight = _dense_labels(y_true, y_pred, sample_weight, self.ignore_class)
         y_pred = tf.cast(y_pred, tf.float32)
-        labels, weight = _dense_labels(y_true, y_pred, sample_weight)
         # Before the loss: the gradient of 0 times NaN is NaN.
         y_pred = tf.where(weight[:, :, None] > 0, y_pred, 1.0)
         losses = keras.ops.sparse_categorical_crossentropy(
             labels, y_pred, from_logits=self.from_logits
         )
         losses = tf.where(weight > 0, losses * weight, 0.0)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.reduce_sum(weight))
+        if self.reduction in (None, "none"):
+            return losses
+        if self.reduction == "sum":
+            return tf.reduce_sum(losses)
+        return replicas.mean(tf.reduce_sum(losses), tf.reduce_sum(weight))
 
     def call(self, y_true, y_pred):
         return self(y_true, y_pred)
 
     def get_config(self):
-        return {**super().get_config(), "from_logits": self.from_logits}
+        own = {"from_logits": self.from_logits, "ignore_class": self.ignore_class}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("kzoo")
 class SequenceAccuracy(keras.metrics.Mean):
     """Share of real steps whose highest score stands at their label.
 
-    Call arguments: as of SequenceCrossEntropy.
+    Args:
+        ignore_class: int or None, as of SequenceCrossEntropy.
+
+    Call arguments: as of SequenceCrossEntropy; or single steps, labels (N,) and scores (N, V), as
+        Seq2Seq gives them to its metrics.
 
     Example:
 
@@ -100,10 +122,18 @@ class SequenceAccuracy(keras.metrics.Mean):
     0.6667
     """
 
-    def __init__(self, name="sequence_accuracy", **kwargs):
+    def __init__(self, ignore_class=0, name="sequence_accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
+        self.ignore_class = ignore_class
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        labels, weight = _dense_labels(y_true, y_pred, sample_weight)
+        if len(y_pred.shape) == 2:
+            y_true, y_pred = y_true[:, None], y_pred[:, None]
+        labels, weight = _dense_labels(y_true, y_pred, sample_weight, self.ignore_class)
         right = tf.argmax(y_pred, -1, tf.int32) == labels
+        # One value a step: of rows, Keras takes means first, and those of short batches count more.
+        right, weight = tf.reshape(right, [-1]), tf.reshape(weight, [-1])
         super().update_state(tf.cast(right, tf.float32), sample_weight=weight)
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_class": self.ignore_class}

@@ -96,6 +96,14 @@ def test_bahdanau_is_v_tanh_of_wq_plus_uk():
     assert_attends_by(layer, query, memory, scores)
 
 
+def test_a_mask_may_be_a_list():
+    query, memory = tf.ones((2, 3, 4)), tf.random.normal((2, 5, 7))
+    mask = [[True] * 5, [True, True, False, False, False]]
+    attention = BahdanauAttention(3)
+    context, _ = attention(query, memory, memory_mask=mask)
+    np.testing.assert_array_equal(context, attention(query, memory, np.array(mask))[0])
+
+
 def test_normalized_bahdanau_has_a_v_of_length_g():
     layer, query, memory = make("bahdanau_normalized")
     w = values(layer)

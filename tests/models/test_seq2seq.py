@@ -1,7 +1,9 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
+import copy
 import gc
 import itertools
+import json
 import re
 
 import keras
@@ -34,10 +36,10 @@ from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerEncoder
-from kzoo.models import Seq2Seq
+from kzoo.models import Ensemble, Seq2Seq
 from kzoo.models.generator import looked_at
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
-from kzoo.training import InverseSquareRoot, LazyAdam
+from kzoo.training import InverseSquareRoot, LazyAdam, SequenceAccuracy
 
 MAKERS = {"transformer": make_transformer, "rnn": make_rnn}
 either_model = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -429,6 +431,178 @@ def test_a_log_probability_is_that_of_the_whole_model(make):
         log_p = np.take_along_axis(np.array(tf.nn.log_softmax(logits)), ids[:, :, None], -1)
         generated = np.arange(T) < np.array(result.lengths)[:, k, None] + 1
         assert_close((log_p[:, :, 0] * generated).sum(1), result.log_probs[:, k], rtol=1e-4)
+
+
+@either_model
+def test_ids_may_be_of_any_type_of_number(make):
+    model = built(make())
+    expected = model(INPUTS)["logits"]
+    for dtype in ("float32", "float64", "int16", "uint8", "int64"):
+        inputs = {name: ids.astype(dtype) for name, ids in INPUTS.items()}
+        assert_close(model(inputs)["logits"], expected)
+    inputs = {name: ids.astype("float32") for name, ids in INPUTS.items()}
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(inputs, LABELS.astype("float32"), verbose=0).history
+    assert_close(history["loss"][0], loss_of(model))
+    ids = model.generate(inputs["source"], beam_size=K, max_length=T).ids
+    np.testing.assert_array_equal(ids, model.generate(SOURCE, beam_size=K, max_length=T).ids)
+    symbolic = {name: keras.Input((None,), name=name) for name in INPUTS}  # of float32
+    assert_close(keras.Model(symbolic, model(symbolic)["logits"])(inputs), expected)
+
+
+@either_model
+def test_build_makes_the_weights_that_a_file_brings(make, tmp_path):
+    model = built(make())
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = make()
+    again.build({"source": (None, None), "target": (None, None)})
+    assert again.built and again.count_params() == model.count_params()
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert_close(again(INPUTS)["logits"], model(INPUTS)["logits"])
+    for shapes in (None, (None, None)):
+        unbuilt = make()
+        with pytest.raises(ValueError, match=r"`inputs_shape` must be a dict .* got \(?None"):
+            unbuilt.build(shapes)
+        assert not unbuilt.built
+
+
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_a_model_that_only_generated_is_built_and_can_be_saved(is_ensemble, tmp_path):
+    model = Ensemble([make_rnn(), make_rnn()]) if is_ensemble else make_rnn()
+    expected = model.generate(SOURCE, beam_size=K, max_length=T)
+    assert model.built
+    model.save(tmp_path / "model.keras")
+    found = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        found.generate(SOURCE, beam_size=K, max_length=T).ids, expected.ids
+    )
+
+
+def test_metrics_of_compile_see_the_real_tokens_as_examples():
+    model = built(make_rnn())
+    weights = np.array([1.0, 0.5, 2.0])
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        metrics=["accuracy", SequenceAccuracy()],
+        weighted_metrics={"logits": keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")},
+    )
+    logits, is_real = model(INPUTS)["logits"].numpy(), LABELS != 0
+    right = (logits.argmax(-1) == LABELS)[is_real].mean()
+    rank = (logits > np.take_along_axis(logits, LABELS[..., None], 2)).sum(-1)
+    token_weights = (np.ones_like(LABELS) * weights[:, None])[is_real]
+    top = np.average((rank < 2)[is_real], weights=token_weights)
+    # Batches of one row, of which the shortest counts no more than its tokens.
+    for found in (
+        model.fit(INPUTS, LABELS, sample_weight=weights, batch_size=1, verbose=0).history,
+        model.evaluate(INPUTS, LABELS, 2, sample_weight=weights, return_dict=True, verbose=0),
+    ):
+        found = {name: np.ravel(value)[0] for name, value in found.items()}
+        assert set(found) == {"loss", "accuracy", "sequence_accuracy", "top"}
+        np.testing.assert_allclose([found["accuracy"], found["sequence_accuracy"]], right)
+        np.testing.assert_allclose(found["top"], top, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"`metrics` must be .*'logits', got \['weights'\]"):
+        model.compile(metrics={"weights": ["accuracy"]})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        (
+            [SOURCE, TARGET],
+            LABELS,
+            '`inputs` must be a dict with "source" and "target", got a list',
+        ),
+        ({"source": SOURCE}, LABELS, r"`inputs` must be a dict .*, got \['source'\]"),
+        (INPUTS, LABELS[:, 1:], r"`y` must have as many steps as the target, 4, got 3: teacher"),
+        (INPUTS, np.eye(V)[LABELS], r"`y` must be ids .* shape \(None, 4, 11\); of one-hot"),
+        (INPUTS, None, "`y` must be the labels, ids .*, got None"),
+        (INPUTS | {"source": SOURCE[:, 0]}, LABELS, r"`source` must have the axes .* \(None,\)"),
+    ],
+)
+def test_fit_names_the_argument_that_is_wrong(inputs, labels, message):
+    model = make_rnn()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=message):
+        model.fit(inputs, labels, verbose=0)
+
+
+def test_what_cannot_be_used_is_named_at_once():
+    model = make_rnn()
+    for rows in (SOURCE.tolist(), [[3], [4, 5]]):
+        for function in (model.generate, model.sample):
+            with pytest.raises(ValueError, match=r"`source` must be an array .* got a list; rows"):
+                function(rows)
+    with pytest.raises(ValueError, match=r"`source` must have the axes .* got shape \(5,\)"):
+        model.generate(SOURCE[0])
+    with pytest.raises(ValueError, match="needs a model with a `source_tokenizer`, got None"):
+        model.text_generator()
+    with pytest.raises(ValueError, match=r"`optimizer` .* pass kzoo.FusedAdam\(learning_rate\)"):
+        model.compile("FusedAdam")
+
+
+def test_ids_that_lost_digits_are_refused():
+    inputs = {name: ids.astype("float32") for name, ids in INPUTS.items()}
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make_rnn()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match="Ids must be integers, got bfloat16"):
+        model(inputs)
+
+
+def test_export_of_keras_says_what_to_call(tmp_path):
+    with pytest.raises(ValueError, match=r"use kzoo\.export\.save\(model, .*1'\)"):
+        built(make_rnn()).export(tmp_path / "1")
+
+
+COPIES = {
+    "from_config": lambda model: type(model).from_config(model.get_config()),
+    "clone_model": keras.models.clone_model,
+    "json": lambda model: keras.models.model_from_json(model.to_json()),
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("is_ensemble", [False, True])
+def test_a_copy_shares_what_the_model_shares_and_has_its_config(copied, is_ensemble):
+    model = built(make_transformer())
+    whole = Ensemble([model, built(make_transformer())]) if is_ensemble else model
+    again = copied(whole)
+    for part in again.models if is_ensemble else [again]:
+        assert part.head.tied is part.decoder.embedding is part.encoder.embedding
+    again(INPUTS)
+    assert again.count_params() == (1 + is_ensemble) * model.count_params()
+    if is_ensemble:
+        first, second = again.models
+        assert first.head.tied is not second.head.tied
+    config = json.dumps(whole.get_config())
+    assert json.dumps(again.get_config()) == json.dumps(whole.get_config()) == config
+    assert str(id(model.head.tied)) not in config
+
+
+@either_model
+def test_start_and_end_may_have_other_ids(make):
+    model, renumbered = built(make()), make()
+    new_ids = np.array([0, 2, 3, 1, *range(4, V)])  # start 2, end 3
+    config = renumbered.get_config() | {"start_id": 2, "end_id": 3}
+    renumbered = Seq2Seq.from_config(config)
+    renumbered({"source": SOURCE, "target": TARGET})
+    for weight, other in zip(model.weights, renumbered.weights, strict=True):
+        is_table = weight.shape[0] == V
+        other.assign(weight.numpy()[np.argsort(new_ids)] if is_table else weight)
+    options = {"beam_size": K, "max_length": T}
+    expected = model.generate(SOURCE, **options)
+    found = renumbered.generate(new_ids[SOURCE], **options)
+    np.testing.assert_array_equal(found.ids, new_ids[expected.ids])
+    assert_close(found.scores, expected.scores)
+    samples = renumbered.sample(new_ids[SOURCE], max_length=T, seed=1).ids.numpy()
+    assert all(3 not in row[row != 0][:-1] for row in samples[:, 0])
+    again = Seq2Seq.from_config(renumbered.get_config())
+    assert (again.start_id, again.end_id) == (2, 3)
+    with pytest.raises(ValueError, match="must be at least 1, got start_id=1, end_id=0"):
+        Seq2Seq(model.encoder, model.decoder, model.head, end_id=0)
 
 
 @either_model

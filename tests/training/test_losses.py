@@ -79,6 +79,45 @@ def test_labels_of_another_shape_are_named(labels, message):
         SequenceCrossEntropy()(labels, LOGITS)
 
 
+@pytest.mark.parametrize("form", [tf.constant, ragged])
+def test_the_reduction_is_heeded(form):
+    losses = WEIGHTS * -np.take_along_axis(log_softmax(LOGITS), LABELS[..., None], 2)[..., 0]
+    losses *= np.arange(T) < np.array(LENGTHS)[:, None]
+    arguments = form(LABELS), LOGITS, form(WEIGHTS)
+    for reduction in (None, "none"):
+        found = SequenceCrossEntropy(reduction=reduction)(*arguments)
+        np.testing.assert_allclose(found, losses, rtol=1e-5)
+    total = SequenceCrossEntropy(reduction="sum")(*arguments)
+    np.testing.assert_allclose(total, losses.sum(), rtol=1e-6)
+    for reduction in ("sum_over_batch_size", "mean", "mean_with_sample_weight"):
+        found = SequenceCrossEntropy(reduction=reduction)(*arguments)
+        np.testing.assert_allclose(found, expected(WEIGHTS), rtol=1e-6)
+
+
+def test_a_label_0_is_a_class_if_none_is_to_be_ignored():
+    logits = tf.constant(LOGITS)
+    logits._keras_mask = tf.constant(np.arange(T) < np.array(LENGTHS)[:, None])
+    labels = np.where(LABELS == 1, 0, LABELS)  # the tag of no name
+    pairs = [(b, t) for b in range(B) for t in range(LENGTHS[b])]
+    losses = [-log_softmax(LOGITS[b, t])[labels[b, t]] for b, t in pairs]
+    loss, accuracy = (each(ignore_class=None) for each in (SequenceCrossEntropy, SequenceAccuracy))
+    np.testing.assert_allclose(loss(labels, logits), np.mean(losses), rtol=1e-6)
+    accuracy.update_state(labels, logits)
+    right = [LOGITS[b, t].argmax() == labels[b, t] for b, t in pairs]
+    np.testing.assert_allclose(accuracy.result(), np.mean(right))
+    # Without a mask all steps count, but for those that a weight of 0 takes out.
+    weight = (np.arange(T) < np.array(LENGTHS)[:, None]).astype("float32")
+    np.testing.assert_allclose(loss(labels, LOGITS, weight), np.mean(losses), rtol=1e-6)
+    for each in (loss, accuracy):
+        assert type(each).from_config(each.get_config()).ignore_class is None
+
+
+def test_another_label_can_be_the_padding():
+    labels = np.where(np.arange(T) < np.array(LENGTHS)[:, None], LABELS, -1)
+    loss = SequenceCrossEntropy(ignore_class=-1)
+    np.testing.assert_allclose(loss(labels, LOGITS), expected(np.ones((B, T))), rtol=1e-6)
+
+
 def test_the_loss_of_no_real_step_is_zero():
     assert SequenceCrossEntropy()(np.zeros((B, T), "int32"), LOGITS) == 0
 
@@ -90,6 +129,25 @@ def test_accuracy_counts_real_steps_only(form):
     real = np.arange(T) < np.array(LENGTHS)[:, None]
     right = (LOGITS.argmax(-1) == LABELS)[real]
     np.testing.assert_allclose(accuracy.result(), right.mean(), rtol=1e-6)
+
+
+def test_accuracy_is_a_mean_over_the_steps_of_all_batches():
+    accuracy = SequenceAccuracy()
+    accuracy.update_state(np.full((1, 9), 3), tf.one_hot(np.full((1, 9), 3), V))  # 9 right
+    accuracy.update_state(np.array([[4]]), tf.one_hot([[3]], V))  # 1 wrong
+    np.testing.assert_allclose(accuracy.result(), 0.9)
+
+
+def test_ragged_weights_beside_ragged_labels_go_through_fit():
+    inputs = keras.Input((None,), dtype="int32", ragged=True)
+    model = keras.Model(inputs, keras.layers.Dense(V)(TokenEmbedding(V, 11)(inputs)))
+    model.compile("sgd", SequenceCrossEntropy(), weighted_metrics=[SequenceAccuracy()])
+    row = tuple(map(ragged, (LABELS, LABELS, WEIGHTS)))
+    logits = model(row[0])
+    found = model.evaluate(tf.data.Dataset.from_tensors(row), return_dict=True, verbose=0)
+    np.testing.assert_allclose(found["loss"], SequenceCrossEntropy()(row[1], logits, row[2]))
+    history = model.fit(tf.data.Dataset.from_tensors(row), shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], found["loss"], rtol=1e-6)
 
 
 def test_a_model_with_ragged_inputs_and_ragged_targets_learns_through_fit():

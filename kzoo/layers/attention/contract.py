@@ -4,6 +4,7 @@ Axis letters: B batch, T target steps, S source steps, D features, H heads, K be
 """
 
 import keras
+import tensorflow as tf
 
 from kzoo.layers import masking
 
@@ -23,6 +24,8 @@ def dense_query(query, query_mask):
 
 def dense_memory(memory, memory_mask):
     """Returns the memory, dense and checked, with zeros in the padding, and its mask."""
+    if memory_mask is not None and not tf.is_tensor(memory_mask):
+        memory_mask = tf.convert_to_tensor(memory_mask)
     if memory_mask is not None and memory_mask.shape.rank != 2:
         raise ValueError(
             f"`memory_mask` must have 2 axes (batch, memory steps), got {memory_mask.shape}."

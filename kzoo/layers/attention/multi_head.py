@@ -231,5 +231,6 @@ class MultiHeadAttention(Attention):
         }
 
     @classmethod
+    @sharing.once()
     def from_config(cls, config):
         return cls(**sharing.deserialize(config, "positions"))
