@@ -180,7 +180,7 @@ def _parts(arguments, is_text):
 
     Raises:
         OSError: what ends in .txt cannot be read.
-        ValueError: the standard input is closed, or to be read twice.
+        ValueError: the standard input is closed, or to be read twice; a file is in UTF-16.
     """
     if is_text and arguments:
         return [[argument] for argument in arguments]
@@ -192,13 +192,21 @@ def _parts(arguments, is_text):
             if sys.stdin is None:  # `<&-`
                 raise ValueError("there is no other input, and the standard input is closed")
             parts.append(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-        elif argument.lower().endswith(".txt"):
+        elif argument.lower().endswith(".txt") and _is_name(argument):
             parts.append(_lines(argument))
         elif os.path.exists(argument) and not os.path.isdir(argument):
             parts.append(Path(argument))
         else:
             parts.append([argument])
     return parts
+
+
+def _is_name(argument):
+    """Whether what ends in .txt is a file's name; if it rather is a sentence, that is said."""
+    if len(argument.split()) == 1 or os.path.exists(argument):
+        return True
+    print(f"kzoo: there is no file {argument!r}, so it is taken as a text", file=sys.stderr)
+    return False
 
 
 def _lines(path):
@@ -208,6 +216,8 @@ def _lines(path):
     except FileNotFoundError:
         rule = f"{str(path)!r} ends in .txt, but there is no such file; --text takes it as a text"
         raise FileNotFoundError(rule) from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path}:1: expected UTF-8, got UTF-16")
     return content.removeprefix(codecs.BOM_UTF8).splitlines()
 
 

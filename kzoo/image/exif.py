@@ -11,7 +11,8 @@ import tensorflow as tf
 
 _SEARCHED = 65536  # bytes; the segment is to be the first of a file, its directory at its start
 _MARK = b"Exif\x00\x00"
-_MOST_ENTRIES = 500
+_MOST_ENTRIES, _MOST_SEGMENTS = 500, 1000
+_APP1, _SCAN = 0xE1, 0xDA
 _TAG, _SHORT = 274, 3
 
 
@@ -26,18 +27,33 @@ def orientation(content):
         its pixels, or says something else.
     """
     data = _start(content)
-    length = tf.size(data) - 4 - len(_MARK)  # 1 or more
-    is_segment = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xE1)
-    for shift, value in enumerate(_MARK, start=4):  # two bytes are its length
-        is_segment &= data[shift : length + shift] == value
-    is_scan = (data[:length] == 0xFF) & (data[1 : length + 1] == 0xDA)  # the pixels follow
-    is_segment &= tf.cumsum(tf.cast(is_scan, tf.int32)) == 0
-    tiff = 4 + len(_MARK) + tf.argmax(tf.cast(is_segment, tf.int8), output_type=tf.int32)
-    return tf.where(tf.reduce_any(is_segment), _of_tiff(data, tiff), 1)
+    end = tf.size(data) - 4 - len(_MARK)
+
+    def is_going_on(place, tiff):
+        return (place < end) & (tiff == 0)
+
+    def step(place, _):
+        first, kind, high, low = (tf.cast(data[place + n], tf.int32) for n in range(4))
+        is_segment = (first == 0xFF) & (kind != _SCAN)  # behind it come the pixels
+        is_exif = (kind == _APP1) & tf.reduce_all(data[place + 4 : place + 10] == list(_MARK))
+        # A mark without a length: of the start, of a restart; 0xFF before a mark fills.
+        is_bare = (kind == 0x01) | (kind >= 0xD0) & (kind <= 0xD8)
+        size = tf.where(kind == 0xFF, 1, tf.where(is_bare, 2, 2 + 256 * high + low))
+        found = tf.where(is_segment & is_exif, place + 4 + len(_MARK), 0)
+        return tf.where(is_segment, place + size, end), found
+
+    places = tf.constant(0), tf.constant(0)
+    _, tiff = tf.while_loop(is_going_on, step, places, maximum_iterations=_MOST_SEGMENTS)
+    return tf.where(tiff > 0, _of_tiff(data, tiff), 1)
 
 
 def orientation_of(tiff):
-    """As `orientation`, of the bytes of a TIFF file, () string; 1 if they are none."""
+    """As `orientation`, of the bytes of a TIFF file, () string; 1 if they are none.
+
+    Some writers put "Exif" and two zeros before it in a PNG, too.
+    """
+    is_marked = tf.equal(tf.strings.substr(tiff, 0, len(_MARK)), _MARK)
+    tiff = tf.strings.substr(tiff, tf.where(is_marked, len(_MARK), 0), _SEARCHED)
     return _of_tiff(_start(tiff), tf.constant(0))
 
 

@@ -77,7 +77,8 @@ def _others(clip: Clip) -> tuple[np.ndarray, int]:
     import soundfile
 
     with soundfile.SoundFile(clip.path) as file:
-        if file.format in ("WAV", "WAVEX", "RF64"):  # libsndfile finds it behind an ID3 tag
+        # libsndfile finds a WAV behind an ID3 tag, and goes by no suffix; a server does neither.
+        if file.format in ("WAV", "WAVEX", "RF64") or clip.path.suffix.lower() == ".wav":
             raise OSError("a WAV file must begin with RIFF, as a server wants it")
         begin, count = _range(clip, file.samplerate, file.frames)
         file.seek(begin)

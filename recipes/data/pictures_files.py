@@ -143,7 +143,8 @@ def karpathy(path: str | Path) -> dict[str, Pictures]:
         part = next((part for part, names in PARTS.items() if split_name in names), None)
         if part is None:
             raise ValueError(f"{place}: expected train, restval, val or test, got {split_name!r}")
-        name = str(Path(row.get("filepath", ""), _field(row, "filename", str, place)))
+        within = _field({"filepath": "", **row}, "filepath", str, place)
+        name = str(Path(within, _field(row, "filename", str, place)))
         texts = [_field(s, "raw", str, place) for s in _field(row, "sentences", list, place)]
         folder = folder or _pictures_folder(path.parent, name)
         found.setdefault(part, Pictures()).add(folder / name, texts, place)

@@ -33,15 +33,10 @@ class Examples(NamedTuple):
     frames: list[np.ndarray]  # (S, F) each
     texts: list[str]
     voices: list[tuple[str, float]]  # the speaker, and the speed
+    names: list[str] | None = None  # of the files, for messages
 
 
-class ExamplesOfFiles(Examples):
-    """Examples that know the files they are from, for messages."""
-
-    names: list[str] | None = None
-
-
-def examples(model, part: Clips, speeds, config, name: str) -> ExamplesOfFiles:
+def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     """The clips at each speed, without those that are too long."""
     features = model.source_tokenizer.features
     found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
@@ -58,13 +53,12 @@ def examples(model, part: Clips, speeds, config, name: str) -> ExamplesOfFiles:
         f"{found[0]}, {seconds / 60:.1f} minutes at all speeds",
         "clip",
     )
+    names = [str(part.rows[row].path) for row in rows]
     kept = np.flatnonzero(fits)
-    made = ExamplesOfFiles(*([each[row] for row in kept] for each in (arrays, texts, voices)))
-    made.names = [str(part.rows[row].path) for row in rows[kept]]
-    return made
+    return Examples(*([each[row] for row in kept] for each in (arrays, texts, voices, names)))
 
 
-def whole_batches(model, train: ExamplesOfFiles, run: Path, config) -> tf.data.Dataset:
+def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
     """The batches of the clips as they were said; makes the weights of the model, too."""
     features = model.source_tokenizer.features
     seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches

@@ -715,8 +715,22 @@ def test_a_file_whose_name_is_no_utf_8_is_read(paths, served, tmp_path, monkeypa
     main([str(paths["rnn"]), name])
     assert capsys.readouterr().out.splitlines() == [served["rnn"](TEXTS[0])]
     with pytest.raises(SystemExit):
-        main([str(paths["rnn"]), name + ".txt"])
+        main([str(paths["rnn"]), os.fsdecode(b"\xff.txt")])
     assert "there is no such file; --text takes it as a text" in capsys.readouterr().err
+
+
+def test_a_sentence_may_end_in_txt_and_a_file_in_utf_16_is_named(
+    paths, served, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    main([str(paths["rnn"]), "A man wrote a.txt"])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [served["rnn"]("A man wrote a.txt")]
+    assert "no file 'A man wrote a.txt', so it is taken as a text" in printed.err
+    Path("texts.txt").write_text(TEXTS[0], encoding="utf-16")
+    with pytest.raises(SystemExit):
+        main([str(paths["rnn"]), "texts.txt"])
+    assert "texts.txt:1: expected UTF-8, got UTF-16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

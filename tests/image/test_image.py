@@ -86,6 +86,19 @@ def test_only_exif_data_of_the_picture_itself_count_and_only_near_its_start():
         assert int(exif.orientation(turned_jpeg(6, before=other))) == side
 
 
+def test_what_looks_like_a_scan_inside_a_segment_hides_no_exif_data():
+    other = b"\xff\xe2" + struct.pack(">H", 60) + b"\xff\xda" * 29  # a colour profile, say
+    assert int(exif.orientation(turned_jpeg(6, before=other))) == 6
+    endless = b"\xff" * 60_000
+    assert int(exif.orientation(turned_jpeg(6, before=endless))) == 1
+
+
+def test_the_exif_data_of_a_png_may_begin_as_in_a_jpeg():
+    tiff = turned_jpeg(6)
+    tiff = tiff[tiff.index(b"Exif") + 6 :]
+    assert int(exif.orientation_of(tiff)) == int(exif.orientation_of(b"Exif\0\0" + tiff)) == 6
+
+
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_what_loses_nothing_has_the_pixels_that_were_stored(name):
     content, expected = LOSSLESS[name]
