@@ -64,6 +64,14 @@ def test_a_wav_file_behind_another_header_is_refused_as_the_server_does(clip):
         read_audio(clip(content))
 
 
+@pytest.mark.parametrize("kind", ["AIFF", "AU", "W64", "FLAC"])
+def test_what_is_no_wav_file_is_not_trained_on_under_that_name(clip, kind):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(100), RATE, format=kind)
+    with pytest.raises(ValueError, match=r"list:7: .*a\.wav: a WAV file must begin with RIFF"):
+        read_audio(clip(file.getvalue()))
+
+
 def test_a_segment_is_read_without_the_rest_of_its_file(clip):
     content = written(np.random.default_rng(0).uniform(-0.9, 0.9, (8000, 2)), RATE, "PCM_24")
     whole, _ = read_audio(clip(content))

@@ -311,7 +311,8 @@ def test_karpathys_file_has_the_split_and_restval_is_for_training(images, tmp_pa
     karpathy_file(path, "train", "rest")
     with pytest.raises(ValueError, match=r"images\[1\]: expected train, .* got 'rest'"):
         pictures_files.karpathy(path)
-    for broken in ({"split": "val", "filename": "x"}, {"split": "val"}, {}):
+    unnamed = {"split": "val", "filename": "x", "filepath": 5}
+    for broken in ({"split": "val", "filename": "x"}, {"split": "val"}, unnamed, {}):
         write(path, json.dumps({"images": [broken]}))
         with pytest.raises(ValueError, match=r"json, images\[0\]: expected (str|list) "):
             pictures_files.karpathy(path)
