@@ -31,6 +31,12 @@ def is_code(code: str) -> bool:
     return _parsed(code) is not None
 
 
+def is_variant(code: str) -> bool:
+    """Whether a code says a script or a region, as "en_GB" does."""
+    parsed = _parsed(code)
+    return parsed is not None and any(_parts(parsed)[1:])
+
+
 def is_same(code: str, other: str) -> bool:
     """Whether two codes are spellings of one, as "DEU" and "de"; "pt" and "pt-BR" are not."""
     first, second = _parsed(code), _parsed(other)
