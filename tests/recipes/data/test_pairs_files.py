@@ -179,6 +179,38 @@ def test_moses_files_are_found_in_other_spellings_and_refused_the_wrong_way_roun
         load_pairs(train=prefix, source_language="de", target_language="DEU")
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("b.en", "b.fr"), "files in 'en' and 'de', got 'en' and 'fr'"),
+        (("a.en", "b.fr.gz"), "files in 'en' and 'de', got 'en' and 'fr'"),
+        (("b.fra.txt", "b.deu.txt"), "files in 'en' and 'de', got 'fra' and 'deu'"),
+        (("train.de.txt", "train.en.txt"), r"the source's file \(en\) before the target's \(de\)"),
+        (("de.txt", "en.txt"), "the source's file"),
+        (("train.de", "train.txt"), "the source's file"),
+        (("de-train.txt", "en-train.txt"), "the source's file"),
+        (("train_ger.txt.gz", "train_eng.txt"), "the source's file"),
+        (("train.en.txt", "train.de.txt"), None),
+        (("en.txt", "de.txt"), None),
+        (("train.src", "train.tgt"), None),
+        (("what-is.txt", "what-was.txt"), None),
+        (("it.en", "is.de"), None),
+        (("a.en-de.en", "a.en-de.de"), None),
+        (("no.en-US.txt", "no.de_AT.txt"), None),
+    ],
+)
+def test_the_names_of_two_files_say_their_languages(tmp_path, names, message):
+    pack = {".gz": gzip.compress}
+    for name in names:
+        write(tmp_path / name, pack.get(name[-3:], bytes)(b"cat\n" * 3))
+    train = ",".join(str(tmp_path / name) for name in names)
+    if message:
+        with pytest.raises(ValueError, match=f"`train` must name {message}"):
+            load_pairs(train=train, valid=train, **EN_DE)
+    else:
+        assert len(load_pairs(train=train, valid=train, **EN_DE).train) == 3
+
+
 # --- TMX -----------------------------------------------------------------------------------------
 
 
