@@ -12,6 +12,16 @@ import functools
 from collections.abc import Collection, Iterable
 
 SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
+NAMES = {  # in English, of those that corpora are most often of
+    **{"arabic": "ar", "bulgarian": "bg", "catalan": "ca", "chinese": "zh", "croatian": "hr"},
+    **{"czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "estonian": "et"},
+    **{"finnish": "fi", "french": "fr", "german": "de", "greek": "el", "hebrew": "he"},
+    **{"hindi": "hi", "hungarian": "hu", "icelandic": "is", "indonesian": "id", "italian": "it"},
+    **{"japanese": "ja", "korean": "ko", "latvian": "lv", "lithuanian": "lt", "norwegian": "no"},
+    **{"persian": "fa", "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru"},
+    **{"slovak": "sk", "slovenian": "sl", "spanish": "es", "swedish": "sv", "thai": "th"},
+    **{"turkish": "tr", "ukrainian": "uk", "vietnamese": "vi"},
+}
 MACROLANGUAGES = {"nb": "no"}  # besides those that langcodes knows
 
 
@@ -29,6 +39,12 @@ def locale_of(code: str) -> str:
 
 def is_code(code: str) -> bool:
     return _parsed(code) is not None
+
+
+def code_of(text: str) -> str | None:
+    """The code that a text is, or that the language of such an English name has."""
+    text = text.strip()
+    return NAMES.get(text.lower()) or (text if is_code(text) else None)
 
 
 def is_variant(code: str) -> bool:

@@ -42,6 +42,8 @@ def table(path, row):
         (lambda n, s, t: (f"en/{n}/1.xml.gz#{n}", s, t), "2,3"),  # OPUS
         (lambda n, s, t: (s, n / 7, t), "1,3"),
         (lambda n, s, t: ("eng", s, t), "2,3"),
+        (lambda n, s, t: (n, n / 7, s), None),
+        (lambda n, s, t: ("dev" if n % 6 else "train", s, t), "2,3"),
         (lambda n, s, t: (s, "deu"), None),
         (lambda n, s, t: (n, s), None),
     ],
@@ -82,6 +84,11 @@ def test_texts_may_be_numbers_and_any_columns_can_be_asked_for(tmp_path):
         ("Source\tTarget", TEXTS[0]),
         ("target\tsource", TEXTS[0][::-1]),
         ("\ufeffDE\ten-US", TEXTS[0][::-1]),
+        ("de_text\ten_text", TEXTS[0][::-1]),
+        ("German\tEnglish", TEXTS[0][::-1]),
+        ("Sentence (English)\tsentence (deu)", TEXTS[0]),
+        ("source_de\ttarget_en", TEXTS[0][::-1]),
+        ("tgt\tsrc", TEXTS[0][::-1]),
     ],
 )
 def test_a_first_line_that_names_the_languages_says_which_column_is_which(tmp_path, header, found):
@@ -89,6 +96,32 @@ def test_a_first_line_that_names_the_languages_says_which_column_is_which(tmp_pa
     pairs = pairs_files.tsv(path, "en", "de")
     assert rows(pairs) == [found]
     assert pairs.skipped == {"header": 1}
+
+
+def test_the_first_line_that_is_not_blank_may_be_a_header(tmp_path):
+    path = write(tmp_path / "a.tsv", "\n \nde\ten\nKatze\tcat\n")
+    assert rows(pairs_files.tsv(path, "en", "de")) == [("cat", "Katze")]
+
+
+def test_a_header_is_no_pair_of_chosen_columns_and_may_contradict_them(tmp_path):
+    path = write(tmp_path / "a.tsv", "id\tde\ten\n1\tKatze\tcat\n")
+    assert rows(pairs_files.tsv(path, "en", "de", (3, 2))) == [("cat", "Katze")]
+    message = r"a\.tsv:1: expected columns for en and de, got \['de', 'en'\]; .* --columns 3,2"
+    with pytest.raises(ValueError, match=message):
+        pairs_files.tsv(path, "en", "de", (2, 3))
+    path = write(tmp_path / "b.tsv", "id\tsrc\tmt\ttgt\n1\tcat\tMaus\tKatze\n")
+    assert rows(pairs_files.tsv(path, "en", "de", (2, 4))) == [("cat", "Katze")]
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_column_of_one_code_is_refused_in_few_rows_and_one_word_is_not(tmp_path, count):
+    path = write(tmp_path / "a.tsv", "".join(f"en\t{s}\t{t}\n" for s, t in TEXTS[:count]))
+    with pytest.raises(ValueError, match="in column 1 the same in all rows, as 'en'"):
+        pairs_files.tsv(path)
+    path = write(tmp_path / "b.tsv", "".join(f"Hi there!\t{t}\n" for s, t in TEXTS[:count]))
+    assert len(pairs_files.tsv(path)) == count
+    path = write(tmp_path / "c.tsv", "Yes, sir\tJa\nYes, sir\tJawohl\nNo way!\tNein\n" * 20)
+    assert len(pairs_files.tsv(path)) == 60
 
 
 def test_a_first_line_that_names_other_languages_is_refused(tmp_path):
@@ -153,6 +186,35 @@ def test_other_widths_of_unicode_are_refused_by_name(tmp_path, encoding):
 def test_jsonl_reads_the_languages_that_it_names(tmp_path, row):
     path = write(tmp_path / "a.jsonl", json.dumps(row))
     assert rows(pairs_files.jsonl(path, "en", "de")) == [("cat", "Katze")]
+
+
+@pytest.mark.parametrize(
+    ("row", "is_swapped"),
+    [
+        ({"source": "a", "target": "b", "target_lang": "de"}, False),
+        ({"source": "a", "target": "b", "source_lang": "de"}, True),
+        ({"source": "a", "target": "b", "target_language": "eng"}, True),
+        ({"source": "a", "target": "b", "source_lang": "German", "target_lang": "English"}, True),
+        ({"source": "a", "target": "b", "source_language": "English"}, False),
+        ({"source": "a", "target": "b", "source_lang": "auto", "target_lang": "Pig Latin"}, False),
+        ({"src": "a", "tgt": "b"}, False),
+        ({"src": "a", "trg": "b", "src_lang": "de", "trg_lang": "en"}, True),
+        ({"translation": {"source": "a", "target": "b", "source_lang": "de"}}, True),
+        ({"translation": {"source": "a", "target": "b"}, "target_lang": "en"}, True),
+        ({"source": "a", "target": "b", "target_lang": "fr"}, None),
+        ({"source": "a", "target": "b", "source_lang": "French"}, None),
+        ({"src": "a", "tgt": "b", "src_lang": "en", "tgt_lang": "en"}, None),
+        ({"translation": {"source": "a", "target": "b", "source_lang": "fr"}}, None),
+    ],
+)
+def test_jsonl_reads_one_language_too_wherever_it_stands(tmp_path, row, is_swapped):
+    path = write(tmp_path / "a.jsonl", json.dumps(row))
+    if is_swapped is None:
+        with pytest.raises(ValueError, match=r"a\.jsonl:1: expected 'en' and 'de', got \["):
+            pairs_files.jsonl(path, "en", "de")
+    else:
+        expected = ("b", "a") if is_swapped else ("a", "b")
+        assert rows(pairs_files.jsonl(path, "en", "de")) == [expected]
 
 
 def test_jsonl_in_other_languages_is_refused_with_path_and_line(tmp_path):
@@ -236,6 +298,17 @@ def memory(path, segment, encoding="UTF-8"):
         ),
         ('One<ph type="lb"/>two<ph type="pb">x</ph>three', "One two three"),
         ("One<ph>&lt;br/&gt;</ph>two", "One two"),
+        ("One<ph>&lt;BR/&gt;</ph>two", "One two"),
+        ('One<ph type="x-lb"/>two<ph type="LB"/>three<x type="lb"/>four', "One two three four"),
+        ("One<ph>\\r\\n</ph>two<ph>\r\n</ph>three<ph>\\t</ph>four", "One two three four"),
+        ("One<ph>\t</ph>two<ph>\u00a0</ph>three<ph>&amp;nbsp;</ph>four", "One two three four"),
+        (
+            '<bpt i="1">&lt;p&gt;</bpt>one<ept i="1">&lt;/p&gt;</ept>'
+            '<bpt i="2">&lt;P class="x"&gt;</bpt>two<ept i="2">&lt;/P&gt;</ept>',
+            "one two",
+        ),
+        ("One<ph>&lt;/li&gt;</ph>two<ph>&lt;H1&gt;</ph>three", "One two three"),
+        ("o<ph>\\textbf{</ph>n<ph>&lt;pbx&gt;</ph>e<x id='1'/>s<ph>&lt;b&gt;</ph>t", "onest"),
         ('<bpt i="1" type="bold">&lt;b&gt;</bpt>A<hi>B</hi><ept i="1">&lt;/b&gt;</ept>C', "ABC"),
         ('A<it pos="begin">&lt;i&gt;</it>B<ut>x</ut>C', "ABC"),
         ("<ph><sub>a <bpt>b</bpt>c</sub>d</ph>e", "a c e"),
