@@ -22,6 +22,10 @@ NAMES = {  # in English, of those that corpora are most often of
     **{"slovak": "sk", "slovenian": "sl", "spanish": "es", "swedish": "sv", "thai": "th"},
     **{"turkish": "tr", "ukrainian": "uk", "vietnamese": "vi"},
 }
+MISTAKEN = {  # codes of countries, taken for their languages; "kr" is Kanuri
+    **{"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "ua": "uk"},
+    "vn": "vi",
+}
 MACROLANGUAGES = {"nb": "no"}  # besides those that langcodes knows
 
 
@@ -45,6 +49,15 @@ def code_of(text: str) -> str | None:
     """The code that a text is, or that the language of such an English name has."""
     text = text.strip()
     return NAMES.get(text.lower()) or (text if is_code(text) else None)
+
+
+def doubt(code: str) -> str:
+    """What is to be said of a code that is none, or that is often mistaken; else ""."""
+    better = MISTAKEN.get(_lower(code)) or NAMES.get(_lower(code))
+    if is_code(code) and better is None:
+        return ""
+    found = "another language's code" if is_code(code) else "no code of a language"
+    return f"{code!r} is {found}" + (f"; is {better!r} meant?" if better else "")
 
 
 def is_variant(code: str) -> bool:

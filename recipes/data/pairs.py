@@ -19,7 +19,7 @@ from pathlib import Path
 from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
 from recipes.data.files import compression, is_file, plain_suffix, say
-from recipes.data.languages import is_code, is_same, language_of, match, match_both
+from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
 from recipes.data.splits import HELD_OUT_SHARE, Splits, hold_out
@@ -58,6 +58,9 @@ def load_pairs(
     codes = source_language, target_language
     if is_same(*codes):
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
+    for name, code in zip(("source_language", "target_language"), codes, strict=True):
+        if doubted := doubt(code):
+            say(f"`{name}`: {doubted}")
     if train is not None and data != "homeassistant":
         raise ValueError(
             f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."

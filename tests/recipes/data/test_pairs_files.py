@@ -1,7 +1,9 @@
 """Pairs out of files: the columns and languages that a file names, code in TMX, broken files."""
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 
@@ -166,6 +168,26 @@ def test_a_blank_line_at_the_end_ends_no_load(tmp_path, tail):
 def test_other_widths_of_unicode_are_refused_by_name(tmp_path, encoding):
     path = write(tmp_path / "a.tsv", "Go.\tGeh.\nHi.\tHallo.\n".encode(encoding))
     with pytest.raises(ValueError, match=r"a\.tsv:1: expected UTF-8, got UTF-(16|32)\."):
+        pairs_files.tsv(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (gzip.compress(b"a\tb\n"), "gzip"),
+        (lzma.compress(b"a\tb\n"), "xz"),
+        (bz2.compress(b"a\tb\n"), "bzip2"),
+        (bytes.fromhex("28b52ffd04182100006109620a"), "zstd"),
+        (b"PK\x03\x04\x14\0", "zip"),
+    ],
+)
+def test_a_compressed_file_of_another_name_is_refused_with_its_compression(tmp_path, content, name):
+    for file, read in (("a.tsv", pairs_files.tsv), ("a.po", pairs_files.po)):
+        path = write(tmp_path / file, content)
+        with pytest.raises(ValueError, match=rf":1: expected text, got what {name} has compressed"):
+            read(path)
+    path = write(tmp_path / "a.tsv.gz", gzip.compress(content))
+    with pytest.raises(ValueError, match=rf":1: expected text, got what {name} has compressed"):
         pairs_files.tsv(path)
 
 
