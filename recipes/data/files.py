@@ -33,7 +33,7 @@ UNREADABLE = (  # what a broken archive raises
 )
 UNPARSED = (  # what parsers raise
     *(ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, csv.Error),
-    *(ElementTree.ParseError, SyntaxError),  # the latter of gettext.c2py: n == 01
+    *(ElementTree.ParseError, SyntaxError),  # the latter of gettext.c2py: 3 < !n
 )
 COMPRESSED_MARKS = {  # at the beginning of files that were decompressed by nobody, or not enough
     b"\x1f\x8b": "gzip",

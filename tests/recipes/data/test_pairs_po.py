@@ -106,7 +106,7 @@ def test_without_a_formula_two_forms_are_singular_and_plural_and_more_are_counte
         "nplurals=2; plural=n != 1 ? ;",
         "plural=n",
         "nplurals=2; plural=n/0;",
-        "nplurals=2; plural=n!=01;",
+        "nplurals=2; plural=3<!n;",
         "nplurals=2; plural=__import__('os');",
         "nplurals=2; plural=" + 400 * "(" + "n" + 400 * ")" + ";",
     ],
