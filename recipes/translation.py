@@ -5,7 +5,8 @@
     python -m recipes.translation --data libreoffice-help --model transformer_small
     python -m recipes.translation --train corpus/train --valid corpus/dev --test corpus/test
     python -m recipes.translation --data my_pairs.tsv --source_language en --target_language cs
-    python -m recipes.translation --data WikiMatrix.de-en.tsv.gz --columns 2,3
+    python -m recipes.translation --data WikiMatrix.de-en.tsv.gz --columns 2,3 \\
+        --source_language de --target_language en
     python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
 
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with

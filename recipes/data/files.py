@@ -33,8 +33,15 @@ UNREADABLE = (  # what a broken archive raises
 )
 UNPARSED = (  # what parsers raise
     *(ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError, csv.Error),
-    ElementTree.ParseError,
+    *(ElementTree.ParseError, SyntaxError),  # the latter of gettext.c2py: 3 < !n
 )
+COMPRESSED_MARKS = {  # at the beginning of files that were decompressed by nobody, or not enough
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
 UNICODE_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -127,14 +134,19 @@ def lines(path: str | Path, encoding: str = "utf-8") -> Iterator[str]:
 
 
 def _without_mark(line: bytes, path: str | Path) -> bytes:
-    """The first line of a file without UTF-8's mark; raises a ValueError if it is not UTF-8's."""
+    """The first line of a file without UTF-8's mark; raises a ValueError if it is not UTF-8's, or
+    of no text."""
+    for mark, name in COMPRESSED_MARKS.items():
+        if line.startswith(mark):
+            raise ValueError(
+                f"{path}:1: expected text, got what {name} has compressed; files whose names end "
+                f"in {', '.join(OPENERS)} are decompressed."
+            )
     for mark, name in UNICODE_MARKS.items():
         if line.startswith(mark):
             raise ValueError(f"{path}:1: expected UTF-8, got {name}.")
     halves = line.removesuffix(b"\n")[::2], line.removesuffix(b"\n")[1::2]
-    if len(line) > 4 and any(
-        not half.strip(b"\0") for half in halves
-    ):  # Latin letters without mark
+    if len(line) > 4 and b"" in [half.strip(b"\0") for half in halves]:  # Latin letters
         raise ValueError(f"{path}:1: expected UTF-8, got UTF-16.")
     return line.removeprefix(codecs.BOM_UTF8)
 

@@ -12,6 +12,20 @@ import functools
 from collections.abc import Collection, Iterable
 
 SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
+NAMES = {  # in English, of those that corpora are most often of
+    **{"arabic": "ar", "bulgarian": "bg", "catalan": "ca", "chinese": "zh", "croatian": "hr"},
+    **{"czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "estonian": "et"},
+    **{"finnish": "fi", "french": "fr", "german": "de", "greek": "el", "hebrew": "he"},
+    **{"hindi": "hi", "hungarian": "hu", "icelandic": "is", "indonesian": "id", "italian": "it"},
+    **{"japanese": "ja", "korean": "ko", "latvian": "lv", "lithuanian": "lt", "norwegian": "no"},
+    **{"persian": "fa", "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru"},
+    **{"slovak": "sk", "slovenian": "sl", "spanish": "es", "swedish": "sv", "thai": "th"},
+    **{"turkish": "tr", "ukrainian": "uk", "vietnamese": "vi"},
+}
+MISTAKEN = {  # codes of countries, taken for their languages; "kr" is Kanuri
+    **{"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "ua": "uk"},
+    "vn": "vi",
+}
 MACROLANGUAGES = {"nb": "no"}  # besides those that langcodes knows
 
 
@@ -29,6 +43,27 @@ def locale_of(code: str) -> str:
 
 def is_code(code: str) -> bool:
     return _parsed(code) is not None
+
+
+def code_of(text: str) -> str | None:
+    """The code that a text is, or that the language of such an English name has."""
+    text = text.strip()
+    return NAMES.get(text.lower()) or (text if is_code(text) else None)
+
+
+def doubt(code: str) -> str:
+    """What is to be said of a code that is none, or that is often mistaken; else ""."""
+    better = MISTAKEN.get(_lower(code)) or NAMES.get(_lower(code))
+    if is_code(code) and better is None:
+        return ""
+    found = "another language's code" if is_code(code) else "no code of a language"
+    return f"{code!r} is {found}" + (f"; is {better!r} meant?" if better else "")
+
+
+def is_variant(code: str) -> bool:
+    """Whether a code says a script or a region, as "en_GB" does."""
+    parsed = _parsed(code)
+    return parsed is not None and any(_parts(parsed)[1:])
 
 
 def is_same(code: str, other: str) -> bool:

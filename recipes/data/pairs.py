@@ -19,7 +19,7 @@ from pathlib import Path
 from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
 from recipes.data.files import compression, is_file, plain_suffix, say
-from recipes.data.languages import is_same, match_both
+from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
 from recipes.data.splits import HELD_OUT_SHARE, Splits, hold_out
@@ -58,6 +58,9 @@ def load_pairs(
     codes = source_language, target_language
     if is_same(*codes):
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
+    for name, code in zip(("source_language", "target_language"), codes, strict=True):
+        if doubted := doubt(code):
+            say(f"`{name}`: {doubted}")
     if train is not None and data != "homeassistant":
         raise ValueError(
             f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
@@ -185,10 +188,35 @@ def _moses_files(prefix: str, *codes: str) -> list[str]:
 
 
 def _check_order(name: str, paths: list[str], codes: tuple[str, str]) -> None:
-    """Raises a ValueError if the endings of two files are the languages the other way round."""
-    said = [plain_suffix(path)[1:] for path in paths]
-    if match_both({*said}, *codes) == said[::-1] and said[0] != said[1]:
-        raise ValueError(
-            f"`{name}` must name the source's file ({codes[0]}) before the target's ({codes[1]}), "
-            f"got {','.join(paths)}."
-        )
+    """Raises a ValueError if the names of two files say other languages than those asked for.
+
+    The part in which the names differ says it: a.en and a.de, de.txt and en.txt, a_de.b and a_en.b.
+    A part of one name alone may be any word, as "is" or "it" in the name of a text.
+    """
+    source, target = codes
+    for said in _differing_parts(*paths):
+        known = [match(codes, part) for part in said]
+        if known == [source, target]:
+            continue
+        if known[0] == target or known[1] == source:
+            raise ValueError(
+                f"`{name}` must name the source's file ({source}) before the target's ({target}), "
+                f"got {','.join(paths)}."
+            )
+        if all(is_code(part) and len(language_of(part)) == 2 for part in said):  # src, tgt have 3
+            raise ValueError(
+                f"`{name}` must name files in {source!r} and {target!r}, got {said[0]!r} and "
+                f"{said[1]!r} in {','.join(paths)}."
+            )
+
+
+def _differing_parts(*paths: str) -> list[list[str]]:
+    """The last parts of two files' names, and the one part that differs, if they are no others."""
+    names = [Path(path).name.removesuffix(compression(path)) for path in paths]
+    found = [[plain_suffix(path)[1:] for path in paths]]
+    for separator in (r"\.", "[._-]"):
+        parts = [re.split(separator, name) for name in names]
+        if len(parts[0]) == len(parts[1]):
+            differ = [[*both] for both in zip(*parts, strict=True) if both[0] != both[1]]
+            found += differ if len(differ) == 1 else []
+    return [said for said in found if said[0] != said[1]]

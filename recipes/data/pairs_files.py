@@ -11,20 +11,30 @@ from typing import BinaryIO
 from recipes.data.examples import Pairs
 from recipes.data.examples import some_pairs as some
 from recipes.data.files import lines, open_compressed, parsing, progress
-from recipes.data.languages import is_code, match_both, resolve
+from recipes.data.languages import code_of, is_code, match_both, resolve
 from recipes.data.pairs_po import po as po
 
 NO_TEXT = re.compile(  # a number, an address, a word with a digit in it, as ids have
     r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?%?|[a-z]+://\S+|(?=\S*\d)[\w./:#@-]+", re.ASCII
 )
 NO_TEXT_SHARE = 0.9  # of the rows: a column with more is none of texts
+LABEL = re.compile(r"[\w.-]{1,20}", re.ASCII)  # of a part of a corpus, as train, europarl-v7
+MOST_LABELS = 10
 LONGEST_CODE = 10  # zh-Hant-TW
+SIDES = {"src": "source", "tgt": "target", "trg": "target"}  # other words for them
+ABOUT_TEXTS = re.compile(r"\b(?:text|sentence|lang|language|source|target|src|tgt|trg)s?\b")
+TEXT_KEYS = (("source", "target"), ("src", "tgt"), ("src", "trg"))  # of JSONL
 LANGUAGE_KEYS = (  # of JSONL, for a source and a target
     ("source_language", "source_lang", "src_lang"),
     ("target_language", "target_lang", "tgt_lang", "trg_lang"),
 )
-CODES = ("bpt", "ept", "ph", "it", "ut")  # elements of TMX that hold native code
-BREAKS = ("lb", "pb", "cb")  # types of code between two words: ends of line, page, column
+CODES = ("bpt", "ept", "ph", "it", "ut", "x", "bx", "ex")  # elements that hold native code
+BREAKS = ("lb", "pb", "cb", "br")  # types of code between two words: ends of line, page, column
+BREAK = re.compile(  # native code that parts words: blocks of HTML, escapes, RTF, white space
+    r"\s*</?(?:br|hr|p|div|ul|ol|li|dl|dt|dd|table|tr|td|th|h[1-6]|blockquote|pre)\b"
+    r"|\s*\\(?:[nrt]|par|line|tab)(?![a-z])|\s*&(?:nbsp|#160|#xa0);|[\r\n]|\s+\Z",
+    re.IGNORECASE,
+)
 DEEPEST = 200  # elements within each other; segments have a handful
 
 
@@ -57,23 +67,23 @@ def tsv(
     """Two columns, or three where the last is a comment (Tatoeba and Anki exports).
 
     `columns`, counted from 1, are those of the source and of the target among any number. A first
-    line that names both languages, or "source" and "target", says it, too.
+    line that names both languages, or "source" and "target", says it, too, and is never a pair.
 
     Raises:
         ValueError: besides what breaks the format, if a column is of numbers or ids, where the
             other one is not, and `columns` is None.
     """
-    pairs, rows = Pairs(), []
-    chosen, width = columns, None
+    pairs, rows, codes = Pairs(), [], (source_language, target_language)
+    chosen, width, is_first = columns, None, True
     for number, line in enumerate(lines(path), start=1):
         if not line.strip(" \r"):
             pairs.skipped["empty side"] += 1
             continue
         cells = line.split("\t")
-        if number == 1 and chosen is None:
-            chosen = _named_columns(cells, path, source_language, target_language)
-            if chosen is not None:
-                width = len(cells)
+        if is_first:
+            is_first, named = False, _named_columns(cells, columns, f"{path}:{number}", *codes)
+            if named is not None:
+                chosen, width = columns or named, len(cells)
                 pairs.skipped["header"] += 1
                 continue
         if width is not None and len(cells) != width:
@@ -90,45 +100,70 @@ def tsv(
                 f"{path}:{number}: expected at least {max(chosen)} columns, got {len(cells)}: "
                 f"{line[:80]!r}"
             )
-        rows.append(tuple(cells[column - 1] for column in chosen or (1, 2)))
+        rows.append(cells if chosen is None else [cells[column - 1] for column in chosen])
     if chosen is None:
         _check_texts(rows, path)
     for row in rows:
-        pairs.add(*row)
+        pairs.add(*row[:2])
     return some(pairs, path)
 
 
 def _named_columns(
-    cells: list[str], path: str | Path, *codes: str | None
+    cells: list[str], columns: tuple[int, int] | None, place: str, *codes: str | None
 ) -> tuple[int, int] | None:
     """The columns, counted from 1, that a first line names: by both languages, else by "source" and
-    "target"."""
-    names = [cell.strip() for cell in cells]
-    lower = [name.lower() for name in names]
-    if {"source", "target"} <= {*lower}:
-        return lower.index("source") + 1, lower.index("target") + 1
+    "target". Of a file whose columns are chosen only these are looked at."""
+    numbers = columns or range(1, len(cells) + 1)
+    names = {number: cells[number - 1].strip() for number in numbers if number <= len(cells)}
+    sides = {SIDES.get(name.lower(), name.lower()): number for number, name in names.items()}
+    if {"source", "target"} <= {*sides}:
+        return sides["source"], sides["target"]
     if None in codes:
         return None
-    known = [name for name in names if len(name) <= LONGEST_CODE and is_code(name)]
+    known = {number: _named_language(name) for number, name in names.items()}
+    known = {code: number for number, code in reversed(known.items()) if code}
     found = match_both(known, *codes)
     if None not in found:
-        return names.index(found[0]) + 1, names.index(found[1]) + 1
+        named = known[found[0]], known[found[1]]
+        if columns and named != columns:
+            raise ValueError(
+                f"{place}: expected columns for {codes[0]} and {codes[1]}, got "
+                f"{[*names.values()]}; the other way round it is --columns {named[0]},{named[1]}"
+            )
+        return named
     if any(found) and 1 < len(known) == len(names):
-        raise ValueError(f"{path}:1: expected columns for {codes[0]} and {codes[1]}, got {names}")
+        raise ValueError(
+            f"{place}: expected columns for {codes[0]} and {codes[1]}, got {[*names.values()]}"
+        )
     return None
 
 
-def _check_texts(rows: Sequence[tuple[str, str]], path: str | Path) -> None:
-    """Raises a ValueError if one of two columns holds numbers or ids, where the other does not, or
-    the same in all of many rows."""
+def _named_language(cell: str) -> str | None:
+    """The code of the language that a header's cell names, as de, German, de_text, text (de)."""
+    if len(cell) <= LONGEST_CODE and is_code(cell):
+        return cell
+    words = ABOUT_TEXTS.sub(" ", re.sub(r"[\W_]+", " ", cell.lower())).split()
+    return code_of(words[0]) if len(words) == 1 and len(words[0]) <= LONGEST_CODE else None
+
+
+def _check_texts(rows: Sequence[Sequence[str]], path: str | Path) -> None:
+    """Raises a ValueError if one of the first two columns holds numbers or ids, where another one
+    does not, or the same or one of a few labels in all of many rows."""
     kinds = [[bool(NO_TEXT.fullmatch(text.strip())) for text in row] for row in rows]
     for column in (0, 1):
-        odd = sum(kind[column] and not kind[1 - column] for kind in kinds)
+        odd = sum(kind[column] and not all(kind) for kind in kinds)
         values = {row[column] for row in rows}
+        others = len({row[1 - column] for row in rows})
         if rows and odd > NO_TEXT_SHARE * len(rows):
             what = f"numbers or ids in {odd / len(rows):.0%} of the rows"
-        elif len(rows) >= 10 and len(values) == 1 and len({row[1 - column] for row in rows}) > 1:
+        elif len(values) == 1 < others and len(rows) >= (3 if is_code(*values) else 10):
             what = "the same in all rows"
+        elif (
+            len(values) <= min(MOST_LABELS, len(rows) / 5)
+            and others > len(rows) / 2
+            and all(map(LABEL.fullmatch, values))
+        ):
+            what = f"{len(values)} different labels in {len(rows):,} rows"
         else:
             continue
         raise ValueError(
@@ -166,20 +201,23 @@ def _json_texts(row: dict, source_key: str, target_key: str, place: str) -> list
     codes = [source_key, target_key]
     if {*codes} <= {*inner}:
         return [inner[key] for key in codes]
-    if {"source", "target"} <= {*inner}:
-        said = [
-            next((row[k] for k in keys if isinstance(row.get(k), str)), None)
-            for keys in LANGUAGE_KEYS
-        ]
-        texts = [inner["source"], inner["target"]]
-        if None in said:
-            return texts
-        found = match_both({*said}, *codes)
-        if None in found:
-            raise ValueError(f"{place}: expected {codes[0]!r} and {codes[1]!r}, got {said}")
-        return texts if found == said else texts[::-1]
+    if keys := next((keys for keys in TEXT_KEYS if {*keys} <= {*inner}), None):
+        texts = [inner[key] for key in keys]
+        said = [_said_language(inner | row, names) for names in LANGUAGE_KEYS]
+        known = [*filter(None, said)]
+        found = match_both({*known}, *codes)
+        if len(known) > len([*filter(None, found)]):
+            raise ValueError(f"{place}: expected {codes[0]!r} and {codes[1]!r}, got {known}")
+        is_swapped = any(one and one == other for one, other in zip(said, found[::-1], strict=True))
+        return texts[::-1] if is_swapped else texts
     found = match_both([key for key in inner if isinstance(inner[key], str | None)], *codes)
     return [] if None in found else [inner[key] for key in found]
+
+
+def _said_language(row: dict, names: Sequence[str]) -> str | None:
+    """The code that one of the keys of a row holds; other values, as "auto", say nothing."""
+    values = (row[name] for name in names if isinstance(row.get(name), str))
+    return next(filter(None, map(code_of, values)), None)
 
 
 def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
@@ -246,14 +284,14 @@ def _plain(element: ElementTree.Element | None) -> Iterator[str]:
     which is text within it, as the title of a picture."""
     if element is None:
         return
-    is_code = element.tag.rpartition("}")[2] in CODES
+    is_native = element.tag.rpartition("}")[2] in CODES
     text = element.text or ""
-    if not is_code:
+    if not is_native:
         yield text
-    elif element.get("type") in BREAKS or re.match(r"\s*<br\b|\s*\\n|\n", text):
+    elif element.get("type", "").lower().removeprefix("x-") in BREAKS or BREAK.match(text):
         yield " "
     for child in element:
-        if not is_code:
+        if not is_native:
             yield from _plain(child)
             yield child.tail or ""
         elif child.tag.rpartition("}")[2] == "sub":

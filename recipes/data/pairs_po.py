@@ -11,14 +11,18 @@ from typing import NamedTuple
 
 from recipes.data.examples import Pairs, some_pairs
 from recipes.data.files import lines, open_compressed, parsing, plain_suffix, say
-from recipes.data.languages import is_code, match
+from recipes.data.languages import is_code, is_same, is_variant, language_of, match
 
 ESCAPES = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))  # others stand for themselves
 ESCAPED = re.compile(r"((?:\\[0-7]{1,3}|\\x[0-9a-fA-F]{2})+)|\\(.)")
 MANY = range(3, 1000)  # numbers that say which form is the plural in general
-PLACEHOLDER = re.compile(  # of printf, Qt, Python and ICU; a number before $ is only the place
-    r"%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?(?:hh|h|ll|l|q|j|z|t|L)?[diouxXeEfFgGcs]|%\d+|\{\w*\}"
+PLACEHOLDER = re.compile(  # of printf and Python, of Qt, of Python and ICU
+    r"%(?P<name>\(\w+\))?(?:(?P<place>\d+)\$)?[-+#0']*\d*(?:\.\d+)?(?:hh|h|ll|l|q|j|z|t|L)?"
+    r"(?P<kind>[diouxXeEfFgGcs])|%L?(?P<qt>n|\d+)|(?P<braces>\{\w*\})"
 )
+FIRST_WORDS = re.compile(rb'(?m)^(?:\xef\xbb\xbf)?[ \t]*msg(?:id|ctxt)[ \t]*"')  # of entries
+SUPERSETS = {"iso8859-1": "cp1252", "iso8859-9": "cp1254"}  # what browsers read in their place
+CONTROLS = re.compile("[\x80-\x84\x86-\x9f]")  # in texts that are read in a wrong charset
 HEADER_BYTES = 1 << 16
 MANY_PAIRS = 20  # from which on equal sides are no chance
 
@@ -45,11 +49,11 @@ class Header(NamedTuple):
         value = self.fields.get("plural-forms", "")
         if not value or "EXPRESSION" in value:  # a template's
             return None
-        found = re.fullmatch(r"nplurals\s*=\s*\d+\s*;\s*plural\s*=\s*([^;]+?)\s*;?\s*", value)
+        found = re.search(r"\bplural\s*=\s*([^;]+)", value)
         with parsing(path, "Plural-Forms: nplurals=<number>; plural=<formula>;", self.line):
-            if not found:
+            if not found or not re.search(r"\bnplurals\s*=\s*\d", value):
                 raise ValueError(value[:80])
-            form = gettext.c2py(found[1])
+            form = gettext.c2py(found[1].strip())
             return form(1), Counter(map(form, MANY)).most_common(1)[0][0]
 
 
@@ -69,14 +73,14 @@ def po(
     for entry, line in _entries(path, encoding):
         if header is None and "msgid" in entry:
             header = Header(_fields(entry) if not entry["msgid"] else {}, line)
-            forms = header.plural_forms(path)
+            forms = functools.cache(functools.partial(header.plural_forms, path))
             is_swapped = _is_swapped(path, header, source_language, target_language)
         if "reason" in entry or not entry["msgid"]:
             pairs.skipped[entry.get("reason", "header")] += 1
         elif "msgid_plural" not in entry:
             _add(pairs, is_swapped, entry["msgid"], entry.get("msgstr", ""))
         else:
-            _add_plural(pairs, is_swapped, entry, forms)
+            _add_plural(pairs, is_swapped, entry, forms())
     if codecs.lookup(encoding).name != "utf-8" and "invalid UTF-8" in pairs.skipped:
         pairs.skipped[f"invalid {encoding}"] = pairs.skipped.pop("invalid UTF-8")
     same = sum(map(str.__eq__, pairs.source, pairs.target))
@@ -91,24 +95,24 @@ def po(
 def charset(path: str | Path) -> str:
     """The charset of a catalogue's header; UTF-8 where it has none."""
     with parsing(path, "a readable file"), open_compressed(path) as file:
-        head = file.read(HEADER_BYTES)
-    start = head.find(b"msgid")
-    stop = head.find(b"\nmsgid", start + 1)
-    text = re.sub(rb'"[ \t]*\r?\n[ \t]*"', b"", head[: stop if stop > 0 else None])
+        head = re.sub(rb"(?m)^[ \t]*#.*$", b"", file.read(HEADER_BYTES))
+    start, stop, *_ = [*(found.start() for found in FIRST_WORDS.finditer(head)), None, None]
+    header = head[start:stop]
+    text = re.sub(rb'"[ \t]*\r?\n[ \t]*"', b"", header)
     found = re.search(rb"Content-Type:[^\\\"]*?charset\s*=\s*([^\s;\\\"]+)", text, re.IGNORECASE)
     name = found[1].decode("ascii", errors="replace") if found else "UTF-8"
     if name == "CHARSET":  # a template's
         return "UTF-8"
     try:
-        is_known = b'msgid "a\\"'.decode(name) == 'msgid "a\\"'
+        is_known = b'msgid "a\\"'.decode(name, errors="surrogateescape") == 'msgid "a\\"'
     except (LookupError, ValueError):  # with a NUL it is a ValueError
         is_known = False
     if not is_known:
-        line = head[: head.find(b"charset")].count(b"\n") + 1
+        line = head[: (start or 0) + header.lower().find(b"charset")].count(b"\n") + 1
         raise ValueError(
             f"{path}:{line}: expected a charset that holds ASCII, as UTF-8, got {name!r}."
         )
-    return name
+    return SUPERSETS.get(codecs.lookup(name).name, name)
 
 
 def _fields(entry: dict[str, str]) -> dict[str, str]:
@@ -130,10 +134,18 @@ def _is_swapped(
             f"{target_language!r}, got Language: {said}"
         )
     names = [said] if said else _languages_in_name(path)
-    found = next(filter(None, (match(codes, name) for name in names)), None)
-    is_swapped = found == source_language
+    found = next((name for name in names if match(codes, name)), None)
+    if found is None:
+        _check_name(path, codes)
+    is_swapped = found is not None and match(codes, found) == source_language
     other = codes[0] if is_swapped else codes[1]
     original = header.source_language()
+    if is_swapped and not is_code(original) and _is_variant_of(found, *codes[::-1]):
+        raise ValueError(
+            f"{path}:{header.line}: expected a catalogue in {target_language!r}, got one in "
+            f"{found}, a variant of {source_language!r}; if its msgid are in {target_language!r}, "
+            f"add X-Source-Language: {target_language} to its header"
+        )
     if is_code(original) and match([other], original) is None:
         raise ValueError(
             f"{path}:{header.line}: expected msgid in {other!r}, got X-Source-Language: {original}"
@@ -151,6 +163,31 @@ def _languages_in_name(path: str | Path) -> list[str]:
     parts = re.split("[._-]", stem)
     names = [stem, "-".join(parts[-2:]), parts[-1]]
     return names + [path.parent.parent.name] * (path.parent.name == "LC_MESSAGES")
+
+
+def _check_name(path: str | Path, codes: tuple[str, str]) -> None:
+    """Raises a ValueError if the name of a file, as fr.po, is another language's.
+
+    Codes of three letters count only where they have one of two (fra): "app" and "log" are some.
+    """
+    *names, folder = _languages_in_name(path) + [""] * (Path(path).parent.name != "LC_MESSAGES")
+    name = names[0].rpartition(".")[2]
+    names = [name] if len(language_of(name)) == 2 else []
+    if other := next(filter(is_code, [*names, folder]), None):
+        raise ValueError(
+            f"{path}: expected a catalogue in {codes[1]!r} or {codes[0]!r}, got {other!r} in its "
+            "name; a Language: in its header says it better"
+        )
+
+
+def _is_variant_of(code: str, source_language: str, target_language: str) -> bool:
+    """Whether a catalogue's code, as en_GB, is the source's with a region or script of its own.
+
+    The msgid are in the source's language then, and hardly in the target's; but they may be if that
+    is English, which most programs are written in.
+    """
+    own = is_variant(code) and not is_same(code, source_language)
+    return own and language_of(target_language) != "en"
 
 
 def _add(pairs: Pairs, is_swapped: bool, msgid: str, msgstr: str) -> None:
@@ -183,13 +220,19 @@ def _add_plural(
 
 
 def _placeholders(text: str) -> Counter[str]:
-    return Counter(re.sub(r"\d+\$", "", found[0]) for found in PLACEHOLDER.finditer(text))
+    """How many values a text shows, by their kinds; one with a number or a name counts once."""
+    values = set()
+    for found in PLACEHOLDER.finditer(text):
+        name, place, kind, qt, braces = found.groups()
+        is_next = braces == "{}" or (kind and not (name or place))
+        values.add(((name, kind, qt, braces), found.start() if is_next else f"${place}"))
+    return Counter(kind for kind, _ in values)
 
 
 def _entries(path: str | Path, encoding: str) -> Iterator[tuple[dict[str, str], int]]:
     """{keyword: text} of each entry and the line where it ends; "reason": why it is skipped."""
     form = re.compile(
-        r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"((?:[^"\\]|\\.)*)"'
+        r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[[0-9]{1,3}\])\s*)?"((?:[^"\\]|\\.)*)"'
     )
     entry, keyword, number = {}, None, 0
     for number, line in enumerate(lines(path, encoding), start=1):
@@ -207,8 +250,12 @@ def _entries(path: str | Path, encoding: str) -> Iterator[tuple[dict[str, str], 
             entry["reason"] = "fuzzy"
         elif found and (opens or "msgid" in entry or (keyword == "msgctxt" and not found[1])):
             keyword = found[1] or keyword
-            with parsing(path, f"escapes in {encoding}", number):
-                text = ESCAPED.sub(functools.partial(_unescaped, encoding=encoding), found[2])
+            text = found[2]
+            if "\\" in text:
+                with parsing(path, f"escapes in {encoding}", number):
+                    text = ESCAPED.sub(functools.partial(_unescaped, encoding=encoding), text)
+            if not text.isascii() and CONTROLS.search(text):
+                entry["reason"] = "control characters"
             entry[keyword] = text if found[1] else entry[keyword] + text
         elif line and not line.startswith("#"):
             raise ValueError(

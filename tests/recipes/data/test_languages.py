@@ -9,6 +9,7 @@ import pytest
 from recipes import translation
 from recipes.data import languages
 from recipes.data.languages import is_same, language_of, match, match_both, resolve
+from recipes.data.pairs import load_pairs
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,27 @@ def test_no_language_is_meant_by_both_codes():
     assert is_same("DEU", "de") and not is_same("pt", "pt-BR")
     with pytest.raises(ValueError, match=r"`target_language` must be one of \['en'\], got 'en-GB'"):
         resolve({"en"}, "en", "en-GB")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("jp", "'jp' is no code of a language; is 'ja' meant?"),
+        ("CN", "'CN' is no code of a language; is 'zh' meant?"),
+        ("kr", "'kr' is another language's code; is 'ko' meant?"),
+        ("Japanese", "'Japanese' is no code of a language; is 'ja' meant?"),
+        ("klingonese", "'klingonese' is no code of a language"),
+        *(("ja", ""), ("zh-CN", ""), ("deu", ""), ("pt_BR", "")),
+    ],
+)
+def test_a_code_that_is_none_is_said(tmp_path, capsys, code, said):
+    assert languages.doubt(code) == said
+    (tmp_path / "a.tsv").write_text("cat\tneko\n")
+    path = str(tmp_path / "a.tsv")
+    arguments = {"source_language": "en", "target_language": code}
+    load_pairs(train=path, valid=path, **arguments)
+    lines = capsys.readouterr().err.split("\n")
+    assert lines[0] == (f"`target_language`: {said}" if said else "train: 1 pairs")
 
 
 def test_bleu_counts_what_are_words_in_the_target_in_any_spelling(monkeypatch):

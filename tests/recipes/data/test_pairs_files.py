@@ -1,7 +1,9 @@
 """Pairs out of files: the columns and languages that a file names, code in TMX, broken files."""
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 
@@ -42,6 +44,8 @@ def table(path, row):
         (lambda n, s, t: (f"en/{n}/1.xml.gz#{n}", s, t), "2,3"),  # OPUS
         (lambda n, s, t: (s, n / 7, t), "1,3"),
         (lambda n, s, t: ("eng", s, t), "2,3"),
+        (lambda n, s, t: (n, n / 7, s), None),
+        (lambda n, s, t: ("dev" if n % 6 else "train", s, t), "2,3"),
         (lambda n, s, t: (s, "deu"), None),
         (lambda n, s, t: (n, s), None),
     ],
@@ -82,6 +86,11 @@ def test_texts_may_be_numbers_and_any_columns_can_be_asked_for(tmp_path):
         ("Source\tTarget", TEXTS[0]),
         ("target\tsource", TEXTS[0][::-1]),
         ("\ufeffDE\ten-US", TEXTS[0][::-1]),
+        ("de_text\ten_text", TEXTS[0][::-1]),
+        ("German\tEnglish", TEXTS[0][::-1]),
+        ("Sentence (English)\tsentence (deu)", TEXTS[0]),
+        ("source_de\ttarget_en", TEXTS[0][::-1]),
+        ("tgt\tsrc", TEXTS[0][::-1]),
     ],
 )
 def test_a_first_line_that_names_the_languages_says_which_column_is_which(tmp_path, header, found):
@@ -89,6 +98,32 @@ def test_a_first_line_that_names_the_languages_says_which_column_is_which(tmp_pa
     pairs = pairs_files.tsv(path, "en", "de")
     assert rows(pairs) == [found]
     assert pairs.skipped == {"header": 1}
+
+
+def test_the_first_line_that_is_not_blank_may_be_a_header(tmp_path):
+    path = write(tmp_path / "a.tsv", "\n \nde\ten\nKatze\tcat\n")
+    assert rows(pairs_files.tsv(path, "en", "de")) == [("cat", "Katze")]
+
+
+def test_a_header_is_no_pair_of_chosen_columns_and_may_contradict_them(tmp_path):
+    path = write(tmp_path / "a.tsv", "id\tde\ten\n1\tKatze\tcat\n")
+    assert rows(pairs_files.tsv(path, "en", "de", (3, 2))) == [("cat", "Katze")]
+    message = r"a\.tsv:1: expected columns for en and de, got \['de', 'en'\]; .* --columns 3,2"
+    with pytest.raises(ValueError, match=message):
+        pairs_files.tsv(path, "en", "de", (2, 3))
+    path = write(tmp_path / "b.tsv", "id\tsrc\tmt\ttgt\n1\tcat\tMaus\tKatze\n")
+    assert rows(pairs_files.tsv(path, "en", "de", (2, 4))) == [("cat", "Katze")]
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_column_of_one_code_is_refused_in_few_rows_and_one_word_is_not(tmp_path, count):
+    path = write(tmp_path / "a.tsv", "".join(f"en\t{s}\t{t}\n" for s, t in TEXTS[:count]))
+    with pytest.raises(ValueError, match="in column 1 the same in all rows, as 'en'"):
+        pairs_files.tsv(path)
+    path = write(tmp_path / "b.tsv", "".join(f"Hi there!\t{t}\n" for s, t in TEXTS[:count]))
+    assert len(pairs_files.tsv(path)) == count
+    path = write(tmp_path / "c.tsv", "Yes, sir\tJa\nYes, sir\tJawohl\nNo way!\tNein\n" * 20)
+    assert len(pairs_files.tsv(path)) == 60
 
 
 def test_a_first_line_that_names_other_languages_is_refused(tmp_path):
@@ -136,6 +171,26 @@ def test_other_widths_of_unicode_are_refused_by_name(tmp_path, encoding):
         pairs_files.tsv(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (gzip.compress(b"a\tb\n"), "gzip"),
+        (lzma.compress(b"a\tb\n"), "xz"),
+        (bz2.compress(b"a\tb\n"), "bzip2"),
+        (bytes.fromhex("28b52ffd04182100006109620a"), "zstd"),
+        (b"PK\x03\x04\x14\0", "zip"),
+    ],
+)
+def test_a_compressed_file_of_another_name_is_refused_with_its_compression(tmp_path, content, name):
+    for file, read in (("a.tsv", pairs_files.tsv), ("a.po", pairs_files.po)):
+        path = write(tmp_path / file, content)
+        with pytest.raises(ValueError, match=rf":1: expected text, got what {name} has compressed"):
+            read(path)
+    path = write(tmp_path / "a.tsv.gz", gzip.compress(content))
+    with pytest.raises(ValueError, match=rf":1: expected text, got what {name} has compressed"):
+        pairs_files.tsv(path)
+
+
 # --- JSONL and Moses -----------------------------------------------------------------------------
 
 
@@ -153,6 +208,35 @@ def test_other_widths_of_unicode_are_refused_by_name(tmp_path, encoding):
 def test_jsonl_reads_the_languages_that_it_names(tmp_path, row):
     path = write(tmp_path / "a.jsonl", json.dumps(row))
     assert rows(pairs_files.jsonl(path, "en", "de")) == [("cat", "Katze")]
+
+
+@pytest.mark.parametrize(
+    ("row", "is_swapped"),
+    [
+        ({"source": "a", "target": "b", "target_lang": "de"}, False),
+        ({"source": "a", "target": "b", "source_lang": "de"}, True),
+        ({"source": "a", "target": "b", "target_language": "eng"}, True),
+        ({"source": "a", "target": "b", "source_lang": "German", "target_lang": "English"}, True),
+        ({"source": "a", "target": "b", "source_language": "English"}, False),
+        ({"source": "a", "target": "b", "source_lang": "auto", "target_lang": "Pig Latin"}, False),
+        ({"src": "a", "tgt": "b"}, False),
+        ({"src": "a", "trg": "b", "src_lang": "de", "trg_lang": "en"}, True),
+        ({"translation": {"source": "a", "target": "b", "source_lang": "de"}}, True),
+        ({"translation": {"source": "a", "target": "b"}, "target_lang": "en"}, True),
+        ({"source": "a", "target": "b", "target_lang": "fr"}, None),
+        ({"source": "a", "target": "b", "source_lang": "French"}, None),
+        ({"src": "a", "tgt": "b", "src_lang": "en", "tgt_lang": "en"}, None),
+        ({"translation": {"source": "a", "target": "b", "source_lang": "fr"}}, None),
+    ],
+)
+def test_jsonl_reads_one_language_too_wherever_it_stands(tmp_path, row, is_swapped):
+    path = write(tmp_path / "a.jsonl", json.dumps(row))
+    if is_swapped is None:
+        with pytest.raises(ValueError, match=r"a\.jsonl:1: expected 'en' and 'de', got \["):
+            pairs_files.jsonl(path, "en", "de")
+    else:
+        expected = ("b", "a") if is_swapped else ("a", "b")
+        assert rows(pairs_files.jsonl(path, "en", "de")) == [expected]
 
 
 def test_jsonl_in_other_languages_is_refused_with_path_and_line(tmp_path):
@@ -177,6 +261,38 @@ def test_moses_files_are_found_in_other_spellings_and_refused_the_wrong_way_roun
         ValueError, match=r"must differ from `source_language`, got \('de', 'DEU'\)"
     ):
         load_pairs(train=prefix, source_language="de", target_language="DEU")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("b.en", "b.fr"), "files in 'en' and 'de', got 'en' and 'fr'"),
+        (("a.en", "b.fr.gz"), "files in 'en' and 'de', got 'en' and 'fr'"),
+        (("b.fra.txt", "b.deu.txt"), "files in 'en' and 'de', got 'fra' and 'deu'"),
+        (("train.de.txt", "train.en.txt"), r"the source's file \(en\) before the target's \(de\)"),
+        (("de.txt", "en.txt"), "the source's file"),
+        (("train.de", "train.txt"), "the source's file"),
+        (("de-train.txt", "en-train.txt"), "the source's file"),
+        (("train_ger.txt.gz", "train_eng.txt"), "the source's file"),
+        (("train.en.txt", "train.de.txt"), None),
+        (("en.txt", "de.txt"), None),
+        (("train.src", "train.tgt"), None),
+        (("what-is.txt", "what-was.txt"), None),
+        (("it.en", "is.de"), None),
+        (("a.en-de.en", "a.en-de.de"), None),
+        (("no.en-US.txt", "no.de_AT.txt"), None),
+    ],
+)
+def test_the_names_of_two_files_say_their_languages(tmp_path, names, message):
+    pack = {".gz": gzip.compress}
+    for name in names:
+        write(tmp_path / name, pack.get(name[-3:], bytes)(b"cat\n" * 3))
+    train = ",".join(str(tmp_path / name) for name in names)
+    if message:
+        with pytest.raises(ValueError, match=f"`train` must name {message}"):
+            load_pairs(train=train, valid=train, **EN_DE)
+    else:
+        assert len(load_pairs(train=train, valid=train, **EN_DE).train) == 3
 
 
 # --- TMX -----------------------------------------------------------------------------------------
@@ -204,6 +320,17 @@ def memory(path, segment, encoding="UTF-8"):
         ),
         ('One<ph type="lb"/>two<ph type="pb">x</ph>three', "One two three"),
         ("One<ph>&lt;br/&gt;</ph>two", "One two"),
+        ("One<ph>&lt;BR/&gt;</ph>two", "One two"),
+        ('One<ph type="x-lb"/>two<ph type="LB"/>three<x type="lb"/>four', "One two three four"),
+        ("One<ph>\\r\\n</ph>two<ph>\r\n</ph>three<ph>\\t</ph>four", "One two three four"),
+        ("One<ph>\t</ph>two<ph>\u00a0</ph>three<ph>&amp;nbsp;</ph>four", "One two three four"),
+        (
+            '<bpt i="1">&lt;p&gt;</bpt>one<ept i="1">&lt;/p&gt;</ept>'
+            '<bpt i="2">&lt;P class="x"&gt;</bpt>two<ept i="2">&lt;/P&gt;</ept>',
+            "one two",
+        ),
+        ("One<ph>&lt;/li&gt;</ph>two<ph>&lt;H1&gt;</ph>three", "One two three"),
+        ("o<ph>\\textbf{</ph>n<ph>&lt;pbx&gt;</ph>e<x id='1'/>s<ph>&lt;b&gt;</ph>t", "onest"),
         ('<bpt i="1" type="bold">&lt;b&gt;</bpt>A<hi>B</hi><ept i="1">&lt;/b&gt;</ept>C', "ABC"),
         ('A<it pos="begin">&lt;i&gt;</it>B<ut>x</ut>C', "ABC"),
         ("<ph><sub>a <bpt>b</bpt>c</sub>d</ph>e", "a c e"),

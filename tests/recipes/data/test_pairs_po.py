@@ -106,6 +106,7 @@ def test_without_a_formula_two_forms_are_singular_and_plural_and_more_are_counte
         "nplurals=2; plural=n != 1 ? ;",
         "plural=n",
         "nplurals=2; plural=n/0;",
+        "nplurals=2; plural=3<!n;",
         "nplurals=2; plural=__import__('os');",
         "nplurals=2; plural=" + 400 * "(" + "n" + 400 * ")" + ";",
     ],
@@ -114,6 +115,53 @@ def test_a_formula_that_is_none_is_refused_with_path_and_line(tmp_path, formula)
     path = catalogue(tmp_path / "a.po", plural(["# a", "# b"]), Plural_Forms=formula)
     with pytest.raises(ValueError, match=r"a\.po:4: expected Plural-Forms: nplurals=<number>; pl"):
         pairs_po.po(path, "en", "de")
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "plural=(n != 1); nplurals=2;",
+        "nplurals=2; plural=(n != 1);;",
+        "nplurals = 2 ; plural = (n != 1) ; // x",
+        "nplurals=2; plural=n != 1",
+    ],
+)
+def test_a_formula_is_read_as_loosely_as_gettext_does(tmp_path, formula):
+    entries = plural(["# Datei", "# Dateien"])
+    pairs = pairs_po.po(catalogue(tmp_path / "a.po", entries, Plural_Forms=formula), "en", "de")
+    assert rows(pairs) == [("%d file", "%d Datei"), ("%d files", "%d Dateien")]
+
+
+def test_a_formula_that_nothing_needs_is_not_read(tmp_path):
+    path = catalogue(tmp_path / "a.po", ENTRY, Plural_Forms="nplurals=2; plural=odd;")
+    assert rows(pairs_po.po(path, "en", "de")) == EN_DE
+
+
+@pytest.mark.parametrize(
+    ("msgid_plural", "form", "is_kept"),
+    [
+        ("%1$s a", "%1$s x %1$s", True),
+        ("%s of %s", "%2$s/%1$s", True),
+        ("%s a", "%s x %s", False),
+        ("%'d a", "%d x", True),
+        ("a", "%'d x", False),
+        ("a", "%n x", False),
+        ("%n a", "%Ln x", True),
+        ("%L1 a", "%1 x", True),
+        ("{n} a", "{n} x {n}", True),
+        ("{} a", "{} x {}", False),
+    ],
+)
+def test_a_placeholder_is_one_of_printf_qt_python_or_icu(tmp_path, msgid_plural, form, is_kept):
+    path = catalogue(tmp_path / "a.po", plural(["x", form], "a", msgid_plural))
+    pairs = pairs_po.po(path, "en", "de")
+    assert rows(pairs) == [("a", "x"), (msgid_plural, form)][: 1 + is_kept]
+
+
+def test_a_form_with_a_number_of_many_digits_is_refused_with_path_and_line(tmp_path):
+    entries = f'msgid "a"\nmsgid_plural "b"\nmsgstr[{5000 * "9"}] "c"\n'
+    with pytest.raises(ValueError, match=r"a\.po:7: expected msgid .* or msgstr"):
+        pairs_po.po(catalogue(tmp_path / "a.po", entries), "en", "de")
 
 
 ENTRY = 'msgid "cat"\nmsgstr "Katze"\n'
@@ -168,6 +216,45 @@ def test_a_catalogue_in_another_language_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("fr.po", "fr"),
+        ("pt_BR.po.gz", "pt_BR"),
+        ("fra.po", "fra"),
+        ("django.fr.po", "fr"),
+        ("locale/fr/LC_MESSAGES/d.po", "fr"),
+        ("locale/ast/LC_MESSAGES/d.po", "ast"),
+    ],
+)
+def test_another_language_in_the_name_is_refused_by_name(tmp_path, name, found):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    path = catalogue(tmp_path / name, ENTRY)
+    message = rf"po.*: expected a catalogue in 'en' or 'de', got '{found}' in its name"
+    with pytest.raises(ValueError, match=message):
+        pairs_po.po(path, "en", "de")
+    assert rows(pairs_po.po(catalogue(tmp_path / name, ENTRY, Language="de"), "en", "de")) == EN_DE
+
+
+@pytest.mark.parametrize("name", ["app.po", "log.po", "messages.po", "check_in.po", "my.app.po"])
+def test_a_word_that_could_be_a_code_is_no_language(tmp_path, name):
+    assert rows(pairs_po.po(catalogue(tmp_path / name, ENTRY), "en", "de")) == EN_DE
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("a.po", {"Language": "en_GB"}), ("a.po", {"Language": "en@latin"}), ("en_GB.po", {})],
+)
+def test_a_variant_of_the_source_is_no_translation_of_the_target(tmp_path, name, fields):
+    path = catalogue(tmp_path / name, 'msgid "color"\nmsgstr "colour"\n', **fields)
+    with pytest.raises(
+        ValueError, match=r"po:\d: expected a catalogue in 'de', got one in en.*, a "
+    ):
+        pairs_po.po(path, "en", "de")
+    path = catalogue(tmp_path / name, ENTRY, **fields | {"X-Source-Language": "de"})
+    assert rows(pairs_po.po(path, "en", "de")) == DE_EN
+
+
+@pytest.mark.parametrize(
     ("charset", "text"),
     [
         ("ISO-8859-1", "Größe"),
@@ -200,7 +287,31 @@ def test_a_header_may_be_fuzzy_and_its_charset_on_two_lines(tmp_path):
     assert pairs.skipped == {"fuzzy": 1}
 
 
-@pytest.mark.parametrize("charset", ["klingon", "UTF-16", "UTF\0-8", "hex", "cp037", "undefined"])
+@pytest.mark.parametrize(
+    "comment", ["# msgid of X", "# Content-Type: text/plain; charset=KOI8-R", '#~ msgid "x"', ""]
+)
+@pytest.mark.parametrize(("charset", "text"), [("ISO-2022-JP", "猫です"), ("UTF-8", "Größe")])
+def test_a_comment_says_nothing_about_the_charset(tmp_path, comment, charset, text):
+    path = catalogue(tmp_path / "a.po", f'msgid "cat"\nmsgstr "{text}"\n', charset)
+    content = (tmp_path / "a.po").read_bytes()
+    (tmp_path / "a.po").write_bytes(f"{comment}\n".encode() + content)
+    assert rows(pairs_po.po(path, "en", "xx")) == [("cat", text)]
+
+
+def test_a_catalogue_in_windows_1252_that_says_latin_1_is_read_as_browsers_do(tmp_path):
+    path = catalogue(tmp_path / "a.po", charset="ISO-8859-1")
+    with open(path, "ab") as file:
+        file.write('msgid "a"\nmsgstr "„Größe“ …"\n'.encode("cp1252"))
+    assert rows(pairs_po.po(path, "en", "de")) == [("a", "„Größe“ …")]
+    path = catalogue(tmp_path / "b.po", ENTRY + '\nmsgid "a"\nmsgstr "b\x93"\n', "ISO-8859-15")
+    pairs = pairs_po.po(path, "en", "de")
+    assert rows(pairs) == EN_DE
+    assert pairs.skipped["control characters"] == 1
+
+
+@pytest.mark.parametrize(
+    "charset", ["klingon", "UTF-16", "UTF\0-8", "hex", "cp037", "undefined", "idna", "punycode"]
+)
 def test_a_charset_that_cannot_be_is_refused_by_name(tmp_path, charset):
     path = tmp_path / "a.po"
     header = f'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset={charset}\\n"\n\n'
@@ -248,7 +359,7 @@ def test_polib_reads_the_same_entries(tmp_path):
 
 def test_a_catalogue_of_the_same_text_on_both_sides_is_no_translation(tmp_path):
     entries = "\n".join(f'msgid "word {n}"\nmsgstr "word {n}"\n' for n in range(20))
-    path = catalogue(tmp_path / "en.po", entries, Language="en_GB")
+    path = catalogue(tmp_path / "en.po", entries, Language="de")
     with pytest.raises(
         ValueError, match=r"en\.po: expected two languages, got the same .* in 20 of"
     ):
