@@ -35,7 +35,7 @@ for arguments, code, said in (
     (["serve", "nowhere"], 2, "does not exist"),
     (["serve", ".", "--port", "x"], 2, "--port"),
     ([sys.argv[1], "no.txt"], 2, "no.txt"),
-    ([sys.argv[1], "no such.TXT"], 2, "--text takes it as a text"),
+    ([sys.argv[1], "nosuch.TXT"], 2, "--text takes it as a text"),
     ([sys.argv[1], "-", "a", "-"], 2, "the standard input (-) can be read once"),
     ([sys.argv[1], "--live", "a"], 2, "`--live` reads"),
 ):

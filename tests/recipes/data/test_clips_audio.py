@@ -26,9 +26,9 @@ def served(content):
 def clip(tmp_path):
     """Makes a clip of the bytes of a file."""
 
-    def of(content, start=0.0, stop=None):
-        (tmp_path / "a.wav").write_bytes(content)
-        return examples.Clip(tmp_path / "a.wav", "x", "x", "list:7", start, stop)
+    def of(content, start=0.0, stop=None, name="a.wav"):
+        (tmp_path / name).write_bytes(content)
+        return examples.Clip(tmp_path / name, "x", "x", "list:7", start, stop)
 
     return of
 
@@ -103,14 +103,14 @@ def test_the_samples_of_other_formats_lie_within_one(form, clip):
     square = np.sign(np.sin(np.arange(8000) / 20))
     square = square[:, None] * [1.0, 0.5]
     soundfile.write(file, square, RATE, format=form, subtype="FLOAT" if form == "AIFF" else None)
-    samples, _ = read_audio(clip(file.getvalue()))
+    samples, _ = read_audio(clip(file.getvalue(), name="a"))
     assert np.abs(samples).max() <= 1
     if form == "AIFF":
         np.testing.assert_allclose(samples, square.mean(1), atol=1e-7)
         loud = io.BytesIO()
         soundfile.write(loud, 2.0**15 * square, RATE, format=form, subtype="FLOAT")
         with pytest.raises(ValueError, match=r"list:7: .*expected floats in \[-1, 1\].*32768"):
-            read_audio(clip(loud.getvalue()))
+            read_audio(clip(loud.getvalue(), name="a"))
 
 
 def test_a_wav_file_is_scored_as_it_is_and_what_else_there_is_as_16_bits(clip):
@@ -121,7 +121,7 @@ def test_a_wav_file_is_scored_as_it_is_and_what_else_there_is_as_16_bits(clip):
     part = clip(content, 0.1, 0.3)
     flac = io.BytesIO()
     soundfile.write(flac, np.linspace(-0.9, 0.9, 8000), RATE, format="FLAC")
-    for other in (part, clip(flac.getvalue())):
+    for other in (part, clip(flac.getvalue(), name="a.flac")):
         samples, rate = read_audio(other)
         sent, sent_rate = served(as_sent(other, samples, rate))
         np.testing.assert_allclose(sent, samples, atol=2**-15)
