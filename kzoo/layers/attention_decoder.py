@@ -295,7 +295,7 @@ class AttentionDecoder(keras.layers.Layer):
         weights = tf.cast(weights, self.compute_dtype)
         return context, weights, tf.nest.map_structure(unfold, state)
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         return {
             **super().get_config(),

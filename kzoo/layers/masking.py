@@ -64,8 +64,8 @@ def as_ids(x):
     x = x if isinstance(x, tf.RaggedTensor) else tf.convert_to_tensor(x)
     if x.dtype in (tf.float16, tf.bfloat16):
         raise ValueError(
-            f"Ids must be integers, got {x.dtype.name}, which does not hold all numbers above 256; "
-            "in mixed precision Keras makes that of ids that come as float32."
+            f"Ids must be integers, got {x.dtype.name}, which does not hold all numbers above 256. "
+            "In mixed precision Keras casts all floats so: give ids as int32."
         )
     return x if x.dtype in (tf.int32, tf.int64) else tf.cast(x, tf.int32)
 

@@ -73,7 +73,7 @@ class RegionEncoder(keras.layers.Layer):
     def compute_mask(self, source, previous_mask=None):
         return None
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         return {
             **super().get_config(),

@@ -1,8 +1,8 @@
 """Layers with several owners, as an embedding that encoder, decoder and head have in common.
 
-A config marks such a layer with a number, so that what is made of the config has it once:
+A config marks such a layer, so that what is made of the config has it once:
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         return {**super().get_config(), "embedding": sharing.serialize(self.embedding), ...}
 
@@ -13,6 +13,7 @@ A config marks such a layer with a number, so that what is made of the config ha
 """
 
 import contextlib
+import functools
 
 import keras
 from keras.src.backend.common import global_state
@@ -23,19 +24,27 @@ _NUMBERED = "kzoo/numbered_layers"
 
 
 @contextlib.contextmanager
-def numbered():
-    """What is serialized inside is numbered as it is met: the same model, the same config.
-
-    Needed where several layers are serialized, whose numbers must differ. The outermost counts.
-    """
+def _numbering(owner):
+    """Layers serialized inside are numbered as they are met, under the outermost owner's name."""
     if global_state.get_global_attribute(_NUMBERED) is not None:
         yield
         return
-    global_state.set_global_attribute(_NUMBERED, [])
+    global_state.set_global_attribute(_NUMBERED, (owner, []))
     try:
         yield
     finally:
         global_state.set_global_attribute(_NUMBERED, None)
+
+
+def numbered(get_config):
+    """Makes a `get_config` mark the layers that it serializes, the same model in the same way."""
+
+    @functools.wraps(get_config)
+    def marking(self):
+        with _numbering(self.name):
+            return get_config(self)
+
+    return marking
 
 
 @contextlib.contextmanager
@@ -48,12 +57,13 @@ def once():
             yield
 
 
-@numbered()
 def serialize(layer):
     """Returns the config of a layer, marked so that a loaded model has it once for all owners.
 
     Keras marks what it meets a second time, but it copies configs and so loses the first mark.
     While it writes a file, its own marks stand in the configs of its own layers, and so in ours.
+    Else a mark has the names of the outermost owner and of the layer: configs that were made apart
+    may stand in one model.
 
     Args:
         layer: keras.layers.Layer or None.
@@ -63,14 +73,16 @@ def serialize(layer):
     """
     if layer is None:
         return None
-    if global_state.get_global_attribute(_SAVED) is not None:
-        mark = id(layer)
-    else:
-        met = global_state.get_global_attribute(_NUMBERED)
-        if not any(each is layer for each in met):
-            met.append(layer)
-        mark = next(number for number, each in enumerate(met) if each is layer)
-    return {**keras.saving.serialize_keras_object(layer), "shared_object_id": mark}
+    with _numbering(layer.name):
+        if global_state.get_global_attribute(_SAVED) is not None:
+            mark = id(layer)
+        else:
+            owner, met = global_state.get_global_attribute(_NUMBERED)
+            if not any(each is layer for each in met):
+                met.append(layer)
+            number = next(number for number, each in enumerate(met) if each is layer)
+            mark = f"{owner}/{layer.name}/{number}"
+        return {**keras.saving.serialize_keras_object(layer), "shared_object_id": mark}
 
 
 def deserialize(config, *names):

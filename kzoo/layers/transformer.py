@@ -90,7 +90,7 @@ class _Stack(keras.layers.Layer):
     def _last_norm(self, x):
         return self.norm(x) if self.norm_first else x
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         return {
             **super().get_config(),

@@ -7,7 +7,7 @@ of a chunk.
 import keras
 import tensorflow as tf
 
-from kzoo import ctc
+from kzoo import checks, ctc
 from kzoo.layers import sharing
 from kzoo.models.generator import SearchStart, no_ctc_weight, stated
 from kzoo.models.trainable import Trainable
@@ -30,6 +30,8 @@ class CTCModel(Trainable):
         target_tokenizer: target ids <-> strings, or None. `export.save` needs it.
         window: int, most tokens in which the hypotheses of a search may differ, or None; see
             `ctc.ctc_advance`. For live audio set one, as the state grows without.
+        end_id: int, what the labels end with, which CTC does without, and what ends an output of
+            `sample` and of an Ensemble; kzoo's tokenizers and `batching` have 2.
 
     Call arguments:
         inputs: dict of "source" (B, S, F) features, dense or ragged. Dense ones may come with a
@@ -50,7 +52,14 @@ class CTCModel(Trainable):
     """
 
     def __init__(
-        self, encoder, head, source_tokenizer=None, target_tokenizer=None, window=None, **kwargs
+        self,
+        encoder,
+        head,
+        source_tokenizer=None,
+        target_tokenizer=None,
+        window=None,
+        end_id=END_ID,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.encoder = encoder
@@ -58,6 +67,9 @@ class CTCModel(Trainable):
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.window = window
+        checks.at_least(1, end_id=end_id)
+        self.end_id = end_id
+        self.hand_on_trainable()
         self.own_metrics = {
             "ctc_loss": keras.metrics.Mean(name="loss"),
             "infeasible": keras.metrics.Sum(name="infeasible"),
@@ -72,6 +84,16 @@ class CTCModel(Trainable):
         """Whether `stream` answers live audio: the encoder must not look ahead, nor the source."""
         source = self.source_tokenizer
         return source is not None and source.can_stream and stated(self.encoder, "can_stream")
+
+    def compile(self, *args, metrics=None, weighted_metrics=None, **kwargs):
+        """As of Trainable, without metrics: no step of CTC has one label.
+
+        Raises:
+            ValueError: if there are any.
+        """
+        for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
+            checks.require(not value, "must be None: no step of CTC has one label", **{name: value})
+        super().compile(*args, **kwargs)
 
     def call(self, inputs, training=False):
         memory, memory_mask, *_ = self.encoder(
@@ -108,7 +130,7 @@ class CTCModel(Trainable):
             raise ValueError("`lexicon` needs a model with a decoder, got one of CTC alone.")
         no_ctc_weight(ctc_weight)
         outputs = self({"source": source})
-        step, state = ctc.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], END_ID)
+        step, state = ctc.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], self.end_id)
         return SearchStart(step, state, outputs["memory_mask"], None, normalize=False)
 
     def generate(
@@ -172,8 +194,8 @@ class CTCModel(Trainable):
         state = {"source": source, "encoder": encoder, "beams": beams._asdict()}
         return ctc.ctc_result(beams, length_penalty, steps=0), state
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         parts = ("encoder", "head", "source_tokenizer", "target_tokenizer")
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        return {**super().get_config(), **config, "window": self.window}
+        return {**super().get_config(), **config, "window": self.window, "end_id": self.end_id}

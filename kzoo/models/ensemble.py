@@ -64,7 +64,7 @@ class Ensemble(Generator):
     def build(self, inputs_shape):
         """Makes the weights of the models, as theirs does."""
         for model in self.models:
-            if not (self._called or model.built):
+            if not (self._is_in_call or model.has_all_weights):
                 model.build(inputs_shape)
 
     @property
@@ -86,7 +86,7 @@ class Ensemble(Generator):
         # The mean of probabilities needs no softmax, and may not bear one.
         return SearchStart(step, states, source_masks[0], length, normalize=False)
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         models = [keras.saving.serialize_keras_object(model) for model in self.models]
         return {**super().get_config(), "models": models}

@@ -34,6 +34,32 @@ class Generator(keras.Model):
     can_stream = False  # whether there is a `stream` for live audio
     takes_prefix = True  # whether `generate` can be told what an output begins with
 
+    def __call__(self, *args, **kwargs):
+        # `build` must know whether the layers are about to make their weights themselves. If they
+        # could not, the model is not built, whatever Keras says.
+        self._is_in_call = True
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception:
+            self.built = self.built and self.has_all_weights
+            raise
+        finally:
+            self._is_in_call = False
+
+    _is_in_call = False
+
+    @property
+    def has_all_weights(self):
+        """Whether all layers have their weights."""
+        return all(layer.built for layer in self._flatten_layers(include_self=False))
+
+    def hand_on_trainable(self):
+        """Freezes what is in a layer that came frozen: Keras does so only when it is said later."""
+        for layer in self._flatten_layers(include_self=False):
+            if not layer.trainable:
+                layer.trainable = True  # Keras passes over a value that is there already
+                layer.trainable = False
+
     @property
     def encoder_stride(self):
         """Source steps from one memory step to the next.
@@ -50,7 +76,7 @@ class Generator(keras.Model):
             ValueError: always; it says what to call.
         """
         raise ValueError(
-            "`export` of Keras would write the call of the model, which needs the answers: use "
+            "`export` of Keras would write the call of the model, which answers nothing: use "
             f"kzoo.export.save(model, {str(filepath)!r}), which writes a SavedModel that answers "
             "texts, sounds or pictures, or keras.export.ExportArchive for functions of your own."
         )
@@ -235,6 +261,11 @@ class Generator(keras.Model):
         if prefix is not None:
             raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
         lexicon.check(self.source_tokenizer, self.head)
+        if max(self.start_id, self.end_id) >= lexicon.frequent:
+            raise ValueError(
+                "`lexicon` must have start and end among its frequent words, got "
+                f"frequent={lexicon.frequent}, start_id={self.start_id}, end_id={self.end_id}."
+            )
         lists = lexicon.lists(source)
         if allowed is not None:
             batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1

@@ -121,6 +121,7 @@ class Seq2Seq(Trainable):
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
+        self.hand_on_trainable()
 
     needed_inputs = ("source", "target")
 
@@ -218,11 +219,16 @@ class Seq2Seq(Trainable):
         """
         labels, count = self.label_weights(y, sample_weight)
         hidden = y_pred["hidden"]
+        rule = (
+            "`y` must have as many steps as the target: teacher forcing wants <s> + y and y + </s>"
+        )
         if not hidden.shape[1:2].is_compatible_with(labels.shape[1:2]):
-            raise ValueError(
-                f"`y` must have as many steps as the target, {hidden.shape[1]}, got "
-                f"{labels.shape[1]}: teacher forcing wants a target <s> + y and labels y + </s>."
-            )
+            raise ValueError(f"{rule}, got {labels.shape[1]} and {hidden.shape[1]} steps.")
+        if None in (hidden.shape[1], labels.shape[1]):
+            with tf.control_dependencies(
+                [tf.debugging.assert_equal(tf.shape(labels)[1], tf.shape(hidden)[1], rule)]
+            ):
+                labels = tf.identity(labels)
         rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
         losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
@@ -319,7 +325,7 @@ class Seq2Seq(Trainable):
         # What joins two probabilities does not sum to 1.
         return SearchStart(step, state, memory_mask, length, normalize=not ctc_weight)
 
-    @sharing.numbered()
+    @sharing.numbered
     def get_config(self):
         parts = (
             "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",

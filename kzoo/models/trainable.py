@@ -36,7 +36,7 @@ class Trainable(Generator):
         Raises:
             ValueError: there is no such dict, and weights are missing.
         """
-        if self._called or self._has_all_weights(but=self):
+        if self._is_in_call or self.has_all_weights:
             return
         if not isinstance(inputs_shape, dict):
             raise ValueError(
@@ -53,10 +53,11 @@ class Trainable(Generator):
         Raises:
             ValueError: if a `loss` is given, or the name of one of kzoo's optimizers.
         """
-        if optimizer in ("FusedAdam", "LazyAdam"):
+        own = {name.lower(): name for name in ("FusedAdam", "LazyAdam")}
+        if isinstance(optimizer, str) and optimizer.lower() in own:
             raise ValueError(
                 f"`optimizer` must be an optimizer or a name that Keras knows, got {optimizer!r}: "
-                f"pass kzoo.{optimizer}(learning_rate)."
+                f"pass kzoo.{own[optimizer.lower()]}(learning_rate)."
             )
         if loss is not None:
             name = type(self).__name__
@@ -72,9 +73,9 @@ class Trainable(Generator):
             specs = _specs_of_inputs(x)
         if specs is not None:
             with self.distribute_strategy.scope():
-                if not self._has_all_weights():
+                if not self.has_all_weights:
                     self(tf.nest.map_structure(_symbolic, specs))
-                if self._has_all_weights():
+                if self.has_all_weights:
                     self.optimizer.build(self.trainable_variables)
         return super().fit(x, *args, **kwargs)
 
@@ -89,9 +90,6 @@ class Trainable(Generator):
 
     def _first_replica(self, x):
         return self.distribute_strategy.experimental_local_results(x)[0]
-
-    def _has_all_weights(self, but=None):
-        return all(layer.built for layer in self._flatten_layers() if layer is not but)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -114,6 +112,8 @@ class Trainable(Generator):
         labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:
+            if isinstance(sample_weight, tf.RaggedTensor):
+                sample_weight = sample_weight.to_tensor()
             weight = tf.cast(sample_weight, tf.float32)
             count *= weight[:, None] if weight.shape.rank == 1 else weight
         return labels, count
@@ -129,7 +129,7 @@ class Trainable(Generator):
         Returns:
             Scalar float32; of several replicas, the share of this one.
         """
-        tokens = tf.where(labels == self.end_id, 0, labels)
+        tokens = tf.where(labels == self.end_id, tf.zeros_like(labels), labels)
         losses, is_feasible = ctc.ctc_loss(tokens, logits, mask)
         real = tf.reduce_sum(tf.cast(labels != 0, tf.float32), 1)
         counts = tf.where(is_feasible, tf.reduce_sum(count, 1), 0.0)  # (B,)

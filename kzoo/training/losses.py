@@ -12,9 +12,11 @@ from kzoo.layers import masking, replicas
 
 def _dense_labels(labels, predictions, sample_weight, ignore_class):
     """Returns labels and the weight of each step, both (B, T), T as long as the predictions."""
-    mask = getattr(predictions, "_keras_mask", None)
+    mask = None
     if not isinstance(labels, tf.RaggedTensor):
         labels = tf.cast(labels, tf.int32)
+        if ignore_class is None:
+            mask = getattr(predictions, "_keras_mask", None)
     predictions = tf.convert_to_tensor(predictions)
     if labels.shape.rank != 2 or predictions.shape.rank != 3:
         raise ValueError(
@@ -25,11 +27,11 @@ def _dense_labels(labels, predictions, sample_weight, ignore_class):
         labels, real = masking.to_dense(labels)
     else:
         real = tf.ones_like(labels, tf.bool) if ignore_class is None else labels != ignore_class
-        if ignore_class is None and mask is not None:
-            real &= mask[:, : tf.shape(labels)[1]]
     steps, room = labels.shape[1], predictions.shape[1]
     if steps is not None and room is not None and steps > room:
         raise ValueError(f"`y_true` must be no longer than `y_pred`, got {steps} and {room} steps.")
+    if mask is not None:
+        real &= mask[:, : tf.shape(labels)[1]]
     labels, weight = tf.where(real, labels, 0), tf.cast(real, tf.float32)
     if sample_weight is not None:
         sample_weight = tf.cast(masking.to_dense(sample_weight)[0], tf.float32)
@@ -76,7 +78,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
     1.6094
     """
 
-    def __init__(self, from_logits=True, ignore_class=0, name="sequence_cross_entropy", **kwargs):
+    def __init__(self, from_logits=True, name="sequence_cross_entropy", ignore_class=0, **kwargs):
         super().__init__(name=name, **kwargs)
         self.from_logits = from_logits
         self.ignore_class = ignore_class
@@ -122,7 +124,7 @@ class SequenceAccuracy(keras.metrics.Mean):
     0.6667
     """
 
-    def __init__(self, ignore_class=0, name="sequence_accuracy", **kwargs):
+    def __init__(self, name="sequence_accuracy", ignore_class=0, **kwargs):
         super().__init__(name=name, **kwargs)
         self.ignore_class = ignore_class
 

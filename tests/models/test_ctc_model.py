@@ -62,6 +62,25 @@ def test_the_loss_is_nats_per_token_of_the_rows_that_can_be_aligned():
     np.testing.assert_allclose(weighted, (losses[0] + 0.5 * losses[1]) / (5 + 1.5), rtol=1e-5)
 
 
+def test_labels_of_ctc_may_be_of_any_type_and_end_with_an_id_of_their_own():
+    model, (x, y) = ctc_model(), batch()
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    for dtype in ("int64", "uint8", "float32"):
+        found = model.evaluate(x, y.numpy().astype(dtype), verbose=0, return_dict=True)["loss"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    config = model.get_config() | {"end_id": 3}
+    renumbered = CTCModel.from_config(config)
+    renumbered(x)
+    renumbered.set_weights(model.get_weights())
+    renumbered.compile(keras.optimizers.SGD(0.0))
+    ends = tf.where(y == END_ID, 3, y)
+    found = renumbered.evaluate(x, ends, verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="`metrics` must be None: no step of CTC has one label"):
+        model.compile(metrics=["accuracy"])
+
+
 @pytest.mark.parametrize("name", ["las", "conformer"])
 def test_the_joint_loss_is_the_weighted_mean_of_both(name):
     model, (x, y) = joint_models()[name], batch()

@@ -504,6 +504,18 @@ def test_metrics_of_compile_see_the_real_tokens_as_examples():
         model.compile(metrics={"weights": ["accuracy"]})
 
 
+def test_ragged_rows_may_have_ragged_weights_and_must_have_as_many_steps():
+    model = built(make_rnn())
+    model.compile(keras.optimizers.SGD(0.0))
+    inputs = {"source": ragged(SOURCE), "target": ragged(TARGET, TOKENS)}
+    weights = ragged(np.full(LABELS.shape, 0.5, "float32"), TOKENS)
+    data = tf.data.Dataset.from_tensors((inputs, ragged(LABELS, TOKENS), weights))
+    assert_close(model.fit(data, shuffle=False, verbose=0).history["loss"][0], loss_of(model))
+    short = ragged(LABELS, [count - 1 for count in TOKENS])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many steps as the target"):
+        model.evaluate(tf.data.Dataset.from_tensors((inputs, short)), verbose=0)
+
+
 @pytest.mark.parametrize(
     ("inputs", "labels", "message"),
     [
@@ -513,7 +525,11 @@ def test_metrics_of_compile_see_the_real_tokens_as_examples():
             '`inputs` must be a dict with "source" and "target", got a list',
         ),
         ({"source": SOURCE}, LABELS, r"`inputs` must be a dict .*, got \['source'\]"),
-        (INPUTS, LABELS[:, 1:], r"`y` must have as many steps as the target, 4, got 3: teacher"),
+        (
+            INPUTS,
+            LABELS[:, 1:],
+            r"`y` must have as many steps as the target: teacher .*, got 3 and 4 steps",
+        ),
         (INPUTS, np.eye(V)[LABELS], r"`y` must be ids .* shape \(None, 4, 11\); of one-hot"),
         (INPUTS, None, "`y` must be the labels, ids .*, got None"),
         (INPUTS | {"source": SOURCE[:, 0]}, LABELS, r"`source` must have the axes .* \(None,\)"),
@@ -536,8 +552,9 @@ def test_what_cannot_be_used_is_named_at_once():
         model.generate(SOURCE[0])
     with pytest.raises(ValueError, match="needs a model with a `source_tokenizer`, got None"):
         model.text_generator()
-    with pytest.raises(ValueError, match=r"`optimizer` .* pass kzoo.FusedAdam\(learning_rate\)"):
-        model.compile("FusedAdam")
+    for name in ("FusedAdam", "fusedadam"):
+        with pytest.raises(ValueError, match=r"`optimizer` .* pass kzoo.FusedAdam\(learning_rate"):
+            model.compile(name)
 
 
 def test_ids_that_lost_digits_are_refused():
@@ -580,6 +597,45 @@ def test_a_copy_shares_what_the_model_shares_and_has_its_config(copied, is_ensem
     config = json.dumps(whole.get_config())
     assert json.dumps(again.get_config()) == json.dumps(whole.get_config()) == config
     assert str(id(model.head.tied)) not in config
+
+
+def test_configs_that_were_made_apart_share_nothing():
+    serialize = keras.saving.serialize_keras_object
+    parts = make_rnn(), make_rnn()
+    config = {
+        "encoder": serialize(parts[0].encoder),
+        "decoder": serialize(parts[1].decoder),
+        "head": serialize(parts[1].head),
+    }
+    again = Seq2Seq.from_config(config)
+    assert again.encoder.embedding is not again.decoder.embedding
+    config = parts[0].get_config() | {"decoder": serialize(parts[1].decoder)}
+    assert Seq2Seq.from_config(config)(INPUTS)["logits"].shape == (B, T, V)
+
+
+@either_model
+def test_what_is_frozen_stays_frozen_in_files_and_copies(make, tmp_path):
+    model = make()
+    model.encoder.trainable = False
+    model.compile("sgd")
+    model.fit(INPUTS, LABELS, verbose=0)
+    model.save(tmp_path / "model.keras")
+    count = len(model.trainable_variables)
+    assert not [v for v in model.encoder.variables if v.trainable]
+    copy_ = Seq2Seq.from_config(model.get_config())
+    copy_(INPUTS)
+    for again in (keras.models.load_model(tmp_path / "model.keras"), copy_):
+        assert len(again.trainable_variables) == count
+        assert not [v for v in again.encoder.variables if v.trainable]
+
+
+def test_a_call_that_fails_leaves_a_model_to_build():
+    for model in (make_rnn(), Ensemble([make_rnn(), make_transformer()])):
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+            model({"source": np.zeros((1, 2, 3, 4), "float32"), "target": TARGET})
+        assert not model.built
+        model.build({"source": (None, None), "target": (None, None)})
+        assert model.built and model.has_all_weights
 
 
 @either_model
