@@ -122,7 +122,7 @@ class NamesOfBatches:
         import tensorflow as tf
 
         inputs, _ = batches.element_spec
-        if "name" not in inputs:
+        if not isinstance(inputs, dict) or "name" not in inputs:
             return batches
 
         def keep(step, names):

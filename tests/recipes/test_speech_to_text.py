@@ -100,10 +100,11 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     built = speech_to_text.build(splits.train, config)
     assert built.head.num_sampled == 5
     assert isinstance(built.optimizer, kzoo.LazyAdam)
-    arrays, texts, voices = training_clips.examples(
+    arrays, texts, voices, names = training_clips.examples(
         built, splits.train, (1.0, 0.9), config, "train"
     )
     assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
+    assert names == 2 * [str(row.path) for row in splits.train.rows]
     assert voices == [(row.speaker, speed) for speed in (1.0, 0.9) for row in splits.train.rows]
     assert len(arrays[0]) < len(arrays[len(splits.train)])
     assert texts[0] in {"low low", "low middle", "middle low"} | set(splits.train.texts)
