@@ -65,7 +65,7 @@ import numpy
     ids = [*{ids}[:{max_source_length}], {END_ID}]
     ids += [0] * ({max_source_length + 1} - len(ids))
     found = search(ids=numpy.array([ids], "int32"))
-    best = [i for i in found["ids"][0, 0].tolist() if i > {END_ID}]
+    best = [i for i in found["ids"][0, 0].tolist() if i not in (0, {model.end_id})]
     print({text})""",
         remarks="The search is kzoo's; its options are fixed in the model.",
     )

@@ -94,7 +94,7 @@ class AttentionDecoder(keras.layers.Layer):
         gate_context=False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         check_arguments(units, num_layers, cell, dropout)
         checks.one_of(("before", "after"), attend=attend)
         if input_feeding and attend == "before":

@@ -239,7 +239,7 @@ class ConformerEncoder(keras.layers.Layer):
     def __init__(
         self, embedding, num_layers, num_heads, hidden_units, width=15, dropout=0.0, **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         checks.at_least(1, num_layers=num_layers)
         self.supports_masking = True
         self.embedding = embedding

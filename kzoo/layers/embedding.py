@@ -38,7 +38,7 @@ class TokenEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, vocabulary_size, units, scale=False, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         self.supports_masking = True
         checks.at_least(1, vocabulary_size=vocabulary_size, units=units)
         self.vocabulary_size = vocabulary_size

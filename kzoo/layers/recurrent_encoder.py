@@ -72,7 +72,7 @@ class RecurrentEncoder(keras.layers.Layer):
         dropout=0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         check_arguments(units, num_layers, cell, dropout)
         checks.one_of(("forward", "backward", "bidirectional"), direction=direction)
         self.embedding = embedding
@@ -194,7 +194,7 @@ class PyramidalEncoder(keras.layers.Layer):
     can_stream = False  # whether there is a `step` for live audio
 
     def __init__(self, embedding, units, num_layers, cell="lstm", dropout=0.0, factor=2, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         check_arguments(units, num_layers, cell, dropout)
         checks.at_least(2, factor=factor)
         self.embedding = embedding

@@ -39,7 +39,7 @@ class _Stack(keras.layers.Layer):
         attention_positions=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         self.supports_masking = True
         checks.at_least(1, num_layers=num_layers)
         if isinstance(positions, AttentionPositions):

@@ -302,7 +302,7 @@ class TransformerDecoderBlock(_Block):
             layer.build(x_shape)
 
     def compute_output_shape(self, x_shape, memory_shape=None):
-        steps = None if memory_shape is None else memory_shape[1]
+        steps = 0 if memory_shape is None else memory_shape[1]
         return x_shape, (x_shape[0], self.num_heads, x_shape[1], steps)
 
     def project(self, memory):

@@ -99,7 +99,7 @@ class Seq2Seq(Trainable):
         end_id=END_ID,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # float ids stay whole
         joint.check_ctc_weight(ctc_weight)
         if doubly_stochastic < 0:
             raise ValueError(

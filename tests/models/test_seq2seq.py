@@ -35,7 +35,7 @@ from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
-from kzoo.layers.transformer import TransformerEncoder
+from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.models import Ensemble, Seq2Seq
 from kzoo.models.generator import looked_at
 from kzoo.text import END_ID, START_ID, CharacterTokenizer, SubwordTokenizer, WordTokenizer
@@ -448,6 +448,32 @@ def test_ids_may_be_of_any_type_of_number(make):
     np.testing.assert_array_equal(ids, model.generate(SOURCE, beam_size=K, max_length=T).ids)
     symbolic = {name: keras.Input((None,), name=name) for name in INPUTS}  # of float32
     assert_close(keras.Model(symbolic, model(symbolic)["logits"])(inputs), expected)
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_float_ids_are_not_cast_to_half_precision_on_their_way(recurrent):
+    vocabulary = 307  # bfloat16 cannot tell 300 from 301
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        embedding = TokenEmbedding(vocabulary, D)
+        if recurrent:
+            encoder = RecurrentEncoder(embedding, units=D)
+            decoder = AttentionDecoder(embedding, units=D, attention=BahdanauAttention(5))
+        else:
+            shape = {"num_layers": 1, "num_heads": 1, "hidden_units": D}
+            encoder = TransformerEncoder(embedding, **shape)
+            decoder = TransformerDecoder(embedding, **shape)
+        model = Seq2Seq(encoder, decoder, VocabularyHead(vocabulary, D))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    ids = np.array([[300, 301, 302, 303, 0]])
+    expected = model({"source": ids, "target": ids})["logits"]
+    floats = ids.astype("float32")
+    np.testing.assert_array_equal(model({"source": floats, "target": floats})["logits"], expected)
+    for layer, *memory in ((embedding,), (encoder,), (decoder, encoder(ids)[0])):
+        np.testing.assert_array_equal(
+            tf.nest.flatten(layer(floats, *memory))[0], tf.nest.flatten(layer(ids, *memory))[0]
+        )
 
 
 @either_model
