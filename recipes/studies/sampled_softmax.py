@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import examples
 from recipes.data.pairs import load_pairs
+from recipes.studies import trials
 
 NUMBERS = (16, 128, 1024, 8192, 0)  # of sampled classes; 0 is the full softmax
 COLORS = ("#8fa3b5", "#57a773", "#1d6fb8", "#d99a2b", "#d1495b")
@@ -73,8 +71,8 @@ def main(config: Config) -> dict[int, float]:
     ]
     size = tokenizers[1].vocabulary_size()
     print(f"{len(splits.train):,} pairs, {size:,} target words", flush=True)
-    train = tokenize(tokenizers, splits.train, config, len(splits.train))
-    valid = tokenize(tokenizers, splits.valid, config, config.validation_pairs)
+    train = trials.corpus_of(tokenizers, splits.train, config.max_length)
+    valid = trials.corpus_of(tokenizers, splits.valid, config.max_length, config.validation_pairs)
     valid = kzoo.batching.token_batches(valid, config.batch_tokens)
     numbers = [number for number in NUMBERS if number < size]
     models = {number: build(tokenizers, number, config) for number in numbers}
@@ -108,20 +106,6 @@ def main(config: Config) -> dict[int, float]:
         draw(points, size, folder / "sampled_softmax.png")
     print(table(points))
     return {point["sampled"]: point["perplexity"] for point in points}
-
-
-def tokenize(tokenizers, pairs: examples.Pairs, config: Config, count: int) -> kzoo.batching.Corpus:
-    """At most so many pairs, evenly spaced, of at most `max_length` tokens."""
-    import tensorflow as tf
-
-    sides = [
-        kzoo.batching.tokenize(tokenizer, texts)
-        for tokenizer, texts in zip(tokenizers, (pairs.source, pairs.target), strict=True)
-    ]
-    lengths = np.maximum(*(side.row_lengths().numpy() for side in sides))
-    rows = np.flatnonzero(lengths < config.max_length)
-    rows = rows[runs.spread_rows(count, len(rows))]
-    return kzoo.batching.Corpus(*(tf.gather(side, rows) for side in sides))
 
 
 def build(tokenizers, number: int, config: Config):
