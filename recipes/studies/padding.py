@@ -4,10 +4,10 @@
     python -m recipes.studies.padding --model rnn_luong
 
 Claim: sorting texts of like length into a batch saves the time that padding costs. The same model
-trains on the same pairs in five kinds of batches, for a sample of each epoch's steps. All kinds have
-about as many real tokens in a batch, so that an epoch has about as many steps. Measured: the share of
-padding, steps and seconds of an epoch, real tokens a second. The kinds take turns, so that whatever
-else the machine does hits all alike. What came out stands in recipes/README.md.
+trains on the same pairs in five kinds of batches, for a sample of each epoch's steps. All kinds
+have about as many real tokens in a batch, so that an epoch has about as many steps. Measured: the
+share of padding, steps and seconds of an epoch, real tokens a second. The kinds take turns, so that
+whatever else the machine does hits all alike. What came out stands in recipes/README.md.
 """
 
 from __future__ import annotations
