@@ -4,7 +4,7 @@
     python -m recipes.studies.length --seeds 5 --beam_size 16
 
 Claim (of textbooks): a model needs to be told how long its answer is to be. Against it: it learns
-to write the end token (Sutskever et al., 2014), and search needs at most a penalty (Wu et al., 2016,
+to write the end token (Sutskever et al., 2014), and search needs at most a penalty (Wu et al. 2016,
 https://arxiv.org/abs/1609.08144, section 7). One model for each seed, trained with a length head,
 answers the same held-out texts in four ways; in the fourth it is told the length of the reference,
 which no one knows, to show what is to be had. What came out stands in recipes/README.md.
