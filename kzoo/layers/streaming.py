@@ -8,6 +8,12 @@ import tensorflow as tf
 
 from kzoo.layers import masking, recurrent
 
+# Under a distribution strategy each replica keeps the states of its own rows of a batch.
+_OF_A_REPLICA = {
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
+}
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class StreamingRNN(keras.layers.Layer):
@@ -178,8 +184,8 @@ class StatefulRNN(keras.layers.Layer):
         self.inference_state = self._nothing_stored()
         # Variables of their own: from `tf.shape(state)` Grappler (TensorFlow 2.21) makes the rows
         # that are going to be assigned.
-        self.training_rows = tf.Variable(0, trainable=False, name="rows")
-        self.inference_rows = tf.Variable(0, trainable=False, name="rows")
+        self.training_rows = tf.Variable(0, trainable=False, name="rows", **_OF_A_REPLICA)
+        self.inference_rows = tf.Variable(0, trainable=False, name="rows", **_OF_A_REPLICA)
         self.supports_masking = True
         # XLA knows no variable whose shape changes; `fit` asks this.
         self.supports_jit = False
@@ -187,7 +193,9 @@ class StatefulRNN(keras.layers.Layer):
     def _nothing_stored(self):
         # Plain variables of TensorFlow: Keras's have a fixed shape and go to the file.
         return tuple(
-            tf.Variable(zeros, trainable=False, shape=(None, self.rnn.units), name="state")
+            tf.Variable(
+                zeros, trainable=False, shape=(None, self.rnn.units), name="state", **_OF_A_REPLICA
+            )
             for zeros in tf.nest.flatten(self.rnn.initial_state(0))
         )
 

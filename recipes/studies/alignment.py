@@ -1,0 +1,174 @@
+"""Global against local and monotonic attention: on long monotonic inputs, and on translation.
+
+    python -m recipes.studies.alignment                     # phrases to phonemes; UI texts en-de
+    python -m recipes.studies.alignment --words 5 --window 6
+
+Claims: attention to a window beats attention to all (Luong et al., 2015, table 4: local-p is better
+than global by 0.9 BLEU); where the answer runs along the input, an attention that only goes forward
+does as well (Raffel et al., 2017, https://arxiv.org/abs/1704.00784). One RNN with five kinds of
+attention learns to pronounce phrases of words of the CMU dictionary, where input and output run in
+parallel, and to translate, where they do not. Measured: PER, chrF, and PER of phrases longer than
+any in training. What came out stands in recipes/README.md.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import kzoo
+from recipes import cli, runs
+from recipes.cli import flag
+from recipes.data.examples import Pairs
+from recipes.data.pronunciations import load_pronunciations
+from recipes.studies import trials
+
+KINDS = ("global", "local-m", "local-p", "monotonic", "fixed vector")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the study; `--help` shows them."""
+
+    words: int = flag(3, "words of a phrase in training; it is also tried on twice as many")
+    phrases: int = flag(30_000, "phrases to train on")
+    data: str = flag("homeassistant", "what is translated: a named source or file of recipes.data")
+    source_language: str = flag("en", "code of the language to translate from")
+    target_language: str = flag("de", "code of the language to translate into")
+    vocabulary_size: int = flag(4000, "most subwords of the translation's joint vocabulary")
+    units: int = flag(96, "of embeddings and states")
+    window: int = flag(5, "memory steps on either side of the place that local attention looks at")
+    epochs: int = flag(4, "passes over the training examples, for each model")
+    batch_tokens: int = flag(3072, "tokens of a batch on either side, padding included")
+    learning_rate: float = flag(0.004, "of Adam, at its peak")
+    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
+    tested: int = flag(500, "held-out examples of each task that are scored")
+    seeds: int = flag(3, "trials of each model")
+    output: str = flag("studies/alignment", "folder for trials.json and the picture")
+
+    def __post_init__(self):
+        for name in ("words", "phrases", "units", "window", "epochs", "tested", "seeds"):
+            cli.check(self, name, least=1)
+        cli.check_positive(self, "learning_rate")
+
+
+def main(config: Config) -> trials.Study:
+    """Trains each model on both tasks with each seed; returns the trials."""
+    cli.require("matplotlib", "sacrebleu", "jiwer", "sentencepiece", extra="recipes")
+    tasks = [pronouncing(config), translating(config)]
+    study = trials.Study(config, config.output)
+    for kind, seed in study.missing(KINDS, config.seeds):
+        measured: dict[str, Any] = {}
+        for tokenizers, corpus, score in tasks:
+            runs.seed(seed)
+            model = build(tokenizers, kind, config)
+            trials.train(
+                model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
+                rate=config.learning_rate,
+            )  # fmt: skip
+            measured |= score(model)
+        study.add(kind, seed, measured)
+        draw(study)
+    print(study.table(("PER", "PER, twice as long", "chrF")))
+    return study
+
+
+def pronouncing(config: Config):
+    """Tokenizers, corpus and score of the task of pronouncing phrases."""
+    splits = load_pronunciations("cmudict", stress=False)
+    rng = random.Random(0)
+
+    def phrases(part, count, words):
+        """Pairs of `words` words each; the first pronunciation of each."""
+        entries, pairs = list(part.rows.items()), Pairs()
+        for number in range(count):
+            chosen = rng.choices(entries, k=words)
+            spelled, spoken = zip(*((word, row[0]) for word, row in chosen), strict=True)
+            pairs.add(" ".join(spelled), " ".join(spoken), str(number))
+        return pairs
+
+    train = phrases(splits.train, config.phrases, config.words)
+    held_out = runs.scored_split(splits)[1]
+    tests = {
+        "PER": phrases(held_out, config.tested, config.words),
+        "PER, twice as long": phrases(held_out, config.tested, 2 * config.words),
+    }
+    tokenizers = (
+        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=64),
+        kzoo.text.WordTokenizer.learn(train.target, vocabulary_size=64),
+    )
+    longest = 40 * config.words
+
+    def score(model):
+        return {
+            name: kzoo.metrics.phoneme_error_rate(
+                trials.answers_of(model, pairs.source, 2 * longest), pairs.target
+            ).value
+            for name, pairs in tests.items()
+        }
+
+    return tokenizers, trials.corpus_of(tokenizers, train, longest), score
+
+
+def translating(config: Config):
+    """Tokenizers, corpus and score of translation."""
+    splits, tokenizer, corpus = trials.load_translation(config)
+    source, target = trials.scored_pairs(splits, config.tested, max_words=40, min_words=3)
+
+    def score(model):
+        answers = trials.answers_of(model, source, config.max_length)
+        return {"chrF": kzoo.metrics.chrf(answers, target).value}
+
+    return (tokenizer,) * 2, corpus, score
+
+
+def build(tokenizers, kind: str, config: Config) -> kzoo.Seq2Seq:
+    """The RNN with one kind of attention, all else being equal."""
+    units, window = config.units, config.window
+    attention = {
+        "global": lambda: kzoo.LuongAttention(score="general"),
+        "local-m": lambda: kzoo.LocalAttention(window, alignment="monotonic"),
+        "local-p": lambda: kzoo.LocalAttention(window, alignment="predictive"),
+        "monotonic": lambda: kzoo.MonotonicAttention(units),
+        "fixed vector": kzoo.FixedContext,
+    }[kind]()
+    sizes = [tokenizer.vocabulary_size() for tokenizer in tokenizers]
+    source, target = (kzoo.TokenEmbedding(size, units) for size in sizes)
+    return kzoo.Seq2Seq(
+        kzoo.RecurrentEncoder(source, units=units, dropout=0.1),
+        kzoo.AttentionDecoder(target, units=units, attention=attention, dropout=0.1),
+        kzoo.VocabularyHead(sizes[1], units),
+        *tokenizers,
+    )
+
+
+def draw(study: trials.Study) -> None:
+    """Error rates and chrF of each kind of attention."""
+    figure, (errors, quality) = trials.new_axes(10, 3.8, 2)
+    kinds = study.names()
+    for shift, (quantity, color) in zip(
+        (-0.2, 0.2), (("PER", "#8fa3b5"), ("PER, twice as long", "#d1495b")), strict=True
+    ):
+        means, halves = bars(study, quantity)
+        xs = [x + shift for x in range(len(kinds))]
+        errors.bar(xs, means, 0.38, yerr=halves, color=color, capsize=3, label=quantity)
+    means, halves = bars(study, "chrF")
+    quality.bar(range(len(kinds)), means, 0.6, yerr=halves, color="#1d6fb8", capsize=3)
+    errors.set_ylabel("phoneme error rate, %")
+    errors.legend(frameon=False, fontsize=9)
+    quality.set_ylabel("chrF2, translation")
+    for axes in (errors, quality):
+        axes.set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds], size=9)
+    figure.savefig(study.folder / "alignment.png", dpi=150)
+
+
+def bars(study: trials.Study, quantity: str) -> tuple[list[float], list[float]]:
+    """The mean and half the interval of each kind."""
+    found = [trials.mean_and_interval(study.values(kind, quantity)) for kind in study.names()]
+    means, halves = zip(*found, strict=True)
+    return list(means), list(halves)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)
