@@ -14,6 +14,7 @@ A config marks such a layer, so that what is made of the config has it once:
 
 import contextlib
 import functools
+import warnings
 
 import keras
 from keras.src.backend.common import global_state
@@ -65,11 +66,14 @@ def serialize(layer):
     Else a mark has the names of the outermost owner and of the layer: configs that were made apart
     may stand in one model.
 
+    Keras keeps `trainable` of a layer with its arguments, and so only of layers that are arguments
+    of others. "frozen_parts" has how many layers are inside of this one, and which are frozen.
+
     Args:
-        layer: keras.layers.Layer or None.
+        layer: keras.layers.Layer, a tokenizer or a source, or None.
 
     Returns:
-        dict for `keras.saving.deserialize_keras_object`, or None.
+        dict for `restore`, or None.
     """
     if layer is None:
         return None
@@ -82,7 +86,35 @@ def serialize(layer):
                 met.append(layer)
             number = next(number for number, each in enumerate(met) if each is layer)
             mark = f"{owner}/{layer.name}/{number}"
-        return {**keras.saving.serialize_keras_object(layer), "shared_object_id": mark}
+        config = {**keras.saving.serialize_keras_object(layer), "shared_object_id": mark}
+        parts = _parts(layer)
+        frozen = [number for number, part in enumerate(parts) if not part.trainable]
+        return {**config, "frozen_parts": [len(parts), *frozen]} if frozen else config
+
+
+def restore(config):
+    """Returns the layer that `serialize` gave the config of, frozen where it was."""
+    layer = keras.saving.deserialize_keras_object(config)
+    if isinstance(config, dict) and "frozen_parts" in config:
+        count, *frozen = config["frozen_parts"]
+        parts = _parts(layer)
+        if len(parts) != count:
+            warnings.warn(
+                f"{layer.name} had {count} layers inside, some of them frozen, and has "
+                f"{len(parts)} now: freeze them anew. Make the layers in `__init__`, not in "
+                "`build`.",
+                stacklevel=2,
+            )
+            return layer
+        for number in frozen:
+            parts[number].trainable = False
+    return layer
+
+
+def _parts(layer):
+    """The layers inside of a layer, in the order in which it owns them; of what is none, none."""
+    is_layer = isinstance(layer, keras.layers.Layer)
+    return list(layer._flatten_layers(include_self=False)) if is_layer else []
 
 
 def deserialize(config, *names):
@@ -96,9 +128,5 @@ def deserialize(config, *names):
     Returns:
         dict, arguments of the constructor.
     """
-    nested = {
-        name: keras.saving.deserialize_keras_object(config[name])
-        for name in names
-        if name in config
-    }
+    nested = {name: restore(config[name]) for name in names if name in config}
     return {**config, **nested}

@@ -156,7 +156,7 @@ class Trainable(Generator):
     @sharing.once()
     def from_config(cls, config, custom_objects=None):
         config = {
-            name: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+            name: sharing.restore(value) if isinstance(value, dict) else value
             for name, value in config.items()
         }
         return cls(**config)

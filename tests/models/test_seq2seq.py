@@ -29,6 +29,7 @@ from small_models import (
     make_transformer,
 )
 
+from kzoo.layers import sharing
 from kzoo.layers.attention import BahdanauAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
@@ -653,6 +654,30 @@ def test_what_is_frozen_stays_frozen_in_files_and_copies(make, tmp_path):
     for again in (keras.models.load_model(tmp_path / "model.keras"), copy_):
         assert len(again.trainable_variables) == count
         assert not [v for v in again.encoder.variables if v.trainable]
+
+
+@either_model
+def test_a_part_of_a_layer_that_is_frozen_stays_frozen_in_files_and_copies(make, tmp_path):
+    model = make()
+    parts = list(model.decoder._flatten_layers(include_self=False))
+    for part in parts[2::3]:
+        part.trainable = False
+    model.build({"source": (None, None), "target": (None, None)})
+    expected = [v.trainable for v in model.variables]
+    assert len(set(expected)) == 2
+    model.save(tmp_path / "model.keras")
+    config = model.get_config()
+    copy_ = Seq2Seq.from_config(config)
+    assert copy_.get_config() == config
+    copy_(INPUTS)
+    for again in (keras.models.load_model(tmp_path / "model.keras"), copy_):
+        assert [v.trainable for v in again.variables] == expected
+
+
+def test_parts_that_only_build_makes_are_named_where_some_were_frozen():
+    config = sharing.serialize(make_rnn().encoder)
+    with pytest.warns(UserWarning, match="had 99 layers inside, some of them frozen"):
+        sharing.restore({**config, "frozen_parts": [99, 1]})
 
 
 def test_a_call_that_fails_leaves_a_model_to_build():
