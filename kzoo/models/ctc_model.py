@@ -67,7 +67,7 @@ class CTCModel(Trainable):
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.window = window
-        checks.at_least(1, end_id=end_id)
+        checks.integer(1, end_id=end_id)
         self.end_id = end_id
         self.hand_on_trainable()
         self.own_metrics = {

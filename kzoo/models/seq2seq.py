@@ -115,7 +115,7 @@ class Seq2Seq(Trainable):
         self.ctc_head = ctc_head
         self.ctc_weight = ctc_weight
         self.doubly_stochastic = doubly_stochastic
-        checks.at_least(1, start_id=start_id, end_id=end_id)
+        checks.integer(1, start_id=start_id, end_id=end_id)
         self.start_id, self.end_id = start_id, end_id
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}

@@ -708,7 +708,7 @@ def test_start_and_end_may_have_other_ids(make):
     assert all(3 not in row[row != 0][:-1] for row in samples[:, 0])
     again = Seq2Seq.from_config(renumbered.get_config())
     assert (again.start_id, again.end_id) == (2, 3)
-    with pytest.raises(ValueError, match="must be at least 1, got start_id=1, end_id=0"):
+    with pytest.raises(ValueError, match="must be an integer of at least 1, got start_id=1, end_id=0"):
         Seq2Seq(model.encoder, model.decoder, model.head, end_id=0)
 
 
