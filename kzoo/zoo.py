@@ -244,6 +244,7 @@ def pronunciation_transformer(
     label_smoothing=0.1,
     norm_first=True,
     num_sampled=0,
+    length_head=False,
 ):
     """Letters to phonemes: 3 + 3 layers of 256 units, 4 heads, 512 hidden units; 4 million weights.
 
@@ -253,7 +254,7 @@ def pronunciation_transformer(
         source_tokenizer, target_tokenizer: of `text`, as of characters and of phonemes.
         units, num_heads, hidden_units: int, sizes of encoder and decoder.
         num_layers: int, of the encoder and of the decoder.
-        dropout, label_smoothing, norm_first, num_sampled: as in `transformer_tiny`.
+        dropout, label_smoothing, norm_first, num_sampled, length_head: as in `transformer_tiny`.
 
     Returns:
         Seq2Seq.
@@ -262,7 +263,7 @@ def pronunciation_transformer(
         source_tokenizer, target_tokenizer, units=units, num_layers=num_layers,
         num_heads=num_heads, hidden_units=hidden_units, dropout=dropout,
         label_smoothing=label_smoothing, norm_first=norm_first, num_sampled=num_sampled,
-        length_head=False,
+        length_head=length_head,
     )  # fmt: skip
 
 

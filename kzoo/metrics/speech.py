@@ -56,6 +56,7 @@ def _error_rate(name, unit, process, hypotheses, references):
 
 
 def import_jiwer():
+    """The package jiwer, or an ImportError that says how to get it."""
     try:
         import jiwer
     except ImportError as error:

@@ -173,7 +173,7 @@ class SpaceTokenizer(_TableTokenizer):
         lowercase: bool, map texts to lower case first.
 
     Example:
-        >>> tokenizer = kzoo.text.SpaceTokenizer.learn(["HH AH0 L OW1"], vocabulary_size=100)
+        >>> tokenizer = kzoo.SpaceTokenizer.learn(["HH AH0 L OW1"], vocabulary_size=100)
         >>> tokenizer.detokenize(tokenizer.tokenize("L OW1 .")).numpy().decode()
         'L OW1 ⁇'
 
