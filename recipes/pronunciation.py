@@ -265,26 +265,19 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
     name, part = runs.scored_split(splits)
 
     def evaluate(served):
-        scores = {}
-        for number, model in enumerate(models if len(models) > 1 else [], start=1):
-            generate = model.text_generator(
-                beam_size=config.beam_size, batch_size=256, **config.search
-            )
-            answers, _ = runs.answers_of(generate, part.words, "word", chunk=2048)
-            scores |= runs.said(error_rates(f", model {number} alone", name, answers, part))
         best, seconds = runs.answers_of(served.n_best, part.words, "word", chunk=1024)
         hypotheses = [[text for text, _ in row] for row in best]
-        scores = error_rates("", name, [row[0] for row in hypotheses], part) | scores
-        label = f"{name} WER of the best {config.beam_size}"
-        oracle = kzoo.metrics.best_error_rate(hypotheses, part.references, config.beam_size)
-        runs.said(error_rates("", name, [row[0] for row in hypotheses], part) | {label: oracle})
-        shown = dict(list(zip(part.words, hypotheses, strict=True))[:: len(best) // SHOWN or 1])
-        return {
-            **scores,
-            label: oracle,
-            **{f"best of {word}": "; ".join(row) for word, row in [*shown.items()][:SHOWN]},
-            "words a second": round(len(best) / seconds, 1),
-        }
+        count = config.beam_size
+        oracle = kzoo.metrics.best_error_rate(hypotheses, part.references, count)
+        scores = error_rates("", name, [row[0] for row in hypotheses], part)
+        scores = runs.said(scores | {f"{name} WER of the best {count}": oracle})
+        for number, model in enumerate(models if len(models) > 1 else [], start=1):
+            generate = model.text_generator(beam_size=count, batch_size=256, **config.search)
+            answers, _ = runs.answers_of(generate, part.words, "word", chunk=2048)
+            scores |= runs.said(error_rates(f", model {number} alone", name, answers, part))
+        shown = runs.spread_rows(SHOWN, len(part))
+        listed = {f"best of {part.words[row]}": "; ".join(hypotheses[row]) for row in shown}
+        return scores | listed | {"words a second": round(len(best) / seconds, 1)}
 
     is_named = config.train is None and config.data == "cmudict"
     saved = kzoo.export.save(
