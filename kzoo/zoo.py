@@ -38,6 +38,7 @@ from kzoo.models import CTCModel, Seq2Seq
 __all__ = [
     "captioning_transformer",
     "listen_attend_spell",
+    "pronunciation_transformer",
     "rnn_bahdanau",
     "rnn_fixed",
     "rnn_luong",
@@ -229,6 +230,40 @@ def transformer_base(
         source_tokenizer, target_tokenizer, units=512, num_layers=num_layers, num_heads=8,
         hidden_units=2048, dropout=dropout, label_smoothing=label_smoothing, norm_first=norm_first,
         num_sampled=num_sampled, length_head=length_head,
+    )  # fmt: skip
+
+
+def pronunciation_transformer(
+    source_tokenizer,
+    target_tokenizer,
+    units=256,
+    num_layers=3,
+    num_heads=4,
+    hidden_units=512,
+    dropout=0.1,
+    label_smoothing=0.1,
+    norm_first=True,
+    num_sampled=0,
+    length_head=False,
+):
+    """Letters to phonemes: 3 + 3 layers of 256 units, 4 heads, 512 hidden units; 4 million weights.
+
+    Yolchuyeva et al. (2019), https://doi.org/10.21437/Interspeech.2019-1954; pre-norm here.
+
+    Args:
+        source_tokenizer, target_tokenizer: of `text`, as of characters and of phonemes.
+        units, num_heads, hidden_units: int, sizes of encoder and decoder.
+        num_layers: int, of the encoder and of the decoder.
+        dropout, label_smoothing, norm_first, num_sampled, length_head: as in `transformer_tiny`.
+
+    Returns:
+        Seq2Seq.
+    """
+    return _transformer(
+        source_tokenizer, target_tokenizer, units=units, num_layers=num_layers,
+        num_heads=num_heads, hidden_units=hidden_units, dropout=dropout,
+        label_smoothing=label_smoothing, norm_first=norm_first, num_sampled=num_sampled,
+        length_head=length_head,
     )  # fmt: skip
 
 

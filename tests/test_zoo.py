@@ -17,6 +17,7 @@ SHAPES = {  # layers of each side, units, hidden units
     "transformer_tiny": (4, 128, 256),
     "transformer_small": (4, 256, 1024),
     "transformer_base": (6, 512, 2048),
+    "pronunciation_transformer": (3, 256, 512),
 }
 SPEECH = ["listen_attend_spell", "speech_transformer", "streaming_ctc"]  # models/test_ctc_model.py
 PICTURES = ["captioning_transformer", "show_attend_tell"]  # test_captioning
@@ -96,7 +97,7 @@ def built(model):
 @pytest.mark.parametrize(
     ("name", "vocabulary_size", "expected"),
     [("transformer_tiny", 9_700, 2_566_656), ("transformer_small", 101, None),
-     ("transformer_base", 103, None)],
+     ("transformer_base", 103, None), ("pronunciation_transformer", 67, None)],
 )  # fmt: skip
 def test_a_transformer_has_as_many_parameters_as_its_equations(name, vocabulary_size, expected):
     size = Size(vocabulary_size)

@@ -26,7 +26,7 @@ def word_error_rate(hypotheses, references):
         >>> word_error_rate(["a b x", ""], ["a b c", "d"]).value
         50.0
     """
-    return _error_rate("WER", "words", _import_jiwer().process_words, hypotheses, references)
+    return _error_rate("WER", "words", import_jiwer().process_words, hypotheses, references)
 
 
 def character_error_rate(hypotheses, references):
@@ -34,7 +34,7 @@ def character_error_rate(hypotheses, references):
 
     Args, Returns, Raises: as `word_error_rate`.
     """
-    return _error_rate("CER", "chars", _import_jiwer().process_characters, hypotheses, references)
+    return _error_rate("CER", "chars", import_jiwer().process_characters, hypotheses, references)
 
 
 def _error_rate(name, unit, process, hypotheses, references):
@@ -55,7 +55,8 @@ def _error_rate(name, unit, process, hypotheses, references):
     return Score(name, 100 * edits / count, signature)
 
 
-def _import_jiwer():
+def import_jiwer():
+    """The package jiwer, or an ImportError that says how to get it."""
     try:
         import jiwer
     except ImportError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     )
     from kzoo.text.subwords import SubwordTokenizer
     from kzoo.text.tokenizer import Tokenizer
-    from kzoo.text.vocabulary import CharacterTokenizer, WordTokenizer
+    from kzoo.text.vocabulary import CharacterTokenizer, SpaceTokenizer, WordTokenizer
     from kzoo.text.words import join_words, normalize, split_words
 
 __all__, __getattr__, __dir__ = imports.face(__name__)

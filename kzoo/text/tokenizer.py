@@ -1,6 +1,7 @@
 """Tokenizers: strings <-> ids, in the TensorFlow graph. N texts, T tokens, V vocabulary.
 
-`SubwordTokenizer` (SentencePiece), `CharacterTokenizer` and `WordTokenizer` have one interface:
+`SubwordTokenizer` (SentencePiece), `CharacterTokenizer`, `WordTokenizer` and `SpaceTokenizer` (what
+stands between spaces) have one interface:
 
     tokenizer = SubwordTokenizer.learn(texts, vocabulary_size=8_000)
     ids = tokenizer.tokenize(["Two dogs run."])    # RaggedTensor (1, None) int32

@@ -1,4 +1,7 @@
-"""Tokenizers with a list of pieces: characters and words. N texts, V vocabulary."""
+"""Tokenizers with a list of pieces: characters, words, what stands between spaces.
+
+N texts, V vocabulary.
+"""
 
 import collections
 
@@ -157,6 +160,34 @@ class WordTokenizer(_TableTokenizer):
 
     _split = staticmethod(split_words)
     _join = staticmethod(join_words)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SpaceTokenizer(_TableTokenizer):
+    """One id for whatever stands between two spaces: phonemes, or words that are split already.
+
+    Detokenizing restores the normalized text exactly, unless it holds an unknown piece.
+
+    Args:
+        vocabulary: list of str: the four special tokens, then pieces without spaces.
+        lowercase: bool, map texts to lower case first.
+
+    Example:
+        >>> tokenizer = kzoo.SpaceTokenizer.learn(["HH AH0 L OW1"], vocabulary_size=100)
+        >>> tokenizer.detokenize(tokenizer.tokenize("L OW1 .")).numpy().decode()
+        'L OW1 ⁇'
+
+    Raises:
+        ValueError: `vocabulary` does not begin with the special tokens, or repeats one.
+    """
+
+    @staticmethod
+    def _split(texts):
+        return tf.strings.split(texts, " ")
+
+    @staticmethod
+    def _join(pieces):
+        return tf.strings.reduce_join(pieces, separator=" ", axis=-1)
 
 
 def _checked_vocabulary(vocabulary):

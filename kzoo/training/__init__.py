@@ -2,6 +2,7 @@
 
 from kzoo.training.callbacks import (
     BestWeights,
+    BudgetDecay,
     FiniteLoss,
     Journal,
     LastWeights,
@@ -13,6 +14,7 @@ from kzoo.training.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 
 __all__ = [
     "BestWeights",
+    "BudgetDecay",
     "FiniteLoss",
     "FusedAdam",
     "InverseSquareRoot",

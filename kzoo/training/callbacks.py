@@ -33,6 +33,49 @@ class TimeBudget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class BudgetDecay(keras.callbacks.Callback):
+    """Learning rate that rises to a peak and falls to 0 as the budget of a run is used up:
+
+        rate = peak min(1, n / warmup_steps) (1 - max(minutes spent / minutes, n / steps))
+
+    n is the number of the step, counted from 1. How many steps a budget of time will have need not
+    be known, and a resumed run goes on where it was.
+
+    Args:
+        peak: float.
+        warmup_steps: int.
+        minutes: float, of training in all, as in `TimeBudget`.
+        steps: int, most steps in all.
+        spent: float, minutes that earlier, interrupted runs have used.
+
+    Raises:
+        ValueError: `peak` is not positive, or `warmup_steps` or `steps` is below 1.
+    """
+
+    def __init__(self, peak, warmup_steps, minutes, steps, spent=0.0):
+        super().__init__()
+        checks.require(peak > 0, "must be positive", peak=peak)
+        checks.at_least(1, warmup_steps=warmup_steps, steps=steps)
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.minutes = minutes
+        self.steps = steps
+        self.spent = spent
+
+    def on_train_begin(self, logs=None):
+        self.start = time.monotonic()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        n = int(self.model.optimizer.iterations) + 1
+        self.model.optimizer.learning_rate = self.rate(n, (time.monotonic() - self.start) / 60)
+
+    def rate(self, n, minutes):
+        """The rate of step n, `minutes` after the beginning of this run."""
+        spent = (self.spent + minutes) / self.minutes if self.minutes > 0 else 1.0
+        left = 1.0 - min(max(spent, (n - 1) / self.steps), 1.0)
+        return self.peak * min(1.0, n / self.warmup_steps) * left
+
+
 class FiniteLoss(keras.callbacks.Callback):
     """Ends `fit` at a loss that is no finite number, as `keras.callbacks.TerminateOnNaN`.
 

@@ -1,4 +1,4 @@
-"""What recipes train on: parallel texts, transcribed clips, captioned pictures."""
+"""What recipes train on: parallel texts, words with phonemes, clips, captioned pictures."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -48,6 +48,62 @@ def some_pairs(pairs: Pairs, place: object) -> Pairs:
     if not pairs:
         raise ValueError(f"{place}: expected at least one pair, got {pairs}")
     return pairs
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words with their pronunciations; `len(words)` is the number of words.
+
+    `rows` has the pronunciations of each word, phonemes with a space between them, in the order in
+    which they are listed. `elsewhere` has those that the training data list for a word that is held
+    out. `skipped` counts what was left out, by reason.
+    """
+
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        count = sum(map(len, self.rows.values()))
+        return with_reasons(f"{len(self):,} words, {count:,} pronunciations", self.skipped)
+
+    @property
+    def words(self) -> list[str]:
+        return list(self.rows)
+
+    @property
+    def references(self) -> list[list[str]]:
+        return list(self.rows.values())
+
+    @property
+    def all_references(self) -> list[list[str]]:
+        """Those of each word, and those that the training data list for it."""
+        return [[*row, *self.elsewhere.get(word, ())] for word, row in self.rows.items()]
+
+    @property
+    def pairs(self) -> Pairs:
+        """Each pronunciation with its word."""
+        pairs = Pairs()
+        for word, row in self.rows.items():
+            for pronunciation in row:
+                pairs.add(word, pronunciation, word)
+        return pairs
+
+    def add(self, word: str, pronunciation: str) -> None:
+        """Appends one pronunciation to those of the word, or counts why not."""
+        if not (is_utf8(word) and is_utf8(pronunciation)):
+            self.skipped["invalid UTF-8"] += 1
+            return
+        word, pronunciation = normalized(word), normalized(pronunciation)
+        if BLANK.fullmatch(word) or BLANK.fullmatch(pronunciation):
+            self.skipped["empty side"] += 1
+        elif pronunciation in self.rows.get(word, ()):
+            self.skipped["listed twice"] += 1
+        else:
+            self.rows.setdefault(word, []).append(pronunciation)
 
 
 VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard

@@ -199,6 +199,19 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         yield place, dict(zip(header, row, strict=True))
 
 
+def column_numbers(columns: str | None) -> tuple[int, int] | None:
+    """What a flag --columns says: "2,3" -> (2, 3)."""
+    if columns is None:
+        return None
+    found = re.fullmatch(r"\s*([1-9]\d{0,3})\s*,\s*([1-9]\d{0,3})\s*", columns)
+    if not found or found[1] == found[2]:
+        raise ValueError(
+            "`columns` must be two different numbers from 1 on, as 2,3 for the source and the "
+            f"target, got {columns!r}."
+        )
+    return int(found[1]), int(found[2])
+
+
 def with_reasons(kept: str, skipped: Counter[str]) -> str:
     """ "7 pairs", {"empty side": 2} -> "7 pairs (skipped: 2 empty side)"."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
-from recipes.data.files import compression, is_file, plain_suffix, say
+from recipes.data.files import column_numbers, compression, is_file, plain_suffix, say
 from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
@@ -127,15 +127,10 @@ def _chosen_columns(columns: str | None, places: list[str]) -> tuple[int, int] |
     """ "2,3" -> (2, 3), if there is a file that has columns."""
     if columns is None:
         return None
-    found = re.fullmatch(r"\s*([1-9]\d{0,3})\s*,\s*([1-9]\d{0,3})\s*", columns)
-    if not found or found[1] == found[2]:
-        raise ValueError(
-            "`columns` must be two different numbers from 1 on, as 2,3 for the source and the "
-            f"target, got {columns!r}."
-        )
+    chosen = column_numbers(columns)
     if not any(plain_suffix(place) in TABLES for place in places):
         raise ValueError(f"`columns` needs a file {' or '.join(TABLES)}, got {', '.join(places)}.")
-    return int(found[1]), int(found[2])
+    return chosen
 
 
 def _read(

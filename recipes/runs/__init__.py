@@ -44,6 +44,7 @@ from recipes.runs.fitting import (
 )
 from recipes.runs.folder import (
     FIRST,
+    MEMBERS,
     fingerprint,
     is_fitted,
     open_journal,
@@ -73,6 +74,7 @@ __all__ = [
     "EPOCH_BATCHES",
     "FIRST",
     "MAPS",
+    "MEMBERS",
     "answers_of",
     "choose_precision",
     "choose_weights",

@@ -16,15 +16,18 @@ def seed(number: int) -> None:
     keras.utils.set_random_seed(number)
 
 
-def learn_tokenizer(kind: str, texts: Sequence[str], vocabulary_size: int) -> kzoo.text.Tokenizer:
-    """The tokenizer of "words", "subwords" or "characters" that suits the texts."""
+def learn_tokenizer(
+    kind: str, texts: Sequence[str], vocabulary_size: int, **options
+) -> kzoo.text.Tokenizer:
+    """The tokenizer of "words", "subwords", "characters" or "phonemes" that suits the texts."""
     print(f"Learning a vocabulary of {kind} from {len(texts):,} texts", flush=True)
     learn = {
         "words": kzoo.text.WordTokenizer.learn,
         "subwords": kzoo.text.SubwordTokenizer.learn,
         "characters": kzoo.text.CharacterTokenizer.learn,
+        "phonemes": kzoo.text.SpaceTokenizer.learn,
     }
-    return learn[kind](texts, vocabulary_size)
+    return learn[kind](texts, vocabulary_size, **options)
 
 
 def fitting_rows(

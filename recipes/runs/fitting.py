@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,15 @@ def fit(
     run: Path,
     config: Any,
     monitor: str,
+    callbacks: Sequence = (),
 ) -> None:
     """Trains within the budget and leaves the best weights in the model.
 
     `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
-    validation score, more is better; the logs call it `monitor`.
+    validation score, more is better; the logs call it `monitor`. `callbacks` are further ones.
     """
     if not is_fitted(run):
-        train(model, batches, valid_batches, score, run, config, monitor)
+        train(model, batches, valid_batches, score, run, config, monitor, callbacks)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
@@ -51,6 +52,7 @@ def train(
     run: Path,
     config: Any,
     monitor: str,
+    callbacks: Sequence = (),
 ) -> None:
     """Trains within the budget and leaves the last weights in the model.
 
@@ -71,6 +73,7 @@ def train(
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
+                *callbacks,
                 kzoo.training.TimeBudget(config.minutes, spent=journal.minutes),
                 finite,
                 kzoo.training.ValidationScore(monitor, score),

@@ -15,9 +15,10 @@ from recipes import cli
 MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with
+MEMBERS = "members"  # folder in that, of the runs 1, 2, ... of the models of an ensemble
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
     *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
-    *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST),
+    *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST, MEMBERS),
 )
 
 
@@ -27,8 +28,8 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     `digest` is the `fingerprint` of the data, which must not change between the two.
     """
     run = folder / RUN_FOLDER
-    journals = run / "journal.jsonl", run / FIRST / "journal.jsonl"
-    if not any(path.exists() for path in journals):  # no epoch is done
+    names = (".", FIRST, f"{MEMBERS}/*")
+    if not any(any(run.glob(f"{name}/journal.jsonl")) for name in names):  # no epoch is done
         if config.resume:
             print(f"Nothing to resume in {folder}: starting.")
         remove_run(run)

@@ -18,6 +18,7 @@ from kzoo.text import (
     START_ID,
     UNKNOWN_ID,
     CharacterTokenizer,
+    SpaceTokenizer,
     SubwordTokenizer,
     WordTokenizer,
     join_words,
@@ -33,7 +34,7 @@ TEXTS = [
     "Two men are at the stove preparing food.",
     "Ein Mann lächelt einen ausgestopften Löwen an, größer als er!",
 ]
-CLASSES = [SubwordTokenizer, CharacterTokenizer, WordTokenizer]
+CLASSES = [SubwordTokenizer, CharacterTokenizer, WordTokenizer, SpaceTokenizer]
 SIZE = 113
 # One of each for all tests: tokenizers have no state.
 TOKENIZERS = [cls.learn(TEXTS, SIZE) for cls in CLASSES]
@@ -457,6 +458,15 @@ def test_equally_frequent_words_stand_in_alphabetical_order():
     tokenizer = WordTokenizer.learn(["b a c", "c d"], 7)
     assert tokenizer.get_vocabulary() == [*SPECIAL_TOKENS, "c", "a", "b"]
     assert tokenizer.tokenize("d c").numpy().tolist() == [UNKNOWN_ID, 4]
+
+
+def test_phonemes_of_any_notation_are_the_pieces_between_spaces():
+    texts = ["d͡ʒ aː ˥˩ .", "tʰ ɚ ( ˈa ) ˥˩"]  # noqa: RUF001
+    tokenizer = SpaceTokenizer.learn(texts, 20)
+    assert tokenizer.get_vocabulary()[4:6] == ["˥˩", "("]
+    assert tokenizer.tokenize(texts).row_lengths().numpy().tolist() == [4, 6]
+    assert strings(tokenizer.detokenize(tokenizer.tokenize(texts))) == texts
+    assert tokenizer.tokenize(["", " "]).to_list() == [[], []]
 
 
 @pytest.mark.parametrize("cls", [CharacterTokenizer, WordTokenizer])

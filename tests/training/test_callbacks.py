@@ -35,6 +35,37 @@ class AfterEpoch(keras.callbacks.Callback):
         self.function(epoch)
 
 
+# BudgetDecay
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_0_with_the_budget_of_time_or_steps():
+    decay = training.BudgetDecay(0.8, warmup_steps=4, minutes=10.0, steps=100, spent=1.0)
+    # 1 of 10 minutes is spent before, then 4 more; 0, 1 or 80 of 100 steps are done.
+    assert decay.rate(n=1, minutes=0.0) == pytest.approx(0.8 * 1 / 4 * 0.9)
+    assert decay.rate(n=2, minutes=4.0) == pytest.approx(0.8 * 2 / 4 * 0.5)
+    assert decay.rate(n=81, minutes=4.0) == pytest.approx(0.8 * 0.2)
+    assert decay.rate(n=101, minutes=4.0) == decay.rate(n=7, minutes=99.0) == 0.0
+    assert training.BudgetDecay(0.8, 4, minutes=0.0, steps=5).rate(1, 0.0) == 0.0
+
+
+def test_the_rate_of_a_budget_is_that_of_each_step_and_goes_on_in_a_resumed_run():
+    model, rates = make_model(), []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    for _ in range(2):  # 3 epochs of 2 steps each
+        fit(model, training.BudgetDecay(1e-6, 2, minutes=1e9, steps=12), note)
+    expected = [min(1, n / 2) * (1 - (n - 1) / 12) for n in range(1, 13)]
+    np.testing.assert_allclose(rates, 1e-6 * np.array(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["peak", "warmup_steps", "steps"])
+def test_a_rate_of_a_budget_needs_positive_numbers(name):
+    numbers = {"peak": 0.1, "warmup_steps": 1, "minutes": 1.0, "steps": 1}
+    with pytest.raises(ValueError, match=f"`{name}` .* must be .*{name}=0"):
+        training.BudgetDecay(**numbers | {name: 0})
+
+
 # TimeBudget
 
 

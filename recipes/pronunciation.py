@@ -1,0 +1,328 @@
+"""Pronunciation: from a dictionary to a SavedModel that takes words and returns phonemes.
+
+    python -m recipes.pronunciation                                   English, the CMU dictionary
+    python -m recipes.pronunciation --no-stress --minutes 120
+    python -m recipes.pronunciation --ensemble 5 --minutes 300        five models that answer as one
+    python -m recipes.pronunciation --data dut_train.tsv --valid dut_dev.tsv --test dut_test.tsv
+    python -m recipes.pronunciation --train train.dict --valid dev.dict --exclude test_words.txt
+    python -m recipes.pronunciation --data lexicon.csv --columns 1,3 --no-lowercase
+
+A run reads words letter by letter, trains on each of their pronunciations with progress bars and
+validation, scores the test words with the exported SavedModel, and leaves in <output>/<version>/
+the model, model_card.md, metrics.json, learning_curve.png and attention maps. Interrupted, it goes
+on with --resume. What it reached on which data, with every flag, stands in recipes/README.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import kzoo
+from recipes import cli, runs
+from recipes.cli import flag
+from recipes.data.examples import Pairs, Words
+from recipes.data.pronunciations import load_pronunciations
+from recipes.data.splits import Splits
+
+SHOWN = 3  # words whose best hypotheses the card shows
+FIXED_SIZES = ("transformer_tiny", "transformer_small")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the recipe; `--help` shows them."""
+
+    data: str = flag(
+        "cmudict", "cmudict or a file: of the form of CMUdict, old or new, or .tsv or .csv"
+    )
+    train: str | None = flag(None, "training words, in place of --data")
+    valid: str | None = flag(None, "validation words; else split off")
+    test: str | None = flag(None, "test words; else split off, or valid if train and valid are set")
+    exclude: str | None = flag(
+        None, "file of words that are kept out of training and validation, as of a standard test"
+    )
+    columns: str | None = flag(
+        None, "of tables, words and phonemes, counted from 1, as 1,3; none: 1,2, or by their names"
+    )
+    stress: bool = flag(
+        True, "--no-stress strips the digits from ARPAbet's vowels and the marks of the IPA"
+    )
+    lowercase: bool = flag(True, "words are read in lower case, in training and by the model")
+    model: Literal[
+        "pronunciation_transformer",
+        "transformer_tiny",
+        "transformer_small",
+        "rnn_luong",
+        "rnn_bahdanau",
+    ] = flag("pronunciation_transformer", "architecture, see kzoo.zoo")
+    ensemble: int = flag(
+        1, "models of different seeds, trained one after the other, that answer together"
+    )
+    units: int | None = flag(None, "size of embeddings and states; none takes the model's own")
+    layers: int | None = flag(None, "of the encoder and of the decoder; none: the model's own")
+    hidden_units: int | None = flag(
+        None, "pronunciation_transformer: of the feed-forward layers; none: the model's own"
+    )
+    dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    label_smoothing: float | None = flag(
+        None, "share of the probability that the loss spreads; none takes the model's own"
+    )
+    norm_first: bool = flag(
+        True, "transformers: pre-norm, steadier at high rates; --no-norm_first: post-norm"
+    )
+    vocabulary_size: int = flag(1000, "most letters, and most phonemes, with the 4 special ids")
+    sampled: int = flag(0, "classes sampled for the softmax in training; 0: all of them")
+    epochs: int = flag(1000, "most passes over the training pronunciations")
+    minutes: float = flag(60.0, "time budget for training; an ensemble's models share it")
+    batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
+    learning_rate: float = flag(1e-3, "peak of the schedule")
+    warmup_steps: int = flag(1000, "steps to the peak")
+    decay: Literal["budget", "inverse_sqrt"] = flag(
+        "budget", "budget: linearly to 0 at the end of the minutes or epochs; or 1 / sqrt(step)"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
+    validation_words: int = flag(1000, "validation WER is measured on this many words")
+    patience: int = flag(
+        1000, "epochs without a better validation WER before it stops; much is learnt at the end"
+    )
+    average: int = flag(5, runs.AVERAGE_HELP)
+    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
+    seed: int = flag(0, "of weights, dropout, order and split")
+    output: str = flag("saved_models/pronunciation", "folder")
+    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    def __post_init__(self):
+        cli.check_training(self)
+        for name in ("batch_tokens", "validation_words", "ensemble"):
+            cli.check(self, name, least=1)
+        cli.check_share(self, "label_smoothing")
+        for name in ("units", "layers", "hidden_units"):
+            cli.check_positive(self, name)
+        is_fixed, is_rnn = self.model in FIXED_SIZES, self.model.startswith("rnn")
+        for name, is_taken in (("units", not is_fixed), ("hidden_units", not (is_fixed or is_rnn))):
+            if getattr(self, name) is not None and not is_taken:
+                raise ValueError(
+                    f"`{name}` must be none for {self.model}, got {name}={getattr(self, name)}."
+                )
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output)
+
+    @property
+    def search(self) -> dict[str, float]:
+        """What a model in training and the exported one search with, but for the beam size."""
+        return {
+            "max_length": self.max_length,
+            "max_source_length": self.max_length,
+            "length_penalty": self.length_penalty,
+        }
+
+
+def main(config: Config) -> dict[str, float]:
+    """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("jiwer", "matplotlib", extra="recipes")
+    splits = load_pronunciations(
+        config.data,
+        train=config.train,
+        valid=config.valid,
+        test=config.test,
+        exclude=config.exclude,
+        columns=config.columns,
+        stress=config.stress,
+        lowercase=config.lowercase,
+        seed=config.seed,
+    )
+    sides = (side for words in splits[:2] for side in (words.pairs.source, words.pairs.target))
+    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
+    tokenizers = learn_tokenizers(splits.train, config)
+    numbers = range(1, config.ensemble + 1)
+    models = [train(number, tokenizers, splits, member(run, number), config) for number in numbers]
+    saved = export_and_score(models, splits, run, config)
+    words = runs.scored_split(splits)[1].words
+    runs.show_answers(saved.path, words[:: math.ceil(len(words) / 5)])
+    runs.remove_run(run)
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
+    return runs.scores_of(saved)
+
+
+def learn_tokenizers(
+    train: Words, config: Config
+) -> tuple[kzoo.text.Tokenizer, kzoo.text.Tokenizer]:
+    """Of letters and of phonemes."""
+    pairs, size = train.pairs, config.vocabulary_size
+    return (
+        runs.learn_tokenizer("characters", pairs.source, size, lowercase=config.lowercase),
+        runs.learn_tokenizer("phonemes", pairs.target, size),
+    )
+
+
+def member(run: Path, number: int) -> Path:
+    """The folder of the run of one of the models, from 1 on."""
+    folder = run / runs.MEMBERS / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def train(number: int, tokenizers, splits: Splits, run: Path, config: Config) -> kzoo.Seq2Seq:
+    """Trains one of the models within its share of the budget, or loads what is trained already."""
+    if config.ensemble > 1:
+        print(f"\nModel {number} of {config.ensemble}", flush=True)
+    config = dataclasses.replace(
+        config, minutes=config.minutes / config.ensemble, seed=config.seed + number - 1
+    )
+    runs.seed(config.seed)
+    model = build(*tokenizers, config)
+    fit(model, splits, run, config)
+    return model
+
+
+def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
+    """Builds and compiles a model in the precision asked for."""
+    options = {
+        "units": config.units,
+        "num_layers": config.layers,
+        "hidden_units": config.hidden_units,
+        "dropout": config.dropout,
+        "label_smoothing": config.label_smoothing,
+        "norm_first": None if config.model.startswith("rnn") else config.norm_first,
+        "num_sampled": min(config.sampled, target_tokenizer.vocabulary_size()),
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    with runs.computing_in(config.precision):
+        model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
+    warmup_steps = config.warmup_steps if config.decay == "inverse_sqrt" else None
+    runs.compile_model(model, config.learning_rate, warmup_steps, sampled=config.sampled)
+    return model
+
+
+def tokenize(model, pairs: Pairs, max_length: int, name: str) -> kzoo.batching.Corpus:
+    """Tokenizes pronunciations and leaves out, with a count, those longer than `max_length`."""
+    import tensorflow as tf
+
+    sides = (
+        kzoo.batching.tokenize(model.source_tokenizer, pairs.source),
+        kzoo.batching.tokenize(model.target_tokenizer, pairs.target),
+    )
+    lengths = np.stack([side.row_lengths().numpy() for side in sides])  # (2, M)
+    found = f"{len(pairs):,} pronunciations, {lengths[1].sum():,} phonemes"
+    limits = {"max_length": max_length}
+    fits = runs.fitting_rows(lengths.max(0), limits, name, found, "pronunciation")
+    return kzoo.batching.Corpus(*(tf.ragged.boolean_mask(side, fits) for side in sides))
+
+
+def fit(model, splits: Splits, run: Path, config: Config) -> None:
+    """Trains within the budget and leaves the best weights in the model."""
+    corpus = tokenize(model, splits.train.pairs, config.max_length, "train")
+    valid = tokenize(model, splits.valid.pairs, config.max_length, "valid")
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    journal = runs.open_journal(run)
+    seed = [config.seed, journal.epochs]
+    batches = kzoo.batching.token_batches(corpus, config.batch_tokens, seed=seed)
+    runs.make_weights(model, batches, config.model)
+    valid_batches = kzoo.batching.token_batches(valid, config.batch_tokens)
+    score = validation_score(model, splits.valid, config)
+    callbacks = []
+    if config.decay == "budget":
+        steps = config.epochs * min(int(batches.cardinality()), runs.EPOCH_BATCHES)
+        callbacks = [
+            kzoo.training.BudgetDecay(
+                config.learning_rate, config.warmup_steps, config.minutes, steps, journal.minutes
+            )
+        ]
+    runs.fit(model, batches, valid_batches, score, run, config, "val_words_right", callbacks)
+
+
+def validation_score(model, valid: Words, config: Config) -> Callable[[], float]:
+    """The function that measures the share of validation words, in %, that are right by greedy
+    search: 100 - WER."""
+    generate = model.text_generator(beam_size=1, batch_size=256, **config.search)
+    rows = runs.spread_rows(config.validation_words, len(valid))
+    words, references = (
+        [side[row] for row in rows] for side in (valid.words, valid.all_references)
+    )
+
+    def score():
+        return 100 - kzoo.metrics.pronunciation_error_rate(generate(words), references).value
+
+    return score
+
+
+def export_and_score(models: list, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
+    """Writes the SavedModel, scores the test words with it, and draws what there is to see."""
+    journals = [runs.open_journal(member(run, n)) for n in range(1, len(models) + 1)]
+    name, part = runs.scored_split(splits)
+
+    def evaluate(served):
+        best, seconds = runs.answers_of(served.n_best, part.words, "word", chunk=1024)
+        hypotheses = [[text for text, _ in row] for row in best]
+        count = config.beam_size
+        oracle = kzoo.metrics.best_error_rate(hypotheses, part.references, count)
+        scores = error_rates("", name, [row[0] for row in hypotheses], part)
+        scores = runs.said(scores | {f"{name} WER of the best {count}": oracle})
+        for number, model in enumerate(models if len(models) > 1 else [], start=1):
+            generate = model.text_generator(beam_size=count, batch_size=256, **config.search)
+            answers, _ = runs.answers_of(generate, part.words, "word", chunk=2048)
+            scores |= runs.said(error_rates(f", model {number} alone", name, answers, part))
+        shown = runs.spread_rows(SHOWN, len(part))
+        listed = {f"best of {part.words[row]}": "; ".join(hypotheses[row]) for row in shown}
+        return scores | listed | {"words a second": round(len(best) / seconds, 1)}
+
+    is_named = config.train is None and config.data == "cmudict"
+    saved = kzoo.export.save(
+        models[0] if len(models) == 1 else kzoo.Ensemble(models),
+        kzoo.export.next_version(config.folder),
+        beam_size=config.beam_size,
+        **config.search,
+        card={
+            "name": "Pronunciation",
+            "data": f"{config.train or config.data}; training: {splits.train}",
+            "scored on": f"{name}: {part}",
+            "licence": "BSD, of Carnegie Mellon University" if is_named else "as the data's",
+        }
+        | runs.provenance("pronunciation", config, sum(journal.minutes for journal in journals)),
+        evaluate=evaluate,
+    )
+    with runs.drawing(saved.path):
+        draw(saved.served, [journal.history() for journal in journals], part)
+    return saved
+
+
+def error_rates(
+    of: str, name: str, answers: list[str], part: Words
+) -> dict[str, kzoo.metrics.Score]:
+    """WER and PER of answers; where training data list held-out words too, also with all of it."""
+    scores = {
+        f"{name} WER{of}": kzoo.metrics.pronunciation_error_rate(answers, part.references),
+        f"{name} PER{of}": kzoo.metrics.phoneme_error_rate(answers, part.references),
+    }
+    if part.elsewhere:
+        more = part.all_references
+        what = f"{of}, what train lists is right too"
+        scores[f"{name} WER{what}"] = kzoo.metrics.pronunciation_error_rate(answers, more)
+        scores[f"{name} PER{what}"] = kzoo.metrics.phoneme_error_rate(answers, more)
+    return scores
+
+
+def draw(served, histories: list[dict], part: Words) -> None:
+    """Writes the learning curve of each model and up to three attention maps beside them."""
+    for number, history in enumerate(histories, start=1):
+        end = "" if len(histories) == 1 else f"-{number}"
+        kzoo.plots.learning_curve(history, served.path / f"learning_curve{end}.png")
+    examples = [(word, row[0]) for word, row in part.rows.items()]
+    runs.draw_attention(served, [each for each in examples if 6 <= len(each[0]) <= 16] or examples)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)

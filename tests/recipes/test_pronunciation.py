@@ -1,0 +1,184 @@
+"""The pronunciation recipe, whole: a dictionary in, a scored SavedModel out."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kzoo import __main__ as command
+from kzoo import text
+from recipes import cli, pronunciation, runs
+from recipes.data.examples import Words
+from recipes.pronunciation import Config
+
+SOUNDS = {"a": "AE1", "b": "B", "c": "K", "d": "D", "e": "EH0"}
+
+
+def dictionary(path):
+    words = ["".join(word) for n in (2, 3) for word in itertools.product(SOUNDS, repeat=n)]
+    lines = [f"{word}  {' '.join(SOUNDS[letter] for letter in word)}\n" for word in words]
+    path.write_text("".join([*lines, "ABC(1)  EY1 B IY0 S IY0\n"]))
+    return str(path)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Config(
+        data=dictionary(tmp_path / "small.dict"),
+        stress=False,
+        ensemble=2,
+        units=8,
+        layers=1,
+        hidden_units=12,
+        dropout=0.0,
+        batch_tokens=128,
+        epochs=2,
+        validation_words=7,
+        warmup_steps=3,
+        learning_rate=0.01,
+        average=0,
+        beam_size=2,
+        max_length=8,
+        output="out",
+    )
+
+
+@pytest.mark.slow
+def test_an_ensemble_goes_on_at_the_model_where_it_was_stopped_and_is_scored(
+    config, tmp_path, monkeypatch, capfd, interrupted
+):
+    shown = []  # by a fresh process, as in the tests of other recipes
+    monkeypatch.setattr(runs, "show_answers", lambda path, words: shown.extend(words))
+    run = tmp_path / "out/.kzoo-run"
+    with interrupted(run / "members/2/backup/latest.weights.h5"):
+        pronunciation.main(config)
+    assert (run / "members/1/fitted").exists() and not (run / "members/2/fitted").exists()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        pronunciation.main(config)
+    capfd.readouterr()
+    figures = pronunciation.main(dataclasses.replace(config, resume=True))
+    printed = capfd.readouterr().out
+    first, second = printed.split("Model 2 of 2")
+    assert "Epoch" not in first and "Epoch 1/2" not in second and "Epoch 2/2" in second
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1"]
+    names = {path.name for path in (tmp_path / "out/1").iterdir()}
+    assert {"learning_curve-1.png", "learning_curve-2.png", "model_card.md"} <= names
+    kinds = ("", ", model 1 alone", ", model 2 alone")
+    rates = {f"test {rate}{kind}" for rate in ("WER", "PER") for kind in kinds}
+    assert set(figures) == rates | {"test WER of the best 2"}
+    assert figures["test WER of the best 2"] <= figures["test WER"] <= 100
+    metrics = json.loads((tmp_path / "out/1/metrics.json").read_text(encoding="utf-8"))
+    assert set(figures) <= set(metrics)
+    assert any(name.startswith("best of ") for name in metrics)
+
+    assert 0 < len(shown) <= 5
+
+    command.main(["out", "CAB", "cab", "--n_best"])
+    first, second, _ = capfd.readouterr().out.split("\n\n")
+    assert first == second and len(first.splitlines()) == 2
+    phonemes = {phoneme for line in first.splitlines() for phoneme in line.split("\t")[1].split()}
+    assert phonemes <= {"AE", "B", "K", "D", "EH", "EY", "IY", "S"}
+
+
+def tokenizers():
+    return text.CharacterTokenizer.learn(["abc"], 20), text.SpaceTokenizer.learn(["AH B S"], 20)
+
+
+@pytest.mark.parametrize("name", ["rnn_luong", "rnn_bahdanau", "transformer_tiny"])
+def test_a_model_of_the_zoo_takes_the_flags_that_it_has(name):
+    sizes = {} if name in pronunciation.FIXED_SIZES else {"units": 8}
+    config = Config(model=name, layers=1, dropout=0.0, label_smoothing=0.2, decay="inverse_sqrt")
+    model = pronunciation.build(*tokenizers(), dataclasses.replace(config, **sizes))
+    assert model.head.label_smoothing == 0.2
+    assert type(model.optimizer._learning_rate).__name__ == "InverseSquareRoot"
+
+
+def test_the_default_model_has_less_than_5_million_weights_for_english():
+    letters = [chr(number) for number in range(ord("a"), ord("a") + 60)]
+    source = text.CharacterTokenizer.learn(letters, 100)
+    target = text.SpaceTokenizer.learn([f"P{number}" for number in range(70)], 100)
+    model = pronunciation.build(source, target, Config())
+    model.build({"source": (None, None), "target": (None, None)})
+    assert 3.9e6 < model.count_params() < 5e6
+
+
+def test_training_never_sees_what_is_excluded(config, tmp_path, monkeypatch):
+    (tmp_path / "test_words.txt").write_text("ABC\nab\nBAD\n")
+    seen = []
+
+    def stop(model, pairs, max_length, name):
+        seen.extend(pairs.source)
+        if name == "valid":
+            raise KeyboardInterrupt
+        return tokenize(model, pairs, max_length, name)
+
+    tokenize = pronunciation.tokenize
+    monkeypatch.setattr(pronunciation, "tokenize", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pronunciation.main(dataclasses.replace(config, exclude="test_words.txt"))
+    assert len(seen) > 100 and not {"abc", "ab", "bad"} & set(seen)
+
+
+def test_scores_say_what_the_training_data_add_for_held_out_words():
+    part = Words({"read": ["R IY D"], "a": ["AH"]}, elsewhere={"read": ["R EH D"]})
+    scores = pronunciation.error_rates("", "valid", ["R EH D", "AH"], part)
+    assert {name: score.value for name, score in scores.items()} == {
+        "valid WER": 50.0,
+        "valid PER": 25.0,
+        "valid WER, what train lists is right too": 0.0,
+        "valid PER, what train lists is right too": 0.0,
+    }
+    assert list(pronunciation.error_rates("", "test", ["AH"], Words({"a": ["AH"]}))) == [
+        "test WER",
+        "test PER",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ensemble": 0}, "`ensemble` must be at least 1, got ensemble=0"),
+        ({"validation_words": 0}, "`validation_words` must be at least 1"),
+        ({"label_smoothing": 1.0}, r"`label_smoothing` must lie in \[0, 1\), got"),
+        ({"layers": 0}, "`layers` must be positive, got layers=0"),
+        ({"model": "transformer_tiny", "units": 8}, "`units` must be none for transformer_tiny, g"),
+        ({"model": "rnn_luong", "hidden_units": 8}, "`hidden_units` must be none for rnn_luong, g"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(values, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**values)
+
+
+def test_a_missing_package_is_named_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(ImportError, match=r"needs the jiwer package: .* kzoo\[recipes\]"):
+        pronunciation.main(Config(data="missing.dict"))
+
+
+def test_a_run_of_members_is_known_by_the_journal_of_any(config):
+    run = runs.open_run(config, config.folder, "digest")
+    (pronunciation.member(run, 2) / "journal.jsonl").touch()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        runs.open_run(config, config.folder, "digest")
+    runs.remove_run(run)
+
+
+def test_help_is_shown_at_once_and_without_tensorflow():
+    code = (
+        "import sys; from recipes import cli, pronunciation as p\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "cli.run(p.main, p.Config, p.__doc__)"
+    )
+    root = Path(cli.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--ensemble 5" in done.stdout and "--exclude" in done.stdout
