@@ -1,6 +1,7 @@
 """Data of the recipes: files and packages, and splits that hold out whole groups.
 
     pairs*      parallel texts         load_pairs -> Splits of Pairs
+    summaries*  texts and summaries    load_summaries -> Splits of Pairs
     clips*      transcribed audio      load_clips -> Splits of Clips;       frames: their features
     pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen;
                                                                   captions: their form
