@@ -1,21 +1,43 @@
-"""Scores with their signatures: translation, speech, captions."""
+"""Scores with their signatures: translation, speech, captions, summaries."""
 
 from kzoo.metrics.captions import caption_bleu, cider, distinct_captions, novel_captions, rouge_l
 from kzoo.metrics.score import Score, exact_match, reference_rows
 from kzoo.metrics.speech import character_error_rate, word_error_rate
+from kzoo.metrics.summaries import (
+    bootstrap_interval,
+    copied_share,
+    first_sentences,
+    lead_words,
+    novel_bigrams,
+    random_sentences,
+    rouge,
+    rouge_tokenizer,
+    rouge_values,
+    split_sentences,
+)
 from kzoo.metrics.translation import bleu, chrf
 
 __all__ = [
     "Score",
     "bleu",
+    "bootstrap_interval",
     "caption_bleu",
     "character_error_rate",
     "chrf",
     "cider",
+    "copied_share",
     "distinct_captions",
     "exact_match",
+    "first_sentences",
+    "lead_words",
+    "novel_bigrams",
     "novel_captions",
+    "random_sentences",
     "reference_rows",
+    "rouge",
     "rouge_l",
+    "rouge_tokenizer",
+    "rouge_values",
+    "split_sentences",
     "word_error_rate",
 ]
