@@ -893,6 +893,12 @@ def test_a_search_takes_the_length_that_the_models_head_expects():
         given = model.generate(SOURCE, expected_length=expected, **options)
         np.testing.assert_array_equal(found.ids, given.ids)
         assert np.abs(found.lengths[:, 0] - expected).max() <= 1
+    for number in (3, 3.0):  # for all
+        found, given = (
+            model.generate(SOURCE, expected_length=length, **options)
+            for length in (number, np.full(len(SOURCE), 3.0))
+        )
+        np.testing.assert_array_equal(found.ids, given.ids)
     with pytest.raises(ValueError, match="`length_deviation_penalty` needs an `expected_length`"):
         make_rnn().generate(SOURCE, **options)
 
