@@ -36,7 +36,7 @@ INSIDE = {
         *("fields", "exif", "jpeg", "png", "gif", "bmp"),
         *("decoding", "augment", "source", "torch_file", "backbones"),
     ),
-    "metrics": ("score", "translation", "speech", "pronunciations", "captions"),
+    "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),

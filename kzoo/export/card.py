@@ -98,7 +98,8 @@ def _score_rows(metrics):
     for name, value in metrics.items():
         if isinstance(value, dict) and {"name", "value", "signature"} <= value.keys():
             kind = "" if value["name"].lower() in name.lower() else f" ({value['name']})"
-            yield f"{name}{kind}", f"{value['value']:.2f}", value["signature"]
+            between = " [{:.2f}, {:.2f}]".format(*value["interval"]) if "interval" in value else ""
+            yield f"{name}{kind}", f"{value['value']:.2f}{between}", value["signature"]
         else:
             yield name, value, ""
 

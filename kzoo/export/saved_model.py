@@ -233,4 +233,6 @@ def _write_saved_model(model, folder, options):
 
 
 def _plain(value):
-    return value._asdict() if hasattr(value, "_asdict") else value  # a metrics.Score
+    if not hasattr(value, "_asdict"):
+        return value
+    return {name: each for name, each in value._asdict().items() if each is not None}  # a Score

@@ -31,18 +31,29 @@ class Score(NamedTuple):
         name: str, as "BLEU", "chrF2++", "exact match" or "WER".
         value: float in percent; more is better, but of WER and CER, which may exceed 100, less.
         signature: str, the settings and the version of the program that counted.
+        interval: (low, high), floats that hold the value of other texts of the kind with a
+            probability of 95 %, or None where none was computed.
 
     Example:
         >>> str(Score("BLEU", 35.1234, "nrefs:1|case:mixed"))
         "BLEU 35.12 (nrefs:1|case:mixed)"
+        >>> str(Score("ROUGE-1", 35.1234, "nrefs:1", (34.0, 36.321)))
+        "ROUGE-1 35.12 [34.00, 36.32] (nrefs:1)"
     """
 
     name: str
     value: float
     signature: str
+    interval: tuple = None
 
     def __str__(self):
-        return f"{self.name} {self.value:.2f} ({self.signature})"
+        return f"{self.name} {self.figure} ({self.signature})"
+
+    @property
+    def figure(self):
+        """str: the value, and its interval if there is one, as in `str`."""
+        between = "" if self.interval is None else " [{:.2f}, {:.2f}]".format(*self.interval)
+        return f"{self.value:.2f}{between}"
 
 
 def normalized(text):

@@ -4,6 +4,7 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -131,8 +132,8 @@ class Generator(keras.Model):
             min_length: int, fewest tokens before the end token.
             length_penalty: float, exponent of the GNMT length penalty.
             coverage_penalty: float, of GNMT, for source steps that no token looked at.
-            expected_length: (B,) float, tokens without the end, or None for what the model's
-                `length_head` expects.
+            expected_length: (B,) float, tokens without the end, or one number for all; None for
+                what the model's `length_head` expects.
             length_deviation_penalty: float, per token of deviation from the expected length.
             no_repeat_ngram: int, n: no n-gram occurs twice in an output; 0 for no such rule.
             repetition_penalty: float, above 1 against tokens that occurred already.
@@ -171,10 +172,13 @@ class Generator(keras.Model):
                     "`length_deviation_penalty` needs an `expected_length` or a model with a "
                     f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
                 )
+        start_ids = self._start_ids(start.source_mask)
+        if isinstance(expected_length, numbers.Real):
+            expected_length = tf.fill([tf.shape(start_ids)[0]], float(expected_length))
         found = search.beam_search(
             start.step,
             start.state,
-            self._start_ids(start.source_mask),
+            start_ids,
             end_id=self.end_id,
             beam_size=beam_size,
             max_length=max_length,

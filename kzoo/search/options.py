@@ -15,8 +15,9 @@ from kzoo.search.steps import check_rows
 # The options of a model's `generate` that are one value for all sources, and that an export has no
 # argument of its own for. `ctc_weight` is for a model with a CTC head.
 SHARED = (
-    *("min_length", "coverage_penalty", "length_deviation_penalty", "no_repeat_ngram"),
-    *("repetition_penalty", "allowed", "groups", "diversity_penalty", "ctc_weight"),
+    *("min_length", "coverage_penalty", "expected_length", "length_deviation_penalty"),
+    *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
+    "ctc_weight",
 )
 
 

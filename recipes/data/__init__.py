@@ -2,6 +2,7 @@
 
     pairs*      parallel texts         load_pairs -> Splits of Pairs
     pronunciations*  words with phonemes   load_pronunciations -> Splits of Words
+    summaries*  texts and summaries    load_summaries -> Splits of Pairs
     clips*      transcribed audio      load_clips -> Splits of Clips;       frames: their features
     pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen;
                                                                   captions: their form

@@ -16,13 +16,15 @@ class Pairs:
     """Aligned texts: `source[i]` means `target[i]`; `len(pairs)` is their number.
 
     `groups[i]` is what a split must not tear apart: the component or file of a named source, else
-    the source text itself, normalized. `skipped` counts what was left out, by reason.
+    the source text itself, normalized. `skipped` counts what was left out, by reason. `further[i]`
+    are other right answers than `target[i]`, which scores compare with; training leaves them aside.
     """
 
     source: list[str] = field(default_factory=list)
     target: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    further: list[tuple[str, ...]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -30,8 +32,15 @@ class Pairs:
     def __str__(self) -> str:
         return with_reasons(f"{len(self):,} pairs", self.skipped)
 
-    def add(self, source: str, target: str, group: str | None = None) -> None:
-        """Appends one pair, or counts why not."""
+    @property
+    def references(self) -> list[list[str]]:
+        """All right answers to each source, `target` first."""
+        return [[text, *more] for text, more in zip(self.target, self.further, strict=True)]
+
+    def add(
+        self, source: str, target: str, group: str | None = None, further: Iterable[str] = ()
+    ) -> None:
+        """Appends one pair, or counts why not; so with each of the `further` answers."""
         source, target = one_line(source), one_line(target)
         if not (is_utf8(source) and is_utf8(target)):
             self.skipped["invalid UTF-8"] += 1
@@ -41,6 +50,11 @@ class Pairs:
             self.source.append(source)
             self.target.append(target)
             self.groups.append(normalized(source) if group is None else group)
+            answers = list(map(one_line, further))
+            kept = [text for text in answers if is_utf8(text) and not BLANK.fullmatch(text)]
+            self.further.append(tuple(kept))
+            if len(kept) < len(answers):
+                self.skipped["blank or broken further answers"] += len(answers) - len(kept)
 
 
 def some_pairs(pairs: Pairs, place: object) -> Pairs:

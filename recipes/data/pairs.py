@@ -77,8 +77,17 @@ def load_pairs(
         for name, place in places.items()
         if place is not None
     }
+    return completed(whole, given, is_train=train is not None, seed=seed)
+
+
+def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: int) -> Splits:
+    """The splits, of which `given` holds "valid" or "test" or both; says how many pairs each has.
+
+    What is not given is split off `whole`, save for a test beside a `whole` that `is_train` with a
+    valid of its own: that stays None.
+    """
     shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
-    if train is not None and valid is not None:
+    if is_train and "valid" in given:
         shares.pop("test", None)
     splits = split(whole, **shares, seed=seed) if shares else Splits(whole, Pairs(), None)
     splits = splits._replace(**given)
@@ -97,14 +106,14 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
     """
     home = hold_out(pairs.groups, valid=valid, test=test, seed=seed)
     parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
-    rows = list(zip(pairs.source, pairs.target, pairs.groups, strict=True))
-    trained = {normalized(source) for source, _, group in rows if group not in home}
-    for source, target, group in rows:
+    rows = list(zip(pairs.source, pairs.target, pairs.groups, pairs.further, strict=True))
+    trained = {normalized(source) for source, _, group, _ in rows if group not in home}
+    for source, target, group, further in rows:
         name = home.get(group, "train")
         if name != "train" and normalized(source) in trained:
             parts[name].skipped["source also in train"] += 1
         else:
-            parts[name].add(source, target, group)
+            parts[name].add(source, target, group, further)
     for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
         if share and not parts[name]:
             raise ValueError(

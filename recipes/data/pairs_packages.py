@@ -89,12 +89,19 @@ def debian_descriptions(source_language: str, target_language: str) -> Pairs:
     folder; that needs neither root nor changes anything else. Debian 12 has 111,137 pairs en-it.
     The texts have the licences of their packages: train on them, but do not pass them on.
     """
+    codes = map(locale_of, (source_language, target_language))
+    codes = dict(zip(("source_language", "target_language"), codes, strict=True))
+    return debian_descriptions_pairs(debian_lists(codes), *codes.values())
+
+
+def debian_lists(codes: dict[str, str]) -> Path:
+    """The folder of apt's lists with descriptions in the languages {name of an argument: code};
+    what it lacks is downloaded."""
     folder = cache_dir() / "debian-descriptions"
-    source_language, target_language = map(locale_of, (source_language, target_language))
-    for name, code in (("source_language", source_language), ("target_language", target_language)):
+    for name, code in codes.items():
         if not any(folder.glob(f"lists/*_i18n_Translation-{code}")):
             _download_descriptions(folder, name, code)
-    return debian_descriptions_pairs(folder / "lists", source_language, target_language)
+    return folder / "lists"
 
 
 def debian_descriptions_pairs(
@@ -104,12 +111,8 @@ def debian_descriptions_pairs(
 
     `*_Packages` in the same folder says which source package a package belongs to.
     """
-    sources = {}
-    for path in sorted(Path(folder).glob("*_Packages")):
-        for fields in _control_blocks(path, "Package", "Source"):
-            sources[fields["Package"]] = fields.get("Source", fields["Package"]).split(" ")[0]
     source, target = (
-        _descriptions(folder, code, sources) for code in (source_language, target_language)
+        _numbered_paragraphs(folder, code) for code in (source_language, target_language)
     )
     return _join(source, target, folder, ratios=(0.35, 3.0))
 
@@ -118,7 +121,7 @@ def _download_descriptions(folder: Path, name: str, code: str) -> None:
     if shutil.which("apt-get") is None:
         raise RuntimeError(
             'data="debian-descriptions" needs `apt-get` (Debian or Ubuntu), which is not on the '
-            'PATH; use data="homeassistant" or files of your own.'
+            'PATH; use data="homeassistant", for summaries data="docstrings", or files of your own.'
         )
     for part in ("lists/partial", "cache/archives/partial"):
         Path(folder, part).mkdir(parents=True, exist_ok=True)
@@ -135,20 +138,28 @@ def _download_descriptions(folder: Path, name: str, code: str) -> None:
         raise ValueError(f"`{name}` must be a language of Debian's descriptions, got {code!r}.")
 
 
-def _descriptions(
-    folder: str | Path, code: str, sources: dict[str, str]
-) -> dict[tuple[str, str, int, int], str]:
-    """{(source package, MD5, number of paragraphs, paragraph): text} of one language."""
-    texts, description = {}, f"Description-{code}"
+def debian_paragraphs(folder: str | Path, code: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(source package, MD5 of the original, paragraphs) of each description in one language; the
+    first paragraph is the synopsis."""
+    sources, description = {}, f"Description-{code}"
+    for path in sorted(Path(folder).glob("*_Packages")):
+        for fields in _control_blocks(path, "Package", "Source"):
+            sources[fields["Package"]] = fields.get("Source", fields["Package"]).split(" ")[0]
     for path in sorted(Path(folder).glob(f"*_i18n_Translation-{code}")):
         for fields in _control_blocks(path, "Package", "Description-md5", description):
             paragraphs = fields.get(description, "").split("\n .\n")
             summary, _, first = paragraphs[0].partition("\n")
             paragraphs = [summary, *filter(None, [first]), *paragraphs[1:]]
             package, md5 = fields["Package"], fields["Description-md5"]
-            for number, text in enumerate(paragraphs):
-                key = sources.get(package, package), md5, len(paragraphs), number
-                texts.setdefault(key, text)
+            yield sources.get(package, package), md5, paragraphs
+
+
+def _numbered_paragraphs(folder: str | Path, code: str) -> dict[tuple[str, str, int, int], str]:
+    """{(source package, MD5, number of paragraphs, paragraph): text} of one language."""
+    texts = {}
+    for source, md5, paragraphs in debian_paragraphs(folder, code):
+        for number, text in enumerate(paragraphs):
+            texts.setdefault((source, md5, len(paragraphs), number), text)
     return texts
 
 

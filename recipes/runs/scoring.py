@@ -42,7 +42,7 @@ def answers_of(
 def said(scores: dict[str, kzoo.metrics.Score]) -> dict[str, kzoo.metrics.Score]:
     """The scores, which are printed on the way."""
     for label, score in scores.items():
-        print(f"{label}: {score.value:.2f} ({score.signature})", flush=True)
+        print(f"{label}: {score.figure} ({score.signature})", flush=True)
     return scores
 
 

@@ -708,7 +708,9 @@ def test_start_and_end_may_have_other_ids(make):
     assert all(3 not in row[row != 0][:-1] for row in samples[:, 0])
     again = Seq2Seq.from_config(renumbered.get_config())
     assert (again.start_id, again.end_id) == (2, 3)
-    with pytest.raises(ValueError, match="must be an integer of at least 1, got start_id=1, end_id=0"):
+    with pytest.raises(
+        ValueError, match="must be an integer of at least 1, got start_id=1, end_id=0"
+    ):
         Seq2Seq(model.encoder, model.decoder, model.head, end_id=0)
 
 
@@ -918,6 +920,12 @@ def test_a_search_takes_the_length_that_the_models_head_expects():
         given = model.generate(SOURCE, expected_length=expected, **options)
         np.testing.assert_array_equal(found.ids, given.ids)
         assert np.abs(found.lengths[:, 0] - expected).max() <= 1
+    for number in (3, 3.0):  # for all
+        found, given = (
+            model.generate(SOURCE, expected_length=length, **options)
+            for length in (number, np.full(len(SOURCE), 3.0))
+        )
+        np.testing.assert_array_equal(found.ids, given.ids)
     with pytest.raises(ValueError, match="`length_deviation_penalty` needs an `expected_length`"):
         make_rnn().generate(SOURCE, **options)
 

@@ -121,12 +121,16 @@ def test_what_the_recipes_know_without_tensorflow_is_what_it_says():
 
 STARTS = """
 import sys
-from recipes import cli, image_captioning, reverse, speech_to_text, translation
+from recipes import (
+    cli, image_captioning, reverse, speech_to_text, summarization, translation
+)
 from recipes.studies import sampled_softmax
-recipes = [image_captioning, reverse, speech_to_text, translation, sampled_softmax]
+recipes = [
+    image_captioning, reverse, speech_to_text, translation, summarization, sampled_softmax
+]
 calls = [(recipe, words) for recipe in recipes for words in (["--help"], ["--epoch=1"])]
 paths = [(recipe, ["--data", "missing.tsv"]) for recipe in recipes if recipe is not reverse]
-paths += [(recipe, ["--train", "missing"]) for recipe in recipes[:1] + recipes[2:4]]
+paths += [(recipe, ["--train", "missing"]) for recipe in recipes[:1] + recipes[2:5]]
 for recipe, words in calls + paths:
     sys.argv = ["recipe", *words]
     try:

@@ -1,0 +1,88 @@
+"""Pairs of texts as a model is trained on them: the model, compiled, and its batches.
+
+    model = build(source_tokenizer, target_tokenizer, config, length_head=True)
+    train = tokenize(model, splits.train, "train", max_length=128)
+    batches, valid_batches = make_batches(model, train, valid, run, config)
+
+A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`, `warmup_steps`,
+`precision`, `norm_first`, `batch_tokens` and `seed`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kzoo
+from recipes.data.examples import Pairs
+from recipes.runs.building import compile_model, fitting_rows, make_weights
+from recipes.runs.folder import open_journal
+from recipes.runs.processor import computing_in
+
+RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
+COPYING = ("pointer_generator", "copying_transformer")  # models with a Copier; none is sampled
+
+
+def build(source_tokenizer, target_tokenizer, config: Any, **options) -> kzoo.Seq2Seq:
+    """Builds and compiles a model of the zoo in the precision asked for.
+
+    `options` are further ones of the model. The rate, where the config has none, is 0.001 for RNNs
+    and 0.5 / sqrt(units x warmup_steps) for transformers.
+    """
+    is_rnn = config.model in RNNS
+    options |= {} if is_rnn else {"norm_first": config.norm_first}
+    options |= {} if config.dropout is None else {"dropout": config.dropout}
+    if config.model not in COPYING:
+        options["num_sampled"] = min(config.sampled, target_tokenizer.vocabulary_size())
+    with computing_in(config.precision):
+        model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
+    rate = config.learning_rate
+    if rate is None:
+        rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
+    compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
+    return model
+
+
+def tokenize(
+    model, pairs: Pairs, name: str, *, max_length: int, max_source_tokens: int | None = None
+) -> kzoo.batching.Corpus:
+    """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens.
+
+    With `max_source_tokens` that is about targets alone: sources are cut at so many tokens, as the
+    exported model cuts them, and how many are is said.
+    """
+    import tensorflow as tf
+
+    source = kzoo.batching.tokenize(model.source_tokenizer, pairs.source)
+    lengths, also = source.row_lengths().numpy(), ""
+    if max_source_tokens is not None:
+        also = f", {(lengths > max_source_tokens).sum():,} cut at {max_source_tokens:,} tokens"
+        source, lengths = source[:, :max_source_tokens], np.zeros_like(lengths)
+    if getattr(model, "copies", False):
+        corpus = kzoo.batching.copying_corpus(
+            model.source_tokenizer, model.target_tokenizer, pairs.source, pairs.target,
+            longest=max_source_tokens,
+        )  # fmt: skip
+    else:
+        target = kzoo.batching.tokenize(model.target_tokenizer, pairs.target)
+        corpus = kzoo.batching.Corpus(source, target)
+    counts = corpus.target.row_lengths().numpy()
+    found = f"{len(pairs):,} pairs, {counts.sum():,} target tokens"
+    limits = {"max_length": max_length}
+    fits = fitting_rows(np.maximum(lengths, counts), limits, name, found, "pair", also)
+    sides = (None if side is None else tf.ragged.boolean_mask(side, fits) for side in corpus)
+    return kzoo.batching.Corpus(*sides)
+
+
+def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: Any):
+    """The training and validation batches; makes the weights of the model, too."""
+    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
+    seed = [config.seed, open_journal(run).epochs]
+    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
+    make_weights(model, batches, config.model)
+    lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
+    planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
+    print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")
+    return batches, kzoo.batching.token_batches(valid, config.batch_tokens)

@@ -1,0 +1,293 @@
+"""Summarization: from documents and their summaries to a SavedModel from texts to short texts.
+
+    python -m recipes.summarization                          docstrings of TensorFlow and Keras
+    python -m recipes.summarization --packages numpy,scipy
+    python -m recipes.summarization --data debian-descriptions
+    python -m recipes.summarization --data a.csv --source_field abstract --target_field title
+    python -m recipes.summarization --train train.jsonl.xz --valid dev.jsonl.xz
+    python -m recipes.summarization --train train.article.txt,train.title.txt
+    python -m recipes.summarization --data cnn/stories --max_length 128
+    python -m recipes.summarization --summary_tokens 8
+
+A run learns a vocabulary, trains with progress bars and validation ROUGE-L, scores the test set
+with the exported SavedModel beside what the first words of a document score, and leaves in
+<output>/<version>/ the model, model_card.md, metrics.json, learning_curve.png and attention maps.
+Interrupted, it goes on with --resume. What it reached on which data, with every flag, stands in
+recipes/README.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import kzoo
+from recipes import cli, runs
+from recipes.cli import flag
+from recipes.data import summaries
+from recipes.data.examples import Pairs
+from recipes.data.splits import Splits
+from recipes.data.summaries import load_summaries
+from recipes.runs import training_pairs
+from recipes.runs.summary_scores import summary_scores, table
+
+LICENCES = {  # of the named sources
+    summaries.DOCSTRINGS: "the packages' own; that of TensorFlow and Keras is Apache-2.0",
+    summaries.DEBIAN: "the packages' own, mixed; not to be passed on",
+}
+SHOWN_CHARACTERS = 600  # of a document that is shown at the end
+
+
+@dataclass(frozen=True)
+class Config:
+    """The flags of the recipe; `--help` shows them."""
+
+    data: str = flag(
+        summaries.DOCSTRINGS,
+        "docstrings, debian-descriptions, or a file .jsonl or .csv, two files a,b, or a folder of "
+        ".story files",
+    )
+    train: str | None = flag(None, "training documents, in place of --data")
+    valid: str | None = flag(None, "validation documents; else split off")
+    test: str | None = flag(
+        None, "test documents; else split off, or valid if train and valid are set"
+    )
+    packages: str | None = flag(
+        None, f"of docstrings: installed packages, or wheels; none: {summaries.PACKAGES}"
+    )
+    source_field: str | None = flag(
+        None, "key of a document in .jsonl and .csv; none: document, article, body or text"
+    )
+    target_field: str | None = flag(
+        None, "key of a summary; none: summary, highlights, subject or title"
+    )
+    model: Literal["rnn_bahdanau", "rnn_luong", "transformer_tiny", "transformer_small"] = flag(
+        "transformer_tiny", "architecture, see kzoo.zoo"
+    )
+    tokenizer: Literal["subwords", "words"] = flag(
+        "subwords", "one vocabulary for documents and summaries"
+    )
+    vocabulary_size: int = flag(8000, "most entries of the vocabulary")
+    sampled: int = flag(
+        0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
+    )
+    replace_unknown: bool = flag(
+        True, "words: an unknown word is answered by the source word it looked at most"
+    )
+    dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    norm_first: bool = flag(
+        True,
+        "transformers: pre-norm, faster and steadier on short runs; --no-norm_first: post-norm",
+    )
+    epochs: int = flag(100, "most passes over the training documents, or of 1,000 batches of them")
+    minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
+    batch_tokens: int = flag(8192, "tokens of a batch on either side, padding included")
+    learning_rate: float | None = flag(
+        None, "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
+    )
+    warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
+        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+    )
+    validation_documents: int = flag(200, "validation ROUGE-L is measured on this many documents")
+    patience: int = flag(10, "epochs without a better validation ROUGE-L before it stops")
+    average: int = flag(5, runs.AVERAGE_HELP)
+    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    summary_tokens: int = flag(
+        0, "tokens that a summary is to have, about; 0: as many as it likes, or as a head expects"
+    )
+    length_deviation_penalty: float | None = flag(
+        None,
+        "per token of deviation from summary_tokens or, without, from the length that a head, "
+        "trained beside, expects; none: 1 with summary_tokens, else 0, no head",
+    )
+    no_repeat_ngram: int = flag(
+        0, "no n-gram of so many tokens twice in a summary; 0: no such rule"
+    )
+    max_source_tokens: int = flag(400, "tokens that are read of a document; the rest is cut off")
+    max_length: int = flag(64, "most tokens of a summary; longer ones are left out in training")
+    seed: int = flag(0, "of weights, dropout, order, split and bootstrap")
+    output: str = flag("saved_models/summarization", "folder")
+    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+
+    def __post_init__(self):
+        cli.check_training(self)
+        for name in ("batch_tokens", "validation_documents", "max_source_tokens"):
+            cli.check(self, name, least=1)
+        for name in ("summary_tokens", "no_repeat_ngram"):
+            cli.check(self, name, least=0)
+        penalty = self.length_deviation_penalty
+        if penalty is not None and (penalty < 0 or (self.summary_tokens and not penalty)):
+            rule = "positive with summary_tokens" if self.summary_tokens else "at least 0"
+            raise ValueError(
+                f"`length_deviation_penalty` must be {rule}, got length_deviation_penalty="
+                f"{penalty}, summary_tokens={self.summary_tokens}."
+            )
+        if self.summary_tokens >= self.max_length:
+            raise ValueError(
+                "`summary_tokens` must be less than max_length, "
+                f"got summary_tokens={self.summary_tokens}, max_length={self.max_length}."
+            )
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output)
+
+    @property
+    def deviation_penalty(self) -> float:
+        """Per token of deviation from the expected length."""
+        if self.length_deviation_penalty is None:
+            return float(self.summary_tokens > 0)
+        return self.length_deviation_penalty
+
+    @property
+    def has_length_head(self) -> bool:
+        """Whether the model learns how long a summary is to be."""
+        return self.deviation_penalty > 0 and not self.summary_tokens
+
+    @property
+    def search(self) -> dict:
+        """What a model in training and the exported one search with, but for the beam size."""
+        is_word = self.tokenizer == "words" and self.model not in training_pairs.COPYING
+        return {
+            "max_length": self.max_length,
+            "max_source_length": self.max_source_tokens,
+            "length_penalty": self.length_penalty,
+            "replace_unknown": self.replace_unknown and is_word,
+        }
+
+    @property
+    def search_options(self) -> dict:
+        """Further options of the search, those that are not 0."""
+        options = {
+            "expected_length": self.summary_tokens,
+            "length_deviation_penalty": self.deviation_penalty,
+            "no_repeat_ngram": self.no_repeat_ngram,
+        }
+        return {name: value for name, value in options.items() if value}
+
+
+def main(config: Config) -> dict[str, float]:
+    """Loads, builds, fits, scores, exports; returns the test scores."""
+    cli.require("rouge_score", "matplotlib", extra="recipes")
+    if config.tokenizer == "subwords":
+        cli.require("sentencepiece", extra="recipes")
+    splits = load_summaries(
+        config.data,
+        train=config.train,
+        valid=config.valid,
+        test=config.test,
+        packages=config.packages,
+        source_field=config.source_field,
+        target_field=config.target_field,
+        seed=config.seed,
+    )
+    sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
+    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
+    runs.seed(config.seed)
+    model = build(learn_tokenizer(splits.train, config), config)
+    fit(model, splits, run, config)
+    saved = export_and_score(model, splits, run, config)
+    runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
+    runs.remove_run(run)
+    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    return runs.scores_of(saved)
+
+
+def learn_tokenizer(train: Pairs, config: Config) -> kzoo.text.Tokenizer:
+    """One for both sides, of what is read of the documents, and of the summaries."""
+    limit = config.max_source_tokens  # a word is at least a token
+    read = [" ".join(text.split()[:limit]) for text in train.source]
+    return runs.learn_tokenizer(config.tokenizer, read + train.target, config.vocabulary_size)
+
+
+def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:
+    """Builds and compiles the model in the precision asked for."""
+    return training_pairs.build(tokenizer, tokenizer, config, length_head=config.has_length_head)
+
+
+def fit(model, splits: Splits, run: Path, config: Config) -> None:
+    """Trains within the budget and leaves the best weights in the model."""
+    limits = {"max_length": config.max_length, "max_source_tokens": config.max_source_tokens}
+    train = training_pairs.tokenize(model, splits.train, "train", **limits)
+    valid = training_pairs.tokenize(model, splits.valid, "valid", **limits)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
+    score = validation_rouge(model, splits.valid, config)
+    runs.fit(model, batches, valid_batches, score, run, config, monitor="val_rouge_l")
+
+
+def validation_rouge(model, valid: Pairs, config: Config) -> Callable[[], float]:
+    """The function that measures ROUGE-L of the model, greedily, on some validation documents."""
+    generate = model.text_generator(beam_size=1, **config.search)
+    rows = runs.spread_rows(config.validation_documents, len(valid))
+    documents, references = (
+        [side[row] for row in rows] for side in (valid.source, valid.references)
+    )
+    tokenize = kzoo.metrics.rouge_tokenizer(valid.target)
+
+    def score():
+        values = kzoo.metrics.rouge_values(generate(documents), references, tokenize)
+        return float(values["ROUGE-L"].mean())
+
+    return score
+
+
+def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
+    """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
+    journal = runs.open_journal(run)
+    name, part = runs.scored_split(splits)
+
+    def evaluate(served):
+        answers, seconds = runs.answers_of(served, part.source, "document", chunk=256)
+        scores = summary_scores(answers, part, splits.train, config.seed)
+        print(f"\n{table(scores)}\n", flush=True)
+        return runs.said({f"{name} {label}": score for label, score in scores.items()}) | {
+            "words of an answer, mean": mean_words(answers),
+            "words of a reference, mean": mean_words(part.target),
+            "documents a second": round(len(answers) / seconds, 1),
+        }
+
+    saved = kzoo.export.save(
+        model,
+        kzoo.export.next_version(config.folder),
+        beam_size=config.beam_size,
+        search_options=config.search_options,
+        **config.search,
+        card={
+            "name": "Summarization",
+            "data": f"{config.train or config.data}; training: {splits.train}",
+            "scored on": f"{name}: {part}",
+            "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
+        }
+        | runs.provenance("summarization", config, journal.minutes),
+        evaluate=evaluate,
+    )
+    with runs.drawing(saved.path):
+        draw(saved.served, journal.history(), part)
+    return saved
+
+
+def mean_words(texts: list[str]) -> float:
+    return round(statistics.mean(len(text.split()) for text in texts), 2)
+
+
+def shown_documents(part: Pairs) -> list[str]:
+    """Five documents over the whole set, cut to what one reads at a glance."""
+    rows = runs.spread_rows(5, len(part))
+    return [part.source[row][:SHOWN_CHARACTERS] for row in rows]
+
+
+def draw(served, history: dict, part: Pairs) -> None:
+    """Writes the learning curve and up to three attention maps beside the model."""
+    kzoo.plots.learning_curve(history, served.path / "learning_curve.png")
+    both = list(zip(part.source, part.target, strict=True))
+    worth_a_look = [pair for pair in both if 10 <= len(pair[0].split()) <= 40]
+    runs.draw_attention(served, worth_a_look or both)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, __doc__)
