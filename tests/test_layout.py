@@ -26,8 +26,14 @@ INSIDE = {
     "layers": (
         *("__init__", "sharing", "replicas", "masking", "products"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
-        *("attention.location", "attention.fixed", "attention.multi_head", "attention.__init__"),
-        *("positions", "embedding", "candidates", "vocabulary_loss", "head"),
+        *(
+            "attention.location",
+            "attention.coverage",
+            "attention.fixed",
+            "attention.multi_head",
+            "attention.__init__",
+        ),
+        *("positions", "embedding", "candidates", "vocabulary_loss", "head", "copying"),
         *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
