@@ -44,10 +44,10 @@ INSIDE = {
     ),
     "metrics": ("score", "translation", "speech", "captions"),
     "plots": ("figure", "attention", "curves", "pictures"),
-    "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
+    "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary", "copying"),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
-    "models": ("generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
+    "models": ("copying", "generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
