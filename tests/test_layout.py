@@ -27,7 +27,7 @@ INSIDE = {
         *("__init__", "sharing", "replicas", "masking", "products"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
         *("attention.location", "attention.fixed", "attention.multi_head", "attention.__init__"),
-        *("positions", "embedding", "candidates", "vocabulary_loss", "head"),
+        *("positions", "embedding", "candidates", "vocabulary_loss", "head", "own_inputs"),
         *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
@@ -41,7 +41,10 @@ INSIDE = {
     "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
-    "models": ("generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
+    "models": (
+        *("generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq", "ctc_model"),
+        *("ensemble", "lexicon"),
+    ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
