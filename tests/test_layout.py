@@ -33,7 +33,15 @@ INSIDE = {
             "attention.multi_head",
             "attention.__init__",
         ),
-        *("positions", "embedding", "candidates", "vocabulary_loss", "head", "copying"),
+        *(
+            "positions",
+            "embedding",
+            "candidates",
+            "vocabulary_loss",
+            "head",
+            "copying",
+            "own_inputs",
+        ),
         *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
@@ -47,7 +55,10 @@ INSIDE = {
     "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary", "copying"),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
-    "models": ("copying", "generator", "trainable", "seq2seq", "ctc_model", "ensemble", "lexicon"),
+    "models": (
+        *("copying", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
+        *("ctc_model", "ensemble", "lexicon"),
+    ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.layers import masking, sharing
+from kzoo.layers import masking, own_inputs, sharing
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
     CELLS,
@@ -235,6 +235,10 @@ class AttentionDecoder(keras.layers.Layer):
         """
         embedded = tf.cast(self.embedding(ids[:, None])[:, 0], self.compute_dtype)
         return self._step(embedded, state, prepared, training=False)
+
+    def mixed_ids(self, ids, memory, memory_mask, choose):
+        """What the decoder reads if it hears itself: see `own_inputs.step_by_step`."""
+        return own_inputs.step_by_step(self, ids, memory, memory_mask, choose)
 
     def _step(self, embedded, state, prepared, training):
         if self.attend == "before":

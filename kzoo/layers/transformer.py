@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.layers import masking, sharing
+from kzoo.layers import masking, own_inputs, sharing
 from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
 from kzoo.layers.transformer_block import (
@@ -282,6 +282,10 @@ class TransformerDecoder(_Stack):
             x, weights, cache = block.step(x, cache, position, keys, prepared["mask"])
             new_state.append(cache)
         return self._last_norm(x), self._of_heads(weights), new_state
+
+    def mixed_ids(self, ids, memory, memory_mask, choose):
+        """What the decoder reads if it hears itself: see `own_inputs.in_two_passes`."""
+        return own_inputs.in_two_passes(self, ids, memory, memory_mask, choose)
 
     def get_config(self):
         return {**super().get_config(), "weights_head": self.weights_head}

@@ -4,6 +4,7 @@ from kzoo.models.ctc_model import CTCModel
 from kzoo.models.ensemble import Ensemble
 from kzoo.models.generator import Generator
 from kzoo.models.lexicon import Lexicon
+from kzoo.models.scheduled_sampling import ScheduledSampling
 from kzoo.models.seq2seq import Seq2Seq
 
-__all__ = ["CTCModel", "Ensemble", "Generator", "Lexicon", "Seq2Seq"]
+__all__ = ["CTCModel", "Ensemble", "Generator", "Lexicon", "ScheduledSampling", "Seq2Seq"]

@@ -18,6 +18,11 @@ def check_copier(model):
     needs = "`copier` needs"
     if head.num_sampled:
         raise ValueError(f"{needs} the full softmax, got num_sampled={head.num_sampled}.")
+    if model.r_drop or model.scheduled_sampling is not None:
+        raise ValueError(
+            f"{needs} teacher forcing in one pass, got r_drop={model.r_drop}, "
+            f"scheduled_sampling={model.scheduled_sampling}."
+        )
     if model.ctc_head is not None:
         raise ValueError(f"{needs} a model without CTC, got ctc_head={model.ctc_head.name}.")
     if stride != 1:

@@ -4,12 +4,15 @@ Axis letters: B batch, T target steps, S source steps, D features, V vocabulary,
 L longest output, P prefix.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
 from kzoo import checks, ctc
 from kzoo.ctc import joint
 from kzoo.layers import copying, masking, replicas, sharing
+from kzoo.models import r_drop as r_drop_passes
 from kzoo.models.copying import check_copier, copying_step, with_copies
 from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
@@ -37,6 +40,12 @@ class Seq2Seq(Trainable):
     With a `Copier` it is a pointer-generator: the answer may hold words of the source that the
     vocabulary lacks, `layers.copying` says how.
 
+    R-Drop, Liang et al. (2021), https://arxiv.org/abs/2106.14448, equations 2 to 4, has two passes
+    of each batch, P1 and P2 with two dropouts, say the same; half of the paper's loss, so that it
+    stays on the scale of the cross-entropy, is, with the paper's alpha as `r_drop`,
+
+        (-log P1(y) - log P2(y)) / 2  +  r_drop / 2 (KL(P1 || P2) + KL(P2 || P1)) / 2
+
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`. `align` and `export.save`
             read its `stride`, source steps from one memory step to the next, which your own
@@ -59,6 +68,10 @@ class Seq2Seq(Trainable):
         copier: Copier or None. The decoder's attention weights say what is copied; its loss about
             coverage is added, and reported as "coverage_loss". It needs the full softmax, a decoder
             that has an `embedding`, and a memory step for each token of the source.
+        scheduled_sampling: ScheduledSampling, how often the decoder reads its own answers in
+            training; None for teacher forcing.
+        r_drop: float of at least 0, see above, the paper has 5 for translation; 0 for one pass. It
+            doubles the time of a step. "loss" does not report the second term.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
@@ -70,12 +83,16 @@ class Seq2Seq(Trainable):
         dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D); with a `length_head`
         also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V), and with it or with
         `doubly_stochastic` "memory_mask" (B, S'). With a `copier`, "logits" are (B, T, V + S) log P
-        of words and places, and "gate" (B, T) and "copy_ids" are there, too.
+        of words and places, and "gate" (B, T) and "copy_ids" are there, too. In training with
+        `r_drop` also "second", a dict of the same of the second pass.
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:
         ValueError: if `ctc_weight` is outside [0, 1], `doubly_stochastic` negative, an id less
-            than 1, or there is a `copier` with what does not go with it.
+            than 1, or there is a `copier` with what does not go with it; if the decoder has no
+            `mixed_ids` for `scheduled_sampling`; if `r_drop` is negative, or meets
+            `scheduled_sampling`, whose two passes would read different words, or a head that
+            samples classes, which are not all that a divergence is about.
 
     Example:
 
@@ -107,6 +124,8 @@ class Seq2Seq(Trainable):
         start_id=START_ID,
         end_id=END_ID,
         copier=None,
+        scheduled_sampling=None,
+        r_drop=0.0,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)  # float ids stay whole
@@ -128,6 +147,19 @@ class Seq2Seq(Trainable):
         self.copier = copier
         checks.integer(1, start_id=start_id, end_id=end_id)
         self.start_id, self.end_id = start_id, end_id
+        if scheduled_sampling is not None and not hasattr(decoder, "mixed_ids"):
+            raise ValueError(
+                "`scheduled_sampling` needs a decoder with `mixed_ids`, as those of kzoo, "
+                f"got a {type(decoder).__name__}."
+            )
+        checks.not_negative(r_drop=r_drop)
+        if r_drop and (scheduled_sampling is not None or head.num_sampled):
+            raise ValueError(
+                "`r_drop` must be 0 with `scheduled_sampling` and with a sampled softmax, "
+                f"got r_drop={r_drop}, num_sampled={head.num_sampled}."
+            )
+        self.scheduled_sampling = scheduled_sampling
+        self.r_drop = r_drop
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
@@ -153,6 +185,11 @@ class Seq2Seq(Trainable):
         return self.ctc_head is not None
 
     def call(self, inputs, training=False):
+        if training and self.r_drop:
+            return r_drop_passes.two_passes(functools.partial(self._pass, training=True), inputs)
+        return self._pass(inputs, training)
+
+    def _pass(self, inputs, training):
         memory, memory_mask, *_ = self.encoder(
             inputs["source"], source_mask=inputs.get("source_mask"), training=training
         )
@@ -160,6 +197,11 @@ class Seq2Seq(Trainable):
         if self.copies:
             target = masking.to_dense(masking.as_ids(target))[0]
             target = self.copier.readable(target, self.head.vocabulary_size)
+        if training and self.scheduled_sampling is not None:
+            target = self.scheduled_sampling.mixed_ids(
+                target, memory, memory_mask, decoder=self.decoder, head=self.head,
+                never=(0, self.start_id, self.end_id),
+            )  # fmt: skip
         hidden, weights = self.decoder(target, memory, memory_mask=memory_mask, training=training)
         outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
         if self.copies:
@@ -172,6 +214,13 @@ class Seq2Seq(Trainable):
         if self.ctc_head is not None or self.doubly_stochastic:
             outputs["memory_mask"] = memory_mask
         return outputs
+
+    def train_step(self, *args, **kwargs):
+        """One step of `fit`, which scheduled sampling counts."""
+        logs = super().train_step(*args, **kwargs)
+        if self.scheduled_sampling is not None:
+            self.scheduled_sampling.count_step()
+        return logs
 
     def _expected_length(self, memory, memory_mask):
         return self.length_head(tf.stop_gradient(memory), memory_mask=memory_mask)
@@ -256,13 +305,21 @@ class Seq2Seq(Trainable):
                 [tf.debugging.assert_equal(tf.shape(labels)[1], tf.shape(hidden)[1], rule)]
             ):
                 labels = tf.identity(labels)
+        difference, passes = 0.0, 1
+        if "second" in y_pred:
+            difference = r_drop_passes.divergence(y_pred, count) * count
+            difference = replicas.mean(tf.reduce_sum(difference), tf.reduce_sum(count))
+            labels, count, y_pred = r_drop_passes.one_batch(labels, count, y_pred)
+            passes = 2
         losses = self._token_losses(labels, y_pred, training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
         tokens = tf.reduce_sum(count)
         loss = replicas.mean(tf.reduce_sum(losses * tf.reshape(count, [-1])), tokens)
         if self.ctc_head is not None:
             self.own_metrics["attention_loss"].update_state(replicas.total(loss), tokens)
-            ctc_loss = self.ctc_loss(labels, count, y_pred["ctc_logits"], y_pred["memory_mask"])
+            ctc_loss = self.ctc_loss(
+                labels, count, y_pred["ctc_logits"], y_pred["memory_mask"], passes
+            )
             loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
         self.own_metrics["loss"].update_state(replicas.total(loss), tokens)
         if self.length_head is not None:
@@ -275,7 +332,7 @@ class Seq2Seq(Trainable):
             loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
         if self.copies:
             loss += self.copier.coverage_weight * self._coverage_loss(count, y_pred["weights"])
-        return loss + self.added_losses()
+        return loss + self.r_drop / 2 * difference + self.added_losses()
 
     def _token_losses(self, labels, y_pred, training):
         """The cross-entropy of each label (B, T), as (B T,); anything for label 0."""
@@ -376,10 +433,10 @@ class Seq2Seq(Trainable):
     def get_config(self):
         parts = (
             "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
-            "ctc_head", "copier",
+            "ctc_head", "copier", "scheduled_sampling",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        names = "ctc_weight", "doubly_stochastic", "start_id", "end_id"
+        names = "ctc_weight", "doubly_stochastic", "start_id", "end_id", "r_drop"
         return {**super().get_config(), **config, **{name: getattr(self, name) for name in names}}
 
 

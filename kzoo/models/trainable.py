@@ -118,13 +118,14 @@ class Trainable(Generator):
             count *= weight[:, None] if weight.shape.rank == 1 else weight
         return labels, count
 
-    def ctc_loss(self, labels, count, logits, mask):
+    def ctc_loss(self, labels, count, logits, mask, passes=1):
         """CTC's loss in nats per token of the rows that it is feasible for; updates the metrics.
 
         Args:
             labels: (B, T) int, with the end, padded with 0.
             count: (B, T) float32, weight of each label, 0 for padding.
             logits: (B, S, V), of CTC. mask: (B, S) bool.
+            passes: int, how often each row is there; "infeasible" counts it once.
 
         Returns:
             Scalar float32; of several replicas, the share of this one.
@@ -138,7 +139,7 @@ class Trainable(Generator):
         loss = replicas.mean(tf.reduce_sum(losses * weights), total)
         self.own_metrics["ctc_loss"].update_state(replicas.total(loss), total)
         missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
-        self.own_metrics["infeasible"].update_state(missing)
+        self.own_metrics["infeasible"].update_state(missing / passes)
         return loss
 
     def added_losses(self):

@@ -31,6 +31,7 @@ KINDS = ("global", "local-m", "local-p", "monotonic", "fixed vector")
 class Config:
     """The flags of the study; `--help` shows them."""
 
+    dictionary: str = flag("cmudict", "what is pronounced: cmudict or a file of recipes.data")
     words: int = flag(3, "words of a phrase in training; it is also tried on twice as many")
     phrases: int = flag(30_000, "phrases to train on")
     data: str = flag("homeassistant", "what is translated: a named source or file of recipes.data")
@@ -76,7 +77,7 @@ def main(config: Config) -> trials.Study:
 
 def pronouncing(config: Config):
     """Tokenizers, corpus and score of the task of pronouncing phrases."""
-    splits = load_pronunciations("cmudict", stress=False)
+    splits = load_pronunciations(config.dictionary, stress=False)
     rng = random.Random(0)
 
     def phrases(part, count, words):

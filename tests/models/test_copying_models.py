@@ -217,6 +217,7 @@ def test_what_does_not_go_with_copying_is_refused(models):
     for change, message in (
         ({"head": head}, "`copier` needs the full softmax, got num_sampled=3."),
         ({"ctc_head": VocabularyHead(V, 8)}, "`copier` needs a model without CTC"),
+        ({"r_drop": 1.0}, "`copier` needs teacher forcing in one pass, got r_drop=1.0"),
         (
             {"encoder": PyramidalEncoder(TokenEmbedding(V, D), 4, 2)},
             "`copier` needs a memory step for each source token, got stride=2.",

@@ -11,6 +11,7 @@ ELSEWHERE = {
     "ImageAugment",  # take pictures, and have no steps: test_image, test_backbones
     "ImageSource",
     "RegionEncoder",
+    "ScheduledSampling",  # has no call: test_scheduled_sampling
     "StatefulRNN",  # answers the same call differently the second time: test_streaming
     "LogMel",  # takes samples and lengths: test_audio
     "RotaryPositions",  # have no call of their own, and are in the cases of attention
