@@ -38,7 +38,7 @@ INSIDE = {
     ),
     "metrics": ("score", "translation", "speech", "captions"),
     "plots": ("figure", "attention", "curves", "pictures"),
-    "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary"),
+    "text": ("special_ids", "words", "tokenizer", "subwords", "subword_sampling", "vocabulary"),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (
