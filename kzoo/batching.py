@@ -5,6 +5,7 @@ Axis letters: B batch, T target steps, S source steps. A batch is
 shifted right by the start id and is to say the labels, which end with the end id. 0 is padding.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from kzoo.text.special_ids import END_ID, START_ID
 
 
 class Corpus(NamedTuple):
-    """Tokenized pairs in memory, 4 bytes a token."""
+    """Tokenized pairs in memory, 4 bytes a token; or `text.SampledSubwords` in place of either."""
 
     source: tf.RaggedTensor  # (N, None) int32, without start and end
     target: tf.RaggedTensor  # (N, None) int32
@@ -196,8 +197,8 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
     """
 
-    def gather(rows):
-        sides = [None if side is None else tf.gather(side, rows) for side in corpus]
+    def gather(rows, number):
+        sides = (None if side is None else _ids_of(side, rows, number) for side in corpus)
         return teacher_forcing(*sides)
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
@@ -210,7 +211,7 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
     Args:
         frames: sequence of N arrays (S, F) float32, such as a list, or views of a file in memory;
             only those of a batch are read.
-        target: (N, None) ragged int32 ids, without start and end.
+        target: (N, None) ragged int32 ids, without start and end, or `text.SampledSubwords`.
         batch_frames: int, most frames of a batch, padding included; as `batch_tokens` of `plan`.
         seed, pool: as in `token_batches`.
         names: list of N str, such as files, or None.
@@ -229,11 +230,11 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
     def read(rows):
         return padded([frames[index] for index in rows])
 
-    def gather(rows):
+    def gather(rows, number):
         source, mask = tf.numpy_function(read, [rows], [tf.float32, tf.bool])
         source = tf.ensure_shape(source, (None, None, size))
         mask = tf.ensure_shape(mask, (None, None))
-        shifted, labels = decoder_ids(tf.gather(target, rows))
+        shifted, labels = decoder_ids(_ids_of(target, rows, number))
         inputs = {"source": source, "source_mask": mask, "target": shifted}
         return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
@@ -260,7 +261,7 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
         pictures: (N, H, W, 3) or (N, R, D) array of numbers, such as a file in memory; only those
             of a batch are read.
         rows: (M,) int, the picture of each caption.
-        target: (M, None) ragged int32 ids, without start and end.
+        target: (M, None) ragged int32 ids, without start and end, or `text.SampledSubwords`.
         batch_size: int, captions of a batch; the last one may have fewer.
         seed: as in `token_batches`.
 
@@ -293,10 +294,10 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
             rng.shuffle(batches)
         return batches
 
-    def gather(batch):
+    def gather(batch, number):
         source = tf.numpy_function(lambda batch: pictures[rows[batch]], [batch], pictures.dtype)
         source = tf.ensure_shape(source, (None, *pictures.shape[1:]))
-        shifted, labels = decoder_ids(tf.gather(target, batch))
+        shifted, labels = decoder_ids(_ids_of(target, batch, number))
         return {"source": tf.cast(source, tf.float32), "target": shifted}, labels
 
     return _gathered(planned, gather)
@@ -310,13 +311,28 @@ def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool):
 
 def _gathered(planned, gather):
     """The dataset of what `gather` makes of each index array; `planned` lists them anew at every
-    pass, always equally many."""
+    pass, always equally many. `gather` is also given the number of the pass and that in the pass.
+    """
     count = len(planned())
-    dataset = tf.data.Dataset.from_generator(
-        planned, output_signature=tf.TensorSpec([None], tf.int64)
-    )
+    passes = itertools.count()
+
+    def numbered():
+        number = next(passes)
+        return ((rows, (number, place)) for place, rows in enumerate(planned()))
+
+    signature = tf.TensorSpec([None], tf.int64), tf.TensorSpec([2], tf.int64)
+    dataset = tf.data.Dataset.from_generator(numbered, output_signature=signature)
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _ids_of(ids, rows, number):
+    """Some rows of ragged ids, or of what draws other ids at every number."""
+    if isinstance(ids, tf.RaggedTensor):
+        return tf.gather(ids, rows)
+    flat, lengths = tf.numpy_function(ids.draw, [rows, number], [tf.int32, tf.int64])
+    flat, lengths = tf.ensure_shape(flat, [None]), tf.ensure_shape(lengths, [None])
+    return tf.RaggedTensor.from_row_lengths(flat, lengths)
 
 
 def stream_chunks(streams, rows, steps):

@@ -83,6 +83,13 @@ class Config:
     units: int = flag(128, "size of the decoder, and of the transformer's encoder")
     num_layers: int = flag(2, "of the transformer's encoder, and of its decoder")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
+    sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
+        "linear", runs.SAMPLING_DECAY_HELP
+    )
+    sampling_steps: int = flag(5000, runs.SAMPLING_STEPS_HELP)
+    r_drop: float = flag(0.0, runs.R_DROP_HELP)
+    subword_sampling: float = flag(0.0, runs.SUBWORD_SAMPLING_HELP)
     epochs: int = flag(1000, "most passes over the training captions, or of 1,000 batches of them")
     minutes: float = flag(9.0, "time budget for training; the best weights so far are kept")
     batch_size: int = flag(64, "captions of a batch, each with its picture")
@@ -105,6 +112,7 @@ class Config:
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_teaching(self)
         for name in ("batch_size", "validation_pictures", "units", "num_layers"):
             cli.check(self, name, least=1)
         if self.image_size is not None:
@@ -199,6 +207,7 @@ def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
             backbone = build_backbone(config)
         source = kzoo.ImageSource(config.size)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, backbone, **options)
+    runs.teach(model, config)
     runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
     return model
 
@@ -222,7 +231,10 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = examples(model, splits.valid, config, "valid")
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, runs.open_journal(run).epochs]
-    batches = kzoo.batching.picture_batches(*train[:3], config.batch_size, seed=seed)
+    ids = runs.segmented(model.target_tokenizer, train.ids, config, seed)
+    batches = kzoo.batching.picture_batches(
+        train.seen, train.rows, ids, config.batch_size, seed=seed
+    )
     if config.augment:
         augment = kzoo.image.ImageAugment(seed=seed[0] + seed[1])
         batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))

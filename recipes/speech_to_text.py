@@ -77,6 +77,13 @@ class Config:
         "none: utterance, and running for streaming_ctc",
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
+    sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
+        "linear", runs.SAMPLING_DECAY_HELP
+    )
+    sampling_steps: int = flag(5000, runs.SAMPLING_STEPS_HELP)
+    r_drop: float = flag(0.0, runs.R_DROP_HELP)
+    subword_sampling: float = flag(0.0, runs.SUBWORD_SAMPLING_HELP)
     ctc_weight: float = flag(
         0.5, "of CTC in loss and search; 0: attention alone; streaming_ctc is CTC alone"
     )
@@ -124,12 +131,18 @@ class Config:
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
         for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
         for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):
             cli.check(self, name, least=0)
         if self.splice_after is not None:
             cli.check(self, "splice_after", least=1)
+            if self.subword_sampling:
+                raise ValueError(
+                    "`subword_sampling` must be 0 with splice_after, "
+                    f"got subword_sampling={self.subword_sampling}."
+                )
             if self.ctc_weight == 0 and self.model != "streaming_ctc":
                 raise ValueError(
                     "`splice_after` needs CTC, which finds the words, "
@@ -205,6 +218,7 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     with runs.computing_in(config.precision):
         source = kzoo.AudioSource(features)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)
+    runs.teach(model, config)
     runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
     return model
 

@@ -94,6 +94,13 @@ class Config:
         "with a word of the source in training; 0: of all words",
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
+    scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
+    sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
+        "linear", runs.SAMPLING_DECAY_HELP
+    )
+    sampling_steps: int = flag(5000, runs.SAMPLING_STEPS_HELP)
+    r_drop: float = flag(0.0, runs.R_DROP_HELP)
+    subword_sampling: float = flag(0.0, runs.SUBWORD_SAMPLING_HELP)
     norm_first: bool = flag(
         True,
         "transformers: pre-norm, faster and steadier on short runs; --no-norm_first: post-norm",
@@ -124,6 +131,7 @@ class Config:
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_teaching(self)
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
@@ -228,6 +236,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     rate = config.learning_rate
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
+    runs.teach(model, config)
     runs.compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
     return model
 
@@ -252,7 +261,11 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = tokenize(model, splits.valid, config.max_length, "valid")
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, runs.open_journal(run).epochs]
-    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
+    sampled = kzoo.batching.Corpus(
+        runs.segmented(model.source_tokenizer, train.source, config, [*seed, 0]),
+        runs.segmented(model.target_tokenizer, train.target, config, [*seed, 1]),
+    )
+    batches = kzoo.batching.token_batches(sampled, config.batch_tokens, seed=seed)
     runs.make_weights(model, batches, config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))

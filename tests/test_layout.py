@@ -52,7 +52,10 @@ INSIDE = {
     ),
     "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
-    "text": ("special_ids", "words", "tokenizer", "subwords", "vocabulary", "copying"),
+    "text": (
+        *("special_ids", "words", "tokenizer", "subwords", "subword_sampling", "vocabulary"),
+        "copying",
+    ),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (

@@ -140,7 +140,8 @@ class StatefulRNN(keras.layers.Layer):
     No gradient goes back past the beginning of a chunk: that is truncated backpropagation through
     time with chunks that do not overlap, BPTT(T; T) of Williams & Peng (1990),
     https://doi.org/10.1162/neco.1990.2.4.490. Row b of a batch goes on where row b of the batch
-    before ended, so the data set must not be shuffled. The number of rows is free.
+    before ended, so the data set must not be shuffled. The number of rows is free. Under a
+    distribution strategy each replica keeps the states of its own part of the rows.
 
     Training and inference have a state each, so that an `evaluate` in the middle of a `fit` leaves
     the training stream alone; `evaluate` and `predict` share the other one. The states are

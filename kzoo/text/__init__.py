@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         UNKNOWN_ID,
         UNKNOWN_TEXT,
     )
+    from kzoo.text.subword_sampling import SampledSubwords
     from kzoo.text.subwords import SubwordTokenizer
     from kzoo.text.tokenizer import Tokenizer
     from kzoo.text.vocabulary import CharacterTokenizer, SpaceTokenizer, WordTokenizer

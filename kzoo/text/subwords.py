@@ -102,7 +102,7 @@ class SubwordTokenizer(Tokenizer):
         if model not in ("bpe", "unigram"):
             raise ValueError(f'`model` must be "bpe" or "unigram", got {model!r}.')
         check_size(vocabulary_size)
-        sentencepiece = _import_sentencepiece()
+        sentencepiece = import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()
         rules = tempfile.NamedTemporaryFile("w", suffix=".tsv")  # noqa: SIM115 (closed below)
@@ -252,11 +252,13 @@ def _decoded_proto(proto):
         ) from error
 
 
-def _import_sentencepiece():
+def import_sentencepiece():
+    """The package that learns and samples; an ImportError says how to install it."""
     try:
         import sentencepiece
     except ImportError as error:
         raise ImportError(
-            "SubwordTokenizer.learn needs the sentencepiece package: pip install kzoo[recipes]"
+            "SubwordTokenizer.learn and SampledSubwords need the sentencepiece package: "
+            "pip install kzoo[recipes]"
         ) from error
     return sentencepiece

@@ -3,6 +3,7 @@
     processor  what a run is measured on, and the precision it computes in
     folder     a run's folder, to go on from with --resume
     building   seed, vocabulary, examples that fit, optimizer, first weights
+    teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
@@ -68,6 +69,16 @@ from recipes.runs.scoring import (
     show_answers,
     show_files,
 )
+from recipes.runs.teaching import (
+    R_DROP_HELP,
+    SAMPLING_DECAY_HELP,
+    SAMPLING_STEPS_HELP,
+    SCHEDULED_SAMPLING_HELP,
+    SUBWORD_SAMPLING_HELP,
+    check_teaching,
+    segmented,
+    teach,
+)
 
 __all__ = [
     "AVERAGE_HELP",
@@ -75,7 +86,13 @@ __all__ = [
     "FIRST",
     "MAPS",
     "MEMBERS",
+    "R_DROP_HELP",
+    "SAMPLING_DECAY_HELP",
+    "SAMPLING_STEPS_HELP",
+    "SCHEDULED_SAMPLING_HELP",
+    "SUBWORD_SAMPLING_HELP",
     "answers_of",
+    "check_teaching",
     "choose_precision",
     "choose_weights",
     "compile_model",
@@ -97,8 +114,10 @@ __all__ = [
     "scored_split",
     "scores_of",
     "seed",
+    "segmented",
     "show_answers",
     "show_files",
     "spread_rows",
+    "teach",
     "train",
 ]

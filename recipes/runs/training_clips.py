@@ -20,6 +20,7 @@ from recipes.data.frames import extract
 from recipes.runs.building import fitting_rows, make_weights
 from recipes.runs.fitting import EPOCH_BATCHES
 from recipes.runs.folder import open_journal
+from recipes.runs.teaching import segmented
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -63,6 +64,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
     features = model.source_tokenizer.features
     seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
     ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
+    ids = segmented(model.target_tokenizer, ids, config, seed)
     batches = kzoo.batching.frame_batches(
         train.frames, ids, batch_frames(features, config), seed=seed, names=train.names
     )

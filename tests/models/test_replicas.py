@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CASES = (
     *("Seq2Seq", "sampled, with LazyAdam", "every term of the loss", "CTCModel"),
-    *("SequenceCrossEntropy", "scheduled sampling"),
+    *("SequenceCrossEntropy", "scheduled sampling", "StatefulRNN"),
 )
 
 

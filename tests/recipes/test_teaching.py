@@ -1,0 +1,80 @@
+"""The flags of scheduled sampling, R-Drop and subword sampling, the same in all recipes."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from kzoo.text import SubwordTokenizer
+from recipes import image_captioning, runs, speech_to_text, translation
+
+RECIPES = (translation, speech_to_text, image_captioning)
+TEXTS = ["two dogs run", "a cat sleeps", "two cats run"] * 5
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"scheduled_sampling": 1.5},
+            "`scheduled_sampling` must lie in [0, 1], got scheduled_sampling=1.5.",
+        ),
+        ({"sampling_steps": -1}, "`sampling_steps` must be at least 0, got sampling_steps=-1."),
+        (
+            {"sampling_decay": "inverse_sigmoid", "sampling_steps": 4},
+            "`sampling_steps` must be 0 or at least 5 with inverse_sigmoid, got sampling_steps=4.",
+        ),
+        ({"r_drop": -1.0}, "`r_drop` must be at least 0, got r_drop=-1.0."),
+        (
+            {"r_drop": 5.0, "sampled": 64},
+            "`r_drop` must be 0 with `scheduled_sampling` and with `sampled`, got r_drop=5.0, "
+            "scheduled_sampling=0.0, sampled=64.",
+        ),
+        (
+            {"subword_sampling": 0.1, "tokenizer": "characters"},
+            "`subword_sampling` needs tokenizer=subwords, got subword_sampling=0.1, "
+            "tokenizer=characters.",
+        ),
+        ({"subword_sampling": 1.0}, "`subword_sampling` must lie in [0, 1), got"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(recipe, values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe.Config(**values)
+
+
+def test_a_model_without_a_decoder_and_spliced_clips_have_no_use_for_them():
+    message = "`scheduled_sampling` and `r_drop` need a model with a decoder, got"
+    with pytest.raises(ValueError, match=message):
+        speech_to_text.Config(model="streaming_ctc", r_drop=1.0)
+    message = "`subword_sampling` must be 0 with splice_after, got subword_sampling=0.1."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        speech_to_text.Config(subword_sampling=0.1, tokenizer="subwords", splice_after=3)
+
+
+def test_a_built_model_is_taught_as_the_flags_say():
+    tokenizer = SubwordTokenizer.learn(TEXTS, 40)
+    config = translation.Config(
+        scheduled_sampling=0.25, sampling_decay="exponential", sampling_steps=77, seed=4,
+        precision="float32",
+    )  # fmt: skip
+    sampling = translation.build(tokenizer, tokenizer, config).scheduled_sampling
+    found = [sampling.rate, sampling.decay, sampling.steps, sampling.seed]
+    assert found == [0.25, "exponential", 77, 4]
+    config = translation.Config(r_drop=5.0, precision="float32")
+    model = translation.build(tokenizer, tokenizer, config)
+    assert (model.r_drop, model.scheduled_sampling) == (5.0, None)
+
+
+def test_subwords_are_sampled_within_the_longest_text_and_only_if_asked(capsys):
+    tokenizer = SubwordTokenizer.learn(TEXTS, 40)
+    ids = tokenizer.tokenize(TEXTS)
+    config = translation.Config(subword_sampling=0.5, max_length=10)
+    found = runs.segmented(tokenizer, ids, config, [0, 1])
+    _, lengths = found.draw(np.arange(len(TEXTS)), (0, 1))
+    assert ids.row_lengths().numpy().sum() < lengths.sum() <= 9 * len(TEXTS)
+    assert "times as many tokens as batches are planned for" in capsys.readouterr().out
+    plain = dataclasses.replace(config, subword_sampling=0.0)
+    assert runs.segmented(tokenizer, ids, plain, [0, 1]) is ids
