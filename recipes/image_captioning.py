@@ -113,6 +113,7 @@ class Config:
     def __post_init__(self):
         cli.check_training(self)
         runs.check_teaching(self)
+        runs.check_subword_sampling(self)
         for name in ("batch_size", "validation_pictures", "units", "num_layers"):
             cli.check(self, name, least=1)
         if self.image_size is not None:

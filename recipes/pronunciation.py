@@ -90,6 +90,12 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
+    sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
+        "linear", runs.SAMPLING_DECAY_HELP
+    )
+    sampling_steps: int = flag(5000, runs.SAMPLING_STEPS_HELP)
+    r_drop: float = flag(0.0, runs.R_DROP_HELP)
     validation_words: int = flag(1000, "validation WER is measured on this many words")
     patience: int = flag(
         1000, "epochs without a better validation WER before it stops; much is learnt at the end"
@@ -104,6 +110,7 @@ class Config:
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_teaching(self)
         for name in ("batch_tokens", "validation_words", "ensemble"):
             cli.check(self, name, least=1)
         cli.check_share(self, "label_smoothing")
@@ -203,6 +210,7 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     with runs.computing_in(config.precision):
         model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
     warmup_steps = config.warmup_steps if config.decay == "inverse_sqrt" else None
+    runs.teach(model, config)
     runs.compile_model(model, config.learning_rate, warmup_steps, sampled=config.sampled)
     return model
 

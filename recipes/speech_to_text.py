@@ -132,6 +132,7 @@ class Config:
     def __post_init__(self):
         cli.check_training(self)
         runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
+        runs.check_subword_sampling(self)
         for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
         for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):

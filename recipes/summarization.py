@@ -64,11 +64,19 @@ class Config:
     target_field: str | None = flag(
         None, "key of a summary; none: summary, highlights, subject or title"
     )
-    model: Literal["rnn_bahdanau", "rnn_luong", "transformer_tiny", "transformer_small"] = flag(
-        "transformer_tiny", "architecture, see kzoo.zoo"
+    model: Literal[
+        "copying_transformer",
+        "pointer_generator",
+        "transformer_tiny",
+        "transformer_small",
+        "rnn_bahdanau",
+        "rnn_luong",
+    ] = flag("copying_transformer", "architecture, see kzoo.zoo; the first two copy words")
+    tokenizer: Literal["words", "subwords"] = flag(
+        "words", "one vocabulary for documents and summaries; of words, unknown ones are copied"
     )
-    tokenizer: Literal["subwords", "words"] = flag(
-        "subwords", "one vocabulary for documents and summaries"
+    coverage_weight: float | None = flag(
+        None, "models that copy: what looking at a word twice costs; none takes the model's own"
     )
     vocabulary_size: int = flag(8000, "most entries of the vocabulary")
     sampled: int = flag(
@@ -92,6 +100,13 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
+    sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
+        "linear", runs.SAMPLING_DECAY_HELP
+    )
+    sampling_steps: int = flag(5000, runs.SAMPLING_STEPS_HELP)
+    r_drop: float = flag(0.0, runs.R_DROP_HELP)
+    subword_sampling: float = flag(0.0, runs.SUBWORD_SAMPLING_HELP)
     validation_documents: int = flag(200, "validation ROUGE-L is measured on this many documents")
     patience: int = flag(10, "epochs without a better validation ROUGE-L before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
@@ -116,6 +131,9 @@ class Config:
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_teaching(self)
+        runs.check_subword_sampling(self)
+        training_pairs.check_copying(self)
         for name in ("batch_tokens", "validation_documents", "max_source_tokens"):
             cli.check(self, name, least=1)
         for name in ("summary_tokens", "no_repeat_ngram"):
@@ -207,7 +225,10 @@ def learn_tokenizer(train: Pairs, config: Config) -> kzoo.text.Tokenizer:
 
 def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for."""
-    return training_pairs.build(tokenizer, tokenizer, config, length_head=config.has_length_head)
+    options = {"length_head": config.has_length_head}
+    if config.coverage_weight is not None:
+        options["coverage_weight"] = config.coverage_weight
+    return training_pairs.build(tokenizer, tokenizer, config, **options)
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:

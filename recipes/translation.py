@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
@@ -34,6 +32,7 @@ from recipes.data import examples
 from recipes.data.languages import language_of
 from recipes.data.pairs import load_pairs
 from recipes.data.splits import Splits
+from recipes.runs import training_pairs
 
 # What sacrebleu takes for languages where spaces do not part words; "13a", its default, for others.
 BLEU_TOKENIZERS = dict.fromkeys(
@@ -132,6 +131,7 @@ class Config:
     def __post_init__(self):
         cli.check_training(self)
         runs.check_teaching(self)
+        runs.check_subword_sampling(self)
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
@@ -224,53 +224,16 @@ def learn_tokenizers(
 
 def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for."""
-    is_rnn = config.model.startswith("rnn")
-    options = {} if is_rnn else {"norm_first": config.norm_first}
-    options |= {} if config.dropout is None else {"dropout": config.dropout}
-    options |= {
-        "num_sampled": min(config.sampled, target_tokenizer.vocabulary_size()),
-        "length_head": config.length_deviation_penalty > 0,
-    }
-    with runs.computing_in(config.precision):
-        model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
-    rate = config.learning_rate
-    if rate is None:
-        rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
-    runs.teach(model, config)
-    runs.compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
-    return model
-
-
-def tokenize(model, pairs: examples.Pairs, max_length: int, name: str) -> kzoo.batching.Corpus:
-    """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens."""
-    import tensorflow as tf
-
-    sides = (
-        kzoo.batching.tokenize(model.source_tokenizer, pairs.source),
-        kzoo.batching.tokenize(model.target_tokenizer, pairs.target),
-    )
-    lengths = np.stack([side.row_lengths().numpy() for side in sides])  # (2, M)
-    found = f"{len(pairs):,} pairs, {lengths[1].sum():,} target tokens"
-    fits = runs.fitting_rows(lengths.max(0), {"max_length": max_length}, name, found, "pair")
-    return kzoo.batching.Corpus(*(tf.ragged.boolean_mask(side, fits) for side in sides))
+    has_head = config.length_deviation_penalty > 0
+    return training_pairs.build(source_tokenizer, target_tokenizer, config, length_head=has_head)
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    train = tokenize(model, splits.train, config.max_length, "train")
-    valid = tokenize(model, splits.valid, config.max_length, "valid")
-    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    seed = [config.seed, runs.open_journal(run).epochs]
-    sampled = kzoo.batching.Corpus(
-        runs.segmented(model.source_tokenizer, train.source, config, [*seed, 0]),
-        runs.segmented(model.target_tokenizer, train.target, config, [*seed, 1]),
-    )
-    batches = kzoo.batching.token_batches(sampled, config.batch_tokens, seed=seed)
-    runs.make_weights(model, batches, config.model)
-    lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
-    print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")
-    valid_batches = kzoo.batching.token_batches(valid, config.batch_tokens)
+    limit = config.max_length
+    train = training_pairs.tokenize(model, splits.train, "train", max_length=limit)
+    valid = training_pairs.tokenize(model, splits.valid, "valid", max_length=limit)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_bleu(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
 
@@ -298,9 +261,8 @@ def learn_lexicon(model, train: examples.Pairs, config: Config) -> kzoo.Lexicon 
     if not config.candidates:
         return None
     print("Learning a lexicon from the alignments of the training pairs", flush=True)
-    batches = kzoo.batching.token_batches(
-        tokenize(model, train, config.max_length, "train"), config.batch_tokens
-    )
+    corpus = training_pairs.tokenize(model, train, "train", max_length=config.max_length)
+    batches = kzoo.batching.token_batches(corpus, config.batch_tokens)
     frequent = min(config.candidates, model.target_tokenizer.vocabulary_size())
     return kzoo.Lexicon.learn(model, batches, frequent)
 

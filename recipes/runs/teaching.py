@@ -1,7 +1,7 @@
 """How a decoder is taught: the flags in place of plain teacher forcing, and what they turn on.
 
 A recipe's config has the fields `scheduled_sampling`, `sampling_decay`, `sampling_steps`, `r_drop`,
-`subword_sampling`, `seed`, `sampled` and `tokenizer`.
+`seed` and `sampled`; one with subwords also `subword_sampling` and `tokenizer`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ def check_teaching(config, has_decoder: bool = True) -> None:
         )
     cli.check(config, "sampling_steps", least=0)
     cli.check(config, "r_drop", least=0)
-    cli.check_share(config, "subword_sampling")
     if config.sampling_decay == "inverse_sigmoid" and 0 < config.sampling_steps < 5:
         raise ValueError(
             "`sampling_steps` must be 0 or at least 5 with inverse_sigmoid, "
@@ -47,16 +46,21 @@ def check_teaching(config, has_decoder: bool = True) -> None:
             f"got r_drop={config.r_drop}, scheduled_sampling={config.scheduled_sampling}, "
             f"sampled={config.sampled}."
         )
-    if config.subword_sampling and config.tokenizer != "subwords":
-        raise ValueError(
-            "`subword_sampling` needs tokenizer=subwords, "
-            f"got subword_sampling={config.subword_sampling}, tokenizer={config.tokenizer}."
-        )
     if not has_decoder and (config.scheduled_sampling or config.r_drop):
         raise ValueError(
             "`scheduled_sampling` and `r_drop` need a model with a decoder, "
             f"got scheduled_sampling={config.scheduled_sampling}, r_drop={config.r_drop}, "
             f"model={config.model}."
+        )
+
+
+def check_subword_sampling(config) -> None:
+    """Raises a ValueError if the flag is out of range or in the wrong company."""
+    cli.check_share(config, "subword_sampling")
+    if config.subword_sampling and config.tokenizer != "subwords":
+        raise ValueError(
+            "`subword_sampling` needs tokenizer=subwords, "
+            f"got subword_sampling={config.subword_sampling}, tokenizer={config.tokenizer}."
         )
 
 

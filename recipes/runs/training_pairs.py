@@ -5,7 +5,7 @@
     batches, valid_batches = make_batches(model, train, valid, run, config)
 
 A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`, `warmup_steps`,
-`precision`, `norm_first`, `batch_tokens` and `seed`.
+`precision`, `norm_first`, `batch_tokens` and `seed`, and those of `runs.teaching`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,31 @@ from typing import Any
 import numpy as np
 
 import kzoo
+from recipes import cli
 from recipes.data.examples import Pairs
 from recipes.runs.building import compile_model, fitting_rows, make_weights
 from recipes.runs.folder import open_journal
 from recipes.runs.processor import computing_in
+from recipes.runs.teaching import segmented, teach
 
 RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
 COPYING = ("pointer_generator", "copying_transformer")  # models with a Copier; none is sampled
+
+
+def check_copying(config: Any) -> None:
+    """Raises a ValueError if a flag meets a model that copies, or that does not, wrongly."""
+    if config.model not in COPYING:
+        if config.coverage_weight is not None:
+            raise ValueError(
+                f"`coverage_weight` needs a model that copies, {' or '.join(COPYING)}, got "
+                f"coverage_weight={config.coverage_weight}, model={config.model}."
+            )
+        return
+    if config.coverage_weight is not None:
+        cli.check(config, "coverage_weight", least=0)
+    for name in ("sampled", "scheduled_sampling", "r_drop", "subword_sampling"):
+        if value := getattr(config, name):
+            raise ValueError(f"`{name}` must be 0 with {config.model}, got {name}={value}.")
 
 
 def build(source_tokenizer, target_tokenizer, config: Any, **options) -> kzoo.Seq2Seq:
@@ -41,6 +59,7 @@ def build(source_tokenizer, target_tokenizer, config: Any, **options) -> kzoo.Se
     rate = config.learning_rate
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
+    teach(model, config)
     compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
     return model
 
@@ -80,7 +99,11 @@ def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: A
     """The training and validation batches; makes the weights of the model, too."""
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, open_journal(run).epochs]
-    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
+    sampled = train._replace(
+        source=segmented(model.source_tokenizer, train.source, config, [*seed, 0]),
+        target=segmented(model.target_tokenizer, train.target, config, [*seed, 1]),
+    )
+    batches = kzoo.batching.token_batches(sampled, config.batch_tokens, seed=seed)
     make_weights(model, batches, config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
