@@ -13,6 +13,8 @@ Axis letters: N pictures, K of them that can be read, R regions, D features.
 
 from __future__ import annotations
 
+import collections
+import functools
 import hashlib
 import json
 import math
@@ -20,6 +22,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -177,26 +180,39 @@ def _pixels(rows: Sequence, size: int, reasons: dict) -> Iterator[np.ndarray]:
 
 def _mapped(rows: Sequence, function: Callable) -> Iterator[tf.Tensor | str]:
     """`function` of the pixels of each picture in order, or why it cannot be read."""
+    waiting = collections.deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # TensorFlow lets go of Python's lock
+        for row in rows:
+            if len(waiting) == 2 * BATCH:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_read, row.path, function))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(path: Path, function: Callable) -> tf.Tensor | str:
     import tensorflow as tf
 
-    paths = tf.constant([os.fsencode(row.path) for row in rows], tf.string)
+    try:
+        return function(_decoder()(os.fsencode(path)))
+    except tf.errors.OpError as error:
+        said = re.split(r"\s*\[\[", str(error.message))[0]  # before the name of the op
+        return re.sub(r"(?s).*\n\n|assertion failed: ", "", said).split("\n")[0]
 
-    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, which takes seconds
-    def computed(path):
-        return function(kzoo.image.decode(tf.io.read_file(path), MEGAPIXELS))
 
-    values = tf.data.Dataset.from_tensor_slices(paths).map(
-        computed,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    found = iter(values.prefetch(2 * BATCH))
-    for _ in rows:
-        try:
-            yield next(found)
-        except tf.errors.OpError as error:  # of this row, as the order is kept
-            line = str(error.message).split("\n")[0]
-            yield re.sub(r".*Iterator::\S+: (assertion failed: )?", "", line)
+@functools.cache
+def _decoder() -> Callable:
+    """The function from a path, bytes, to pixels, traced once a process: that takes seconds.
+
+    In the graph of a `tf.data.Dataset` it would be made ready anew for every iterator.
+    """
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def decoded(path):
+        return kzoo.image.decode(tf.io.read_file(path), MEGAPIXELS)
+
+    return decoded
 
 
 def _report(rows: Sequence, reasons: dict[int, str]) -> None:
