@@ -107,7 +107,8 @@ def built(model):
 )  # fmt: skip
 def test_a_transformer_has_as_many_parameters_as_its_equations(name, vocabulary_size, expected):
     size = Size(vocabulary_size)
-    counted = built(make(name, size, size)).count_params()
+    # A pre-norm stack ends with a normalization of its own, which the equations do not have.
+    counted = built(make(name, size, size, norm_first=False)).count_params()
     assert counted == transformer_parameters(*SHAPES[name], vocabulary_size)
     assert counted == expected or expected is None
 

@@ -187,7 +187,7 @@ class SpaceTokenizer(_TableTokenizer):
 
     @staticmethod
     def _split(texts):
-        return tf.strings.split(texts, " ")
+        return tf.strings.split(texts)
 
     @staticmethod
     def _join(pieces):

@@ -35,6 +35,7 @@ TEXTS = [
     "Ein Mann lächelt einen ausgestopften Löwen an, größer als er!",
 ]
 CLASSES = [SubwordTokenizer, CharacterTokenizer, WordTokenizer, SpaceTokenizer]
+KINDS = ("subwords", "characters", "words", "spaces")
 SIZE = 113
 # One of each for all tests: tokenizers have no state.
 TOKENIZERS = [cls.learn(TEXTS, SIZE) for cls in CLASSES]
@@ -49,7 +50,7 @@ def strings(tensor):
     return [text.decode() for text in tensor.numpy()]
 
 
-# What all three do alike.
+# What all do alike.
 
 
 @every_tokenizer
@@ -557,7 +558,7 @@ def test_an_exported_tokenizer_serves_with_tensorflow_alone_in_version_2_and_in_
     texts = [*TEXTS, "", "unseen Ω"]
     archive = keras.export.ExportArchive()
     expected = {}
-    for name, tokenizer in zip(("subwords", "characters", "words"), TOKENIZERS, strict=True):
+    for name, tokenizer in zip(KINDS, TOKENIZERS, strict=True):
         echo = Echo(tokenizer)
         expected[name] = strings(echo(tf.constant(texts))["text"])
         archive.track(echo)

@@ -62,7 +62,7 @@ def test_the_rate_of_a_budget_is_that_of_each_step_and_goes_on_in_a_resumed_run(
 @pytest.mark.parametrize("name", ["peak", "warmup_steps", "steps"])
 def test_a_rate_of_a_budget_needs_positive_numbers(name):
     numbers = {"peak": 0.1, "warmup_steps": 1, "minutes": 1.0, "steps": 1}
-    with pytest.raises(ValueError, match=f"`{name}` .* must be .*{name}=0"):
+    with pytest.raises(ValueError, match=f"`{name}`.* must be .*{name}=0"):
         training.BudgetDecay(**numbers | {name: 0})
 
 
