@@ -22,7 +22,7 @@ from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data.examples import Pairs
 from recipes.data.pronunciations import load_pronunciations
-from recipes.studies import trials
+from recipes.runs import trials
 
 KINDS = ("global", "local-m", "local-p", "monotonic", "fixed vector")
 

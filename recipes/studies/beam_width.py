@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.studies import trials
+from recipes.runs import trials
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -24,7 +24,7 @@ from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data.examples import Pairs
 from recipes.data.pronunciations import load_pronunciations
-from recipes.studies import trials
+from recipes.runs import trials
 
 KINDS = (
     "RNN, teacher forcing",

@@ -20,7 +20,7 @@ import numpy as np
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.studies import trials
+from recipes.runs import trials
 
 WAYS = ("end token alone", "length penalty", "length head", "told the length")
 EDGES = (1, 4, 7, 10, 14, 19, 30)  # words of a reference, the first of each class

@@ -21,7 +21,7 @@ import numpy as np
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.studies import trials
+from recipes.runs import trials
 
 KINDS = (
     "padded to the longest text of all",

@@ -23,7 +23,7 @@ import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
-from recipes.studies import trials
+from recipes.runs import trials
 
 KINDS = ("sinusoidal", "learned", "rotary", "t5", "alibi")
 NUM_HEADS = 4

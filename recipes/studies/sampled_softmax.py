@@ -25,7 +25,7 @@ import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data.pairs import load_pairs
-from recipes.studies import trials
+from recipes.runs import trials
 
 NUMBERS = (16, 128, 1024, 8192, 0)  # of sampled classes; 0 is the full softmax
 COLORS = ("#8fa3b5", "#57a773", "#1d6fb8", "#d99a2b", "#d1495b")

@@ -22,7 +22,7 @@ import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data.pairs import load_pairs
-from recipes.studies import trials
+from recipes.runs import trials
 
 KINDS = (
     "stateless", "stateful", "stateful, 1 row", "stateful, two devices", "stateless, chunks x 8"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.studies import trials
+from recipes.runs import trials
 
 EDGES = (1, 3, 5, 8, 12, 17, 26)  # words of a source, the first of each class
 MODELS = ("rnn_luong", "transformer_tiny")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from recipes.runs import trials
 from recipes.studies import (
     alignment,
     beam_width,
@@ -15,7 +16,6 @@ from recipes.studies import (
     positions,
     stateful,
     transformer_or_rnn,
-    trials,
 )
 
 STUDIES = {

@@ -25,9 +25,11 @@ from typing import Any
 import numpy as np
 
 import kzoo
-from recipes import runs
 from recipes.data import examples
 from recipes.data.pairs import load_pairs
+from recipes.runs.building import compile_model, learn_tokenizer, spread_rows
+from recipes.runs.processor import machine
+from recipes.runs.scoring import scored_split
 
 COLORS = ("#1d6fb8", "#d1495b", "#57a773", "#d99a2b", "#8257a7", "#8fa3b5", "#22303c")
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
@@ -77,7 +79,7 @@ class Study:
         print(", ".join(f"{k} {v:,.4g}" for k, v in numbers.items()), flush=True)
         result = {
             "date": datetime.date.today().isoformat(),
-            "machine": runs.machine(),
+            "machine": machine(),
             "flags": self.flags,
             "trials": self.trials,
         }
@@ -131,7 +133,7 @@ def corpus_of(
     ]
     lengths = np.maximum(*(side.row_lengths().numpy() for side in sides))
     rows = np.flatnonzero(lengths < max_length)
-    rows = rows[runs.spread_rows(len(rows) if count is None else count, len(rows))]
+    rows = rows[spread_rows(len(rows) if count is None else count, len(rows))]
     return kzoo.batching.Corpus(*(tf.gather(side, rows) for side in sides))
 
 
@@ -141,7 +143,7 @@ def train(
     """Fits for so many passes, the rate rising for a tenth of them; returns the minutes."""
     batches = kzoo.batching.token_batches(corpus, batch_tokens, seed=seed)
     steps = epochs * int(batches.cardinality())
-    runs.compile_model(model, rate, max(steps // 10, 1))
+    compile_model(model, rate, max(steps // 10, 1))
     start = time.monotonic()
     model.fit(batches, epochs=epochs, shuffle=False, verbose=2)
     return (time.monotonic() - start) / 60
@@ -197,7 +199,7 @@ def load_translation(config: Any) -> tuple[Any, Any, kzoo.batching.Corpus]:
         seed=0,
     )
     texts = splits.train.source + splits.train.target
-    tokenizer = runs.learn_tokenizer("subwords", texts, config.vocabulary_size)
+    tokenizer = learn_tokenizer("subwords", texts, config.vocabulary_size)
     corpus = corpus_of((tokenizer,) * 2, splits.train, config.max_length)
     print(f"{len(splits.train):,} pairs to train on", flush=True)
     return splits, tokenizer, corpus
@@ -207,10 +209,10 @@ def scored_pairs(
     splits: Any, count: int, max_words: int, min_words: int = 1
 ) -> tuple[list[str], list[str]]:
     """At most so many test pairs, evenly spaced, whose source has so many words."""
-    pairs = runs.scored_split(splits)[1]
+    pairs = scored_split(splits)[1]
     words = [len(text.split()) for text in pairs.source]
     rows = [row for row, number in enumerate(words) if min_words <= number <= max_words]
-    rows = [rows[i] for i in runs.spread_rows(count, len(rows))]
+    rows = [rows[i] for i in spread_rows(count, len(rows))]
     return [pairs.source[row] for row in rows], [pairs.target[row] for row in rows]
 
 
