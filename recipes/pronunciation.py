@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data.examples import Pairs, Words
+from recipes.data.examples import Words
 from recipes.data.pronunciations import load_pronunciations
 from recipes.data.splits import Splits
+from recipes.runs import training_pairs
 
 SHOWN = 3  # words whose best hypotheses the card shows
 FIXED_SIZES = ("transformer_tiny", "transformer_small")
@@ -215,29 +214,16 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     return model
 
 
-def tokenize(model, pairs: Pairs, max_length: int, name: str) -> kzoo.batching.Corpus:
-    """Tokenizes pronunciations and leaves out, with a count, those longer than `max_length`."""
-    import tensorflow as tf
-
-    sides = (
-        kzoo.batching.tokenize(model.source_tokenizer, pairs.source),
-        kzoo.batching.tokenize(model.target_tokenizer, pairs.target),
-    )
-    lengths = np.stack([side.row_lengths().numpy() for side in sides])  # (2, M)
-    found = f"{len(pairs):,} pronunciations, {lengths[1].sum():,} phonemes"
-    limits = {"max_length": max_length}
-    fits = runs.fitting_rows(lengths.max(0), limits, name, found, "pronunciation")
-    return kzoo.batching.Corpus(*(tf.ragged.boolean_mask(side, fits) for side in sides))
-
-
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    corpus = tokenize(model, splits.train.pairs, config.max_length, "train")
-    valid = tokenize(model, splits.valid.pairs, config.max_length, "valid")
+    train, valid = (
+        training_pairs.tokenize(model, words.pairs, name, max_length=config.max_length)
+        for name, words in (("train", splits.train), ("valid", splits.valid))
+    )
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     journal = runs.open_journal(run)
     seed = [config.seed, journal.epochs]
-    batches = kzoo.batching.token_batches(corpus, config.batch_tokens, seed=seed)
+    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
     runs.make_weights(model, batches, config.model)
     valid_batches = kzoo.batching.token_batches(valid, config.batch_tokens)
     score = validation_score(model, splits.valid, config)

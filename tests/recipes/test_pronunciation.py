@@ -14,6 +14,7 @@ from kzoo import text
 from recipes import cli, pronunciation, runs
 from recipes.data.examples import Words
 from recipes.pronunciation import Config
+from recipes.runs import training_pairs
 
 SOUNDS = {"a": "AE1", "b": "B", "c": "K", "d": "D", "e": "EH0"}
 
@@ -112,14 +113,14 @@ def test_training_never_sees_what_is_excluded(config, tmp_path, monkeypatch):
     (tmp_path / "test_words.txt").write_text("ABC\nab\nBAD\n")
     seen = []
 
-    def stop(model, pairs, max_length, name):
+    def stop(model, pairs, name, max_length):
         seen.extend(pairs.source)
         if name == "valid":
             raise KeyboardInterrupt
-        return tokenize(model, pairs, max_length, name)
+        return tokenize(model, pairs, name, max_length=max_length)
 
-    tokenize = pronunciation.tokenize
-    monkeypatch.setattr(pronunciation, "tokenize", stop)
+    tokenize = training_pairs.tokenize
+    monkeypatch.setattr(training_pairs, "tokenize", stop)
     with pytest.raises(KeyboardInterrupt):
         pronunciation.main(dataclasses.replace(config, exclude="test_words.txt"))
     assert len(seen) > 100 and not {"abc", "ab", "bad"} & set(seen)
