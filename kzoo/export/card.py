@@ -37,11 +37,13 @@ def model_card(path, model, options, card, metrics, examples, answers):
     reader = model.source_tokenizer
     shell, value = reader.content.usage
     usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.content.input_name)
-    if reader.is_static:
+    said = (text for name, text in _OUTPUTS.items() if name in options.signatures)
+    usage += ", ".join(said) + "."
+    if "serving_xla" in options.signatures:
         usage += _XLA_USAGE
-    if model.takes_prefix and options.lexicon is None:
+    if "complete" in options.signatures:
         usage += _COMPLETE_USAGE
-    if model.can_stream:
+    if "stream" in options.signatures:
         usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
     parts += ["## How to use it", usage]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -58,8 +60,12 @@ In Python with `kzoo.load`, or without kzoo:
     model = tf.saved_model.load("{path}")
     model.signatures["serving_default"]({name}=tf.constant([{value}]))
 
-Signatures, each with the input `{name}` string [N]: `serving_default` (text, score), `n_best`
-(text, score, log_prob; K of each), `align` (text, source_tokens, target_tokens, alignment)."""
+Signatures, each with the input `{name}` string [N]: """
+_OUTPUTS = {
+    "serving_default": "`serving_default` (text, score)",
+    "n_best": "`n_best`\n(text, score, log_prob; K of each)",
+    "align": "`align` (text, source_tokens, target_tokens, alignment)",
+}
 _XLA_USAGE = """
 `serving_xla` is as `serving_default`, from a search that XLA compiles."""
 _COMPLETE_USAGE = """

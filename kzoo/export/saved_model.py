@@ -19,12 +19,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.export import signatures, warmup
+from kzoo.export import warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
 from kzoo.export.precision import computing_in
 from kzoo.export.served import ServedModel
+from kzoo.export.signatures import Options, all_names, of_contents, of_streams
 from kzoo.search.options import SHARED
 
 
@@ -32,6 +33,7 @@ def save(
     model,
     path,
     *,
+    signatures=None,
     beam_size=4,
     max_length=128,
     length_penalty=0.6,
@@ -89,6 +91,10 @@ def save(
     Args:
         model: Seq2Seq, CTCModel or Ensemble with both tokenizers, its weights built.
         path: str or path that does not exist yet; `next_version` gives one as servers want them.
+        signatures: names of the signatures to write, "serving_default" among them, or None for all
+            that the model can have. With fewer, the export is quicker and smaller: each searches
+            in a graph of its own, but "align", which shares that of "serving_default". "stream"
+            brings "stream_begin" along.
         beam_size: int, K.
         max_length: int, L, most tokens of an output, the end token included.
         length_penalty: float, exponent of the GNMT length penalty.
@@ -119,13 +125,15 @@ def save(
 
     Raises:
         FileExistsError: `path` exists.
-        ValueError: `model` lacks a tokenizer or weights, `max_source_length` is not positive, or
+        ValueError: `model` lacks a tokenizer or weights, `signatures` names one that the model
+            cannot have or lacks "serving_default", `max_source_length` is not positive, or
             `search_options` names what has an argument of its own or is no option of a search, or
             `precision` is neither of the two, or not for this model.
     """
     path = Path(path)
     options = _options(
         model,
+        signatures=signatures,
         beam_size=beam_size,
         max_length=max_length,
         length_penalty=length_penalty,
@@ -186,14 +194,17 @@ class Saved(os.PathLike):
         return f"Saved({str(self.path)!r}, metrics={self.metrics!r})"
 
 
-def _options(model, *, search_options, max_source_length, lexicon, precision, **others):
-    """signatures.Options, or the ValueErrors of `save`."""
+def _options(model, *, signatures, search_options, max_source_length, lexicon, precision, **others):
+    """Options, or the ValueErrors of `save`."""
     check_built(model)
     checks.require(
         lexicon is None or model.takes_prefix,
         "must be None for a model without a decoder, such as CTC alone",
         lexicon=lexicon,
     )
+    names = all_names(model, lexicon)
+    if signatures is not None:
+        names = _chosen(signatures, names)
     search_options = search_options or {}
     if unknown := sorted(set(search_options) - set(SHARED)):
         raise ValueError(
@@ -206,7 +217,8 @@ def _options(model, *, search_options, max_source_length, lexicon, precision, **
     if max_source_length is None:
         max_source_length = model.source_tokenizer.content.longest
     checks.at_least(1, max_source_length=max_source_length)
-    return signatures.Options(
+    return Options(
+        signatures=names,
         search_options=search_options,
         max_source_length=max_source_length,
         lexicon=lexicon,
@@ -215,10 +227,19 @@ def _options(model, *, search_options, max_source_length, lexicon, precision, **
     )
 
 
+def _chosen(signatures, names):
+    """Those of all `names` that `signatures` holds, in their order."""
+    is_known = isinstance(signatures, list | tuple) and all(name in names for name in signatures)
+    message = f"must be a list of names among {', '.join(names)}"
+    checks.require(is_known, message, signatures=signatures)
+    message = 'must hold "serving_default", which servers and `export.load` ask for'
+    checks.require("serving_default" in signatures, message, signatures=signatures)
+    return tuple(name for name in names if name in signatures)
+
+
 def _write_saved_model(model, folder, options):
     with computing_in(options.precision, model) as model:
-        functions = signatures.of_contents(model, options)
-        functions |= signatures.of_streams(model, options.beam_size, options.length_penalty)
+        functions = of_contents(model, options) | of_streams(model, options)
         # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
         traced = {
             name: tf.function(

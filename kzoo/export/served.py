@@ -18,7 +18,7 @@ from kzoo import batching, contents
 from kzoo.export import ops
 from kzoo.export.folder import of_saved_model
 
-_OUTPUTS = {
+_OUTPUTS = {  # of the signatures; `serving_default` is in every export
     "serving_default": {"text", "score"},
     "n_best": {"text", "score"},
     "align": {"text", "source_tokens", "target_tokens", "alignment"},
@@ -90,8 +90,8 @@ class ServedModel:
         ["Ein Hund rennt.", "Eine Katze schläft."]
 
     Raises:
-        ValueError: the SavedModel cannot be loaded, or lacks one of the signatures or what goes in
-            or out of it.
+        ValueError: the SavedModel cannot be loaded, or lacks `serving_default` or what goes in or
+            out of a signature.
     """
 
     def __init__(self, path, batch_size=32):
@@ -127,6 +127,9 @@ class ServedModel:
         """The K best answers to each content: a list of (str, float score), best first, or N.
 
         Hypotheses without probability are left out, so that an empty text has one answer.
+
+        Raises:
+            ValueError: as a call; or the model was exported without this signature.
         """
 
         def answer(row):
@@ -136,7 +139,11 @@ class ServedModel:
         return self._answers(contents, "n_best", answer)
 
     def align(self, contents):
-        """The best answer to each content with its attention weights: an Alignment, or N."""
+        """The best answer to each content with its attention weights: an Alignment, or N.
+
+        Raises:
+            ValueError: as a call; or the model was exported without this signature.
+        """
 
         def answer(row):
             source, target = _unpadded(row["source_tokens"]), _unpadded(row["target_tokens"])
@@ -199,6 +206,11 @@ class ServedModel:
         is_one = isinstance(asked, str | bytes | Path)
         asked = [asked] if is_one else asked
         given = self.content.as_bytes(asked)
+        if signature not in self._model.signatures:
+            raise ValueError(
+                f"`{signature}` needs a model that was exported with the signature `{signature}`, "
+                f"but {self.path} was not."
+            )
         run = self._model.signatures[signature]
 
         def answers_to(batch):
@@ -221,9 +233,12 @@ class ServedModel:
 def _content_of(signatures, path):
     """What the signatures of a SavedModel read; raises ValueError unless they are kzoo's."""
     began = f"`path` must hold a SavedModel that kzoo exported, but {str(path)!r} has"
-    if missing := set(_OUTPUTS) - set(signatures):
+    if "serving_default" not in signatures:
+        missing = set(_OUTPUTS) - set(signatures)
         raise ValueError(f"{began} no signature {', '.join(sorted(missing))}.")
     for name, outputs in _OUTPUTS.items():
+        if name not in signatures:
+            continue
         given = signatures[name].structured_input_signature[1]
         is_text = [(spec.dtype, spec.shape.rank) for spec in given.values()] == [(tf.string, 1)]
         if not is_text or not set(given) <= set(contents.OF_INPUT):

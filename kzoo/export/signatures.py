@@ -21,6 +21,7 @@ from kzoo.search import SearchResult
 class Options(NamedTuple):
     """How an exported model answers; `export.save` explains each."""
 
+    signatures: tuple  # of names among `all_names`
     beam_size: int
     max_length: int
     length_penalty: float
@@ -30,6 +31,25 @@ class Options(NamedTuple):
     replace_unknown: bool
     lexicon: Any  # models.Lexicon or None
     precision: str
+
+
+def all_names(model, lexicon=None):
+    """The names of the signatures that an export of a model can have; see `export.save`.
+
+    Args:
+        model: Generator with both tokenizers.
+        lexicon: models.Lexicon or None.
+
+    Returns:
+        tuple of str. "stream" stands for "stream_begin" too: one is of no use without the other.
+    """
+    has = {
+        "serving_xla": model.source_tokenizer.is_static,
+        "complete": model.takes_prefix and lexicon is None,
+        "stream": model.can_stream,
+    }
+    names = ("serving_default", "n_best", "serving_xla", "align", "complete", "stream")
+    return tuple(name for name in names if has.get(name, True))
 
 
 class Search:
@@ -126,8 +146,7 @@ def of_contents(model, options):
         }
 
     functions = {"serving_default": serving_default, "n_best": n_best}
-    if reader.is_static:
-        functions["serving_xla"] = _compiled(search)
+    functions["serving_xla"] = _compiled(search)
     if options.request_batching is not None:
         functions = {
             name: requests.batch_requests(function, **options.request_batching)
@@ -135,12 +154,9 @@ def of_contents(model, options):
         }
     functions["align"] = align
     functions = {name: (function, [spec]) for name, function in functions.items()}
-    if model.takes_prefix and options.lexicon is None:
-        functions["complete"] = (
-            _complete(search),
-            [spec, tf.TensorSpec([None], tf.string, name="prefix")],
-        )
-    return functions
+    prefix = tf.TensorSpec([None], tf.string, name="prefix")
+    functions["complete"] = _complete(search), [spec, prefix]
+    return {name: found for name, found in functions.items() if name in options.signatures}
 
 
 def _complete(search):
@@ -238,8 +254,8 @@ def _compiled(search):
     return serving_xla
 
 
-def of_streams(model, beam_size, length_penalty):
-    """The functions of live audio, by name; none unless the model can `stream`.
+def of_streams(model, options):
+    """The functions of live audio, by name; none unless "stream" is among `options.signatures`.
 
     `stream_begin` takes the number of streams, `rows`, and gives the state before them and the
     `rate_hz` of the samples. `stream` takes `audio` float [N, C], the next samples of N streams,
@@ -249,9 +265,9 @@ def of_streams(model, beam_size, length_penalty):
     Returns:
         dict of name -> (function, list of TensorSpecs).
     """
-    if not model.can_stream:
+    if "stream" not in options.signatures:
         return {}
-    example = model.initial_state(1, beam_size)
+    example = model.initial_state(1, options.beam_size)
     # What grows begins with a size of 0.
     specs = {
         name: tf.TensorSpec(
@@ -264,12 +280,12 @@ def of_streams(model, beam_size, length_penalty):
     def stream(inputs):
         leaves = [inputs[name] for name in _named(example)]
         state = tf.nest.pack_sequence_as(example, leaves)
-        found, state = model.stream(inputs["audio"], state, length_penalty)
+        found, state = model.stream(inputs["audio"], state, options.length_penalty)
         text = model.target_tokenizer.detokenize(found.ids[:, 0])
         return {"text": text, "score": _finite(found.scores[:, 0]), **_named(state)}
 
     def stream_begin(rows):
-        state = _named(model.initial_state(rows, beam_size))
+        state = _named(model.initial_state(rows, options.beam_size))
         return {"rate_hz": tf.constant(model.source_tokenizer.features.rate_hz), **state}
 
     rows = tf.TensorSpec([], tf.int32, "rows")

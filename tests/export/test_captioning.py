@@ -20,6 +20,7 @@ from kzoo.text import CharacterTokenizer, WordTokenizer
 
 SIZE, SIDE, BEAMS, LONGEST = 48, 6, 3, 11
 OPTIONS = {"beam_size": BEAMS, "max_length": LONGEST, "length_penalty": 0.0}
+ONE = ["serving_default"]  # for tests that ask for no other: each takes seconds to trace
 ZOO = {
     "show_attend_tell": {"units": 13},
     "captioning_transformer": {
@@ -161,7 +162,7 @@ def test_a_file_gives_the_model_back_and_half_precision_is_served_in_float32(nam
     inputs = {"source": source, "target": tf.constant([[1, 5, 6], [1, 7, 8]])}
     expected = tf.cast(model(inputs)["logits"], tf.float32)
     np.testing.assert_allclose(tf.cast(again(inputs)["logits"], tf.float32), expected, atol=1e-3)
-    answer = export.load(export.save(again, tmp_path / "1", **OPTIONS))(PICTURES[0])
+    answer = export.load(export.save(again, tmp_path / "1", signatures=ONE, **OPTIONS))(PICTURES[0])
     assert isinstance(answer, str)
 
 
@@ -218,7 +219,9 @@ def test_why_a_picture_was_refused_is_one_line_without_names_of_nodes(served):
 
 
 def test_the_limit_of_megapixels_is_that_of_the_export(models, tmp_path):
-    path = export.save(models["show_attend_tell"], tmp_path / "1", max_source_length=1, **OPTIONS)
+    path = export.save(
+        models["show_attend_tell"], tmp_path / "1", signatures=ONE, max_source_length=1, **OPTIONS
+    )
     ask = export.load(path)
     assert isinstance(ask(encoded(np.zeros((1000, 1000, 3)))), str)
     with pytest.raises(ValueError, match=r"must have 1 to 1,000,000 pixels.*1001.*1000"):

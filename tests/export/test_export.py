@@ -3,6 +3,7 @@ import concurrent.futures
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 import kzoo
 from kzoo import export, metrics, text
 from kzoo.__main__ import main
-from kzoo.export import folder
+from kzoo.export import folder, warmup
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
@@ -47,6 +48,10 @@ SIGNATURES = {
         "token_log_prob": tf.float32,
     },
 }
+
+ONE = ["serving_default"]  # enough for a test that asks for no other: each is a graph to trace
+TWO = [*ONE, "n_best"]
+THREE = [*TWO, "serving_xla"]
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +306,7 @@ def test_a_model_trained_in_bfloat16_answers_in_float32(models, served, tmp_path
             weight.assign(value)
         before = [layer.compute_dtype for layer in model._flatten_layers()]
         assert "bfloat16" in before
-        path = export.save(model, tmp_path / name, **OPTIONS)
+        path = export.save(model, tmp_path / name, signatures=TWO, **OPTIONS)
         assert [layer.compute_dtype for layer in model._flatten_layers()] == before
         assert export.load(path).n_best(TEXTS) == served[name].n_best(TEXTS)
 
@@ -311,7 +316,9 @@ def test_a_model_trained_in_bfloat16_answers_in_float32(models, served, tmp_path
 
 @each_family
 def test_a_bfloat16_export_has_half_the_size_and_nearly_the_scores(models, served, tmp_path, name):
-    path = export.save(models[name], tmp_path / "1", precision="bfloat16", **OPTIONS)
+    path = export.save(
+        models[name], tmp_path / "1", signatures=THREE, precision="bfloat16", **OPTIONS
+    )
     stored = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     kinds = stored.get_variable_to_dtype_map().values()
     assert tf.bfloat16 in kinds and tf.float32 not in kinds
@@ -437,7 +444,9 @@ def test_an_export_with_options_of_the_search_keeps_them_in_every_signature(mode
     vocabulary_size = models["rnn"].target_tokenizer.vocabulary_size()
     allowed = np.arange(vocabulary_size) % 3 != 1
     search = {"no_repeat_ngram": 2, "repetition_penalty": 1.3, "min_length": 4, "allowed": allowed}
-    path = export.save(models["rnn"], tmp_path / "1", search_options=search, **OPTIONS)
+    path = export.save(
+        models["rnn"], tmp_path / "1", signatures=THREE, search_options=search, **OPTIONS
+    )
     generate = models["rnn"].text_generator(**OPTIONS, **search)
     loaded, expected = export.load(path), generate(TEXTS)
     assert loaded(TEXTS) == [pairs[0][0] for pairs in loaded.n_best(TEXTS)] == expected
@@ -449,7 +458,7 @@ def test_an_export_with_options_of_the_search_keeps_them_in_every_signature(mode
 
 def test_a_model_that_forms_batches_answers_each_caller_with_its_own(models, served, tmp_path):
     path = export.save(
-        models["rnn"], tmp_path / "1",
+        models["rnn"], tmp_path / "1", signatures=THREE,
         request_batching={"max_batch_size": 5, "max_delay_ms": 100.0}, **OPTIONS,
     )  # fmt: skip
     loaded, texts = tf.saved_model.load(str(path)), [*TEXTS, ""]
@@ -478,7 +487,7 @@ def test_an_interrupted_save_leaves_nothing(models, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export.save(models["rnn"], tmp_path / "1", evaluate=interrupt, **OPTIONS)
+        export.save(models["rnn"], tmp_path / "1", signatures=ONE, evaluate=interrupt, **OPTIONS)
     answer, folder = seen
     assert answer and folder.startswith(".1.")  # it was written, and not under its name
     assert not list(tmp_path.iterdir())
@@ -493,6 +502,16 @@ def test_save_refuses_what_it_cannot_export(models, tmp_path):
         export.save(model, tmp_path / "2", max_source_length=0)
     with pytest.raises(ValueError, match="`beam_size` must be an integer of at least 1"):
         export.save(model, tmp_path / "2", beam_size=0)
+    for wrong in (["serving_default", "stream"], "align", 3):
+        message = r"`signatures` must be a list of names among serving_default, .*, complete, got "
+        with pytest.raises(ValueError, match=message + re.escape(f"signatures={wrong!r}.")):
+            export.save(model, tmp_path / "2", signatures=wrong)
+    for wrong in (["align"], []):
+        message = '`signatures` must hold "serving_default", .*, got ' + re.escape(
+            f"signatures={wrong}."
+        )
+        with pytest.raises(ValueError, match=message):
+            export.save(model, tmp_path / "2", signatures=wrong)
     parts = model.encoder, model.decoder, model.head
     with pytest.raises(ValueError, match="`model` must have a source_tokenizer"):
         export.save(Seq2Seq(*parts), tmp_path / "2")
@@ -514,6 +533,7 @@ def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_pa
     saved = path = export.save(
         models["rnn"],
         tmp_path / "en-de" / "1",
+        signatures=ONE,
         card={"description": "A test.", "data": "three | texts", "epochs": 7},
         metrics={"valid loss": 1.5},
         examples=TEXTS[:2],
@@ -540,6 +560,16 @@ def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_pa
     assert ["test BLEU", "12.35", "nrefs:1"] in rows
     answer = export.load(path)(TEXTS[1])
     assert f"| {TEXTS[1]} | {' '.join(answer.replace('|', chr(92) + '|').split())} |" in card
+    # Only one signature was asked for.
+    found = dict(saved_model(saved.path).meta_graphs[0].signature_def)
+    assert found.keys() - {"__saved_model_init_op"} == set(ONE)
+    assert {name for name, _ in warmup.read(path)} == set(ONE)
+    assert [name for name in SIGNATURES if f"`{name}`" in card] == ONE
+    for ask in (saved.served.n_best, saved.served.align):
+        with pytest.raises(ValueError, match="needs a model that was exported with the signature"):
+            ask(TEXTS[0])
+    with pytest.raises(ValueError, match="exported with the signature `complete`"):
+        saved.served.complete(TEXTS[0], "")
 
 
 # Loading in Python.

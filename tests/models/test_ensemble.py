@@ -61,8 +61,9 @@ def test_a_file_gives_back_the_answers(ensemble, tmp_path):
 
 
 def test_an_ensemble_is_exported_like_a_model(ensemble, tmp_path):
-    path = export.save(ensemble, tmp_path / "1", beam_size=2, max_length=7)
-    expected = ensemble.text_generator(beam_size=2, max_length=7)(TEXTS[:3])
+    options = {"beam_size": 2, "max_length": 7}
+    path = export.save(ensemble, tmp_path / "1", signatures=["serving_default"], **options)
+    expected = ensemble.text_generator(**options)(TEXTS[:3])
     assert export.load(path)(TEXTS[:3]) == expected
 
 
