@@ -27,7 +27,9 @@ every_model = pytest.mark.parametrize(
 
 
 class Size:
-    """A tokenizer that has a vocabulary size and nothing else."""
+    """A tokenizer that has a vocabulary size and nothing else but what copying asks for."""
+
+    can_split, lowercase = True, False
 
     def __init__(self, size):
         self.size = size

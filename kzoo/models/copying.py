@@ -41,32 +41,31 @@ def check_copier(model):
         )
 
 
-def with_copies(model, outputs, ids, memory, memory_mask, copy_ids):
+def with_copies(model, outputs, ids, memory, copy_ids):
     """Outputs with the gate, and with log P of words and places as their logits.
 
     Args:
         model: Seq2Seq with a copier.
         outputs: dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D).
         ids: (B, T) int, which the decoder has read.
-        memory: (B, S, Dm). memory_mask: (B, S). copy_ids: (B, P) int.
+        memory: (B, S, Dm), zeros in the padding. copy_ids: (B, P) int.
 
     Returns:
         dict of the same and "gate" (B, T) and "copy_ids"; its "logits" are (B, T, V + P).
     """
-    memory = masking.blank(memory, memory_mask)
     context = tf.matmul(tf.cast(outputs["weights"], memory.dtype), memory)
     gate = model.copier(outputs["hidden"], context, model.decoder.embedding(ids))
     logits = log_probabilities(outputs["logits"], gate, outputs["weights"], copy_ids)
     return outputs | {"logits": logits, "gate": gate, "copy_ids": copy_ids}
 
 
-def copying_step(model, prepared, memory, memory_mask, copy_ids):
+def copying_step(model, prepared, memory, copy_ids):
     """The step function of a search over V words and P places.
 
     Args:
         model: Seq2Seq with a copier.
-        prepared: from the decoder's `prepare`. memory: (B, S, Dm). memory_mask: (B, S).
-        copy_ids: (B, P) int.
+        prepared: from the decoder's `prepare`.
+        memory: (B, S, Dm), zeros in the padding. copy_ids: (B, P) int.
 
     Returns:
         A step function, see `search.steps`; its logits are log P.
@@ -92,7 +91,7 @@ def copying_step(model, prepared, memory, memory_mask, copy_ids):
         hidden, weights, state = model.decoder.step(ids, state, position, prepared)
         found = {"logits": model.head(hidden), "weights": weights, "hidden": hidden}
         found = {name: by_source(x) for name, x in found.items()}
-        found = with_copies(model, found, by_source(ids), memory, memory_mask, copy_ids)
+        found = with_copies(model, found, by_source(ids), memory, copy_ids)
         return tf.reshape(found["logits"], [-1, size + copy_ids.shape[1]]), weights, state
 
     return step

@@ -206,7 +206,8 @@ class Seq2Seq(Trainable):
         outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
         if self.copies:
             copy_ids = masking.to_dense(masking.as_ids(inputs["copy_ids"]))[0]
-            outputs = with_copies(self, outputs, target, memory, memory_mask, copy_ids)
+            seen = masking.blank(memory, memory_mask)
+            outputs = with_copies(self, outputs, target, seen, copy_ids)
         if self.length_head is not None:
             outputs["length"] = self._expected_length(memory, memory_mask)
         if self.ctc_head is not None:
@@ -406,7 +407,7 @@ class Seq2Seq(Trainable):
             return head(hidden), weights, state
 
         if self.copies:
-            step = copying_step(self, prepared, memory, memory_mask, copy_ids)
+            step = copying_step(self, prepared, masking.blank(memory, memory_mask), copy_ids)
         state = self.decoder.initial_state(prepared, max_length)
         if ctc_weight:
             if lists is not None:

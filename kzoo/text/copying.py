@@ -16,20 +16,23 @@ def check_copying(source_tokenizer, target_tokenizer):
     """Raises ValueError unless words of the sources of the one can be those of the other's texts.
 
     Either both are of words or both of characters, with a vocabulary each or one for both, or they
-    are one tokenizer of subwords, whose pieces are copied as they are. They must agree on lower
-    case, or a word of the source would not be found among those of the target.
+    are of subwords, whose pieces are copied as they are, with one vocabulary. They must agree on
+    lower case, or a word of the source would not be found among those of the target.
     """
-    kinds = [type(each) for each in (source_tokenizer, target_tokenizer)]
+    both = source_tokenizer, target_tokenizer
     if source_tokenizer is target_tokenizer:
         return
-    can_split = [getattr(each, "can_split", False) for each in (source_tokenizer, target_tokenizer)]
-    if kinds[0] is not kinds[1] or not all(can_split):
+    kinds = [type(each) for each in both]
+    is_one_kind = kinds[0] is kinds[1] and hasattr(kinds[0], "can_split")
+    if is_one_kind and not kinds[0].can_split:
+        is_one_kind = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
+    if not is_one_kind:
         names = " and a ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            "Copying needs two tokenizers of words, two of characters, or one and the same "
-            f"tokenizer for source and target, got a {names}."
+            "Copying needs two tokenizers of words, two of characters, or one vocabulary of "
+            f"subwords for source and target, got a {names}."
         )
-    cases = source_tokenizer.lowercase, target_tokenizer.lowercase
+    cases = [each.lowercase for each in both]
     if cases[0] != cases[1]:
         raise ValueError(
             "Copying needs tokenizers that agree on lower case, "

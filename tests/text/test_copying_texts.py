@@ -85,7 +85,11 @@ def test_tokenizers_that_do_not_go_together_are_refused():
     letters = text.CharacterTokenizer([*text.SPECIAL_TOKENS, "a"])
     lower = text.WordTokenizer([*text.SPECIAL_TOKENS, "a"], lowercase=True)
     copying.check_copying(WORDS, text.WordTokenizer([*text.SPECIAL_TOKENS, "b"]))
+    subwords = [text.SubwordTokenizer.learn(["two young men", each] * 3, 30) for each in "ab"]
+    same = text.SubwordTokenizer.from_config(subwords[0].get_config())
+    copying.check_copying(same, subwords[0])
     for pair, message in (
+        (subwords, "got a SubwordTokenizer and a SubwordTokenizer."),
         ((letters, WORDS), "got a CharacterTokenizer and a WordTokenizer."),
         ((WORDS, lower), "got lowercase=False of the source and lowercase=True of the target."),
     ):
