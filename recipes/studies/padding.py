@@ -58,7 +58,7 @@ def main(config: Config) -> trials.Study:
 
     cli.require("matplotlib", "sentencepiece", extra="recipes")
     _, tokenizer, corpus = trials.load_translation(config)
-    lengths = [side.row_lengths().numpy() + 1 for side in corpus]
+    lengths = [side.row_lengths().numpy() + 1 for side in corpus[:2]]
     study = trials.Study(config, config.output)
     model, step = None, 0
     for kind, seed in study.missing(KINDS, config.seeds):

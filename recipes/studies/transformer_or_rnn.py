@@ -58,7 +58,8 @@ def main(config: Config) -> trials.Study:
     for name, seed in study.missing(MODELS, config.seeds):
         runs.seed(seed)
         model = build(name, tokenizer)
-        measured = {"parameters": model.count_params()} | fit(model, name, corpus, seed, config)
+        measured = fit(model, name, corpus, seed, config)
+        measured["parameters"] = model.count_params()
         generate = model.text_generator(
             beam_size=1, max_length=config.max_length, max_source_length=config.max_length
         )
