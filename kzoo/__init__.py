@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kzoo.layers import masking
     from kzoo.layers.attention import (
         BahdanauAttention,
+        CoverageAttention,
         FixedContext,
         LocalAttention,
         LocationAwareAttention,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
     from kzoo.layers.attention_decoder import AttentionDecoder
     from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
+    from kzoo.layers.copying import Copier
     from kzoo.layers.embedding import TokenEmbedding
     from kzoo.layers.head import VocabularyHead
     from kzoo.layers.length import LengthHead

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kzoo.text import copying
 from kzoo.text.special_ids import END_ID, START_ID
 
 
@@ -18,12 +19,48 @@ class Corpus(NamedTuple):
 
     source: tf.RaggedTensor  # (N, None) int32, without start and end
     target: tf.RaggedTensor  # (N, None) int32
+    copy_ids: tf.RaggedTensor | None = None  # (N, None) int32, one for each source token
 
 
 def tokenize(tokenizer, texts, chunk=10_000):
     """Tokenizes a list of texts, chunk by chunk; returns a RaggedTensor (N, None) int32."""
     starts = range(0, max(len(texts), 1), chunk)  # one empty chunk has the dtype of all others
     return tf.concat([tokenizer.tokenize(texts[i : i + chunk]) for i in starts], 0)
+
+
+def copying_corpus(
+    source_tokenizer, target_tokenizer, sources, targets, longest=None, chunk=10_000
+):
+    """Tokenizes pairs for a model that copies, chunk by chunk.
+
+    A target word that the vocabulary lacks has the id of its place in the source, if it is there:
+    `layers.copying` says how. `token_batches` and `teacher_forcing` hand it all on.
+
+    Args:
+        source_tokenizer, target_tokenizer: two of words or of characters, or one of subwords.
+        sources, targets: lists of N str.
+        longest: int, most source tokens; the rest is cut off. None for all.
+        chunk: int, pairs at once.
+
+    Returns:
+        Corpus with `copy_ids`.
+
+    Raises:
+        ValueError: the tokenizers do not go together, or the lists are of different lengths.
+    """
+    copying.check_copying(source_tokenizer, target_tokenizer)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"`sources` and `targets` must be equally many, got {len(sources)} and {len(targets)}."
+        )
+    parts = []
+    for i in range(0, max(len(sources), 1), chunk):
+        texts = tf.constant(sources[i : i + chunk], tf.string)
+        copy_ids, ids = copying.copyable(
+            target_tokenizer, texts, tf.constant(targets[i : i + chunk], tf.string), longest
+        )
+        parts.append((source_tokenizer.tokenize(texts)[:, :longest], ids, copy_ids))
+    return Corpus(*(tf.concat(sides, 0) for sides in zip(*parts, strict=True)))
 
 
 def map_by_length(function, texts, batch_size):
@@ -46,23 +83,28 @@ def map_by_length(function, texts, batch_size):
     return answers
 
 
-def teacher_forcing(source, target):
+def teacher_forcing(source, target, copy_ids=None):
     """Turns ragged ids into padded inputs and labels.
 
     Args:
         source: (B, None) ragged int, without start and end.
         target: (B, None) ragged int, without start and end.
+        copy_ids: (B, None) ragged int, one for each source token, or None.
 
     Returns:
         `({"source": (B, S), "target": (B, T)}, labels (B, T))`, int32: the source and the labels
-        end with END_ID, the target begins with START_ID.
+        end with END_ID, the target begins with START_ID. With `copy_ids`, the inputs have them as
+        "copy_ids" (B, S): 0 for the end and the padding.
     """
     shifted, labels = decoder_ids(target)
-    return {"source": _ended(source).to_tensor(), "target": shifted}, labels
+    inputs = {"source": _ended(source).to_tensor(), "target": shifted}
+    if copy_ids is not None:
+        inputs["copy_ids"] = _ended(copy_ids, 0).to_tensor()
+    return inputs, labels
 
 
-def _ended(ids):
-    return tf.concat([ids, tf.fill([ids.nrows(), 1], tf.constant(END_ID, ids.dtype))], 1)
+def _ended(ids, end=END_ID):
+    return tf.concat([ids, tf.fill([ids.nrows(), 1], tf.constant(end, ids.dtype))], 1)
 
 
 def decoder_ids(target):
@@ -155,7 +197,8 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
     """
 
     def gather(rows):
-        return teacher_forcing(tf.gather(corpus.source, rows), tf.gather(corpus.target, rows))
+        sides = [None if side is None else tf.gather(side, rows) for side in corpus]
+        return teacher_forcing(*sides)
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
     return _planned(*lengths, batch_tokens, gather, seed, pool)

@@ -19,12 +19,14 @@ import keras
 
 from kzoo.layers.attention import (
     BahdanauAttention,
+    CoverageAttention,
     FixedContext,
     LocationAwareAttention,
     LuongAttention,
 )
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.conformer import ConformerEncoder
+from kzoo.layers.copying import Copier
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
@@ -37,7 +39,9 @@ from kzoo.models import CTCModel, Seq2Seq
 
 __all__ = [
     "captioning_transformer",
+    "copying_transformer",
     "listen_attend_spell",
+    "pointer_generator",
     "rnn_bahdanau",
     "rnn_fixed",
     "rnn_luong",
@@ -234,7 +238,7 @@ def transformer_base(
 
 def _transformer(
     source_tokenizer, target_tokenizer, *, units, num_layers, num_heads, hidden_units, dropout,
-    label_smoothing, norm_first, num_sampled, length_head,
+    label_smoothing, norm_first, num_sampled, length_head, weights_head=None, copier=None,
 ):  # fmt: skip
     source, target = _embeddings(source_tokenizer, target_tokenizer, units, scale=True)
     shape = {
@@ -246,10 +250,96 @@ def _transformer(
         num_sampled=num_sampled,
     )  # fmt: skip
     encoder = TransformerEncoder(embedding=source, **shape)
-    decoder = TransformerDecoder(embedding=target, **shape)
+    decoder = TransformerDecoder(embedding=target, weights_head=weights_head, **shape)
     return _text_model(
-        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head,
+        copier=copier,
+    )  # fmt: skip
+
+
+def pointer_generator(
+    source_tokenizer,
+    target_tokenizer,
+    units=256,
+    num_layers=1,
+    dropout=0.2,
+    label_smoothing=0.0,
+    coverage_weight=1.0,
+    length_head=False,
+):
+    """Bidirectional LSTM encoder, LSTM decoder that copies words of the source; coverage.
+
+    See et al. (2017), https://arxiv.org/abs/1704.04368, sections 2.2 and 2.3, with input feeding in
+    place of the context alone. It is for words, or for characters: then names and numbers that no
+    vocabulary has are copied. Of subwords, which have an id for everything, it copies pieces.
+
+    The paper trains without coverage first, and only at the end with it. Here the attention has it
+    from the beginning; `model.copier.coverage_weight` and `compile` say when its loss begins.
+
+    Args:
+        source_tokenizer, target_tokenizer: of `text`; one object for a joint vocabulary, or two of
+            words or of characters.
+        units: int, size of embeddings and states.
+        num_layers: int, of the encoder and of the decoder.
+        dropout: float in [0, 1).
+        label_smoothing: float in [0, 1), see `Copier.loss`.
+        coverage_weight: float of at least 0, of the loss about coverage. See `Copier`.
+        length_head: bool, whether the model learns how long an answer is to be. See `LengthHead`.
+
+    Returns:
+        Seq2Seq with a Copier.
+    """
+    source, target = _embeddings(source_tokenizer, target_tokenizer, units)
+    encoder = RecurrentEncoder(
+        embedding=source, units=units, num_layers=num_layers, dropout=dropout
     )
+    decoder = AttentionDecoder(
+        embedding=target, units=units, attention=CoverageAttention(units=units),
+        num_layers=num_layers, dropout=dropout,
+    )  # fmt: skip
+    head = _head(target, label_smoothing=label_smoothing, num_sampled=0)
+    return _text_model(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=length_head,
+        copier=_copier(coverage_weight),
+    )  # fmt: skip
+
+
+def copying_transformer(
+    source_tokenizer,
+    target_tokenizer,
+    units=128,
+    num_layers=4,
+    num_heads=4,
+    hidden_units=256,
+    dropout=0.3,
+    label_smoothing=0.1,
+    norm_first=False,
+    coverage_weight=0.0,
+    length_head=False,
+):
+    """`transformer_tiny` that copies words of the source, of any size.
+
+    One head of the last layer's cross-attention says what is copied, as in See et al. (2017),
+    https://arxiv.org/abs/1704.04368; coverage is a loss and no part of the attention.
+    `transformer_small` has units=256, hidden_units=1024, dropout=0.2.
+
+    Args:
+        source_tokenizer, target_tokenizer, label_smoothing, coverage_weight, length_head: as in
+            `pointer_generator`.
+        units, num_heads, hidden_units: int, sizes of encoder and decoder.
+        num_layers: int, of the encoder and of the decoder.
+        dropout: float in [0, 1).
+        norm_first: bool, pre-norm; see `transformer_tiny`.
+
+    Returns:
+        Seq2Seq with a Copier.
+    """
+    return _transformer(
+        source_tokenizer, target_tokenizer, units=units, num_layers=num_layers,
+        num_heads=num_heads, hidden_units=hidden_units, dropout=dropout,
+        label_smoothing=label_smoothing, norm_first=norm_first, num_sampled=0,
+        length_head=length_head, weights_head=0, copier=_copier(coverage_weight),
+    )  # fmt: skip
 
 
 def listen_attend_spell(
@@ -496,10 +586,19 @@ def _check_size(source, backbone):
         )
 
 
-def _text_model(encoder, decoder, head, source_tokenizer, target_tokenizer, *, length_head):
+def _text_model(
+    encoder, decoder, head, source_tokenizer, target_tokenizer, *, length_head, copier=None
+):
     # Lengths are counted in float32: a bfloat16 knows no 257.
     lengths = LengthHead(dtype="float32") if length_head else None
-    return Seq2Seq(encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=lengths)
+    return Seq2Seq(
+        encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=lengths,
+        copier=copier,
+    )  # fmt: skip
+
+
+def _copier(coverage_weight):
+    return Copier(coverage_weight, dtype="float32")  # the gate alone, and all that it is added to
 
 
 def _head(embedding, *, is_tied=False, use_bias=True, label_smoothing, num_sampled):

@@ -13,6 +13,7 @@ import pytest
 from kzoo.audio import SpecAugment, VocalTractPerturbation
 from kzoo.layers.attention import (
     BahdanauAttention,
+    CoverageAttention,
     FixedContext,
     LocalAttention,
     LocationAwareAttention,
@@ -22,6 +23,7 @@ from kzoo.layers.attention import (
 )
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.conformer import ConformerBlock, ConformerEncoder
+from kzoo.layers.copying import Copier
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.length import LengthHead
@@ -101,6 +103,7 @@ CASES = {
     "LocationAwareAttention": Case(
         lambda: LocationAwareAttention(U, filters=2, width=3), ATTEND, "memory", "memory_mask"
     ),
+    "CoverageAttention": Case(lambda: CoverageAttention(U), ATTEND, "memory", "memory_mask"),
     "FixedContext": Case(FixedContext, ATTEND, "memory", "memory_mask"),
     "MultiHeadAttention": Case(
         lambda: MultiHeadAttention(2, 5, dropout=0.1), ATTEND, "memory", "memory_mask"
@@ -141,6 +144,13 @@ CASES = {
     "VocabularyHead sampled": Case(
         lambda: VocabularyHead(V, M, num_sampled=5),
         {"hidden": (S, M)},
+        "hidden",
+        aligned=True,
+        ragged=False,
+    ),
+    "Copier": Case(
+        Copier,
+        {"hidden": (S, M), "context": (S, D), "embedded": (S, U)},
         "hidden",
         aligned=True,
         ragged=False,
@@ -215,6 +225,9 @@ CASES = {
         DECODE,
         "memory",
         "memory_mask",
+    ),
+    "AttentionDecoder with coverage": Case(
+        lambda: AttentionDecoder(embed(), U, CoverageAttention(5)), DECODE, "memory", "memory_mask"
     ),
     "AttentionDecoder with monotonic attention": Case(
         lambda: AttentionDecoder(embed(), U, MonotonicAttention(5, score_bias=0.0)),
@@ -324,6 +337,12 @@ CASES = {
     ),
     "TransformerDecoder": Case(
         lambda: TransformerDecoder(embed(), 2, 2, U), DECODE, "memory", "memory_mask"
+    ),
+    "TransformerDecoder with one head's weights": Case(
+        lambda: TransformerDecoder(embed(), 2, 2, U, weights_head=1),
+        DECODE,
+        "memory",
+        "memory_mask",
     ),
     "TransformerDecoder rotary, grouped": Case(
         lambda: TransformerDecoder(

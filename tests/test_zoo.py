@@ -41,24 +41,29 @@ def tokenizer():
 
 
 def make(name, *tokenizers, **options):
-    options |= {"units": 13} if name.startswith("rnn") else {}
+    options |= {"units": 13} if name.startswith(("rnn", "pointer")) else {}
     return getattr(zoo, name)(*tokenizers, **options)
 
 
-def teacher_forcing(tokenizer):
+def teacher_forcing(tokenizer, copies):
+    if copies:
+        return batching.teacher_forcing(
+            *batching.copying_corpus(tokenizer, tokenizer, TEXTS, TARGETS)
+        )
     return batching.teacher_forcing(tokenizer.tokenize(TEXTS), tokenizer.tokenize(TARGETS))
 
 
 @every_model
 def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenizer):
     model = make(name, tokenizer, tokenizer, dropout=0.0)
-    inputs, labels = teacher_forcing(tokenizer)
+    inputs, labels = teacher_forcing(tokenizer, model.copies)
     model.compile(keras.optimizers.SGD(0.02))  # as Adam it would keep 3 copies of the largest
     assert np.isfinite(model.fit(inputs, labels, batch_size=4, verbose=0).history["loss"]).all()
 
     rows = tf.constant([0, 3])
-    source, target = tf.gather(inputs["source"], rows), tf.gather(inputs["target"], rows)[:, :L]
-    outputs = model({"source": source, "target": target})
+    inputs = {name: tf.gather(x, rows) for name, x in inputs.items()}
+    source, target = inputs["source"], inputs["target"][:, :L]
+    outputs = model(inputs | {"target": target})
     prepared = model.prepare(source)
     state = model.decoder.initial_state(prepared, max_length=target.shape[1])
     for t in range(target.shape[1]):
@@ -66,7 +71,8 @@ def test_a_model_trains_and_decodes_and_its_steps_equal_the_whole(name, tokenize
         np.testing.assert_allclose(hidden, outputs["hidden"][:, t], atol=1e-4)
         np.testing.assert_allclose(weights, outputs["weights"][:, t], atol=1e-4)
 
-    result = model.generate(source, beam_size=K, max_length=L)
+    copying = {"copy_ids": inputs["copy_ids"]} if model.copies else {}
+    result = model.generate(source, beam_size=K, max_length=L, **copying)
     assert result.ids.shape == (2, K, L)
     assert np.isfinite(result.scores).all()
     assert (result.scores[:, 0] >= result.scores[:, 1]).numpy().all()
@@ -89,7 +95,7 @@ def transformer_parameters(num_layers, units, hidden_units, *vocabulary_sizes):
 def built(model):
     """The model built on ids of any batch and length, without a calculation."""
     ids = keras.Input((None,), dtype="int32")
-    model({"source": ids, "target": ids})
+    model(dict.fromkeys(model.needed_inputs, ids))
     return model
 
 
@@ -105,12 +111,24 @@ def test_a_transformer_has_as_many_parameters_as_its_equations(name, vocabulary_
     assert counted == expected or expected is None
 
 
+def test_a_copying_transformer_is_a_transformer_with_a_gate():
+    size = Size(101)
+    gate = 3 * 128 + 1
+    counted = [built(make(name, size, size)).count_params() for name in (
+        "copying_transformer", "transformer_tiny",
+    )]  # fmt: skip
+    assert counted[0] - counted[1] == gate
+
+
 def embeddings(model):
     weights = (model.encoder.embedding.embeddings, model.decoder.embedding.embeddings)
     return {id(weight): tuple(weight.shape) for weight in weights}
 
 
-@pytest.mark.parametrize("name", ["rnn_fixed", "rnn_bahdanau", "rnn_luong", "transformer_tiny"])
+@pytest.mark.parametrize(
+    "name",
+    ["pointer_generator", "rnn_fixed", "rnn_bahdanau", "rnn_luong", "transformer_tiny"],
+)
 def test_one_tokenizer_makes_one_embedding_and_two_make_two(name):
     source, target = Size(17), Size(19)
     units = 128 if name == "transformer_tiny" else 13

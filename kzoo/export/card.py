@@ -22,7 +22,7 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "vocabulary": f"{model.target_tokenizer.vocabulary_size():,} entries",
         "search": f"beam size {options.beam_size}, "
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
-        f"at most {options.max_length} tokens with the end" + _words_of(options),
+        f"at most {options.max_length} tokens with the end" + _words_of(model, options),
         **model.source_tokenizer.facts(options.max_source_length),
         "precision": options.precision,
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
@@ -74,9 +74,9 @@ text so far and the state for the next chunk. Keep that: the server keeps nothin
     arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
 
 
-def _words_of(options):
+def _words_of(model, options):
     """What the card says of the words that an answer may hold."""
-    said = ""
+    said = "; words of the source are copied" if model.copies else ""
     if options.lexicon is not None:
         said += (
             f"; of the {options.lexicon.frequent:,} most frequent words and at most "

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
 from kzoo.export.folder import written_at_once
-from kzoo.export.parts import check_built
+from kzoo.export.parts import check_built, check_copies_nothing
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
@@ -71,7 +71,7 @@ def to_ctranslate2(model, path, quantization=None):
         FileExistsError: `path` exists.
         ImportError: the ctranslate2 package is missing.
         ValueError: CTranslate2 has no such quantization, or `model` has parts that it cannot
-            express, or lacks a tokenizer or weights.
+            express, such as a copier, or lacks a tokenizer or weights.
 
     Example:
 
@@ -86,6 +86,7 @@ def to_ctranslate2(model, path, quantization=None):
             f"`quantization` must be None or one of {', '.join(types)}, got {quantization!r}."
         )
     check_built(model)
+    check_copies_nothing(model, "CTranslate2")
     _check_parts(model)
     spec = _specification(ctranslate2, model)
     spec.validate()

@@ -1,6 +1,15 @@
 """What every export asks of a model before it begins."""
 
 
+def check_copies_nothing(model, engine):
+    """Raises ValueError if the model copies words of its source, which the engine cannot."""
+    if model.copies:
+        raise ValueError(
+            f"`model` must be without a copier for {engine}, which has no ids of places of a "
+            f"source, got a {type(model).__name__} with one: `export.save` can."
+        )
+
+
 def check_built(model):
     """Raises ValueError unless the model has both tokenizers and the weights of all its parts."""
     tokenizers = {

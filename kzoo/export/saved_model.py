@@ -81,6 +81,8 @@ def save(
     search anew for every new pair of batch size and source length, which takes seconds: sizes are
     rounded up to powers of two, and warm-up requests spare the first users the wait.
 
+    A model with a Copier answers with words of the source that no vocabulary has, in all of these.
+
     The graph computes in `precision`, however the model was trained. Everything is written to a
     hidden folder beside `path` and renamed at the end: there is a whole model or none.
 

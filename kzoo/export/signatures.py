@@ -46,30 +46,31 @@ class Search:
         self.read = tf.function(self._read, input_signature=[contents], autograph=False)
 
     def _read(self, contents):
-        """Contents (N,) -> what the model reads, is_empty; at least one row. Traced once for all.
+        """Contents (N,) -> what `generate` takes, is_empty; at least one row. Traced once for all.
 
         Not every layer can do with a batch without rows: it has one during the search.
         """
         reader = self.model.source_tokenizer
         missing = tf.maximum(1 - tf.shape(contents)[0], 0)
         contents = tf.concat([contents, tf.fill([missing], reader.content.neutral)], 0)
-        return reader.read(contents, self.options.max_source_length)
+        return self.model.read_source(contents, self.options.max_source_length)
 
     def __call__(self, contents, best_only, **more):
         """Contents (N,) -> what was read, SearchResult; at least one row."""
-        source, is_empty = self.read(contents)
+        inputs, is_empty = self.read(contents)
         longest = self.options.max_length
-        found = _generate(self.model, self.options, source, longest, best_only=best_only, **more)
-        return source, _silenced(found, is_empty)
+        found = _generate(self.model, self.options, inputs, longest, best_only=best_only, **more)
+        return inputs["source"], _silenced(found, is_empty)
 
     def texts(self, contents, source, found, beams=1):
         """The texts (N, beams) of the best beams of `found` for N contents."""
         ids = found.ids[:, :beams]
-        copied = ()
+        steps = None
         if self.options.replace_unknown:
             source = source[: tf.shape(contents)[0]]
             weights = _rows_of_beams(found.weights[:, :beams])
-            copied = tf.repeat(contents, beams), looked_at(weights, tf.repeat(source, beams, 0))
+            steps = looked_at(weights, tf.repeat(source, beams, 0))
+        copied = tf.repeat(contents, beams), steps
         return tf.reshape(self.model.target_texts(_rows_of_beams(ids), *copied), [-1, beams])
 
 
@@ -88,16 +89,17 @@ def of_contents(model, options):
     Returns:
         dict of name -> (function, list of its TensorSpecs).
     """
-    tokenizer, reader = model.target_tokenizer, model.source_tokenizer
+    reader = model.source_tokenizer
     search = Search(model, options)
     spec = tf.TensorSpec([None], tf.string, name=reader.content.input_name)
 
     @functools.partial(tf.function, input_signature=[spec], autograph=False)  # traced once for two
     def best(contents):
         source, found = search(contents, best_only=True)
-        names = reader.step_names(source, tf.shape(found.weights)[3], model.encoder_stride)
+        source = source[: tf.shape(contents)[0]]
+        names = model.source_tokens(source, tf.shape(found.weights)[3], contents)
         found = _first_rows(found, contents)
-        return names[: tf.shape(contents)[0]], search.texts(contents, source, found)[:, 0], found
+        return names, search.texts(contents, source, found)[:, 0], found
 
     def serving_default(contents):
         _, texts, found = best(contents)
@@ -119,7 +121,7 @@ def of_contents(model, options):
         return {
             "text": texts,
             "source_tokens": names,
-            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "target_tokens": model.target_tokens(ids[:, :longest], contents),
             "alignment": found.weights[:, 0, :longest],
         }
 
@@ -143,14 +145,16 @@ def of_contents(model, options):
 
 def _complete(search):
     """The function that continues a prefix of each output."""
-    tokenizer, reader = search.model.target_tokenizer, search.model.source_tokenizer
+    model, reader = search.model, search.model.source_tokenizer
 
     def complete(contents, prefix):
         message = f"`{reader.content.input_name}` and `prefix` must have the same number of rows."
         same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
         with tf.control_dependencies([same_rows]):
             missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
-            prefix = tokenizer.tokenize(tf.concat([prefix, missing], 0))
+            prefix = model.target_ids(
+                tf.concat([prefix, missing], 0), tf.concat([contents, missing], 0)
+            )
         prefix = prefix[:, : search.options.max_length].to_tensor()
         source, found = search(contents, best_only=True, prefix=prefix)
         found = _first_rows(found, contents)
@@ -159,7 +163,7 @@ def _complete(search):
         return {
             "text": search.texts(contents, source, found)[:, 0],
             "score": _finite(found.scores[:, 0]),
-            "target_tokens": tokenizer.tokens(ids[:, :longest]),
+            "target_tokens": model.target_tokens(ids[:, :longest], contents),
             "token_log_prob": _finite(found.step_log_probs[:, 0, :longest]),
         }
 
@@ -182,11 +186,11 @@ def _longest(ids):
     return tf.maximum(tf.reduce_max(ends), 0)  # of no rows it is the least int32
 
 
-def _generate(model, options, source, max_length, **more):
+def _generate(model, options, inputs, max_length, **more):
     if options.lexicon is not None:
         more["lexicon"] = options.lexicon
     return model.generate(
-        source,
+        **inputs,
         beam_size=options.beam_size,
         max_length=max_length,
         length_penalty=options.length_penalty,
@@ -201,35 +205,35 @@ def _compiled(search):
     max_length = options.max_length
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
-    def compiled(source, length):
-        """Source ids (N, S) -> ids (N, L), source steps (N, L), scores, longest output.
+    def compiled(inputs, length):
+        """What was read of N sources -> ids (N, L), source steps (N, L), scores, longest output.
 
         L is the length of a vector, as XLA wants.
         """
         longest = tf.minimum(tf.size(length), max_length)
-        found = _generate(model, options, source, longest, static_shapes=True)
+        found = _generate(model, options, inputs, longest, static_shapes=True)
         steps = tf.zeros_like(found.ids[:, 0])
         if options.replace_unknown:
-            steps = looked_at(found.weights[:, 0], source)
+            steps = looked_at(found.weights[:, 0], inputs["source"])
         return found.ids[:, 0], steps, found.scores[:, 0], tf.reduce_max(found.lengths)
 
     def serving_xla(contents):
         rows = tf.shape(contents)[0]
-        source, is_empty = search.read(contents)
-        source, is_empty = _padded_to_powers_of_two(source), is_empty[:rows]
+        inputs, is_empty = search.read(contents)
+        inputs, is_empty = _padded_to_powers_of_two(inputs), is_empty[:rows]
         # Most outputs are not twice as long as their source. If one is, the search starts again.
-        short = tf.zeros([tf.minimum(2 * tf.shape(source)[1], max_length)])
-        ids, steps, scores, longest = compiled(source, short)
+        short = tf.zeros([tf.minimum(2 * tf.shape(inputs["source"])[1], max_length)])
+        ids, steps, scores, longest = compiled(inputs, short)
         missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
         ids, steps, scores = tf.cond(
             (longest < tf.size(short)) | (tf.size(short) >= max_length),
             lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
-            lambda: compiled(source, tf.zeros([max_length]))[:3],
+            lambda: compiled(inputs, tf.zeros([max_length]))[:3],
         )
         ids = tf.where(is_empty[:, None], 0, ids[:rows])
         scores = tf.where(is_empty, 0.0, scores[:rows])
-        copied = (contents, steps[:rows]) if options.replace_unknown else ()
-        return {"text": model.target_texts(ids, *copied), "score": _finite(scores)}
+        steps = steps[:rows] if options.replace_unknown else None
+        return {"text": model.target_texts(ids, contents, steps), "score": _finite(scores)}
 
     return serving_xla
 
@@ -286,21 +290,23 @@ def _named(structure, name=""):
     return named
 
 
-def _padded_to_powers_of_two(source):
-    """Ids (N, S) -> ids of at least 8 columns, rows and columns powers of two.
+def _padded_to_powers_of_two(inputs):
+    """Source ids (N, S) -> ids of at least 8 columns, rows and columns powers of two.
 
-    XLA compiles once for each shape. Added rows repeat the first one: of others the search would
-    not know when to stop.
+    XLA compiles once for each shape. Added rows, of all inputs, repeat the first one: of others the
+    search would not know when to stop.
     """
     powers = 2 ** tf.range(31)
 
     def room(count, least):
         return tf.reduce_min(tf.where(powers >= tf.maximum(count, least), powers, powers[-1]))
 
-    rows, steps = tf.shape(source)[0], tf.shape(source)[1]
-    source = tf.pad(source, [[0, 0], [0, room(steps, 8) - steps]])
-    more = tf.repeat(source[:1], room(rows, 1) - rows, axis=0)
-    return tf.concat([source, more], 0)
+    rows, steps = tf.shape(inputs["source"])[0], tf.shape(inputs["source"])[1]
+    source = tf.pad(inputs["source"], [[0, 0], [0, room(steps, 8) - steps]])
+    return {
+        name: tf.concat([x, tf.repeat(x[:1], room(rows, 1) - rows, axis=0)], 0)
+        for name, x in {**inputs, "source": source}.items()
+    }
 
 
 def _silenced(found, is_empty):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kzoo.export.engine_card import tflite_card, write_tokenizers
 from kzoo.export.folder import written_at_once
-from kzoo.export.parts import check_built
+from kzoo.export.parts import check_built, check_copies_nothing
 from kzoo.export.precision import in_float32
 
 
@@ -49,7 +49,7 @@ def to_tflite(
     Raises:
         FileExistsError: `path` exists.
         ValueError: there is no such `quantization`, `max_source_length` is not positive, or `model`
-            lacks a tokenizer or weights.
+            lacks a tokenizer or weights, or copies words of its source.
 
     Example:
 
@@ -64,6 +64,7 @@ def to_tflite(
             f"`max_source_length` must be at least 1, got max_source_length={max_source_length}."
         )
     check_built(model)
+    check_copies_nothing(model, "TensorFlow Lite")
     with written_at_once(path) as folder:
         module = _SearchOnIds(
             model, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty

@@ -14,6 +14,7 @@ from kzoo.layers import sharing
 from kzoo.layers.candidates import DISTRIBUTIONS, CandidateSampler
 from kzoo.layers.vocabulary_loss import (
     LOGITS_AT_ONCE,
+    other_words_cross_entropy,
     sampled_cross_entropy,
     vocabulary_cross_entropy,
 )
@@ -194,7 +195,7 @@ class VocabularyHead(keras.layers.Layer):
 
         return logits
 
-    def loss(self, hidden, labels, training=False):
+    def loss(self, hidden, labels, training=False, label_smoothing=None):
         """Cross-entropy of each label, in nats, always in float32.
 
         Args:
@@ -202,12 +203,14 @@ class VocabularyHead(keras.layers.Layer):
             labels: (N,) int.
             training: bool; labels are smoothed in training only, so that `evaluate` reports the
                 true cross-entropy, whose exponential is the perplexity.
+            label_smoothing: float in the place of the head's own, or None.
 
         Returns:
             (N,) float32.
         """
         if not training:
             return self._full_loss(hidden, labels)
+        smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
         if not self.built:
             self.build(hidden.shape)
         hidden = tf.cast(hidden, self.compute_dtype)
@@ -215,13 +218,19 @@ class VocabularyHead(keras.layers.Layer):
         if self.num_sampled:
             return sampled_cross_entropy(
                 hidden, self.weight.value, bias, labels, self.candidate_sampler(labels),
-                self.label_smoothing,
+                smoothing,
             )  # fmt: skip
         weight = tf.cast(self.weight, hidden.dtype)
         bias = tf.zeros([self.vocabulary_size]) if bias is None else bias
         return vocabulary_cross_entropy(
-            hidden, weight, tf.cast(bias, hidden.dtype), labels, self.label_smoothing
+            hidden, weight, tf.cast(bias, hidden.dtype), labels, smoothing
         )
+
+    def other_words_loss(self, hidden, labels, losses):
+        """What label smoothing adds to `losses`; see `other_words_cross_entropy`. (N,) float32."""
+        bias = self.bias.value if self.use_bias else tf.zeros([self.vocabulary_size])
+        weight = self.weight.value
+        return other_words_cross_entropy(hidden, weight, bias, labels, losses)
 
     def _full_loss(self, hidden, labels):
         """Some rows at a time, as the logits of a whole batch may not fit into memory."""

@@ -168,7 +168,7 @@ class TransformerDecoder(_Stack):
     """Embedding, positions, dropout, and a stack of TransformerDecoderBlocks.
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762. A pre-norm stack ends with a layer
-    normalisation. The weights are the last block's cross-attention, averaged over its heads.
+    normalisation. The weights are the last block's cross-attention: the mean of its heads, or one.
 
     Args:
         embedding: layer, ids (B, T) -> (B, T, D).
@@ -176,6 +176,8 @@ class TransformerDecoder(_Stack):
             num_key_value_heads: as in TransformerEncoder.
         attention_positions: as in TransformerEncoder; RelativePositions serve a decoder best with
             bidirectional=False. The cross-attention has none.
+        weights_head: int, the head of the last block's cross-attention whose weights are returned:
+            the copy distribution for a Copier. None for the mean of all heads.
 
     Call arguments:
         ids: (B, T) int, dense or ragged; teacher forcing: step t sees ids 0 ... t.
@@ -187,7 +189,8 @@ class TransformerDecoder(_Stack):
 
     Raises:
         ValueError: if `num_layers` is not positive, D is not a multiple of `num_heads`,
-            `positions` are for use inside attention, or for what MultiHeadAttention refuses.
+            `positions` are for use inside attention, there is no such `weights_head`, or for what
+            MultiHeadAttention refuses.
 
     Example:
         >>> embedding = kzoo.TokenEmbedding(13, 8)
@@ -198,6 +201,33 @@ class TransformerDecoder(_Stack):
     """
 
     block_class = TransformerDecoderBlock
+
+    def __init__(
+        self,
+        embedding,
+        num_layers,
+        num_heads,
+        hidden_units,
+        dropout=0.0,
+        norm_first=False,
+        activation="relu",
+        positions=None,
+        num_key_value_heads=None,
+        attention_positions=None,
+        weights_head=None,
+        **kwargs,
+    ):
+        super().__init__(
+            embedding, num_layers, num_heads, hidden_units, dropout, norm_first, activation,
+            positions, num_key_value_heads, attention_positions, **kwargs,
+        )  # fmt: skip
+        checks.require(
+            weights_head is None or 0 <= weights_head < self.num_heads,
+            "must be None or one of the heads, 0 to num_heads - 1",
+            weights_head=weights_head,
+            num_heads=self.num_heads,
+        )
+        self.weights_head = weights_head
 
     def build(self, ids_shape, memory_shape):
         shape = self._build_input(ids_shape)
@@ -210,7 +240,13 @@ class TransformerDecoder(_Stack):
         x = self.input_dropout(self._with_positions(x), training=training)
         for block, keys in zip(self.blocks, prepared["keys"], strict=True):
             x, weights = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
-        return self._last_norm(x), tf.reduce_mean(weights, 1)
+        return self._last_norm(x), self._of_heads(weights)
+
+    def _of_heads(self, weights):
+        """(B, H, ...) -> (B, ...)."""
+        if self.weights_head is None:
+            return tf.reduce_mean(weights, 1)
+        return weights[:, self.weights_head]
 
     def prepare(self, memory, memory_mask=None):
         """Returns what all steps read: the memory's mask and each block's keys and values."""
@@ -245,4 +281,7 @@ class TransformerDecoder(_Stack):
         for block, cache, keys in zip(self.blocks, state, prepared["keys"], strict=True):
             x, weights, cache = block.step(x, cache, position, keys, prepared["mask"])
             new_state.append(cache)
-        return self._last_norm(x), tf.reduce_mean(weights, 1), new_state
+        return self._last_norm(x), self._of_heads(weights), new_state
+
+    def get_config(self):
+        return {**super().get_config(), "weights_head": self.weights_head}

@@ -96,6 +96,24 @@ def _cross_entropy(size, features, dtype, smoothing):
     return tf.function(tf.custom_gradient(losses_and_gradient), signature, autograph=False)
 
 
+def other_words_cross_entropy(hidden, weight, bias, labels, losses):
+    """What label smoothing adds: the mean of -log softmax(W h + b)_v over all v but label and 0.
+
+    With log Z = -log p(label) + z_label it is linear in what is known, and takes no (N, V).
+
+    Args:
+        hidden: (N, D) float. weight: (V, D), V above 2. bias: (V,). labels: (N,) int, not 0.
+        losses: (N,) float32, -log p(label).
+
+    Returns:
+        (N,) float32, nats.
+    """
+    hidden, weight, bias = (tf.cast(x, tf.float32) for x in (hidden, weight, bias))
+    label_logits = tf.reduce_sum(hidden * tf.gather(weight, labels), 1) + tf.gather(bias, labels)
+    total = tf.linalg.matvec(hidden, tf.reduce_sum(weight[1:], 0)) + tf.reduce_sum(bias[1:])
+    return losses + label_logits - (total - label_logits) / (weight.shape[0] - 2)
+
+
 def sampled_cross_entropy(hidden, weight, bias, labels, candidates, smoothing=0.0):
     """`tf.nn.sampled_softmax_loss` over candidates that the whole batch shares, with smoothing.
 

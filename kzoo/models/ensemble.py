@@ -30,7 +30,8 @@ class Ensemble(Generator):
         List of what each model returns.
 
     Raises:
-        ValueError: there are no models, or they begin or end their outputs differently.
+        ValueError: there are no models, they begin or end their outputs differently, or some copy
+            words of the source and some do not.
 
     Example:
 
@@ -52,6 +53,8 @@ class Ensemble(Generator):
             raise ValueError(f"`models` must hold at least one model, got {models!r}.")
         if len(ids := {(model.start_id, model.end_id) for model in models}) > 1:
             raise ValueError(f"`models` must have the same start_id and end_id, got {sorted(ids)}.")
+        if len({model.copies for model in models}) > 1:
+            raise ValueError("`models` must all have a copier or none of them, got both.")
         self.models = list(models)
         # What an export asks of a model: its tokenizers, and parts that can tell they are built.
         first = self.models[0]
@@ -72,12 +75,21 @@ class Ensemble(Generator):
         """Whether all models have it, so that they can be asked with one `ctc_weight`."""
         return all(model.has_ctc for model in self.models)
 
+    @property
+    def copies(self):
+        """Whether all models copy words of the source; then none does not."""
+        return self.models[0].copies
+
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
         """The step function of a search; see `Generator.search_step`."""
-        starts = [model.search_step(source, max_length, lists, ctc_weight) for model in self.models]
+        options = {} if copy_ids is None else {"copy_ids": copy_ids}
+        starts = [
+            model.search_step(source, max_length, lists, ctc_weight, **options)
+            for model in self.models
+        ]
         if not self.built:
             self.build(None)  # its models are, by now
         steps, states, source_masks, lengths, normalize = zip(*starts, strict=True)

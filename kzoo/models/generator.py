@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from kzoo import batching, checks, search
-from kzoo.text import END_ID, START_ID, UNKNOWN_ID
+from kzoo.models.copying import search_options
+from kzoo.text import END_ID, START_ID, UNKNOWN_ID, copying
 
 
 class SearchStart(NamedTuple):
@@ -33,6 +34,7 @@ class Generator(keras.Model):
 
     start_id, end_id = START_ID, END_ID  # what a target begins and ends with
     can_stream = False  # whether there is a `stream` for live audio
+    copies = False  # whether answers may hold ids of places of the source, see `layers.copying`
     takes_prefix = True  # whether `generate` can be told what an output begins with
 
     def __call__(self, *args, **kwargs):
@@ -87,7 +89,7 @@ class Generator(keras.Model):
         """Whether attention and CTC both have an opinion, which `ctc_weight` weighs."""
         return False
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
         """Encodes the source once for a search.
 
         Args:
@@ -95,6 +97,7 @@ class Generator(keras.Model):
             max_length: int or scalar tensor, L, or None for a state that grows step by step.
             lists: `head.CandidateLists`, whose words the step calls 0 to C - 1; or None for all.
             ctc_weight: float in [0, 1] or None, as in `generate`.
+            copy_ids: (B, P) int or None, as in `generate`.
 
         Returns:
             `SearchStart`.
@@ -121,6 +124,7 @@ class Generator(keras.Model):
         best_only=False,
         lexicon=None,
         ctc_weight=None,
+        copy_ids=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -146,6 +150,9 @@ class Generator(keras.Model):
             lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
             ctc_weight: float in [0, 1], of CTC beside attention, for a model that `has_ctc`: 0
                 searches by attention alone, 1 by CTC alone. None for the model's own.
+            copy_ids: (B, P) int, what each step of the source would be copied as, for a model that
+                `copies`: see `layers.copying`. P, at least S, is known when a graph is made. An
+                answer may then hold ids up to V + P - 1; `allowed` is about the V words.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
 
@@ -158,13 +165,17 @@ class Generator(keras.Model):
         Raises:
             ValueError: there is a `length_deviation_penalty`, but no length to deviate from; the
                 `lexicon` is for other vocabularies, or comes with a `prefix` or with CTC; there is
-                a `ctc_weight`, but no CTC head, or it is outside [0, 1]; or what
-                `search.beam_search` refuses.
+                a `ctc_weight`, but no CTC head, or it is outside [0, 1]; there are `copy_ids` for a
+                model that does not copy, or none for one that does; or what `search.beam_search`
+                refuses.
         """
         checks.sequence(source=source)
         lists, allowed = self._candidates(lexicon, source, prefix, allowed)
+        copying_options, allowed = search_options(self, copy_ids, allowed)
         may_grow = not (static_shapes or tf.executing_eagerly())
-        start = self.search_step(source, None if may_grow else max_length, lists, ctc_weight)
+        start = self.search_step(
+            source, None if may_grow else max_length, lists, ctc_weight, **copying_options
+        )
         if length_deviation_penalty and expected_length is None:
             expected_length = start.expected_length
             if expected_length is None:
@@ -218,6 +229,7 @@ class Generator(keras.Model):
         prefix=None,
         allowed=None,
         ctc_weight=None,
+        copy_ids=None,
     ):
         """Draws outputs instead of searching for the best.
 
@@ -229,7 +241,7 @@ class Generator(keras.Model):
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed, ctc_weight: as in `generate`.
+                allowed, ctc_weight, copy_ids: as in `generate`.
 
             `sampling.sample` says precisely what each does.
 
@@ -237,7 +249,8 @@ class Generator(keras.Model):
             `search.SearchResult` of K samples in the order drawn.
         """
         checks.sequence(source=source)
-        start = self.search_step(source, max_length, ctc_weight=ctc_weight)
+        copying_options, allowed = search_options(self, copy_ids, allowed)
+        start = self.search_step(source, max_length, ctc_weight=ctc_weight, **copying_options)
         return search.sample(
             start.step,
             start.state,
@@ -264,6 +277,8 @@ class Generator(keras.Model):
             return None, allowed
         if prefix is not None:
             raise ValueError(f"`prefix` must be None with a lexicon, got {prefix!r}.")
+        if self.copies:
+            raise ValueError("`lexicon` must be None for a model that copies, got one.")
         lexicon.check(self.source_tokenizer, self.head)
         if max(self.start_id, self.end_id) >= lexicon.frequent:
             raise ValueError(
@@ -291,27 +306,52 @@ class Generator(keras.Model):
         """
         return self.source_tokenizer.read(texts, max_source_length)[0]
 
+    def read_source(self, contents, longest):
+        """What `generate` takes of contents, read in graph.
+
+        Args:
+            contents: (N,) string: texts, or the bytes of sounds or pictures.
+            longest: most of a source; the rest is cut off.
+
+        Returns:
+            dict of "source", and "copy_ids" (N, P) for a model that copies. is_empty: (N,) bool.
+        """
+        source, is_empty = self.source_tokenizer.read(contents, longest)
+        if not self.copies:
+            return {"source": source}, is_empty
+        copy_ids, _ = copying.copyable(self.target_tokenizer, contents, longest=longest)
+        places = copying.room(int(longest), self.target_tokenizer.vocabulary_size())
+        return {"source": source, "copy_ids": copy_ids.to_tensor(shape=(None, places))}, is_empty
+
     def target_texts(self, ids, source_texts=None, steps=None):
         """Target ids to texts in graph; unknown words can be replaced by source words.
 
         Jean et al. (2015), https://arxiv.org/abs/1412.2007, section 4.1, and Luong et al. (2015),
         https://arxiv.org/abs/1410.8206: what a model without a word for it looked at is most often
-        a name or a number, which is the same in both languages.
+        a name or a number, which is the same in both languages. A model that copies knows better:
+        its ids of places become the words there.
 
         Args:
             ids: (N, L) int32.
-            source_texts: (N,) string, or None to write "⁇" for an unknown word. Both tokenizers
-                must be of words, or both of characters.
-            steps: (N, L) int32, the source step of each id, see `looked_at`.
+            source_texts: (N,) string, or None to write "⁇" for an unknown or copied word.
+            steps: (N, L) int32, the source step of each id, see `looked_at`; None to write "⁇" for
+                an unknown word. Both tokenizers must be of words, or both of characters.
 
         Returns:
             (N,) string.
 
         Raises:
-            ValueError: a tokenizer is of subwords, or they are of different kinds.
+            ValueError: there are `steps`, and a tokenizer is of subwords, or they are of different
+                kinds.
         """
-        if source_texts is None:
-            return self.target_tokenizer.detokenize(ids)
+        unknown = None
+        if steps is not None:
+            unknown = self._looked_at_words(ids, source_texts, steps)
+        if self.copies and source_texts is not None and self.target_tokenizer.can_split:
+            unknown = copying.copied_words(self.target_tokenizer, ids, source_texts, unknown)
+        return self.target_tokenizer.detokenize(ids, unknown=unknown)
+
+    def _looked_at_words(self, ids, source_texts, steps):
         kinds = [type(each) for each in (self.source_tokenizer, self.target_tokenizer)]
         if kinds[0] is not kinds[1] or not kinds[0].can_split:
             names = " and a ".join(kind.__name__ for kind in kinds)
@@ -321,8 +361,37 @@ class Generator(keras.Model):
             )
         words = self.source_tokenizer.split(source_texts)
         words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
-        copied = tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
-        return self.target_tokenizer.detokenize(ids, unknown=copied)
+        return tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
+
+    def target_ids(self, texts, source_texts):
+        """Target texts to ids, without the end; what their sources have of them is copied.
+
+        Args:
+            texts, source_texts: (N,) string.
+
+        Returns:
+            RaggedTensor (N, None) int32.
+        """
+        if not self.copies:
+            return self.target_tokenizer.tokenize(texts)
+        return copying.copyable(self.target_tokenizer, source_texts, texts)[1]
+
+    def target_tokens(self, ids, source_texts):
+        """The piece of each target id, with the words that were copied: (N, L) -> (N, L) string."""
+        tokens = self.target_tokenizer.tokens(ids)
+        if not (self.copies and self.target_tokenizer.can_split):
+            return tokens
+        return copying.copied_words(self.target_tokenizer, ids, source_texts, tokens)
+
+    def source_tokens(self, source, steps, contents):
+        """The name of each memory step, (N, S) string; a model that copies knows unknown words."""
+        names = self.source_tokenizer.step_names(source, steps, self.encoder_stride)
+        if not (self.copies and self.target_tokenizer.can_split):
+            return names
+        size = self.target_tokenizer.vocabulary_size()
+        places = size + tf.range(tf.shape(source)[1])
+        ids = tf.where(source == UNKNOWN_ID, places, 0)
+        return copying.copied_words(self.target_tokenizer, ids, contents, names)
 
     def text_generator(
         self, *, batch_size=64, max_source_length=256, replace_unknown=False, **options
@@ -352,11 +421,11 @@ class Generator(keras.Model):
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
         def best(texts):
-            source = self.source_ids(texts, max_source_length)
-            result = self.generate(source, **options)
-            if not replace_unknown:
-                return self.target_texts(result.ids[:, 0])
-            steps = looked_at(result.weights[:, 0], source)
+            inputs, _ = self.read_source(texts, max_source_length)
+            result = self.generate(**inputs, **options)
+            steps = None
+            if replace_unknown:
+                steps = looked_at(result.weights[:, 0], inputs["source"])
             return self.target_texts(result.ids[:, 0], texts, steps)
 
         def answer(texts):

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from kzoo import checks, ctc
 from kzoo.ctc import joint
-from kzoo.layers import replicas, sharing
+from kzoo.layers import copying, masking, replicas, sharing
+from kzoo.models.copying import check_copier, copying_step, with_copies
 from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID, START_ID
@@ -33,6 +34,9 @@ class Seq2Seq(Trainable):
 
         doubly_stochastic sum_s (1 - sum_t weights_ts)^2
 
+    With a `Copier` it is a pointer-generator: the answer may hold words of the source that the
+    vocabulary lacks, `layers.copying` says how.
+
     Args:
         encoder: layer, `encoder(source) -> (memory, memory_mask, ...)`. `align` and `export.save`
             read its `stride`, source steps from one memory step to the next, which your own
@@ -52,21 +56,26 @@ class Seq2Seq(Trainable):
         start_id: int, what "target" begins with, and so every search. kzoo's tokenizers and
             `batching` have 1; another vocabulary, as of Keras's TextVectorization, has its own.
         end_id: int, what the labels end with, and what ends an output; 2 likewise.
+        copier: Copier or None. The decoder's attention weights say what is copied; its loss about
+            coverage is added, and reported as "coverage_loss". It needs the full softmax, a decoder
+            that has an `embedding`, and a memory step for each token of the source.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
             "target" (B, T) ids that begin with `start_id`; each dense or ragged, but for pixels.
-            Dense features may come with a "source_mask" (B, S) bool.
+            Dense features may come with a "source_mask" (B, S) bool. With a `copier` also
+            "copy_ids" (B, S), and labels may be ids of places: see `batching.copying_corpus`.
 
     Returns:
         dict of "logits" (B, T, V), "weights" (B, T, S) and "hidden" (B, T, D); with a `length_head`
         also "length" (B,); with a `ctc_head` "ctc_logits" (B, S', V), and with it or with
-        `doubly_stochastic` "memory_mask" (B, S').
+        `doubly_stochastic` "memory_mask" (B, S'). With a `copier`, "logits" are (B, T, V + S) log P
+        of words and places, and "gate" (B, T) and "copy_ids" are there, too.
         `compute_loss` reads "hidden" and these; in a graph, logits that nobody reads cost nothing.
 
     Raises:
-        ValueError: if `ctc_weight` is outside [0, 1], `doubly_stochastic` negative, or an id less
-            than 1.
+        ValueError: if `ctc_weight` is outside [0, 1], `doubly_stochastic` negative, an id less
+            than 1, or there is a `copier` with what does not go with it.
 
     Example:
 
@@ -97,6 +106,7 @@ class Seq2Seq(Trainable):
         doubly_stochastic=0.0,
         start_id=START_ID,
         end_id=END_ID,
+        copier=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)  # float ids stay whole
@@ -115,15 +125,27 @@ class Seq2Seq(Trainable):
         self.ctc_head = ctc_head
         self.ctc_weight = ctc_weight
         self.doubly_stochastic = doubly_stochastic
+        self.copier = copier
         checks.at_least(1, start_id=start_id, end_id=end_id)
         self.start_id, self.end_id = start_id, end_id
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
+        if copier is not None:
+            check_copier(self)
+            self.own_metrics["coverage_loss"] = keras.metrics.Mean(name="coverage_loss")
         self.hand_on_trainable()
 
-    needed_inputs = ("source", "target")
+    @property
+    def needed_inputs(self):
+        """The names of what `call` cannot do without."""
+        return ("source", "target", *(("copy_ids",) if self.copies else ()))
+
+    @property
+    def copies(self):
+        """Whether answers may hold ids of places of the source."""
+        return self.copier is not None
 
     @property
     def has_ctc(self):
@@ -134,10 +156,15 @@ class Seq2Seq(Trainable):
         memory, memory_mask, *_ = self.encoder(
             inputs["source"], source_mask=inputs.get("source_mask"), training=training
         )
-        hidden, weights = self.decoder(
-            inputs["target"], memory, memory_mask=memory_mask, training=training
-        )
+        target = inputs["target"]
+        if self.copies:
+            target = masking.to_dense(masking.as_ids(target))[0]
+            target = self.copier.readable(target, self.head.vocabulary_size)
+        hidden, weights = self.decoder(target, memory, memory_mask=memory_mask, training=training)
         outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
+        if self.copies:
+            copy_ids = masking.to_dense(masking.as_ids(inputs["copy_ids"]))[0]
+            outputs = with_copies(self, outputs, target, memory, memory_mask, copy_ids)
         if self.length_head is not None:
             outputs["length"] = self._expected_length(memory, memory_mask)
         if self.ctc_head is not None:
@@ -229,8 +256,7 @@ class Seq2Seq(Trainable):
                 [tf.debugging.assert_equal(tf.shape(labels)[1], tf.shape(hidden)[1], rule)]
             ):
                 labels = tf.identity(labels)
-        rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
-        losses = self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
+        losses = self._token_losses(labels, y_pred, training)
         losses = tf.where(tf.reshape(count, [-1]) > 0, losses, 0.0)
         tokens = tf.reduce_sum(count)
         loss = replicas.mean(tf.reduce_sum(losses * tf.reshape(count, [-1])), tokens)
@@ -247,7 +273,24 @@ class Seq2Seq(Trainable):
             loss += LENGTH_LOSS_WEIGHT * replicas.mean(tf.reduce_sum(losses), tokens)
         if self.doubly_stochastic:
             loss += self.doubly_stochastic * self._unevenness(labels, count, y_pred)
+        if self.copies:
+            loss += self.copier.coverage_weight * self._coverage_loss(count, y_pred["weights"])
         return loss + self.added_losses()
+
+    def _token_losses(self, labels, y_pred, training):
+        """The cross-entropy of each label (B, T), as (B T,); anything for label 0."""
+        if self.copies:
+            return tf.reshape(self.copier.loss(self.head, y_pred, labels, training), [-1])
+        rows = tf.reshape(y_pred["hidden"], (-1, y_pred["hidden"].shape[-1]))
+        return self.head.loss(rows, tf.reshape(labels, [-1]), training=training)
+
+    def _coverage_loss(self, count, weights):
+        """Coverage's loss per real token; updates the metric."""
+        losses = tf.where(count > 0, copying.coverage_loss(weights), 0.0)
+        tokens = tf.reduce_sum(count)
+        loss = replicas.mean(tf.reduce_sum(losses * count), tokens)
+        self.own_metrics["coverage_loss"].update_state(replicas.total(loss), tokens)
+        return loss
 
     def _unevenness(self, labels, count, y_pred):
         """sum_s (1 - sum_t weights_ts)^2 over real tokens and steps, per token; a scalar."""
@@ -272,7 +315,8 @@ class Seq2Seq(Trainable):
     def _encode(self, source):
         """Source -> memory and its mask; builds a model that was not called yet."""
         if not self.built:
-            self.build({"source": (None, *source.shape[1:]), "target": (None, None)})
+            others = dict.fromkeys(self.needed_inputs[1:], (None, None))
+            self.build({"source": (None, *source.shape[1:]), **others})
         memory, memory_mask, *_ = self.encoder(source, training=False)
         return memory, memory_mask
 
@@ -286,7 +330,7 @@ class Seq2Seq(Trainable):
         joint.check_ctc_weight(ctc_weight)
         return ctc_weight
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None):
+    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
         """The step function of a search; see `Generator.search_step`."""
         ctc_weight = self._search_ctc_weight(ctc_weight)
         memory, memory_mask = self._encode(source)
@@ -304,6 +348,8 @@ class Seq2Seq(Trainable):
             hidden, weights, state = self.decoder.step(ids, state, position, prepared)
             return head(hidden), weights, state
 
+        if self.copies:
+            step = copying_step(self, prepared, memory, memory_mask, copy_ids)
         state = self.decoder.initial_state(prepared, max_length)
         if ctc_weight:
             if lists is not None:
@@ -322,14 +368,15 @@ class Seq2Seq(Trainable):
         length = None
         if self.length_head is not None:
             length = self._expected_length(memory, memory_mask)
-        # What joins two probabilities does not sum to 1.
-        return SearchStart(step, state, memory_mask, length, normalize=not ctc_weight)
+        # What joins two probabilities does not sum to 1, and what is copied was log p before.
+        is_normal = bool(ctc_weight) or self.copies
+        return SearchStart(step, state, memory_mask, length, normalize=not is_normal)
 
     @sharing.numbered
     def get_config(self):
         parts = (
             "encoder", "decoder", "head", "source_tokenizer", "target_tokenizer", "length_head",
-            "ctc_head",
+            "ctc_head", "copier",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
         names = "ctc_weight", "doubly_stochastic", "start_id", "end_id"

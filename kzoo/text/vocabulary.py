@@ -89,9 +89,13 @@ class _TableTokenizer(Tokenizer):
         """
         return self._split(normalize(texts, self.lowercase))
 
+    def ids_of(self, pieces):
+        """The id of each string that `split` returns, unknown or not: the same shape, int32."""
+        return self._ids.lookup(pieces)
+
     def _encode(self, texts):
         pieces = self._split(texts)
-        return pieces.with_flat_values(self._ids.lookup(pieces.flat_values))
+        return pieces.with_flat_values(self.ids_of(pieces.flat_values))
 
     def _decode(self, ids, unknown):
         flat = ids.flat_values

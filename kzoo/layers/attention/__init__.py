@@ -1,4 +1,4 @@
-"""Attention: Bahdanau, Luong, local, monotonic, location-aware, multi-head, and none at all.
+"""Attention: Bahdanau, Luong, local, monotonic, location-aware, coverage, multi-head, and none.
 
 Every layer is called as `layer(query, memory, memory_mask) -> (context, weights)`. What depends on
 the memory alone is computed once with `keys = layer.project(memory)` and given back as `keys=`. A
@@ -7,6 +7,7 @@ decoder runs any of them one step at a time with `initial_state` and `step`.
 
 from kzoo.layers.attention.additive import BahdanauAttention
 from kzoo.layers.attention.contract import Attention
+from kzoo.layers.attention.coverage import CoverageAttention
 from kzoo.layers.attention.fixed import FixedContext
 from kzoo.layers.attention.location import LocationAwareAttention
 from kzoo.layers.attention.luong import LocalAttention, LuongAttention
@@ -16,6 +17,7 @@ from kzoo.layers.attention.multi_head import MultiHeadAttention
 __all__ = [
     "Attention",
     "BahdanauAttention",
+    "CoverageAttention",
     "FixedContext",
     "LocalAttention",
     "LocationAwareAttention",

@@ -9,6 +9,7 @@ from layer_table import CASES
 
 NAMES = [
     *("SinusoidalPositions", "LearnedPositions", "TokenEmbedding", "VocabularyHead", "LengthHead"),
+    "Copier",
     *("Residual", "FeedForward", "TransformerEncoderBlock", "TransformerDecoderBlock"),
     *("ConformerBlock", "SpecAugment", "VocalTractPerturbation"),
 ]
