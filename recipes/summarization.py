@@ -2,7 +2,7 @@
 
     python -m recipes.summarization                          docstrings of TensorFlow and Keras
     python -m recipes.summarization --packages numpy,scipy
-    python -m recipes.summarization --data debian-descriptions
+    python -m recipes.summarization --data debian-descriptions --model pointer_generator
     python -m recipes.summarization --data a.csv --source_field abstract --target_field title
     python -m recipes.summarization --train train.jsonl.xz --valid dev.jsonl.xz
     python -m recipes.summarization --train train.article.txt,train.title.txt
@@ -64,18 +64,25 @@ class Config:
     target_field: str | None = flag(
         None, "key of a summary; none: summary, highlights, subject or title"
     )
-    model: Literal["rnn_bahdanau", "rnn_luong", "transformer_tiny", "transformer_small"] = flag(
-        "transformer_tiny", "architecture, see kzoo.zoo"
-    )
+    model: Literal[
+        "pointer_generator",
+        "copying_transformer",
+        "rnn_bahdanau",
+        "rnn_luong",
+        "transformer_tiny",
+        "transformer_small",
+    ] = flag("copying_transformer", "architecture, see kzoo.zoo; the first two copy words")
     tokenizer: Literal["subwords", "words"] = flag(
-        "subwords", "one vocabulary for documents and summaries"
+        "words", "one vocabulary for documents and summaries; of subwords, pieces are copied"
     )
     vocabulary_size: int = flag(8000, "most entries of the vocabulary")
     sampled: int = flag(
         0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
     )
     replace_unknown: bool = flag(
-        True, "words: an unknown word is answered by the source word it looked at most"
+        True,
+        "words, of a model that does not copy: an unknown word is answered by the source word it "
+        "looked at most",
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     norm_first: bool = flag(
@@ -120,6 +127,11 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("summary_tokens", "no_repeat_ngram"):
             cli.check(self, name, least=0)
+        if self.sampled and self.model in training_pairs.COPYING:
+            raise ValueError(
+                "`sampled` must be 0 for a model that copies, "
+                f"got sampled={self.sampled}, model={self.model}."
+            )
         penalty = self.length_deviation_penalty
         if penalty is not None and (penalty < 0 or (self.summary_tokens and not penalty)):
             rule = "positive with summary_tokens" if self.summary_tokens else "at least 0"
