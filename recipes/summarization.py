@@ -2,7 +2,7 @@
 
     python -m recipes.summarization                          docstrings of TensorFlow and Keras
     python -m recipes.summarization --packages numpy,scipy
-    python -m recipes.summarization --data debian-descriptions
+    python -m recipes.summarization --data debian-descriptions --model pointer_generator
     python -m recipes.summarization --data a.csv --source_field abstract --target_field title
     python -m recipes.summarization --train train.jsonl.xz --valid dev.jsonl.xz
     python -m recipes.summarization --train train.article.txt,train.title.txt
@@ -83,7 +83,9 @@ class Config:
         0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
     )
     replace_unknown: bool = flag(
-        True, "words: an unknown word is answered by the source word it looked at most"
+        True,
+        "words, of a model that does not copy: an unknown word is answered by the source word it "
+        "looked at most",
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     norm_first: bool = flag(

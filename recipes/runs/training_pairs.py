@@ -79,7 +79,7 @@ def tokenize(
     if max_source_tokens is not None:
         also = f", {(lengths > max_source_tokens).sum():,} cut at {max_source_tokens:,} tokens"
         source, lengths = source[:, :max_source_tokens], np.zeros_like(lengths)
-    if getattr(model, "copies", False):
+    if model.copies:
         corpus = kzoo.batching.copying_corpus(
             model.source_tokenizer, model.target_tokenizer, pairs.source, pairs.target,
             longest=max_source_tokens,

@@ -33,8 +33,9 @@ def write_documents(path):
 def config(tmp_path):
     return summarization.Config(
         data=write_documents(tmp_path / "documents.jsonl"),
-        model="rnn_luong",
+        model="copying_transformer",
         tokenizer="words",
+        vocabulary_size=16,  # fewer than there are words
         batch_tokens=1024,
         epochs=1,
         validation_documents=11,
@@ -124,6 +125,12 @@ def test_the_better_of_two_leads_is_longer_where_the_summary_comes_later():
             {"length_deviation_penalty": 0.0, "summary_tokens": 5},
             "`length_deviation_penalty` must be positive with summary_tokens, got length_deviati",
         ),
+        ({"sampled": 7}, "`sampled` must be 0 with copying_transformer, got sampled=7"),
+        ({"r_drop": 1.0}, "`r_drop` must be 0 with copying_transformer, got r_drop=1.0"),
+        (
+            {"coverage_weight": 1.0, "model": "rnn_luong"},
+            "`coverage_weight` needs a model that copies, pointer_generator or copying_transf",
+        ),
         ({"max_source_tokens": 0}, "`max_source_tokens` must be at least 1"),
         ({"no_repeat_ngram": -1}, "`no_repeat_ngram` must be at least 0"),
     ],
@@ -158,12 +165,12 @@ def test_a_length_is_given_or_learnt(values, has_head, options):
 def test_a_missing_package_is_named_before_anything_is_loaded(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"needs the {package} package: .* kzoo\[recipes\]"):
-        summarization.main(summarization.Config(data="missing.csv"))
+        summarization.main(summarization.Config(data="missing.csv", tokenizer="subwords"))
 
 
 def test_long_documents_are_cut_and_long_summaries_left_out(capsys):
     tokenizer = kzoo.text.WordTokenizer.learn(["a b c d e f"], 11)
-    model = summarization.build(tokenizer, summarization.Config(tokenizer="words"))
+    model = summarization.build(tokenizer, summarization.Config(model="transformer_tiny"))
     pairs = part(["a b c d e f", "a b", "b c"], ["a", "a b", "a b c"])
     corpus = training_pairs.tokenize(model, pairs, "train", max_length=3, max_source_tokens=4)
     assert corpus.source.row_lengths().numpy().tolist() == [4, 2]
@@ -172,6 +179,16 @@ def test_long_documents_are_cut_and_long_summaries_left_out(capsys):
     assert capsys.readouterr().out.endswith(expected)
     corpus = training_pairs.tokenize(model, pairs, "train", max_length=5)  # as translation does
     assert corpus.source.row_lengths().numpy().tolist() == [2, 2]
+
+
+def test_a_model_that_copies_has_the_words_of_the_source_beyond_its_vocabulary():
+    tokenizer = kzoo.text.WordTokenizer.learn(["a b"], 6)
+    model = summarization.build(tokenizer, summarization.Config())
+    pairs = part(["a zz yy b", "b yy"], ["zz b yy", "xx yy"])
+    corpus = training_pairs.tokenize(model, pairs, "train", max_length=9, max_source_tokens=2)
+    a, b = tokenizer.tokenize(["a b"]).to_list()[0]
+    assert corpus.copy_ids.to_list() == [[a, 6 + 1], [b, 6 + 1]]
+    assert corpus.target.to_list() == [[6 + 1, b, 3], [3, 6 + 1]]  # 3 is unknown; yy is cut off
 
 
 def test_what_is_beyond_the_cut_does_not_shape_the_vocabulary():
