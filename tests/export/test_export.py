@@ -1,5 +1,6 @@
 import collections
 import concurrent.futures
+import functools
 import io
 import json
 import os
@@ -721,9 +722,21 @@ def test_the_command_ends_with_a_message_and_code_2(paths, tmp_path, capsys, mon
         assert message in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def load():
+    return functools.cache(tf.saved_model.load)
+
+
+@pytest.fixture
+def loaded_once(load, monkeypatch):
+    """For what the command does with its arguments: the same model is not loaded again."""
+    monkeypatch.setattr(tf.saved_model, "load", load)
+
+
 FILES = ("my texts.txt", "MY TEXTS.TXT", "texts", "texts of a list", "-x.txt")
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("name", FILES)
 def test_an_argument_is_a_file_if_there_is_one_and_with_text_never(
     name, paths, served, tmp_path, monkeypatch, capsys
@@ -738,6 +751,7 @@ def test_an_argument_is_a_file_if_there_is_one_and_with_text_never(
     assert capsys.readouterr().out.splitlines() == ask([name, "-"])
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_a_file_whose_name_is_no_utf_8_is_read(paths, served, tmp_path, monkeypatch, capsys):
     name = os.fsdecode(b"\xff texts")
     monkeypatch.chdir(tmp_path)
@@ -749,6 +763,7 @@ def test_a_file_whose_name_is_no_utf_8_is_read(paths, served, tmp_path, monkeypa
     assert "there is no such file; --text takes it as a text" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_a_sentence_may_end_in_txt_and_a_file_in_utf_16_is_named(
     paths, served, tmp_path, monkeypatch, capsys
 ):
@@ -782,6 +797,7 @@ def test_a_closed_stream_ends_the_command_with_a_message(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_without_standard_input_a_text_is_answered(paths, served, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     main([str(paths["rnn"]), TEXTS[0]])
