@@ -65,7 +65,7 @@ def as_ids(x):
     if x.dtype in (tf.float16, tf.bfloat16):
         raise ValueError(
             f"Ids must be integers, got {x.dtype.name}, which does not hold all numbers above 256. "
-            "In mixed precision Keras casts all floats so: give ids as int32."
+            "In mixed precision Keras casts floats so on their way into a layer: give ids as int32."
         )
     return x if x.dtype in (tf.int32, tf.int64) else tf.cast(x, tf.int32)
 

@@ -332,12 +332,14 @@ class TransformerDecoderBlock(_Block):
 
     def empty_cache(self, rows, length, dtype):
         """Returns the cache before the first step: FixedCache, or GrowingCache without a length."""
-        attention = self.self_attention
-        kind = GrowingCache if length is None else FixedCache
-        # In a graph the length of the growing one must not be known to be 0.
-        length = 0 * rows if length is None else length
-        shape = (rows, attention.num_key_value_heads, length, attention.key_dim)
-        return kind(tf.zeros(shape, dtype), tf.zeros(shape, dtype))
+        heads, size = self.self_attention.num_key_value_heads, self.self_attention.key_dim
+        if length is not None:
+            empty = tf.zeros((rows, heads, length, size), dtype)
+            return FixedCache(empty, empty)
+        # A loop in a graph must not know the length of the growing one to be 0.
+        empty = tf.zeros((rows, heads, 0, size), dtype)
+        empty = tf.compat.v1.placeholder_with_default(empty, (None, heads, None, size))
+        return GrowingCache(empty, empty)
 
     def step(self, x, cache, position, keys, memory_mask):
         """One step against the cached keys and values of the steps before.
