@@ -67,7 +67,6 @@ def load_pronunciations(
         raise ValueError(
             f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
         )
-    chosen = column_numbers(columns)
     name, place = ("data", data) if train is None else ("train", train)
     places = {name: place, "valid": valid, "test": test, "exclude": exclude}
     places = {name: path for name, path in places.items() if path is not None}
@@ -84,7 +83,7 @@ def load_pronunciations(
     given = {name: read(name) for name in ("valid", "test") if name in places}
     parts = [whole, *(given[name] for name in ("valid",) if name in given)]
     if exclude is not None:
-        unwanted = {spelled(word, lowercase) for word in listed_words(exclude)}
+        unwanted = {spelled(word, lowercase) for word in listed_words(exclude, chosen)}
         for words in parts:
             drop(words, unwanted, "excluded")
     if "test" in given:
