@@ -51,7 +51,8 @@ def load_pronunciations(
     Args:
         data: "cmudict", or a file as for `train`, which takes its place.
         train, valid, test: each a file: a CMUdict file in the old or the new form, .tsv or .csv.
-        exclude: a file of words, such as those of a standard test, that are in no part but `test`.
+        exclude: a file of words, such as those of a standard test, that are in no part but `test`:
+            a list, a dictionary or a table.
         columns: of tables, counted from 1: "1,3" is words and phonemes.
         stress: whether the marks of stress stay: the digits of ARPAbet, those of the IPA.
         lowercase: whether "Reading" and "reading" are one word.
