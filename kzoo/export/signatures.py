@@ -169,7 +169,9 @@ def _complete(search):
         with tf.control_dependencies([same_rows]):
             missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
             prefix = model.target_ids(
-                tf.concat([prefix, missing], 0), tf.concat([contents, missing], 0)
+                tf.concat([prefix, missing], 0),
+                tf.concat([contents, missing], 0),
+                search.options.max_source_length,
             )
         prefix = prefix[:, : search.options.max_length].to_tensor()
         source, found = search(contents, best_only=True, prefix=prefix)

@@ -58,7 +58,9 @@ class LengthHead(keras.layers.Layer):
         memory, mask = masking.to_dense(memory, mask if memory_mask is None else memory_mask)
         mean = masking.masked_mean(tf.cast(memory, tf.float32), mask)
         steps = tf.reduce_sum(tf.cast(mask, tf.float32), 1)
-        ratio = tf.exp(tf.linalg.matvec(mean, self.kernel.value) + self.bias.value)
+        # An export in bfloat16 has its weights in it.
+        kernel, bias = (tf.cast(each.value, tf.float32) for each in (self.kernel, self.bias))
+        ratio = tf.exp(tf.linalg.matvec(mean, kernel) + bias)
         return tf.cast(tf.maximum(steps, 1.0) * ratio, self.compute_dtype)
 
     def get_config(self):

@@ -363,18 +363,20 @@ class Generator(keras.Model):
         words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
         return tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
 
-    def target_ids(self, texts, source_texts):
+    def target_ids(self, texts, source_texts, longest=None):
         """Target texts to ids, without the end; what their sources have of them is copied.
 
         Args:
             texts, source_texts: (N,) string.
+            longest: int, most tokens that are read of a source, as in `read_source`: words behind
+                them are unknown. None for all.
 
         Returns:
             RaggedTensor (N, None) int32.
         """
         if not self.copies:
             return self.target_tokenizer.tokenize(texts)
-        return copying.copyable(self.target_tokenizer, source_texts, texts)[1]
+        return copying.copyable(self.target_tokenizer, source_texts, texts, longest)[1]
 
     def target_tokens(self, ids, source_texts):
         """The piece of each target id, with the words that were copied: (N, L) -> (N, L) string."""

@@ -60,6 +60,8 @@ class _TableTokenizer(Tokenizer):
             counts.update(pieces.flat_values.numpy().tolist())
         counts = {piece.decode(): count for piece, count in counts.items()}
         counts = {piece: count for piece, count in counts.items() if "\ufffd" not in piece}
+        for name in SPECIAL_TOKENS:  # as a text may hold "<unk>", which stays unknown
+            counts.pop(name, None)
         check_texts(counts)
         ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))
         return cls([*SPECIAL_TOKENS, *ranked[: vocabulary_size - len(SPECIAL_TOKENS)]], lowercase)

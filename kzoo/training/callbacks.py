@@ -36,7 +36,7 @@ class TimeBudget(keras.callbacks.Callback):
 class BudgetDecay(keras.callbacks.Callback):
     """Learning rate that rises to a peak and falls to 0 as the budget of a run is used up:
 
-        rate = peak min(1, n / warmup_steps) (1 - max(minutes spent / minutes, n / steps))
+        rate = peak min(1, n / warmup_steps) (1 - max(minutes spent / minutes, (n - 1) / steps))
 
     n is the number of the step, counted from 1. How many steps a budget of time will have need not
     be known, and a resumed run goes on where it was.

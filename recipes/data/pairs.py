@@ -84,15 +84,19 @@ def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: in
     """The splits, of which `given` holds "valid" or "test" or both; says how many pairs each has.
 
     What is not given is split off `whole`, save for a test beside a `whole` that `is_train` with a
-    valid of its own: that stays None.
+    valid of its own: that stays None. What is given stays as it is; how many of its sources also
+    occur in train is said.
     """
     shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
     if is_train and "valid" in given:
         shares.pop("test", None)
     splits = split(whole, **shares, seed=seed) if shares else Splits(whole, Pairs(), None)
     splits = splits._replace(**given)
+    trained = set(map(normalized, splits.train.source)) if given else set()
     for name, pairs in splits._asdict().items():
-        say(f"{name}: {'not given' if pairs is None else pairs}")
+        known = sum(normalized(text) in trained for text in pairs.source) if name in given else 0
+        also = f"; {known:,} of the sources are also in train" if known else ""
+        say(f"{name}: {'not given' if pairs is None else pairs}{also}")
     return splits
 
 

@@ -51,7 +51,8 @@ def load_pronunciations(
     Args:
         data: "cmudict", or a file as for `train`, which takes its place.
         train, valid, test: each a file: a CMUdict file in the old or the new form, .tsv or .csv.
-        exclude: a file of words, such as those of a standard test, that are in no part but `test`.
+        exclude: a file of words, such as those of a standard test, that are in no part but `test`:
+            a list, a dictionary or a table.
         columns: of tables, counted from 1: "1,3" is words and phonemes.
         stress: whether the marks of stress stay: the digits of ARPAbet, those of the IPA.
         lowercase: whether "Reading" and "reading" are one word.
@@ -67,7 +68,6 @@ def load_pronunciations(
         raise ValueError(
             f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
         )
-    chosen = column_numbers(columns)
     name, place = ("data", data) if train is None else ("train", train)
     places = {name: place, "valid": valid, "test": test, "exclude": exclude}
     places = {name: path for name, path in places.items() if path is not None}
@@ -84,7 +84,7 @@ def load_pronunciations(
     given = {name: read(name) for name in ("valid", "test") if name in places}
     parts = [whole, *(given[name] for name in ("valid",) if name in given)]
     if exclude is not None:
-        unwanted = {spelled(word, lowercase) for word in listed_words(exclude)}
+        unwanted = {spelled(word, lowercase) for word in listed_words(exclude, chosen)}
         for words in parts:
             drop(words, unwanted, "excluded")
     if "test" in given:

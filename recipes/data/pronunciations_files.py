@@ -42,11 +42,7 @@ def dictionary_entries(found: Iterable[str], path: str | Path) -> Iterator[Entry
         ValueError: a line without phonemes, or with numbers in their place.
     """
     for number, line in enumerate(found, start=1):
-        line = line.encode("utf-8", "surrogateescape")
-        try:
-            line = line.decode()
-        except UnicodeError:
-            line = line.decode("latin-1")
+        line = _decoded(line)
         if not line.strip() or COMMENT.match(line):
             continue
         word, pronunciation = _parted(line)
@@ -102,28 +98,54 @@ def csv_entries(path: str | Path, columns: tuple[int, int] | None) -> Iterator[E
         yield without_variant(row[known[0]].strip()), row[known[1]]
 
 
-def listed_words(path: str | Path) -> set[str]:
-    """The words of a list, one a line, or of a dictionary or table whose lines begin with them.
+def listed_words(path: str | Path, columns: tuple[int, int] | None = None) -> set[str]:
+    """The words of a list, one a line, or of a dictionary or table: of the first of the `columns`
+    that are chosen, else of the one that a .csv names, else of the first one.
 
     Where a line has spaces, both its beginning and the whole of it are words: whether it is a word
     with a space or one with phonemes behind it, the word is among the two.
     """
+    column = columns[0] - 1 if columns else 0
     found = set()
-    for _, line in rows(path):
-        line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if COMMENT.match(line):
-            continue
-        whole = line.partition("\t")[0].strip()
+    for cells in _csv_cells(path, columns) if plain_suffix(path) == ".csv" else _cells(path):
+        whole = cells[column if column < len(cells) else 0].strip()
         found |= {without_variant(whole), without_variant(whole.split()[0] if whole else "")}
     if not (found := found - {""}):
         raise ValueError(f"{path}: expected at least one word, got none")
     return found
 
 
+def _cells(path: str | Path) -> Iterator[list[str]]:
+    """What stands between the tabs of each line that is no comment."""
+    for _, line in rows(path):
+        line = _decoded(line)
+        if not COMMENT.match(line):
+            yield line.split("\t")
+
+
+def _csv_cells(path: str | Path, columns: tuple[int, int] | None) -> Iterator[list[str]]:
+    """The cells of each row of a CSV file, the first row too, as a list may have no header; without
+    `columns`, those under a name for words come first."""
+    for index, (_, row) in enumerate(csv_rows(path)):
+        named = None if columns else _first_of(WORD_NAMES, list(row))
+        if index == 0 and named is None:
+            yield list(row)
+        yield list(row.values()) if named is None else [row[named]]
+
+
 def without_variant(word: str) -> str:
     """ "word(2)" -> "word"."""
     mark = VARIANT.fullmatch(word)
     return mark[1] if mark else word
+
+
+def _decoded(line: str) -> str:
+    """A line as it is, or from Latin-1 if it is not UTF-8, which surrogates show."""
+    line = line.encode("utf-8", "surrogateescape")
+    try:
+        return line.decode()
+    except UnicodeError:
+        return line.decode("latin-1")
 
 
 def _parted(line: str) -> Entry:

@@ -75,7 +75,7 @@ def teach(model, config) -> None:
         model.r_drop = config.r_drop
 
 
-def segmented(tokenizer, ids, config, seed: list[int]):
+def segmented(tokenizer, ids, config, seed: list[int], longest: int | None = None):
     """What a training with `--subword_sampling` reads; else `ids`, the one way to cut the texts.
 
     Args:
@@ -83,14 +83,16 @@ def segmented(tokenizer, ids, config, seed: list[int]):
         ids: (N, None) ragged int32, of the texts.
         config: of the recipe.
         seed: list of int; a resumed run has another one.
+        longest: most tokens of a text; None for one less than `max_length`, with the end.
 
     Returns:
         What `kzoo.batching` takes for ids.
     """
     if not config.subword_sampling:
         return ids
+    longest = config.max_length - 1 if longest is None else longest
     found = kzoo.text.SampledSubwords(
-        tokenizer, ids, config.subword_sampling, longest=config.max_length - 1, seed=seed
+        tokenizer, ids, config.subword_sampling, longest=longest, seed=seed
     )
     lengths = ids.row_lengths().numpy()
     rows = spread_rows(1000, len(lengths))

@@ -95,12 +95,24 @@ def tokenize(
     return kzoo.batching.Corpus(*sides)
 
 
-def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: Any):
-    """The training and validation batches; makes the weights of the model, too."""
+def make_batches(
+    model,
+    train: kzoo.batching.Corpus,
+    valid,
+    run: Path,
+    config: Any,
+    max_source_tokens: int | None = None,
+):
+    """The training and validation batches; makes the weights of the model, too.
+
+    `max_source_tokens` is as in `tokenize`: subwords of a source are sampled up to so many.
+    """
     # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
     seed = [config.seed, open_journal(run).epochs]
     sampled = train._replace(
-        source=segmented(model.source_tokenizer, train.source, config, [*seed, 0]),
+        source=segmented(
+            model.source_tokenizer, train.source, config, [*seed, 0], max_source_tokens
+        ),
         target=segmented(model.target_tokenizer, train.target, config, [*seed, 1]),
     )
     batches = kzoo.batching.token_batches(sampled, config.batch_tokens, seed=seed)

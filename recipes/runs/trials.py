@@ -5,9 +5,9 @@
         study.add(name, seed, measure(name, seed))          # {"accuracy": 97.1, ...}
     study.table(["accuracy"]);  study.values(name, "accuracy")
 
-Every trial goes to <folder>/trials.json at once, so that a stopped study goes on where it was; with
-other flags it starts anew. Each name has one trial of a seed before any has the next one, so that
-what else the machine does hits all alike.
+Every trial goes to <folder>/trials.json at once, so that a stopped study goes on where it was, also
+for more seeds; with other flags it starts anew. Each name has one trial of a seed before any has
+the next one, so that what else the machine does hits all alike.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recipes.runs.scoring import scored_split
 COLORS = ("#1d6fb8", "#d1495b", "#57a773", "#d99a2b", "#8257a7", "#8fa3b5", "#22303c")
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-_NOT_RESULTS = ("output",)  # flags that change no result
+_NOT_RESULTS = ("output", "seeds")  # flags that change no trial
 
 
 class Study:
@@ -52,12 +52,12 @@ class Study:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         flags = dataclasses.asdict(config)
-        self.flags = {name: flags[name] for name in flags if name not in _NOT_RESULTS}
+        self.flags = _of_results(flags)
         self.path = self.folder / "trials.json"
         self.trials: list[dict] = []
         if self.path.exists():
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            same = found["flags"] == self.flags
+            same = _of_results(found["flags"]) == self.flags
             self.trials = found["trials"] if same else []
             print(f"{self.path}: {'goes on' if same else 'other flags, starts anew'}", flush=True)
         self._start = time.monotonic()
@@ -109,6 +109,10 @@ class Study:
                 cells.append(f"{mean:,.{digits}f}{more}")
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
+
+
+def _of_results(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if name not in _NOT_RESULTS}
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Beam width 1 to 64 against quality, length and time.
 
     python -m recipes.studies.beam_width                    # English to German, UI texts
-    python -m recipes.studies.beam_width --minutes 10 --length_penalty 0
+    python -m recipes.studies.beam_width --epochs 8 --length_penalty 0.6
 
 Claims: a wider beam finds answers of higher probability, and so better ones (the textbook); beyond
 some width answers get shorter and worse ("the beam search curse", Koehn and Knowles, 2017, section

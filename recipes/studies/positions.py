@@ -1,7 +1,7 @@
 """Positions on lengths never trained: sinusoidal, learned, rotary, T5's and ALiBi's biases.
 
-    python -m recipes.studies.positions                     # copies and reverses letters
-    python -m recipes.studies.positions --task copy --seeds 5
+    python -m recipes.studies.positions                     # copies letters
+    python -m recipes.studies.positions --task reverse --seeds 5
 
 Claim (Press et al., 2022, https://arxiv.org/abs/2108.12409): what a model knows of positions
 decides whether it copes with inputs longer than any it was trained on; sinusoids and learned tables

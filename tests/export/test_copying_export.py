@@ -110,6 +110,9 @@ def test_an_answer_is_completed_with_words_of_the_source(served):
     np.testing.assert_allclose(found.score, found.token_log_probs.sum(), rtol=1e-4)
     found = served.complete("we 4711 dogs", "bought")  # neither has it
     assert found.text.startswith("⁇")
+    # Behind `max_source_length` there is no place to copy from.
+    found = served.complete("we 4711 " + "dogs " * 200 + "55555", "paid 55555")
+    assert found.text.startswith("paid ⁇")
 
 
 def test_other_engines_refuse_a_copier(model, tmp_path):

@@ -56,3 +56,10 @@ def test_a_search_that_expects_a_length_prefers_answers_that_have_it():
     )
     assert found.lengths[:, 0].numpy().tolist() == [5, 2]
     assert beam_search(step, (), [1, 1], **options).lengths[:, 0].numpy().tolist() == [0, 0]
+
+
+def test_weights_in_bfloat16_as_an_export_has_them_still_count_in_float32():
+    head = LengthHead(dtype="bfloat16")
+    length = head(tf.ones((2, 3, 5), tf.bfloat16), memory_mask=tf.ones((2, 3), tf.bool))
+    assert head.kernel.dtype == "bfloat16"
+    np.testing.assert_array_equal(tf.cast(length, tf.float32), [3.0, 3.0])

@@ -1,10 +1,14 @@
 """Each study runs whole, on data of a few lines, keeps its trials and draws them."""
 
+import importlib
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recipes import cli, studies
 from recipes.runs import trials
 from recipes.studies import (
     alignment,
@@ -115,7 +119,18 @@ def test_a_stopped_study_goes_on_and_other_flags_start_anew(tmp_path):
     again = trials.Study(fixed_vector.Config(seeds=2, output="elsewhere"), tmp_path)
     assert list(again.missing("ab", 2)) == [("a", 1), ("b", 1)]
     assert np.isnan(again.values("b", "by length")[0, 1])
-    assert trials.Study(fixed_vector.Config(seeds=3), tmp_path).trials == []
+    more = trials.Study(fixed_vector.Config(seeds=3), tmp_path)
+    assert list(more.missing("a", 3)) == [("a", 1), ("a", 2)]
+    assert trials.Study(fixed_vector.Config(units=7), tmp_path).trials == []
+
+
+@pytest.mark.parametrize("path", sorted(Path(studies.__path__[0]).glob("[a-z]*.py")))
+def test_the_commands_of_a_docstring_are_commands(path):
+    module = importlib.import_module(f"recipes.studies.{path.stem}")
+    commands = re.findall(rf"python -m {re.escape(module.__name__)}\b([^#\n]*)", module.__doc__)
+    assert len(commands) == 2
+    for words in commands:
+        cli.parse(module.Config, words.split())
 
 
 def test_the_interval_is_that_of_students_t():

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 
 import kzoo
@@ -189,6 +190,25 @@ def test_a_model_that_copies_has_the_words_of_the_source_beyond_its_vocabulary()
     a, b = tokenizer.tokenize(["a b"]).to_list()[0]
     assert corpus.copy_ids.to_list() == [[a, 6 + 1], [b, 6 + 1]]
     assert corpus.target.to_list() == [[6 + 1, b, 3], [3, 6 + 1]]  # 3 is unknown; yy is cut off
+
+
+def test_documents_longer_than_a_summary_may_be_are_cut_anew_for_every_batch(tmp_path):
+    documents = [f"the cat number {n} sat on the mat and sang" for n in range(20)]
+    config = summarization.Config(
+        model="transformer_tiny", tokenizer="subwords", subword_sampling=0.5, max_length=9
+    )
+    tokenizer = kzoo.text.SubwordTokenizer.learn(documents, 60)
+    model = summarization.build(tokenizer, config)
+    corpus = training_pairs.tokenize(
+        model, part(documents, ["cat"] * 20), "train", max_length=9, max_source_tokens=400
+    )
+    assert corpus.source.row_lengths().numpy().min() > config.max_length
+    batches, _ = training_pairs.make_batches(model, corpus, corpus, tmp_path, config, 400)
+    first, second = (
+        sum(np.count_nonzero(inputs["source"]) for inputs, _ in batches) for _ in range(2)
+    )
+    planned = corpus.source.flat_values.shape[0] + len(documents)  # with the ends
+    assert planned < first != second > planned
 
 
 def test_what_is_beyond_the_cut_does_not_shape_the_vocabulary():

@@ -470,6 +470,12 @@ def test_phonemes_of_any_notation_are_the_pieces_between_spaces():
     assert tokenizer.tokenize(["", " "]).to_list() == [[], []]
 
 
+def test_names_of_special_ids_in_a_text_are_unknown_words():
+    tokenizer = SpaceTokenizer.learn(["a <unk> <s> </s> <pad>"], 20)
+    assert tokenizer.get_vocabulary() == [*SPECIAL_TOKENS, "a"]
+    assert tokenizer.tokenize("<pad> <s> a </s>").numpy().tolist() == [3, 3, 4, 3]
+
+
 @pytest.mark.parametrize("cls", [CharacterTokenizer, WordTokenizer])
 def test_a_vocabulary_that_is_no_vocabulary_is_refused(cls):
     with pytest.raises(ValueError, match=r"`vocabulary` must begin with \('<pad>'.*got \('a',\)"):

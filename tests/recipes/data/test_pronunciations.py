@@ -211,6 +211,22 @@ def test_a_list_of_words_may_also_be_a_dictionary(text, expected, tmp_path):
     assert listed_words(write(tmp_path / "words.txt", text)) == expected
 
 
+def test_a_list_of_words_may_also_be_a_column_of_a_table(tmp_path):
+    named = write(tmp_path / "named.csv", 'id,Word,IPA\n1,"aan",ɑː n\n2,zee(2),z eː\n')
+    assert listed_words(named) == {"aan", "zee"}
+    bare = write(tmp_path / "bare.csv", "1,aan,ɑː n\n2,zee,z eː\n")
+    assert listed_words(bare, (2, 3)) == {"aan", "zee"}
+    assert listed_words(write(tmp_path / "one.csv", "aan\nzee\n")) == {"aan", "zee"}
+    table = write(tmp_path / "table.tsv", "1\taan\tɑː n\n2\tzee\tz eː\n")
+    assert listed_words(table, (2, 3)) == {"aan", "zee"}
+    old = write(tmp_path / "old.dict", "DÉJÀ  D EY2 ZH AA1\n".encode("latin-1"))
+    assert "DÉJÀ" in listed_words(old)
+    train = write(tmp_path / "train.tsv", "aan\ta n\nzee\tz e\nmeer\tm e r\nik\ti k\n")
+    valid = write(tmp_path / "valid.tsv", "ik\ti k\n")
+    splits = load_pronunciations(train=train, valid=valid, exclude=named)
+    assert set(splits.train.rows) == {"meer"}
+
+
 def test_an_empty_list_of_words_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"words\.txt: expected at least one word, got none"):
         listed_words(write(tmp_path / "words.txt", "\n"))

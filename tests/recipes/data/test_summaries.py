@@ -291,6 +291,14 @@ def test_files_given_for_a_split_are_used_as_they_are(tmp_path, capsys):
     assert "test: not given" in capsys.readouterr().err
 
 
+def test_given_documents_that_are_also_in_train_are_told(tmp_path, capsys):
+    train = write(tmp_path / "train.csv", "text,title\none,1\ntwo,2\n")
+    valid = write(tmp_path / "valid.csv", "text,title\nthree,3\ntwo,II\n")
+    load_summaries(train=train, valid=valid)
+    said = capsys.readouterr().err
+    assert "train: 2 pairs\nvalid: 2 pairs; 1 of the sources are also in train\n" in said
+
+
 def test_what_is_not_given_is_split_off_by_document(tmp_path):
     lines = [{"text": f"text {number % 30}", "title": f"t {number}"} for number in range(60)]
     path = write(tmp_path / "a.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
