@@ -247,7 +247,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
 
 def validation_rouge(model, valid: Pairs, config: Config) -> Callable[[], float]:
     """The function that measures ROUGE-L of the model, greedily, on some validation documents."""
-    generate = model.text_generator(beam_size=1, **config.search)
+    generate = model.text_generator(beam_size=1, **config.search, **config.search_options)
     rows = runs.spread_rows(config.validation_documents, len(valid))
     documents, references = (
         [side[row] for row in rows] for side in (valid.source, valid.references)

@@ -237,7 +237,7 @@ class AttentionDecoder(keras.layers.Layer):
         return self._step(embedded, state, prepared, training=False)
 
     def mixed_ids(self, ids, memory, memory_mask, choose):
-        """What the decoder reads if it hears itself: see `own_inputs.step_by_step`."""
+        """What the decoder reads, own answers among it: see `own_inputs.step_by_step`."""
         return own_inputs.step_by_step(self, ids, memory, memory_mask, choose)
 
     def _step(self, embedded, state, prepared, training):

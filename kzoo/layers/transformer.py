@@ -284,7 +284,7 @@ class TransformerDecoder(_Stack):
         return self._last_norm(x), self._of_heads(weights), new_state
 
     def mixed_ids(self, ids, memory, memory_mask, choose):
-        """What the decoder reads if it hears itself: see `own_inputs.in_two_passes`."""
+        """What the decoder reads, own answers among it: see `own_inputs.in_two_passes`."""
         return own_inputs.in_two_passes(self, ids, memory, memory_mask, choose)
 
     def get_config(self):

@@ -29,7 +29,8 @@ def table(path: str | Path, fields: tuple[str, str] | None = None) -> Pairs:
 
     Args:
         path: the file.
-        fields: the keys of a document and of its summary; None finds one pair of `FIELDS`.
+        fields: the keys of a document and of its summary; None finds one pair of `FIELDS`, in
+            capitals or not.
 
     Raises:
         ValueError: with path and line: a row lacks a field, or has no text there.
@@ -37,7 +38,9 @@ def table(path: str | Path, fields: tuple[str, str] | None = None) -> Pairs:
     pairs = Pairs()
     read: Callable[[str | Path], Iterable[tuple[str, dict]]] = READERS[files.plain_suffix(path)]
     for place, row in read(path):
-        chosen = fields or next((pair for pair in FIELDS if {*pair} <= {*row}), None)
+        keys = {str(key).strip().lower(): key for key in row}
+        found = ((keys[a], keys[b]) for a, b in FIELDS if a in keys and b in keys)
+        chosen = fields or next(found, None)
         if chosen is None:
             known = ", ".join(map("/".join, FIELDS))
             raise ValueError(

@@ -96,8 +96,8 @@ def pronouncing(config: Config):
         "PER, twice as long": phrases(held_out, config.tested, 2 * config.words),
     }
     tokenizers = (
-        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=64),
-        kzoo.text.WordTokenizer.learn(train.target, vocabulary_size=64),
+        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=1000),
+        kzoo.SpaceTokenizer.learn(train.target, vocabulary_size=1000),
     )
     longest = 40 * config.words
 

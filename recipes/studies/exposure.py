@@ -69,8 +69,8 @@ def main(config: Config) -> trials.Study:
     words = [test.words[row] for row in runs.spread_rows(config.tested, len(test))]
     references = [test.rows[word] for word in words]
     tokenizers = (
-        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=64),
-        kzoo.text.WordTokenizer.learn(train.target, vocabulary_size=64),
+        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=1000),
+        kzoo.SpaceTokenizer.learn(train.target, vocabulary_size=1000),
     )
     corpus = trials.corpus_of(tokenizers, train, max_length=40)
     steps = config.epochs * int(

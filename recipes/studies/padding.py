@@ -86,7 +86,7 @@ def main(config: Config) -> trials.Study:
         model.fit(batches.take(2), shuffle=False, verbose=0)  # compiles
         model.fit(batches, shuffle=False, verbose=0, callbacks=[clock])
         real = sum(int(side[rows].sum()) for side in lengths for rows in sample)
-        places = sum(size(kind, side, rows) for side in lengths for rows in sample)
+        places = sum(size(kind, side, rows, config) for side in lengths for rows in sample)
         total = sum(int(side.sum()) for side in lengths)
         measured = {
             "padding, %": 100 * (1 - real / places),
@@ -116,10 +116,10 @@ def planned(kind: str, lengths, config: Config, seed: int) -> list[np.ndarray]:
     return [rows[start : start + count] for start in range(0, len(rows), count)]
 
 
-def size(kind: str, lengths: np.ndarray, rows: np.ndarray) -> int:
+def size(kind: str, lengths: np.ndarray, rows: np.ndarray, config: Config) -> int:
     """Places of a batch on one side, padding included."""
-    longest = lengths if "of all" in kind else lengths[rows]
-    return int(longest.max()) * len(rows)
+    longest = config.max_length if "of all" in kind else int(lengths[rows].max())
+    return longest * len(rows)
 
 
 def dataset(kind: str, corpus: kzoo.batching.Corpus, plan: list[np.ndarray], config: Config):

@@ -292,7 +292,7 @@ def test_files_given_for_a_split_are_used_as_they_are(tmp_path, capsys):
 
 
 def test_given_documents_that_are_also_in_train_are_told(tmp_path, capsys):
-    train = write(tmp_path / "train.csv", "text,title\none,1\ntwo,2\n")
+    train = write(tmp_path / "train.csv", "Text,Title\none,1\ntwo,2\n")
     valid = write(tmp_path / "valid.csv", "text,title\nthree,3\ntwo,II\n")
     load_summaries(train=train, valid=valid)
     said = capsys.readouterr().err
