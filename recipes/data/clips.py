@@ -28,7 +28,7 @@ from recipes.data.clips_files import (
     said_in_name,
 )
 from recipes.data.examples import Clips
-from recipes.data.splits import Splits, hold_out
+from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 from recipes.data.transcripts import as_spoken
 
 HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of speech are small
@@ -61,11 +61,7 @@ def load_clips(
         Splits of Clips. What was not given is split off by speaker (by text where none is
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
-    if train is not None and data != "asterisk":
-        raise ValueError(
-            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
-        )
-    name, place = ("data", data) if train is None else ("train", train)
+    name, place = chosen_place(data, train, "asterisk")
     read = {name: _read(name, place)} | {
         name: _read(name, place)
         for name, place in (("valid", valid), ("test", test))
@@ -74,9 +70,7 @@ def load_clips(
     if transcripts == "spoken":
         read = {name: as_spoken(clips) for name, clips in read.items()}
     whole = read.pop(name)
-    shares = {name: 0.0 if name in read else HELD_OUT_SHARE for name in ("valid", "test")}
-    if train is not None and valid is not None:
-        shares["test"] = 0.0
+    shares = missing_shares(read, HELD_OUT_SHARE, is_closed=train is not None and valid is not None)
     splits = split(whole, **shares, seed=seed)._replace(**read)
     if not splits.test:
         splits = splits._replace(test=None)

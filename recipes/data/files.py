@@ -199,6 +199,11 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         yield place, dict(zip(header, row, strict=True))
 
 
+def plain_names(names: Iterable[str]) -> dict[str, str]:
+    """{name in lower case, without spaces around it: name}; of equal ones the first."""
+    return {str(name).strip().lower(): name for name in reversed(list(names))}
+
+
 def column_numbers(columns: str | None) -> tuple[int, int] | None:
     """What a flag --columns says: "2,3" -> (2, 3)."""
     if columns is None:

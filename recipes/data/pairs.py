@@ -22,7 +22,7 @@ from recipes.data.files import column_numbers, compression, is_file, plain_suffi
 from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
-from recipes.data.splits import HELD_OUT_SHARE, Splits, hold_out
+from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 
 
 def load_pairs(
@@ -61,11 +61,7 @@ def load_pairs(
     for name, code in zip(("source_language", "target_language"), codes, strict=True):
         if doubted := doubt(code):
             say(f"`{name}`: {doubted}")
-    if train is not None and data != "homeassistant":
-        raise ValueError(
-            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
-        )
-    name, place = ("data", data) if train is None else ("train", train)
+    name, place = chosen_place(data, train, "homeassistant")
     places = {"valid": valid, "test": test}
     chosen = _chosen_columns(columns, [place, *filter(None, places.values())])
     if train is None and data in NAMED_SOURCES:
@@ -87,10 +83,9 @@ def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: in
     valid of its own: that stays None. What is given stays as it is; how many of its sources also
     occur in train is said.
     """
-    shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
-    if is_train and "valid" in given:
-        shares.pop("test", None)
-    splits = split(whole, **shares, seed=seed) if shares else Splits(whole, Pairs(), None)
+    shares = missing_shares(given, is_closed=is_train and "valid" in given)
+    has_more = any(shares.values())
+    splits = split(whole, **shares, seed=seed) if has_more else Splits(whole, Pairs(), None)
     splits = splits._replace(**given)
     trained = set(map(normalized, splits.train.source)) if given else set()
     for name, pairs in splits._asdict().items():

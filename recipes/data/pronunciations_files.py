@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from recipes.data.files import csv_rows, lines, plain_suffix, rows
+from recipes.data.files import csv_rows, lines, plain_names, plain_suffix, rows
 
 Entry = tuple[str, str]
 VARIANT = re.compile(r"(.+)\(\d+\)")  # word(2): the second pronunciation, or with (1) in old files
@@ -158,5 +158,5 @@ def _parted(line: str) -> Entry:
 
 
 def _first_of(wanted: tuple[str, ...], names: list[str]) -> str | None:
-    known = {name.strip().lower(): name for name in reversed(names)}
+    known = plain_names(names)
     return next((known[name] for name in wanted if name in known), None)

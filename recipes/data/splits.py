@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Container
 from typing import NamedTuple
 
 from recipes.data.examples import Pairs
@@ -43,3 +44,27 @@ def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict
             home[group] = name
             missing -= sizes[group]
     return home
+
+
+def chosen_place(data: str, train: str | None, default: str) -> tuple[str, str]:
+    """("data" or "train", its value): where the examples to train on come from.
+
+    Raises:
+        ValueError: both are given, as `data` is not its `default`.
+    """
+    if train is None:
+        return "data", data
+    if data != default:
+        raise ValueError(
+            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
+        )
+    return "train", train
+
+
+def missing_shares(
+    given: Container[str], share: float = HELD_OUT_SHARE, *, is_closed: bool
+) -> dict[str, float]:
+    """{"valid", "test": share to hold out}, 0 for what is `given`, and for a test of what
+    `is_closed`: train and valid of one's own."""
+    shares = {name: 0.0 if name in given else share for name in ("valid", "test")}
+    return shares | ({"test": 0.0} if is_closed else {})

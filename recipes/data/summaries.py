@@ -17,7 +17,7 @@ from recipes.data.examples import Pairs
 from recipes.data.files import is_file, plain_suffix
 from recipes.data.pairs import completed
 from recipes.data.pairs_files import moses
-from recipes.data.splits import Splits
+from recipes.data.splits import Splits, chosen_place
 from recipes.data.summaries_packages import debian_descriptions, docstrings
 
 DOCSTRINGS, DEBIAN = NAMED_SOURCES = ("docstrings", "debian-descriptions")
@@ -54,10 +54,7 @@ def load_summaries(
         ValueError: arguments that do not go together; a place that is none of these; or what the
             readers refuse, with path and line.
     """
-    if train is not None and data != DOCSTRINGS:
-        raise ValueError(
-            f"`data` and `train` must not both be given, got data={data!r}, train={train!r}."
-        )
+    name, place = chosen_place(data, train, DOCSTRINGS)
     is_named = train is None and data in NAMED_SOURCES
     if packages is not None and not (is_named and data == DOCSTRINGS):
         raise ValueError(
@@ -65,7 +62,6 @@ def load_summaries(
             f"data={data!r}, train={train!r}."
         )
     places = {"valid": valid, "test": test}
-    name, place = ("data", data) if train is None else ("train", train)
     given = {name: place for name, place in places.items() if place is not None}
     fields = _fields(source_field, target_field, [*given.values(), *([] if is_named else [place])])
     if is_named:

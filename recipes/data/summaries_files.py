@@ -38,7 +38,7 @@ def table(path: str | Path, fields: tuple[str, str] | None = None) -> Pairs:
     pairs = Pairs()
     read: Callable[[str | Path], Iterable[tuple[str, dict]]] = READERS[files.plain_suffix(path)]
     for place, row in read(path):
-        keys = {str(key).strip().lower(): key for key in row}
+        keys = files.plain_names(row)
         found = ((keys[a], keys[b]) for a, b in FIELDS if a in keys and b in keys)
         chosen = fields or next(found, None)
         if chosen is None:
