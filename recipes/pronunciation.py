@@ -200,18 +200,13 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
         "units": config.units,
         "num_layers": config.layers,
         "hidden_units": config.hidden_units,
-        "dropout": config.dropout,
         "label_smoothing": config.label_smoothing,
-        "norm_first": None if config.model.startswith("rnn") else config.norm_first,
-        "num_sampled": min(config.sampled, target_tokenizer.vocabulary_size()),
     }
     options = {name: value for name, value in options.items() if value is not None}
-    with runs.computing_in(config.precision):
-        model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
-    warmup_steps = config.warmup_steps if config.decay == "inverse_sqrt" else None
-    runs.teach(model, config)
-    runs.compile_model(model, config.learning_rate, warmup_steps, sampled=config.sampled)
-    return model
+    has_schedule = config.decay == "inverse_sqrt"
+    return training_pairs.build(
+        source_tokenizer, target_tokenizer, config, has_schedule=has_schedule, **options
+    )
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
@@ -220,19 +215,15 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
         training_pairs.tokenize(model, words.pairs, name, max_length=config.max_length)
         for name, words in (("train", splits.train), ("valid", splits.valid))
     )
-    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    journal = runs.open_journal(run)
-    seed = [config.seed, journal.epochs]
-    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
-    runs.make_weights(model, batches, config.model)
-    valid_batches = kzoo.batching.token_batches(valid, config.batch_tokens)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_score(model, splits.valid, config)
     callbacks = []
     if config.decay == "budget":
         steps = config.epochs * min(int(batches.cardinality()), runs.EPOCH_BATCHES)
+        spent = runs.open_journal(run).minutes
         callbacks = [
             kzoo.training.BudgetDecay(
-                config.learning_rate, config.warmup_steps, config.minutes, steps, journal.minutes
+                config.learning_rate, config.warmup_steps, config.minutes, steps, spent
             )
         ]
     runs.fit(model, batches, valid_batches, score, run, config, "val_words_right", callbacks)

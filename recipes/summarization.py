@@ -238,9 +238,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     limits = {"max_length": config.max_length, "max_source_tokens": config.max_source_tokens}
     train = training_pairs.tokenize(model, splits.train, "train", **limits)
     valid = training_pairs.tokenize(model, splits.valid, "valid", **limits)
-    batches, valid_batches = training_pairs.make_batches(
-        model, train, valid, run, config, config.max_source_tokens
-    )
+    train = training_pairs.sampled_subwords(model, train, run, config, config.max_source_tokens)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_rouge(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_rouge_l")
 

@@ -233,6 +233,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     limit = config.max_length
     train = training_pairs.tokenize(model, splits.train, "train", max_length=limit)
     valid = training_pairs.tokenize(model, splits.valid, "valid", max_length=limit)
+    train = training_pairs.sampled_subwords(model, train, run, config)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_bleu(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")

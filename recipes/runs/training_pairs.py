@@ -2,6 +2,7 @@
 
     model = build(source_tokenizer, target_tokenizer, config, length_head=True)
     train = tokenize(model, splits.train, "train", max_length=128)
+    train = sampled_subwords(model, train, run, config)                       # of subwords
     batches, valid_batches = make_batches(model, train, valid, run, config)
 
 A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`, `warmup_steps`,
@@ -43,11 +44,14 @@ def check_copying(config: Any) -> None:
             raise ValueError(f"`{name}` must be 0 with {config.model}, got {name}={value}.")
 
 
-def build(source_tokenizer, target_tokenizer, config: Any, **options) -> kzoo.Seq2Seq:
+def build(
+    source_tokenizer, target_tokenizer, config: Any, *, has_schedule: bool = True, **options
+) -> kzoo.Seq2Seq:
     """Builds and compiles a model of the zoo in the precision asked for.
 
     `options` are further ones of the model. The rate, where the config has none, is 0.001 for RNNs
-    and 0.5 / sqrt(units x warmup_steps) for transformers.
+    and 0.5 / sqrt(units x warmup_steps) for transformers. Without a schedule it is constant, for a
+    callback to change.
     """
     is_rnn = config.model in RNNS
     options |= {} if is_rnn else {"norm_first": config.norm_first}
@@ -60,7 +64,8 @@ def build(source_tokenizer, target_tokenizer, config: Any, **options) -> kzoo.Se
     if rate is None:
         rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
     teach(model, config)
-    compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
+    warmup_steps = config.warmup_steps if has_schedule else None
+    compile_model(model, rate, warmup_steps, sampled=config.sampled)
     return model
 
 
@@ -95,27 +100,32 @@ def tokenize(
     return kzoo.batching.Corpus(*sides)
 
 
-def make_batches(
+def seed_of(run: Path, config: Any) -> list[int]:
+    """With the epochs done in the seed, a resumed run does not repeat the first ones' batches."""
+    return [config.seed, open_journal(run).epochs]
+
+
+def sampled_subwords(
     model,
     train: kzoo.batching.Corpus,
-    valid,
     run: Path,
     config: Any,
     max_source_tokens: int | None = None,
-):
-    """The training and validation batches; makes the weights of the model, too.
+) -> kzoo.batching.Corpus:
+    """The corpus cut anew for every batch, if `--subword_sampling` asks for it.
 
-    `max_source_tokens` is as in `tokenize`: subwords of a source are sampled up to so many.
+    `max_source_tokens` is as in `tokenize`: a source is cut into at most so many.
     """
-    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    seed = [config.seed, open_journal(run).epochs]
-    sampled = train._replace(
-        source=segmented(
-            model.source_tokenizer, train.source, config, [*seed, 0], max_source_tokens
-        ),
-        target=segmented(model.target_tokenizer, train.target, config, [*seed, 1]),
-    )
-    batches = kzoo.batching.token_batches(sampled, config.batch_tokens, seed=seed)
+    seed = seed_of(run, config)
+    source = segmented(model.source_tokenizer, train.source, config, [*seed, 0], max_source_tokens)
+    target = segmented(model.target_tokenizer, train.target, config, [*seed, 1])
+    return train._replace(source=source, target=target)
+
+
+def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: Any):
+    """The training and validation batches; makes the weights of the model, too."""
+    seed = seed_of(run, config)
+    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
     make_weights(model, batches, config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
