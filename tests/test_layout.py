@@ -59,7 +59,7 @@ INSIDE = {
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (
-        *("copying", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
+        *("copying", "texts", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
         *("ctc_model", "ensemble", "lexicon"),
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),

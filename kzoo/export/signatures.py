@@ -84,19 +84,10 @@ class Search:
 
     def texts(self, contents, source, found, beams=1):
         """The texts (N, beams) of the best beams of `found` for N contents."""
-        ids = found.ids[:, :beams]
         steps = None
         if self.options.replace_unknown:
-            source = source[: tf.shape(contents)[0]]
-            weights = _rows_of_beams(found.weights[:, :beams])
-            steps = looked_at(weights, tf.repeat(source, beams, 0))
-        copied = tf.repeat(contents, beams), steps
-        return tf.reshape(self.model.target_texts(_rows_of_beams(ids), *copied), [-1, beams])
-
-
-def _rows_of_beams(x):
-    """(N, K, ...) -> (N K, ...)."""
-    return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))
+            steps = looked_at(found.weights[:, :beams], source[: tf.shape(contents)[0]])
+        return self.model.target_texts(found.ids[:, :beams], contents, steps)
 
 
 def of_contents(model, options):

@@ -147,27 +147,33 @@ class Seq2Seq(Trainable):
         self.copier = copier
         checks.integer(1, start_id=start_id, end_id=end_id)
         self.start_id, self.end_id = start_id, end_id
-        if scheduled_sampling is not None and not hasattr(decoder, "mixed_ids"):
-            raise ValueError(
-                "`scheduled_sampling` needs a decoder with `mixed_ids`, as those of kzoo, "
-                f"got a {type(decoder).__name__}."
-            )
-        checks.not_negative(r_drop=r_drop)
-        if r_drop and (scheduled_sampling is not None or head.num_sampled):
-            raise ValueError(
-                "`r_drop` must be 0 with `scheduled_sampling` and with a sampled softmax, "
-                f"got r_drop={r_drop}, num_sampled={head.num_sampled}."
-            )
         self.scheduled_sampling = scheduled_sampling
         self.r_drop = r_drop
+        self._check_teaching()
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         if ctc_head is not None:
             self.own_metrics["infeasible"] = keras.metrics.Sum(name="infeasible")
         if copier is not None:
-            check_copier(self)
             self.own_metrics["coverage_loss"] = keras.metrics.Mean(name="coverage_loss")
         self.hand_on_trainable()
+
+    def _check_teaching(self):
+        """Raises ValueError unless the parts go with how they are trained; `compile` asks again, as
+        attributes may have been set since."""
+        if self.scheduled_sampling is not None and not hasattr(self.decoder, "mixed_ids"):
+            raise ValueError(
+                "`scheduled_sampling` needs a decoder with `mixed_ids`, as those of kzoo, "
+                f"got a {type(self.decoder).__name__}."
+            )
+        checks.not_negative(r_drop=self.r_drop)
+        if self.r_drop and (self.scheduled_sampling is not None or self.head.num_sampled):
+            raise ValueError(
+                "`r_drop` must be 0 with `scheduled_sampling` and with a sampled softmax, "
+                f"got r_drop={self.r_drop}, num_sampled={self.head.num_sampled}."
+            )
+        if self.copies:
+            check_copier(self)
 
     @property
     def needed_inputs(self):
@@ -253,6 +259,7 @@ class Seq2Seq(Trainable):
                 "`jit_compile` must be False with a sampled softmax, which XLA cannot compile, "
                 f"got jit_compile={jit_compile!r}, num_sampled={self.head.num_sampled}."
             )
+        self._check_teaching()
         super().compile(
             optimizer=optimizer,
             loss=loss,

@@ -104,12 +104,17 @@ def copied_words(tokenizer, ids, sources, unknown=None):
     Returns:
         (N, L) string, for `tokenizer.detokenize(ids, unknown=...)`.
     """
-    words = tokenizer.split(sources)
-    words = tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()  # one at least
+    words = padded_words(tokenizer, sources)
     places = tf.convert_to_tensor(ids) - tokenizer.vocabulary_size()
     is_place = (places >= 0) & (places < tf.shape(words)[1])
     copied = tf.gather(words, tf.where(is_place, places, 0), batch_dims=1)
     return tf.where(is_place, copied, UNKNOWN_TEXT if unknown is None else unknown)
+
+
+def padded_words(tokenizer, texts):
+    """The words of texts (N,), and "" behind them: (N, S) string, with one at least."""
+    words = tokenizer.split(texts)
+    return tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
 
 
 def room(longest, vocabulary_size):

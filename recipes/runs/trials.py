@@ -17,14 +17,17 @@ import datetime
 import itertools
 import json
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import kzoo
+from recipes.cli import flag
 from recipes.data import examples
 from recipes.data.pairs import load_pairs
 from recipes.runs.building import compile_model, learn_tokenizer, spread_rows
@@ -35,6 +38,18 @@ COLORS = ("#1d6fb8", "#d1495b", "#57a773", "#d99a2b", "#8257a7", "#8fa3b5", "#22
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 _NOT_RESULTS = ("output", "seeds")  # flags that change no trial
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The flags of a study that translates; those of its own come behind them."""
+
+    data: str = flag("homeassistant", "a named source or file of recipes.data")
+    source_language: str = flag("en", "code of the language to translate from")
+    target_language: str = flag("de", "code of the language to translate into")
+    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
+    batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
+    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
 
 
 class Study:
@@ -141,16 +156,23 @@ def corpus_of(
     return kzoo.batching.Corpus(*(tf.gather(side, rows) for side in sides))
 
 
-def train(
-    model, corpus: kzoo.batching.Corpus, *, epochs: int, batch_tokens: int, seed: int, rate: float
-) -> float:
-    """Fits for so many passes, the rate rising for a tenth of them; returns the minutes."""
-    batches = kzoo.batching.token_batches(corpus, batch_tokens, seed=seed)
-    steps = epochs * int(batches.cardinality())
-    compile_model(model, rate, max(steps // 10, 1))
-    start = time.monotonic()
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=2)
-    return (time.monotonic() - start) / 60
+def spelling_tokenizers(pairs: examples.Pairs) -> tuple[Any, Any]:
+    """Of the letters of the sources and the phonemes of the targets."""
+    return (
+        learn_tokenizer("characters", pairs.source, 1000),
+        learn_tokenizer("phonemes", pairs.target, 1000),
+    )
+
+
+def train(model, corpus: kzoo.batching.Corpus, seed: int, config: Any) -> None:
+    """Fits for so many passes, the rate rising for a tenth of them.
+
+    Reads the fields `epochs`, `batch_tokens` and `learning_rate`.
+    """
+    batches = kzoo.batching.token_batches(corpus, config.batch_tokens, seed=seed)
+    steps = config.epochs * int(batches.cardinality())
+    compile_model(model, config.learning_rate, max(steps // 10, 1))
+    model.fit(batches, epochs=config.epochs, shuffle=False, verbose=2)
 
 
 def by_length(
@@ -163,6 +185,17 @@ def by_length(
         for low, high in itertools.pairwise(edges)
     ]
     return [score(rows) if rows else None for rows in classes]
+
+
+def chrf_by_length(
+    answers: Sequence[str], target: Sequence[str], lengths: Sequence[int], edges: Sequence[int]
+) -> dict[str, Any]:
+    """ "chrF" of all answers, and a list "by length", see `by_length`."""
+
+    def chrf(rows):
+        return kzoo.metrics.chrf(*([side[row] for row in rows] for side in (answers, target))).value
+
+    return {"chrF": chrf(range(len(answers))), "by length": by_length(lengths, edges, chrf)}
 
 
 def length_names(edges: Sequence[int]) -> list[str]:
@@ -190,10 +223,20 @@ def draw_line(axes, xs, values: np.ndarray, label: str, color: str) -> None:
     axes.fill_between(xs, mean - half, mean + half, color=color, alpha=0.15, linewidth=0)
 
 
-def load_translation(config: Any) -> tuple[Any, Any, kzoo.batching.Corpus]:
+def draw_bars(axes, study: Study, quantity: str) -> None:
+    """A bar of a quantity for each name, with its interval."""
+    names = study.names()
+    for place, (name, color) in enumerate(zip(names, COLORS, strict=False)):
+        mean, half = mean_and_interval(study.values(name, quantity))
+        axes.barh(place, mean, 0.6, xerr=half, color=color, capsize=3)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names], size=9)
+    axes.invert_yaxis()
+    axes.set_xlabel(quantity)
+
+
+def load_translation(config: Translation) -> tuple[Any, Any, kzoo.batching.Corpus]:
     """Splits of a named source, one subword vocabulary for both sides, and the training corpus.
 
-    Reads the fields `data`, `source_language`, `target_language`, `vocabulary_size`, `max_length`.
     The split is the same for all seeds: they vary weights, order and dropout.
     """
     splits = load_pairs(

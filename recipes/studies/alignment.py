@@ -28,22 +28,17 @@ KINDS = ("global", "local-m", "local-p", "monotonic", "fixed vector")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
     dictionary: str = flag("cmudict", "what is pronounced: cmudict or a file of recipes.data")
     words: int = flag(3, "words of a phrase in training; it is also tried on twice as many")
     phrases: int = flag(30_000, "phrases to train on")
-    data: str = flag("homeassistant", "what is translated: a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the translation's joint vocabulary")
     units: int = flag(96, "of embeddings and states")
     window: int = flag(5, "memory steps on either side of the place that local attention looks at")
     epochs: int = flag(4, "passes over the training examples, for each model")
     batch_tokens: int = flag(3072, "tokens of a batch on either side, padding included")
     learning_rate: float = flag(0.004, "of Adam, at its peak")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     tested: int = flag(500, "held-out examples of each task that are scored")
     seeds: int = flag(3, "trials of each model")
     output: str = flag("studies/alignment", "folder for trials.json and the picture")
@@ -64,10 +59,7 @@ def main(config: Config) -> trials.Study:
         for tokenizers, corpus, score in tasks:
             runs.seed(seed)
             model = build(tokenizers, kind, config)
-            trials.train(
-                model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-                rate=config.learning_rate,
-            )  # fmt: skip
+            trials.train(model, corpus, seed, config)
             measured |= score(model)
         study.add(kind, seed, measured)
         draw(study)
@@ -95,10 +87,7 @@ def pronouncing(config: Config):
         "PER": phrases(held_out, config.tested, config.words),
         "PER, twice as long": phrases(held_out, config.tested, 2 * config.words),
     }
-    tokenizers = (
-        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=1000),
-        kzoo.SpaceTokenizer.learn(train.target, vocabulary_size=1000),
-    )
+    tokenizers = trials.spelling_tokenizers(train)
     longest = 40 * config.words
 
     def score(model):
@@ -146,29 +135,10 @@ def build(tokenizers, kind: str, config: Config) -> kzoo.Seq2Seq:
 
 def draw(study: trials.Study) -> None:
     """Error rates and chrF of each kind of attention."""
-    figure, (errors, quality) = trials.new_axes(10, 3.8, 2)
-    kinds = study.names()
-    for shift, (quantity, color) in zip(
-        (-0.2, 0.2), (("PER", "#8fa3b5"), ("PER, twice as long", "#d1495b")), strict=True
-    ):
-        means, halves = bars(study, quantity)
-        xs = [x + shift for x in range(len(kinds))]
-        errors.bar(xs, means, 0.38, yerr=halves, color=color, capsize=3, label=quantity)
-    means, halves = bars(study, "chrF")
-    quality.bar(range(len(kinds)), means, 0.6, yerr=halves, color="#1d6fb8", capsize=3)
-    errors.set_ylabel("phoneme error rate, %")
-    errors.legend(frameon=False, fontsize=9)
-    quality.set_ylabel("chrF2, translation")
-    for axes in (errors, quality):
-        axes.set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds], size=9)
+    figure, panels = trials.new_axes(12, 3.2, 3)
+    for axes, quantity in zip(panels, ("PER", "PER, twice as long", "chrF"), strict=True):
+        trials.draw_bars(axes, study, quantity)
     figure.savefig(study.folder / "alignment.png", dpi=150)
-
-
-def bars(study: trials.Study, quantity: str) -> tuple[list[float], list[float]]:
-    """The mean and half the interval of each kind."""
-    found = [trials.mean_and_interval(study.values(kind, quantity)) for kind in study.names()]
-    means, halves = zip(*found, strict=True)
-    return list(means), list(halves)
 
 
 if __name__ == "__main__":

@@ -24,17 +24,11 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
-    data: str = flag("homeassistant", "a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
     epochs: int = flag(4, "passes over the training pairs, for each model")
-    batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
     learning_rate: float = flag(0.003, "of Adam, at its peak")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     length_penalty: float = flag(1.0, "exponent of GNMT's penalty where length counts")
     test_pairs: int = flag(250, "held-out pairs that are scored")
     least_words: int = flag(4, "words of the shortest source: one-word texts need no search")
@@ -61,10 +55,7 @@ def main(config: Config) -> trials.Study:
     for _, seed in study.missing(("model",), config.seeds):
         runs.seed(seed)
         model = kzoo.zoo.transformer_tiny(tokenizer, tokenizer, norm_first=True, dropout=0.1)
-        trials.train(
-            model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-            rate=config.learning_rate,
-        )  # fmt: skip
+        trials.train(model, corpus, seed, config)
         measured = {}
         for ranking, penalty in rankings.items():
             rows = [try_width(model, width, penalty, source, target, words, config)

@@ -13,7 +13,6 @@ recipes/README.md.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +32,7 @@ KINDS = (
     "transformer, scheduled sampling",
 )
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)  # of the phonemes of a prefix that are replaced
+AFTER_RIGHT, AFTER_WRONG = "next wrong, %, right prefix", "next wrong, %, 30 % of it wrong"
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ def main(config: Config) -> trials.Study:
     train, test = first_pairs(splits.train, config.words), splits.test or splits.valid
     words = [test.words[row] for row in runs.spread_rows(config.tested, len(test))]
     references = [test.rows[word] for word in words]
-    tokenizers = (
-        kzoo.text.CharacterTokenizer.learn(train.source, vocabulary_size=1000),
-        kzoo.SpaceTokenizer.learn(train.target, vocabulary_size=1000),
-    )
+    tokenizers = trials.spelling_tokenizers(train)
     corpus = trials.corpus_of(tokenizers, train, max_length=40)
     steps = config.epochs * int(
         kzoo.batching.token_batches(corpus, config.batch_tokens).cardinality()
@@ -80,28 +77,20 @@ def main(config: Config) -> trials.Study:
     for kind, seed in study.missing(KINDS, config.seeds):
         runs.seed(seed)
         model = build(tokenizers, kind, steps, seed, config)
-        trials.train(
-            model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-            rate=config.learning_rate,
-        )  # fmt: skip
+        trials.train(model, corpus, seed, config)
         answers = trials.answers_of(model, words, max_length=40)
-        error = functools.partial(next_error, model, words, [row[0] for row in references], seed)
+        right = [row[0] for row in references]
+        errors = [next_error(model, words, right, seed, share) for share in SHARES]
         measured = {
             "WER": kzoo.metrics.pronunciation_error_rate(answers, references).value,
             "PER": kzoo.metrics.phoneme_error_rate(answers, references).value,
-            "next phoneme wrong, %, right prefix": error(0.0),
-            "next phoneme wrong, %, 30 % of it wrong": error(0.3),
+            AFTER_RIGHT: errors[SHARES.index(0.0)],
+            AFTER_WRONG: errors[SHARES.index(0.3)],
         }
-        study.add(kind, seed, measured | {"by share": [error(share) for share in SHARES]})
+        study.add(kind, seed, measured | {"by share": errors})
         draw(study)
-    print(study.table(measured_names(study)))
+    print(study.table(("WER", "PER", AFTER_RIGHT, AFTER_WRONG)))
     return study
-
-
-def measured_names(study: trials.Study) -> list[str]:
-    """What the table shows."""
-    first = study.trials[0]
-    return [name for name, value in first.items() if isinstance(value, float)]
 
 
 def first_pairs(part, count: int) -> Pairs:
@@ -115,22 +104,18 @@ def first_pairs(part, count: int) -> Pairs:
 
 def build(tokenizers, kind: str, steps: int, seed: int, config: Config) -> kzoo.Seq2Seq:
     """An RNN with attention or a transformer; the rate of own words rises for half the steps."""
-    sampling = None
-    if "scheduled" in kind:
-        sampling = kzoo.ScheduledSampling(config.rate, config.decay, max(steps // 2, 5), seed=seed)
-    units = config.units
-    sizes = [tokenizer.vocabulary_size() for tokenizer in tokenizers]
-    source, target = (kzoo.TokenEmbedding(size, units) for size in sizes)
+    options = {"units": config.units, "dropout": 0.1, "label_smoothing": 0.0}
     if kind.startswith("RNN"):
-        encoder = kzoo.RecurrentEncoder(source, units=units, dropout=0.1)
-        attention = kzoo.LuongAttention(score="general")
-        decoder = kzoo.AttentionDecoder(target, units=units, attention=attention, dropout=0.1)
+        model = kzoo.zoo.rnn_luong(*tokenizers, **options)
     else:
-        shape = {"num_layers": 3, "num_heads": 4, "hidden_units": 2 * units, "dropout": 0.1}
-        encoder = kzoo.TransformerEncoder(source, norm_first=True, **shape)
-        decoder = kzoo.TransformerDecoder(target, norm_first=True, **shape)
-    head = kzoo.VocabularyHead(sizes[1], units)
-    return kzoo.Seq2Seq(encoder, decoder, head, *tokenizers, scheduled_sampling=sampling)
+        options["hidden_units"] = 2 * config.units
+        model = kzoo.zoo.pronunciation_transformer(*tokenizers, **options)
+    if "scheduled" in kind:
+        steps = max(steps // 2, 5)
+        model.scheduled_sampling = kzoo.ScheduledSampling(
+            config.rate, config.decay, steps, seed=seed
+        )
+    return model
 
 
 def next_error(model, words: list[str], right: list[str], seed: int, share: float) -> float:
@@ -162,14 +147,10 @@ def next_error(model, words: list[str], right: list[str], seed: int, share: floa
 def draw(study: trials.Study) -> None:
     """WER of each kind, and the error of the next phoneme against the share of wrong ones."""
     figure, (rates, curves) = trials.new_axes(10, 3.8, 2)
-    kinds = study.names()
-    for place, (kind, color) in enumerate(zip(kinds, trials.COLORS, strict=False)):
-        mean, half = trials.mean_and_interval(study.values(kind, "WER"))
-        rates.barh(place, mean, 0.6, xerr=half, color=color, capsize=3)
-        shares = [100 * share for share in SHARES]
+    trials.draw_bars(rates, study, "WER")
+    shares = [100 * share for share in SHARES]
+    for kind, color in zip(study.names(), trials.COLORS, strict=False):
         trials.draw_line(curves, shares, study.values(kind, "by share"), kind, color)
-    rates.set_yticks(range(len(kinds)), [kind.replace(", ", ",\n") for kind in kinds], size=9)
-    rates.invert_yaxis()
     rates.set_xlabel("WER of the own answers, %")
     curves.set_xlabel("% of the prefix replaced by other phonemes")
     curves.set_ylabel("% of next phonemes wrong")

@@ -23,18 +23,12 @@ EDGES = (1, 3, 5, 8, 12, 17, 26)  # words of a source, the first of each class
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
-    data: str = flag("homeassistant", "a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
     units: int = flag(128, "of embeddings and states")
     epochs: int = flag(6, "passes over the training pairs, for each model")
-    batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
     learning_rate: float = flag(0.004, "of Adam, at its peak")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     test_pairs: int = flag(1500, "held-out pairs that are scored")
     seeds: int = flag(3, "trials of each model")
     output: str = flag("studies/fixed_vector", "folder for trials.json and the picture")
@@ -55,18 +49,10 @@ def main(config: Config) -> trials.Study:
     for name, seed in study.missing(MODELS, config.seeds):
         runs.seed(seed)
         model = getattr(kzoo.zoo, name)(tokenizer, tokenizer, units=config.units)
-        trials.train(
-            model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-            rate=config.learning_rate,
-        )  # fmt: skip
+        trials.train(model, corpus, seed, config)
         answers = trials.answers_of(model, source, config.max_length)
-
-        def chrf(rows, answers=answers):
-            sides = ([side[row] for row in rows] for side in (answers, target))
-            return kzoo.metrics.chrf(*sides).value
-
-        measured = {"chrF": chrf(range(len(source))), "parameters": model.count_params()}
-        study.add(name, seed, measured | {"by length": trials.by_length(words, EDGES, chrf)})
+        measured = trials.chrf_by_length(answers, target, words, EDGES)
+        study.add(name, seed, measured | {"parameters": model.count_params()})
         draw(study)
     print(study.table(("chrF", "parameters", "minutes")))
     return study

@@ -27,17 +27,11 @@ EDGES = (1, 4, 7, 10, 14, 19, 30)  # words of a reference, the first of each cla
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
-    data: str = flag("homeassistant", "a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
     epochs: int = flag(4, "passes over the training pairs, for each model")
-    batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
     learning_rate: float = flag(0.003, "of Adam, at its peak")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     beam_size: int = flag(8, "hypotheses that beam search keeps")
     length_penalty: float = flag(1.0, "exponent of GNMT's penalty")
     length_deviation_penalty: float = flag(0.3, "per token of deviation from the expected length")
@@ -87,10 +81,7 @@ def trained(corpus, tokenizer, seed: int, config: Config) -> kzoo.Seq2Seq:
     model = kzoo.zoo.transformer_tiny(
         tokenizer, tokenizer, norm_first=True, dropout=0.1, length_head=True
     )
-    trials.train(
-        model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-        rate=config.learning_rate,
-    )  # fmt: skip
+    trials.train(model, corpus, seed, config)
     return model
 
 
@@ -135,18 +126,14 @@ def draw(study: trials.Study) -> None:
     """Length of the answers against that of the references, and BLEU."""
     figure, (lengths, quality) = trials.new_axes(10, 3.8, 2)
     names = trials.length_names(EDGES)
-    ways = study.names()
-    for place, (way, color) in enumerate(zip(ways, trials.COLORS, strict=False)):
+    for way, color in zip(study.names(), trials.COLORS, strict=False):
         trials.draw_line(lengths, names, study.values(way, "by length"), way, color)
-        mean, half = trials.mean_and_interval(study.values(way, "BLEU"))
-        quality.bar(place, mean, 0.6, yerr=half, color=color, capsize=3)
+    trials.draw_bars(quality, study, "BLEU")
     lengths.plot(names, [(low + high - 1) / 2 for low, high in itertools.pairwise(EDGES)],
                  color="#22303c", lw=0.9, ls=(0, (3, 3)), label="middle of the class")  # fmt: skip
     lengths.set_xlabel("words of the reference")
     lengths.set_ylabel("words of the answer, mean")
     lengths.legend(frameon=False, fontsize=9)
-    quality.set_xticks(range(len(ways)), [way.replace(" ", "\n", 1) for way in ways], size=9)
-    quality.set_ylabel("BLEU")
     figure.savefig(study.folder / "length.png", dpi=150)
 
 

@@ -33,16 +33,10 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
-    data: str = flag("homeassistant", "a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
     model: Literal["transformer_tiny", "rnn_luong"] = flag("transformer_tiny", "see kzoo.zoo")
-    batch_tokens: int = flag(2048, "tokens of a batch with a budget, padding included")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     turn_steps: int = flag(30, "steps that are timed in each trial, spread over the epoch")
     seeds: int = flag(5, "trials of each kind")
     output: str = flag("studies/padding", "folder for trials.json and the picture")
@@ -151,16 +145,9 @@ def dataset(kind: str, corpus: kzoo.batching.Corpus, plan: list[np.ndarray], con
 def draw(study: trials.Study) -> None:
     """Padding and seconds of an epoch for each kind of batches."""
     figure, (shares, seconds) = trials.new_axes(10, 3.2, 2)
-    kinds = study.names()
-    for place, (kind, color) in enumerate(zip(kinds, trials.COLORS, strict=False)):
-        for axes, quantity in ((shares, "padding, %"), (seconds, "seconds of an epoch")):
-            mean, half = trials.mean_and_interval(study.values(kind, quantity))
-            axes.barh(place, mean, 0.6, xerr=half, color=color, capsize=3)
-            axes.set_xlabel(quantity)
-    shares.set_yticks(range(len(kinds)), kinds, size=9)
-    seconds.set_yticks(range(len(kinds)), [])
-    for axes in (shares, seconds):
-        axes.invert_yaxis()
+    trials.draw_bars(shares, study, "padding, %")
+    trials.draw_bars(seconds, study, "seconds of an epoch")
+    seconds.set_yticklabels([])
     figure.savefig(study.folder / "padding.png", dpi=150)
 
 

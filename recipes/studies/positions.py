@@ -71,10 +71,7 @@ def main(config: Config) -> trials.Study:
         runs.seed(seed)
         model = build(tokenizer, kind, config)
         corpus = trials.corpus_of((tokenizer,) * 2, pairs, config.longest_trained + 2)
-        trials.train(
-            model, corpus, epochs=config.epochs, batch_tokens=config.batch_tokens, seed=seed,
-            rate=config.learning_rate,
-        )  # fmt: skip
+        trials.train(model, corpus, seed, config)
         sources = [text for n in lengths for text in make_strings(rng, config.tested, [n])]
         answers = trials.answers_of(model, sources, config.longest_tested + 6)
         wanted = [answer_to(source, config.task) for source in sources]

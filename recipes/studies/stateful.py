@@ -125,13 +125,18 @@ def joined(pairs, most: int) -> list[str]:
 
 
 def batches(streams: list, rows: int, steps: int, kind: str):
-    """Chunks of streams side by side; a stateless model starts anew with each chunk."""
+    """Chunks of streams side by side; a stateless model starts anew with each chunk.
+
+    What is bool becomes 0 or 1: under a strategy `fit` of Keras 3.15 asks for its mean.
+    """
     import tensorflow as tf
 
-    data = kzoo.batching.stream_chunks(streams, rows, steps)
-    if kind.startswith("stateful"):
-        return data
-    return data.map(lambda x, y, weight: (x | {"reset": tf.ones_like(x["reset"])}, y, weight))
+    def as_numbers(inputs, target, weight):
+        reset, mask = (tf.cast(inputs[name], tf.float32) for name in ("reset", "mask"))
+        reset = reset if kind.startswith("stateful") else tf.ones_like(reset)
+        return inputs | {"reset": reset, "mask": mask}, target, weight
+
+    return kzoo.batching.stream_chunks(streams, rows, steps).map(as_numbers)
 
 
 def build(size: int, config: Config, strategy=None):
@@ -140,8 +145,8 @@ def build(size: int, config: Config, strategy=None):
 
     with strategy.scope() if strategy else contextlib.nullcontext():
         x = keras.Input((None,), dtype="int32", name="x")
-        reset = keras.Input((), dtype="bool", name="reset")
-        mask = keras.Input((None,), dtype="bool", name="mask")
+        reset = keras.Input((), name="reset")
+        mask = keras.Input((None,), name="mask")
         y = keras.layers.Embedding(size, 32)(x)
         y = kzoo.StatefulRNN(config.units)(y, reset=reset, mask=mask)
         logits = keras.layers.Dense(size)(y)
@@ -185,14 +190,10 @@ def two_processors():
 def draw(study: trials.Study) -> None:
     """Bits a character of each kind, and at each place of a chunk."""
     figure, (totals, places) = trials.new_axes(10, 3.8, 2)
-    kinds = study.names()
-    for place, (kind, color) in enumerate(zip(kinds, trials.COLORS, strict=False)):
-        mean, half = trials.mean_and_interval(study.values(kind, "bits a character"))
-        totals.barh(place, mean, 0.6, xerr=half, color=color, capsize=3)
+    trials.draw_bars(totals, study, "bits a character")
+    for kind, color in zip(study.names(), trials.COLORS, strict=False):
         curve = study.values(kind, "by place")
         trials.draw_line(places, range(1, curve.shape[1] + 1), curve, kind, color)
-    totals.set_yticks(range(len(kinds)), kinds, size=9)
-    totals.invert_yaxis()
     totals.set_xlabel("bits a character, streams never seen")
     places.set_xlabel("place in the chunk")
     places.set_ylabel("bits a character")

@@ -27,17 +27,11 @@ ALONE = 40  # texts that are answered one at a time
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(trials.Translation):
     """The flags of the study; `--help` shows them."""
 
-    data: str = flag("homeassistant", "a named source or file of recipes.data")
-    source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
-    vocabulary_size: int = flag(4000, "most subwords of the joint vocabulary")
     minutes: float = flag(4.0, "training of each trial")
-    batch_tokens: int = flag(2048, "tokens of a batch on either side, padding included")
     warmup_steps: int = flag(200, "steps to the peak, then decay with 1 / sqrt(step)")
-    max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
     test_pairs: int = flag(1000, "held-out pairs that are scored")
     seeds: int = flag(3, "trials of each model")
     output: str = flag("studies/transformer_or_rnn", "folder for trials.json and the picture")
@@ -67,14 +61,8 @@ def main(config: Config) -> trials.Study:
             measured[f"tokens/s, {label}"] = search_rate(
                 generate, texts, 1 if texts is not source else 64, tokenizer
             )
-        answers = generate(source)
-
-        def chrf(rows, answers=answers):
-            sides = ([side[row] for row in rows] for side in (answers, target))
-            return kzoo.metrics.chrf(*sides).value
-
-        measured |= {"chrF": chrf(range(len(source)))}
-        study.add(name, seed, measured | {"by length": trials.by_length(words, EDGES, chrf)})
+        scores = trials.chrf_by_length(generate(source), target, words, EDGES)
+        study.add(name, seed, measured | scores)
         draw(study)
     quantities = (
         "parameters", "tokens/s, training", "tokens/s, one at a time", "tokens/s, 64 at a time",
