@@ -115,7 +115,7 @@ class Study:
     def table(self, quantities: Iterable[str], digits: int = 1) -> str:
         """The mean of each quantity with its 95 % interval, in Markdown."""
         quantities = list(quantities)
-        lines = ["| |" + " | ".join(quantities) + " |", "|--|" + "--:|" * len(quantities)]
+        lines = ["| | " + " | ".join(quantities) + " |", "|--|" + "--:|" * len(quantities)]
         for name in self.names():
             cells = []
             for quantity in quantities:
