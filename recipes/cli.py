@@ -141,8 +141,13 @@ def require(*packages: str, extra: str) -> None:
 
 def save(config: Any, path: str | Path) -> None:
     """Writes the config as JSON, whole or not at all."""
+    write_json(dataclasses.asdict(config), path)
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Writes what JSON can hold, whole or not at all."""
     part = Path(f"{path}.part")
-    part.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 

@@ -16,7 +16,6 @@ import dataclasses
 import datetime
 import itertools
 import json
-import os
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 import kzoo
+from recipes import cli
 from recipes.cli import flag
 from recipes.data import examples
 from recipes.data.pairs import load_pairs
@@ -98,9 +98,7 @@ class Study:
             "flags": self.flags,
             "trials": self.trials,
         }
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        cli.write_json(result, self.path)
 
     def values(self, name: str, quantity: str) -> np.ndarray:
         """What the trials of a name measured, (seeds,) or (seeds, ...) float; None is NaN."""
