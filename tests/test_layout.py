@@ -53,7 +53,15 @@ INSIDE = {
     "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": (
-        *("special_ids", "words", "tokenizer", "subwords", "subword_sampling", "vocabulary"),
+        *(
+            "special_ids",
+            "words",
+            "tokenizer",
+            "subwords",
+            "pieces",
+            "subword_sampling",
+            "vocabulary",
+        ),
         "copying",
     ),
     "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
@@ -62,7 +70,10 @@ INSIDE = {
         *("copying", "texts", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
         *("ctc_model", "ensemble", "lexicon"),
     ),
-    "pretrained": ("weights", "safetensors_file", "hugging_face", "ctranslate2_file"),
+    "pretrained": (
+        *("weights", "safetensors_file", "hugging_face", "ctranslate2_file", "translator"),
+        "marian",
+    ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),

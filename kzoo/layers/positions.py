@@ -17,16 +17,18 @@ from kzoo import checks
 from kzoo.layers import masking
 
 
-def sinusoidal(positions, depth):
+def sinusoidal(positions, depth, interleaved=True):
     """The sinusoidal encoding, sine and cosine interleaved:
 
         P(p, 2i) = sin(p / 10000^(2i / depth)),    P(p, 2i + 1) = cos(p / 10000^(2i / depth))
 
-    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.5.
+    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.5. Or in halves, all sines
+    before all cosines, as Tensor2Tensor and Marian have them: the same features in another order.
 
     Args:
         positions: (T,) int or float.
-        depth: int, number of features; with an odd depth the last one is a sine.
+        depth: int, number of features; with an odd depth there is a sine more than cosines.
+        interleaved: bool, or else in halves.
 
     Returns:
         (T, depth) float32.
@@ -34,8 +36,10 @@ def sinusoidal(positions, depth):
     pairs = (depth + 1) // 2
     rates = 10000.0 ** (-2.0 * tf.range(pairs, dtype=tf.float32) / depth)
     angles = tf.cast(positions, tf.float32)[:, None] * rates[None, :]
-    interleaved = tf.stack([tf.sin(angles), tf.cos(angles)], axis=-1)  # (T, pairs, 2)
-    return tf.reshape(interleaved, (-1, 2 * pairs))[:, :depth]
+    if not interleaved:
+        return tf.concat([tf.sin(angles), tf.cos(angles)], axis=-1)[:, :depth]
+    both = tf.stack([tf.sin(angles), tf.cos(angles)], axis=-1)  # (T, pairs, 2)
+    return tf.reshape(both, (-1, 2 * pairs))[:, :depth]
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -43,6 +47,10 @@ class SinusoidalPositions(keras.layers.Layer):
     """x_t + P(start + t), with the sinusoidal P of `sinusoidal`. No weights, any length.
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.5.
+
+    Args:
+        interleaved: bool, whether sines and cosines take turns, as in the paper, or stand in
+            halves, as in Marian's models.
 
     Call arguments:
         x: (B, T, D) float, dense or ragged; or dense (..., T, D).
@@ -56,8 +64,9 @@ class SinusoidalPositions(keras.layers.Layer):
         array([[[0., 1., 0., 1.]]], dtype=float32)
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, interleaved=True, **kwargs):
         super().__init__(**kwargs)
+        self.interleaved = bool(interleaved)
         self.supports_masking = True
 
     def build(self, x_shape):
@@ -65,7 +74,8 @@ class SinusoidalPositions(keras.layers.Layer):
 
     def call(self, x, start=0):
         x, _ = masking.to_dense(x)
-        encoding = sinusoidal(start + tf.range(tf.shape(x)[-2]), x.shape[-1])
+        positions = start + tf.range(tf.shape(x)[-2])
+        encoding = sinusoidal(positions, x.shape[-1], self.interleaved)
         return x + tf.cast(encoding, x.dtype)
 
     def compute_output_shape(self, x_shape):
@@ -75,8 +85,7 @@ class SinusoidalPositions(keras.layers.Layer):
         return masking.carried_mask(x, previous_mask)
 
     def get_config(self):
-        # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
-        return super().get_config()
+        return {**super().get_config(), "interleaved": self.interleaved}
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -254,8 +263,7 @@ class AttentionPositions(keras.layers.Layer):
         return None
 
     def get_config(self):
-        # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
-        return super().get_config()
+        return {**super().get_config(), "interleaved": self.interleaved}
 
 
 @keras.saving.register_keras_serializable("kzoo")

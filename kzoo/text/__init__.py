@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from kzoo import imports
 
 if TYPE_CHECKING:
+    from kzoo.text.pieces import PieceTokenizer
     from kzoo.text.special_ids import (
         END_ID,
         PADDING_ID,

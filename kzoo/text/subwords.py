@@ -51,16 +51,10 @@ class SubwordTokenizer(Tokenizer):
 
     def __init__(self, proto, lowercase=False, name=None):
         super().__init__(lowercase=lowercase, name=name)
-        self.proto = _decoded_proto(proto)
-        try:
-            with tf.init_scope():  # also when built while a graph is traced
-                self._model = _sentencepiece(self.proto)
-                self._size = int(self._model.vocab_size())
-        except tf.errors.OpError as error:
-            raise ValueError(
-                f"`proto` must be a SentencePiece model, got {len(self.proto)} bytes beginning "
-                f"{self.proto[:20]!r}."
-            ) from error
+        self.proto = decoded_proto(proto)
+        self._model = sentencepiece_model(self.proto)
+        with tf.init_scope():
+            self._size = int(self._model.vocab_size())
         specials = tuple(self.get_vocabulary()[: len(SPECIAL_TOKENS)])
         if specials != SPECIAL_TOKENS:
             raise ValueError(
@@ -195,7 +189,7 @@ def _sorted_by_frequency(proto, words):
     SentencePiece numbers BPE pieces by merge and puts the single characters last, however
     frequent. Which pieces a text is split into depends on their scores, not on their ids.
     """
-    tokenizer = _sentencepiece(proto)
+    tokenizer = sentencepiece_model(proto)
     counts = collections.Counter()
     for batch in batches(words):
         ids = tokenizer.tokenize(tf.constant(batch, tf.string))
@@ -235,13 +229,27 @@ class _NamedModel(tf.saved_model.experimental.TrackableResource):
         return gen_sentencepiece_tokenizer.sentencepiece_op(model=self._proto, shared_name=name)
 
 
-def _sentencepiece(proto):
-    tokenizer = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32)
-    tokenizer._model_resource = _NamedModel(proto)
-    return tokenizer
+def sentencepiece_model(proto, out_type=tf.int32):
+    """tensorflow_text's tokenizer, which gives ids or pieces (tf.string), with a model that stays.
+
+    Raises:
+        ValueError: `proto` is no SentencePiece model.
+    """
+    try:
+        with tf.init_scope():  # also when built while a graph is traced
+            tokenizer = tensorflow_text.SentencepieceTokenizer(proto, out_type=out_type)
+            tokenizer._model_resource = _NamedModel(proto)
+            tokenizer.vocab_size()
+            return tokenizer
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"`proto` must be a SentencePiece model, got {len(proto)} bytes beginning "
+            f"{proto[:20]!r}."
+        ) from error
 
 
-def _decoded_proto(proto):
+def decoded_proto(proto):
+    """The bytes of a proto that may come as base64 text, as configurations have it."""
     if isinstance(proto, bytes):
         return proto
     try:

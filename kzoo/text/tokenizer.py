@@ -71,8 +71,11 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
                 f"got shape {texts.shape}."
             )
         if texts.shape.rank == 0:
-            return self._encode(normalize(texts, self.lowercase)[tf.newaxis]).flat_values
-        return self._encode(normalize(texts, self.lowercase))  # (N, None)
+            return self._encode(self._normalize(texts)[tf.newaxis]).flat_values
+        return self._encode(self._normalize(texts))  # (N, None)
+
+    def _normalize(self, texts):
+        return normalize(texts, self.lowercase)
 
     def detokenize(self, ids, unknown=None):
         """Ids to texts. Padding, start and end are dropped; an unknown id becomes "⁇".
