@@ -56,7 +56,7 @@ INSIDE = {
         *("special_ids", "words", "tokenizer", "subwords", "subword_sampling", "vocabulary"),
         "copying",
     ),
-    "audio": ("resampling", "samples", "wav", "log_mel", "augment", "source"),
+    "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (
         *("copying", "texts", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
