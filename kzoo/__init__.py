@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     from kzoo.layers.transformer_block import TransformerDecoderBlock, TransformerEncoderBlock
     from kzoo.models import CTCModel, Ensemble, Lexicon, ScheduledSampling, Seq2Seq
     from kzoo.search import SearchResult, beam_search, ensemble_step, greedy_search, sample
-    from kzoo.text import CharacterTokenizer, SpaceTokenizer, SubwordTokenizer, WordTokenizer
+    from kzoo.text import (
+        ByteTokenizer,
+        CharacterTokenizer,
+        SpaceTokenizer,
+        SubwordTokenizer,
+        WordTokenizer,
+    )
     from kzoo.training import (
         FusedAdam,
         InverseSquareRoot,

@@ -54,7 +54,7 @@ INSIDE = {
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": (
         *("special_ids", "words", "tokenizer", "subwords", "subword_sampling", "vocabulary"),
-        "copying",
+        *("bytes", "byte_files", "copying"),
     ),
     "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
