@@ -121,6 +121,8 @@ class Generator(Texts):
         groups=1,
         diversity_penalty=0.0,
         best_only=False,
+        length_normalization="gnmt",
+        finished_apart=False,
         lexicon=None,
         ctc_weight=None,
         copy_ids=None,
@@ -133,7 +135,10 @@ class Generator(Texts):
             beam_size: int, K.
             max_length: int or scalar tensor, L, most tokens of an output, the end token included.
             min_length: int, fewest tokens before the end token.
-            length_penalty: float, exponent of the GNMT length penalty.
+            length_penalty: float, exponent of the length penalty.
+            length_normalization: "gnmt" for GNMT's length penalty, or "length" for the length.
+            finished_apart: bool, whether finished outputs leave the K places to others. With it and
+                "length" the search is that of Hugging Face's transformers.
             coverage_penalty: float, of GNMT, for source steps that no token looked at.
             expected_length: (B,) float, tokens without the end, or one number for all; None for
                 what the model's `length_head` expects.
@@ -206,6 +211,8 @@ class Generator(Texts):
             diversity_penalty=diversity_penalty,
             best_only=best_only,
             normalize=start.normalize,
+            length_normalization=length_normalization,
+            finished_apart=finished_apart,
         )
         if lists is None:
             return found

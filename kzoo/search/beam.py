@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from kzoo.search.apart import Pool, apart_step, empty_pool, pooled
 from kzoo.search.beams import Beams, Ranking, beam_step, diverse_step, normalized_scores
 from kzoo.search.constraints import constrain
 from kzoo.search.options import SearchOptions
@@ -44,6 +45,8 @@ def beam_search(
     diversity_penalty=0.0,
     best_only=False,
     normalize=True,
+    length_normalization="gnmt",
+    finished_apart=False,
 ):
     """The K best continuations: argmax over y of the score
 
@@ -57,7 +60,8 @@ def beam_search(
 
     Finished hypotheses stay in the K slots with the score they have; the search ends when all K of
     every sentence are finished, or at `max_length`. It is exhaustive when
-    `beam_size >= V ** max_length` and greedy when `beam_size` is 1.
+    `beam_size >= V ** max_length` and greedy when `beam_size` is 1. Hugging Face's transformers and
+    others search as it does with `finished_apart=True, length_normalization="length"`.
 
     Args:
         step: function, see `search.steps`.
@@ -89,7 +93,8 @@ def beam_search(
         expected_length=expected_length, length_deviation_penalty=length_deviation_penalty,
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
         allowed=allowed, groups=groups, diversity_penalty=diversity_penalty, best_only=best_only,
-        normalize=normalize,
+        normalize=normalize, length_normalization=length_normalization,
+        finished_apart=finished_apart,
     )  # fmt: skip
     return best_continuations(step, state, start_ids, options)
 
@@ -140,10 +145,14 @@ def best_continuations(step, state, start_ids, options):
         return (tf.nest.map_structure(keep, before, advance(before)),)
 
     def undecided(found):
+        if options.finished_apart:
+            return (found.position < options.max_length) & tf.reduce_any(found.pool.is_open)
         is_open = ~found.beams.finished
         if options.best_only:
             penalty = options.length_penalty
-            reachable = normalized_scores(found.beams.log_probs, options.max_length, penalty)
+            reachable = normalized_scores(
+                found.beams.log_probs, options.max_length, penalty, options.length_normalization
+            )
             best = tf.where(found.beams.finished, found.beams.scores, -math.inf)
             is_open &= reachable >= tf.reduce_max(best, axis=1, keepdims=True)
         return (found.position < options.max_length) & tf.reduce_any(is_open)
@@ -163,6 +172,7 @@ class _Found(NamedTuple):
     weights: tf.TensorArray | None  # L times (B*K, S); None before a step said what S is
     coverage: Any  # (B, K, S) float32: the sums of the weights; () without a coverage penalty
     state: Any  # nested structure of tensors, B*K rows
+    pool: Pool | tuple  # the finished hypotheses if they stand apart; else ()
 
 
 def _before_all_steps(start_ids, state, options):
@@ -170,6 +180,9 @@ def _before_all_steps(start_ids, state, options):
     none = tf.zeros([tf.shape(start_ids)[0], 1], tf.int32)  # (B, 1)
     zero = tf.cast(none, tf.float32)
     history = tf.zeros([tf.shape(start_ids)[0], 1, options.max_length], tf.int32)
+    pool = ()
+    if options.finished_apart:
+        pool = empty_pool(tf.shape(start_ids)[0], options.beam_size, options.max_length)
     return _Found(
         position=tf.constant(0),
         beams=Beams(start_ids[:, None], none, zero, zero, zero, none, none > 0),
@@ -179,6 +192,7 @@ def _before_all_steps(start_ids, state, options):
         weights=None,
         coverage=(),
         state=state,
+        pool=pool,
     )
 
 
@@ -202,26 +216,41 @@ class _Advance(NamedTuple):
         repeated = repeat_rows(row_weights, options.beam_size // size)
         weights = found.weights.write(position, repeated)
         coverage, coverage_terms = self._covered(found, row_weights)
-        beams = self._extended(found, logits, coverage_terms)
-        ids, parents, step_log_probs = found.ids, found.parents, found.step_log_probs
+        logits, forbidden = constrain(options, logits, found.ids, position)
+        pool = ()
+        if options.finished_apart:
+            beams, ended = self._apart(found, logits, forbidden, coverage_terms)
+            histories = self._histories(found, ended)
+            pool = pooled(found.pool, ended, histories, beams, position=position, options=options)
+        else:
+            beams = self._extended(found, logits, forbidden, coverage_terms)
+        ids, parents, step_log_probs = self._histories(found, beams)
         if options.beam_size > 1:
             rows = tf.reshape(beams.parents + tf.range(self.sentences)[:, None] * size, [-1])
             state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), state)
-            ids, parents, step_log_probs, coverage = tf.nest.map_structure(
-                lambda tensor: tf.gather(tensor, beams.parents, batch_dims=1),
-                (ids, parents, step_log_probs, coverage),
+            coverage = tf.nest.map_structure(
+                lambda tensor: tf.gather(tensor, beams.parents, batch_dims=1), coverage
             )
-        here = self.slots == position
         return _Found(
             position=position + 1,
             beams=beams,
-            ids=written(ids, here, beams.ids),
-            parents=written(parents, here, beams.parents),
-            step_log_probs=written(step_log_probs, here, beams.step_log_probs),
+            ids=ids,
+            parents=parents,
+            step_log_probs=step_log_probs,
             weights=weights,
             coverage=coverage,
             state=state,
+            pool=pool,
         )
+
+    def _histories(self, found, beams):
+        """Ids, parents and step log-probabilities (B, K, L) of beams, this step included."""
+        histories = found.ids, found.parents, found.step_log_probs
+        if self.options.beam_size > 1:
+            histories = (tf.gather(x, beams.parents, batch_dims=1) for x in histories)
+        here = self.slots == found.position
+        news = beams.ids, beams.parents, beams.step_log_probs
+        return tuple(written(x, here, new) for x, new in zip(histories, news, strict=True))
 
     def _with_weights(self, found, row_weights):
         """Makes room for weights like those of the first step, (B, S)."""
@@ -247,16 +276,38 @@ class _Advance(NamedTuple):
         terms = _log_coverage(coverage, self.options.source_mask)
         return coverage, self.options.coverage_penalty * terms
 
-    def _extended(self, found, logits, coverage_terms):
+    @property
+    def _ranking(self):
+        options = self.options
+        return Ranking(
+            options.length_penalty, options.expected_length, options.length_deviation_penalty,
+            options.length_normalization,
+        )  # fmt: skip
+
+    def _apart(self, found, logits, forbidden, coverage_terms):
+        """The `Beams` that grow and those that ended."""
+        options, position, before = self.options, found.position, found.beams
+        return apart_step(
+            logits,
+            before.log_probs,
+            before.lengths,
+            before.finished,
+            end_id=options.end_id,
+            beam_size=options.beam_size,
+            end_allowed=True if forbidden is not None else position >= options.min_length,
+            forbidden=forbidden,
+            coverage_terms=coverage_terms,
+            ranking=self._ranking,
+            is_last=position == options.max_length - 1,
+            normalize=options.normalize,
+        )
+
+    def _extended(self, found, logits, forbidden, coverage_terms):
         """The best extensions, `Beams`, of the hypotheses that have the logits (B*J, V)."""
         options, position, before = self.options, found.position, found.beams
-        logits, forbidden = constrain(options, logits, found.ids, position)
         if forbidden is not None and options.groups > 1:
             shape = [self.sentences, before.ids.shape[1], logits.shape[1]]
             forbidden = tf.reshape(forbidden, shape)
-        ranking = Ranking(
-            options.length_penalty, options.expected_length, options.length_deviation_penalty
-        )
 
         def extend_group(logits, hypotheses, token_penalties):
             *before, coverage_terms, forbidden = hypotheses
@@ -271,7 +322,7 @@ class _Advance(NamedTuple):
                 forbidden=forbidden,
                 token_penalties=token_penalties,
                 coverage_terms=coverage_terms,
-                ranking=ranking,
+                ranking=self._ranking,
                 is_last=position == options.max_length - 1,
                 normalize=options.normalize,
             )
@@ -291,6 +342,8 @@ class _Advance(NamedTuple):
 def _result(found, options):
     """What the loop found, best first."""
     hypotheses = found.beams, found.ids, found.parents, found.step_log_probs
+    if options.finished_apart:
+        hypotheses = found.pool[:4]
     if options.groups > 1:  # each group is in order, all of them are not
         _, order = tf.math.top_k(found.beams.scores, options.beam_size)
         hypotheses = tf.nest.map_structure(

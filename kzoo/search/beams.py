@@ -22,22 +22,32 @@ class Beams(NamedTuple):
     finished: tf.Tensor  # bool: has its end token, or has probability 0
 
 
-def normalized_scores(log_probs, lengths, length_penalty):
-    """Length-normalised score: log_prob / ((5 + length) / 6) ** length_penalty.
+def normalized_scores(log_probs, lengths, length_penalty, normalization="gnmt", has_end=False):
+    """Length-normalised score.
 
-    Wu et al. (2016), https://arxiv.org/abs/1609.08144, equation 14.
+        "gnmt":   log_prob / ((5 + length) / 6) ** length_penalty
+        "length": log_prob / (tokens, the end included) ** length_penalty
+
+    The first is Wu et al. (2016), https://arxiv.org/abs/1609.08144, equation 14; with the second
+    and 1 a score is the mean per token, as in Hugging Face's transformers and fairseq.
 
     Args:
         log_probs: float32 tensor of any shape.
         lengths: int32 tensor of the same shape, tokens without the end token.
-        length_penalty: float; 0 ranks by log-probability, 1 almost by the mean per token.
+        length_penalty: float; 0 ranks by log-probability.
+        normalization: one of `options.NORMALIZATIONS`.
+        has_end: bool or bool tensor of the same shape, whether there is an end token to count.
 
     Returns:
         float32 tensor of the same shape.
     """
     if length_penalty == 0:
         return log_probs
-    return log_probs / ((5.0 + tf.cast(lengths, tf.float32)) / 6.0) ** length_penalty
+    lengths = tf.cast(lengths, tf.float32)
+    if normalization == "gnmt":
+        return log_probs / ((5.0 + lengths) / 6.0) ** length_penalty
+    tokens = tf.maximum(lengths + tf.cast(has_end, tf.float32), 1.0)
+    return log_probs / tokens**length_penalty
 
 
 class Ranking(NamedTuple):
@@ -46,26 +56,30 @@ class Ranking(NamedTuple):
     length_penalty: float = 0.0
     expected_length: tf.Tensor | None = None  # (B,) float32
     length_deviation_penalty: float = 0.0
+    normalization: str = "gnmt"
 
-    def scores(self, log_probs, lengths, final, coverage_terms=None):
+    def scores(self, log_probs, lengths, has_end, is_last, coverage_terms=None):
         """Scores of candidates.
 
         Args:
             log_probs: (B, J, C) float32.
             lengths: (B, J, C) int32.
-            final: (B, J, C) bool, True where the hypothesis will not grow.
+            has_end: (B, J, C) bool, True where the hypothesis has its end.
+            is_last: bool or bool scalar tensor, whether no other will grow either.
             coverage_terms: (B, J) float32, or None.
 
         Returns:
             (B, J, C) float32.
         """
-        scores = normalized_scores(log_probs, lengths, self.length_penalty)
+        scores = normalized_scores(
+            log_probs, lengths, self.length_penalty, self.normalization, has_end
+        )
         if coverage_terms is not None:
             scores += coverage_terms[:, :, None]
         if self.expected_length is not None:
             excess = tf.cast(lengths, tf.float32) - self.expected_length[:, None, None]
             # One that still grows is not too short yet.
-            deviation = tf.where(final, tf.abs(excess), tf.nn.relu(excess))
+            deviation = tf.where(has_end | is_last, tf.abs(excess), tf.nn.relu(excess))
             scores -= self.length_deviation_penalty * deviation
         return scores
 
@@ -169,10 +183,9 @@ def _best(extensions, log_probs, lengths, ranking, coverage_terms, *, beam_size,
 
     def scored(log_probs):
         by_beam = [
-            tf.reshape(x, [sentences, beams, candidates])
-            for x in (log_probs, lengths, is_finished | is_last)
+            tf.reshape(x, [sentences, beams, candidates]) for x in (log_probs, lengths, is_finished)
         ]
-        return tf.reshape(ranking.scores(*by_beam, coverage_terms), merged)
+        return tf.reshape(ranking.scores(*by_beam, is_last, coverage_terms), merged)
 
     def chosen(values):
         return tf.gather(tf.reshape(values, merged), index, batch_dims=1)

@@ -12,10 +12,13 @@ import tensorflow as tf
 from kzoo import checks
 from kzoo.search.steps import check_rows
 
+NORMALIZATIONS = ("gnmt", "length")  # see `beams.normalized_scores`
+
 # The options of a model's `generate` that are one value for all sources, and that an export has no
 # argument of its own for. `ctc_weight` is for a model with a CTC head.
 SHARED = (
-    *("min_length", "coverage_penalty", "expected_length", "length_deviation_penalty"),
+    *("min_length", "length_normalization", "finished_apart", "coverage_penalty"),
+    *("expected_length", "length_deviation_penalty"),
     *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
     "ctc_weight",
 )
@@ -37,6 +40,10 @@ class SearchOptions:
             tensor; if it comes from a shape, XLA can compile it.
         min_length: int in [0, max_length): fewest tokens before the end token.
         length_penalty: float >= 0; larger favours longer hypotheses.
+        length_normalization: "gnmt" or "length", what the penalty is the exponent of: see
+            `beams.normalized_scores`.
+        finished_apart: bool, whether finished hypotheses leave the K slots to others, see
+            `apart.apart_step`. Then no group may be diverse.
         coverage_penalty: float >= 0; larger favours hypotheses that looked at all of the source.
             The step must return weights.
         source_mask: (B, S) bool, True = real: the source steps to cover; None for all.
@@ -80,6 +87,8 @@ class SearchOptions:
     diversity_penalty: float = 0.0
     best_only: bool = False
     normalize: bool = True
+    length_normalization: str = "gnmt"
+    finished_apart: bool = False
 
     def __post_init__(self):
         checks.integer(0, end_id=self.end_id)
@@ -100,6 +109,9 @@ class SearchOptions:
                     "`min_length` must be less than max_length, "
                     f"got min_length={self.min_length}, max_length={self.max_length}."
                 )
+        checks.one_of(NORMALIZATIONS, length_normalization=self.length_normalization)
+        if self.finished_apart and self.groups > 1:
+            raise ValueError(f"`groups` must be 1 with finished_apart, got groups={self.groups}.")
         if self.beam_size % self.groups:
             raise ValueError(
                 "`groups` must divide beam_size, "

@@ -387,8 +387,9 @@ EVERY_OPTION = {
         (4, {}),
         (4, EVERY_OPTION),
         (4, {"best_only": True, "length_deviation_penalty": 0.1}),
+        (4, {"finished_apart": True, "length_normalization": "length", "coverage_penalty": 0.3}),
     ],
-    ids=["greedy", "beam", "every option", "best only"],
+    ids=["greedy", "beam", "every option", "best only", "apart"],
 )
 def test_eager_graph_xla_and_a_session_without_xla_give_the_same(
     beam_size, options, memory, tmp_path
@@ -441,6 +442,14 @@ def uniform_step(ids, state, position):
 @pytest.mark.parametrize(
     "change, message",
     [
+        (
+            {"length_normalization": "words"},
+            '`length_normalization` must be "gnmt" or "length", got length_normalization=',
+        ),
+        (
+            {"finished_apart": True, "groups": 3},
+            "`groups` must be 1 with finished_apart, got groups=3.",
+        ),
         ({"end_id": -1}, "`end_id` must be an integer of at least 0, got end_id=-1."),
         (
             {"end_id": 5},
