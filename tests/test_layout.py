@@ -59,7 +59,16 @@ INSIDE = {
     "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (
-        *("copying", "texts", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
+        *(
+            "copying",
+            "texts",
+            "prompts",
+            "generator",
+            "trainable",
+            "scheduled_sampling",
+            "r_drop",
+            "seq2seq",
+        ),
         *("ctc_model", "ensemble", "lexicon"),
     ),
     "pretrained": ("weights", "safetensors_file", "hugging_face", "ctranslate2_file"),
