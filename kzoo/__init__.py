@@ -6,7 +6,7 @@ from kzoo import imports
 
 if TYPE_CHECKING:
     from kzoo import audio, image, zoo
-    from kzoo.audio import AudioSource, LogMel, SpecAugment, VocalTractPerturbation
+    from kzoo.audio import AudioSource, LogMel, SpecAugment, VocalTractPerturbation, WhisperMel
     from kzoo.ctc import ctc_align, ctc_beam_search, ctc_greedy_search, ctc_loss, joint_step
     from kzoo.export import load
     from kzoo.image import ImageAugment, ImageSource, backbones
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kzoo.models import CTCModel, Ensemble, Lexicon, ScheduledSampling, Seq2Seq
     from kzoo.search import SearchResult, beam_search, ensemble_step, greedy_search, sample
     from kzoo.text import (
+        ByteTokenizer,
         CharacterTokenizer,
         PieceTokenizer,
         SpaceTokenizer,

@@ -5,6 +5,7 @@ from kzoo.audio.log_mel import LogMel, mel_edges, mel_filters, normalized_uttera
 from kzoo.audio.resampling import resample
 from kzoo.audio.source import AudioSource
 from kzoo.audio.wav import MAX_RATE_HZ, MIN_RATE_HZ, decode_batch, decode_wav
+from kzoo.audio.whisper_mel import WhisperMel
 
 __all__ = [
     "MAX_RATE_HZ",
@@ -13,6 +14,7 @@ __all__ = [
     "LogMel",
     "SpecAugment",
     "VocalTractPerturbation",
+    "WhisperMel",
     "decode_batch",
     "decode_wav",
     "mel_edges",

@@ -131,7 +131,9 @@ class CTCModel(Trainable):
         no_ctc_weight(ctc_weight)
         outputs = self({"source": source})
         step, state = ctc.prefix_step(outputs["ctc_logits"], outputs["memory_mask"], self.end_id)
-        return SearchStart(step, state, outputs["memory_mask"], None, normalize=False)
+        mask = outputs["memory_mask"]
+        start_ids = tf.fill([tf.shape(mask)[0]], self.start_id)
+        return SearchStart(step, state, start_ids, mask, None, normalize=False)
 
     def generate(
         self, source, *, beam_size=4, max_length=None, length_penalty=0.0, best_only=False

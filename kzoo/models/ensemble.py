@@ -30,8 +30,8 @@ class Ensemble(Generator):
         List of what each model returns.
 
     Raises:
-        ValueError: there are no models, they begin or end their outputs differently, or some copy
-            words of the source and some do not.
+        ValueError: there are no models, they begin or end their outputs differently, have different
+            prompts or suppressed ids, or some copy words of the source and some do not.
 
     Example:
 
@@ -53,6 +53,9 @@ class Ensemble(Generator):
             raise ValueError(f"`models` must hold at least one model, got {models!r}.")
         if len(ids := {(model.start_id, model.end_id) for model in models}) > 1:
             raise ValueError(f"`models` must have the same start_id and end_id, got {sorted(ids)}.")
+        for name in ("prompt", "suppressed", "suppressed_first"):
+            if len(found := {getattr(model, name) for model in models}) > 1:
+                raise ValueError(f"`models` must have the same {name}, got {sorted(found)}.")
         if len({model.copies for model in models}) > 1:
             raise ValueError("`models` must all have a copier or none of them, got both.")
         self.models = list(models)
@@ -61,6 +64,8 @@ class Ensemble(Generator):
         self.encoder, self.head = first.encoder, first.head
         self.decoder = first.decoder  # None of CTC
         self.start_id, self.end_id = first.start_id, first.end_id
+        self.prompt = first.prompt
+        self.suppressed, self.suppressed_first = first.suppressed, first.suppressed_first
         self.source_tokenizer = first.source_tokenizer
         self.target_tokenizer = first.target_tokenizer
 
@@ -83,20 +88,23 @@ class Ensemble(Generator):
     def call(self, inputs, training=False):
         return [model(inputs, training=training) for model in self.models]
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
+    def search_step(
+        self, source, max_length, lists=None, ctc_weight=None, copy_ids=None, prompt=None
+    ):
         """The step function of a search; see `Generator.search_step`."""
-        options = {} if copy_ids is None else {"copy_ids": copy_ids}
+        options = {"copy_ids": copy_ids, "prompt": prompt}
+        options = {name: value for name, value in options.items() if value is not None}
         starts = [
             model.search_step(source, max_length, lists, ctc_weight, **options)
             for model in self.models
         ]
         if not self.built:
             self.build(None)  # its models are, by now
-        steps, states, source_masks, lengths, normalize = zip(*starts, strict=True)
+        steps, states, start_ids, source_masks, lengths, normalize = zip(*starts, strict=True)
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
         step = ensemble_step(steps, normalize)
         # The mean of probabilities needs no softmax, and may not bear one.
-        return SearchStart(step, states, source_masks[0], length, normalize=False)
+        return SearchStart(step, states, start_ids[0], source_masks[0], length, normalize=False)
 
     @sharing.numbered
     def get_config(self):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kzoo import batching, checks, search
 from kzoo.models.copying import search_options
+from kzoo.models.prompts import permitted
 from kzoo.models.texts import Texts, looked_at
 from kzoo.text import END_ID, START_ID
 
@@ -21,6 +22,7 @@ class SearchStart(NamedTuple):
 
     step: Callable  # see `search.steps`
     state: Any  # nested structure of tensors, B rows
+    start_ids: tf.Tensor  # (B,) int32, what the first step reads
     source_mask: tf.Tensor  # (B, S') bool, the real steps among those the weights are about
     expected_length: tf.Tensor | None  # (B,) float, from the model's length head
     normalize: bool  # whether the step's logits want a softmax; else they are log p
@@ -33,6 +35,8 @@ class Generator(Texts):
     """
 
     start_id, end_id = START_ID, END_ID  # what a target begins and ends with
+    prompt = ()  # ids between the start and every text
+    suppressed = suppressed_first = ()  # ids that no output holds, or begins with
     can_stream = False  # whether there is a `stream` for live audio
     takes_prefix = True  # whether `generate` can be told what an output begins with
 
@@ -88,7 +92,9 @@ class Generator(Texts):
         """Whether attention and CTC both have an opinion, which `ctc_weight` weighs."""
         return False
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
+    def search_step(
+        self, source, max_length, lists=None, ctc_weight=None, copy_ids=None, prompt=None
+    ):
         """Encodes the source once for a search.
 
         Args:
@@ -97,6 +103,7 @@ class Generator(Texts):
             lists: `head.CandidateLists`, whose words the step calls 0 to C - 1; or None for all.
             ctc_weight: float in [0, 1] or None, as in `generate`.
             copy_ids: (B, P) int or None, as in `generate`.
+            prompt: ids or None, as in `generate`.
 
         Returns:
             `SearchStart`.
@@ -126,6 +133,7 @@ class Generator(Texts):
         lexicon=None,
         ctc_weight=None,
         copy_ids=None,
+        prompt=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -157,6 +165,8 @@ class Generator(Texts):
             copy_ids: (B, P) int, what each step of the source would be copied as, for a model that
                 `copies`: see `layers.copying`. P, at least S, is known when a graph is made. An
                 answer may then hold ids up to V + P - 1; `allowed` is about the V words.
+            prompt: (P,) or (B, P) int, ids that the decoder reads between the start and what it
+                gives, as of a language and a task; None for the model's own.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
 
@@ -174,12 +184,15 @@ class Generator(Texts):
                 refuses.
         """
         checks.sequence(source=source)
+        allowed = permitted(self, self.suppressed, allowed)
         lists, allowed = self._candidates(lexicon, source, prefix, allowed)
         copying_options, allowed = search_options(self, copy_ids, allowed)
+        prompt_options = {} if prompt is None else {"prompt": prompt}
         may_grow = not (static_shapes or tf.executing_eagerly())
         start = self.search_step(
-            source, None if may_grow else max_length, lists, ctc_weight, **copying_options
-        )
+            source, None if may_grow else max_length, lists, ctc_weight,
+            **copying_options, **prompt_options,
+        )  # fmt: skip
         if length_deviation_penalty and expected_length is None:
             expected_length = start.expected_length
             if expected_length is None:
@@ -187,7 +200,7 @@ class Generator(Texts):
                     "`length_deviation_penalty` needs an `expected_length` or a model with a "
                     f"`length_head`, got length_deviation_penalty={length_deviation_penalty}."
                 )
-        start_ids = self._start_ids(start.source_mask)
+        start_ids = start.start_ids
         if isinstance(expected_length, numbers.Real):
             expected_length = tf.fill([tf.shape(start_ids)[0]], float(expected_length))
         found = search.beam_search(
@@ -211,6 +224,7 @@ class Generator(Texts):
             diversity_penalty=diversity_penalty,
             best_only=best_only,
             normalize=start.normalize,
+            allowed_first=self._allowed_first(lists),
             length_normalization=length_normalization,
             finished_apart=finished_apart,
         )
@@ -236,6 +250,7 @@ class Generator(Texts):
         allowed=None,
         ctc_weight=None,
         copy_ids=None,
+        prompt=None,
     ):
         """Draws outputs instead of searching for the best.
 
@@ -247,7 +262,7 @@ class Generator(Texts):
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed, ctc_weight, copy_ids: as in `generate`.
+                allowed, ctc_weight, copy_ids, prompt: as in `generate`.
 
             `sampling.sample` says precisely what each does.
 
@@ -256,11 +271,14 @@ class Generator(Texts):
         """
         checks.sequence(source=source)
         copying_options, allowed = search_options(self, copy_ids, allowed)
-        start = self.search_step(source, max_length, ctc_weight=ctc_weight, **copying_options)
+        prompt_options = {} if prompt is None else {"prompt": prompt}
+        start = self.search_step(
+            source, max_length, ctc_weight=ctc_weight, **copying_options, **prompt_options
+        )
         return search.sample(
             start.step,
             start.state,
-            self._start_ids(start.source_mask),
+            start.start_ids,
             end_id=self.end_id,
             max_length=max_length,
             num_samples=num_samples,
@@ -273,9 +291,15 @@ class Generator(Texts):
             no_repeat_ngram=no_repeat_ngram,
             repetition_penalty=repetition_penalty,
             prefix=prefix,
-            allowed=allowed,
+            allowed=permitted(self, self.suppressed, allowed),
+            allowed_first=self._allowed_first(None),
             normalize=start.normalize,
         )
+
+    def _allowed_first(self, lists):
+        """(C,) or (B, C) bool of the words on the lists, or of all (V,); None for no rule."""
+        allowed = permitted(self, self.suppressed_first)
+        return allowed if lists is None or allowed is None else tf.gather(allowed, lists.ids)
 
     def _candidates(self, lexicon, source, prefix, allowed):
         """The lists of a lexicon or None, and what is allowed of the words in them."""
@@ -296,9 +320,6 @@ class Generator(Texts):
             batch_dims = tf.convert_to_tensor(allowed).shape.rank - 1
             allowed = tf.gather(allowed, lists.ids, axis=-1, batch_dims=batch_dims)
         return lists, allowed
-
-    def _start_ids(self, source_mask):
-        return tf.fill([tf.shape(source_mask)[0]], self.start_id)
 
     def text_generator(
         self, *, batch_size=64, max_source_length=256, replace_unknown=False, **options

@@ -15,6 +15,7 @@ from kzoo.layers import copying, masking, replicas, sharing
 from kzoo.models import r_drop as r_drop_passes
 from kzoo.models.copying import check_copier, copying_step, with_copies
 from kzoo.models.generator import SearchStart, no_ctc_weight
+from kzoo.models.prompts import after_prompt, check_prompt, prompt_rows, with_prompt
 from kzoo.models.trainable import Trainable
 from kzoo.text import END_ID, START_ID
 
@@ -72,6 +73,11 @@ class Seq2Seq(Trainable):
             training; None for teacher forcing.
         r_drop: float of at least 0, see above, the paper has 5 for translation; 0 for one pass. It
             doubles the time of a step. "loss" does not report the second term.
+        prompt: tuple of P ids that stand between the start and every text, as of a language and a
+            task: the decoder reads them, in training and before the first step of a search, and
+            they are no part of labels, outputs, lengths and scores. `generate` takes another one.
+        suppressed: tuple of ids that no search and no sample gives; training knows them as others.
+        suppressed_first: tuple of ids that none begins with, such as the end.
 
     Call arguments:
         inputs: dict of "source" (B, S) ids, (B, S, F) features or (B, H, W, 3) pixels, and
@@ -92,7 +98,9 @@ class Seq2Seq(Trainable):
             than 1, or there is a `copier` with what does not go with it; if the decoder has no
             `mixed_ids` for `scheduled_sampling`; if `r_drop` is negative, or meets
             `scheduled_sampling`, whose two passes would read different words, or a head that
-            samples classes, which are not all that a divergence is about.
+            samples classes, which are not all that a divergence is about; if `prompt`, `suppressed`
+            or `suppressed_first` hold no ids of the vocabulary; if a `prompt` meets a copier, a CTC
+            head or `scheduled_sampling`, or suppressed ids a copier.
 
     Example:
 
@@ -126,6 +134,9 @@ class Seq2Seq(Trainable):
         copier=None,
         scheduled_sampling=None,
         r_drop=0.0,
+        prompt=(),
+        suppressed=(),
+        suppressed_first=(),
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)  # float ids stay whole
@@ -149,6 +160,8 @@ class Seq2Seq(Trainable):
         self.start_id, self.end_id = start_id, end_id
         self.scheduled_sampling = scheduled_sampling
         self.r_drop = r_drop
+        self.prompt = tuple(prompt)
+        self.suppressed, self.suppressed_first = tuple(suppressed), tuple(suppressed_first)
         self._check_teaching()
         names = ["loss"] if ctc_head is None else ["loss", "attention_loss", "ctc_loss"]
         self.own_metrics = {name: keras.metrics.Mean(name=name) for name in names}
@@ -174,6 +187,7 @@ class Seq2Seq(Trainable):
             )
         if self.copies:
             check_copier(self)
+        check_prompt(self)
 
     @property
     def needed_inputs(self):
@@ -208,7 +222,11 @@ class Seq2Seq(Trainable):
                 target, memory, memory_mask, decoder=self.decoder, head=self.head,
                 never=(0, self.start_id, self.end_id),
             )  # fmt: skip
+        if self.prompt:
+            target = with_prompt(target, self.prompt)
         hidden, weights = self.decoder(target, memory, memory_mask=memory_mask, training=training)
+        if self.prompt:
+            hidden, weights = hidden[:, len(self.prompt) :], weights[:, len(self.prompt) :]
         outputs = {"logits": self.head(hidden), "weights": weights, "hidden": hidden}
         if self.copies:
             copy_ids = masking.to_dense(masking.as_ids(inputs["copy_ids"]))[0]
@@ -395,7 +413,9 @@ class Seq2Seq(Trainable):
         joint.check_ctc_weight(ctc_weight)
         return ctc_weight
 
-    def search_step(self, source, max_length, lists=None, ctc_weight=None, copy_ids=None):
+    def search_step(
+        self, source, max_length, lists=None, ctc_weight=None, copy_ids=None, prompt=None
+    ):
         """The step function of a search; see `Generator.search_step`."""
         ctc_weight = self._search_ctc_weight(ctc_weight)
         memory, memory_mask = self._encode(source)
@@ -415,7 +435,14 @@ class Seq2Seq(Trainable):
 
         if self.copies:
             step = copying_step(self, prepared, masking.blank(memory, memory_mask), copy_ids)
+        start_ids = tf.fill([tf.shape(memory)[0]], self.start_id)
+        prompt = prompt_rows(self.prompt if prompt is None else prompt, tf.shape(memory)[0])
+        has_prompt = prompt.shape[1] != 0
+        if has_prompt and max_length is not None:
+            max_length += tf.shape(prompt)[1] if prompt.shape[1] is None else prompt.shape[1]
         state = self.decoder.initial_state(prepared, max_length)
+        if has_prompt:
+            step, state, start_ids = self._after_prompt(step, state, start_ids, prompt, lists)
         if ctc_weight:
             if lists is not None:
                 raise ValueError(
@@ -435,7 +462,16 @@ class Seq2Seq(Trainable):
             length = self._expected_length(memory, memory_mask)
         # What joins two probabilities does not sum to 1, and what is copied was log p before.
         is_normal = bool(ctc_weight) or self.copies
-        return SearchStart(step, state, memory_mask, length, normalize=not is_normal)
+        return SearchStart(step, state, start_ids, memory_mask, length, normalize=not is_normal)
+
+    def _after_prompt(self, step, state, start_ids, prompt, lists):
+        """`after_prompt`, unless the model has what does not go with it."""
+        if self.has_ctc or self.copies or lists is not None:
+            raise ValueError(
+                "`prompt` must be empty in a search with CTC, a copier or a lexicon, "
+                f"got shape {prompt.shape}."
+            )
+        return after_prompt(step, state, start_ids, prompt)
 
     @sharing.numbered
     def get_config(self):
@@ -444,7 +480,10 @@ class Seq2Seq(Trainable):
             "ctc_head", "copier", "scheduled_sampling",
         )  # fmt: skip
         config = {name: sharing.serialize(getattr(self, name)) for name in parts}
-        names = "ctc_weight", "doubly_stochastic", "start_id", "end_id", "r_drop"
+        names = (
+            "ctc_weight", "doubly_stochastic", "start_id", "end_id", "r_drop",
+            "prompt", "suppressed", "suppressed_first",
+        )  # fmt: skip
         return {**super().get_config(), **config, **{name: getattr(self, name) for name in names}}
 
 

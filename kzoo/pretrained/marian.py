@@ -1,7 +1,9 @@
 """MarianMT: a folder of Hugging Face's transformers -> Seq2Seq.
 
 Junczys-Dowmunt et al. (2018), https://aclanthology.org/P18-4020; the models are those of Tiedemann
-& Thottingal (2020), https://aclanthology.org/2020.eamt-1.61. Axis letters: D features, V vocabulary.
+& Thottingal (2020), https://aclanthology.org/2020.eamt-1.61.
+
+Axis letters: D features, V vocabulary.
 """
 
 from pathlib import Path
@@ -29,7 +31,8 @@ def from_hugging_face(folder):
     It is post-norm, its positions are sinusoids in halves. Ids are in kzoo's order: 0 padding, 1
     start, 2 end, 3 unknown, then the others in Marian's order. Marian starts from its padding, so
     the row of kzoo's start is a copy of that of the padding, and its logit has a bias that leaves
-    it no probability. The padding keeps its logit, and with it its share of the softmax.
+    it no probability. The padding keeps its logit, and with it its share of the softmax, but no
+    search gives it, as transformers' `bad_words_ids` have it.
 
     Args:
         folder: str or path.

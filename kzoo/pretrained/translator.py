@@ -16,7 +16,7 @@ from kzoo.text import PADDING_ID, SPECIAL_TOKENS, START_ID
 
 # The logit of a start that no output may hold: its probability is 0 in every precision, and label
 # smoothing, which asks for a little of every word, still gives a sensible loss.
-NEVER = -1e4
+NEVER = -1e3
 
 
 class Stack(NamedTuple):
@@ -73,6 +73,7 @@ def assembled(
         head,
         source_tokenizer,
         target_tokenizer,
+        suppressed=(PADDING_ID, START_ID),
     )
     model.build({"source": (None, None), "target": (None, None)})
     return model

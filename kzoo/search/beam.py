@@ -41,6 +41,7 @@ def beam_search(
     repetition_penalty=1.0,
     prefix=None,
     allowed=None,
+    allowed_first=None,
     groups=1,
     diversity_penalty=0.0,
     best_only=False,
@@ -92,7 +93,8 @@ def beam_search(
         length_penalty=length_penalty, coverage_penalty=coverage_penalty, source_mask=source_mask,
         expected_length=expected_length, length_deviation_penalty=length_deviation_penalty,
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
-        allowed=allowed, groups=groups, diversity_penalty=diversity_penalty, best_only=best_only,
+        allowed=allowed, allowed_first=allowed_first, groups=groups,
+        diversity_penalty=diversity_penalty, best_only=best_only,
         normalize=normalize, length_normalization=length_normalization,
         finished_apart=finished_apart,
     )  # fmt: skip

@@ -25,7 +25,7 @@ def constrain(options, logits, ids, position):
         None when no constraint but `min_length` is set; that one is left to the caller then.
 
     Raises:
-        ValueError: `allowed` is not of the vocabulary.
+        ValueError: `allowed` or `allowed_first` is not of the vocabulary.
     """
     beams, size = ids.shape[1], logits.shape[1]
     length = tf.shape(ids)[2] if ids.shape[2] is None else ids.shape[2]
@@ -34,7 +34,10 @@ def constrain(options, logits, ids, position):
         logits = penalize_repetition(logits, ids, position, options.repetition_penalty)
     forbidden = []
     if options.allowed is not None:
-        forbidden.append(_not_allowed(options.allowed, beams, size))
+        forbidden.append(_not_allowed("allowed", options.allowed, beams, size))
+    if options.allowed_first is not None:
+        not_first = _not_allowed("allowed_first", options.allowed_first, beams, size)
+        forbidden.append(not_first & (position == 0))
     if options.no_repeat_ngram:
         forbidden.append(repeating_tokens(ids, position, options.no_repeat_ngram, size))
     if not forbidden and options.prefix is None:
@@ -52,10 +55,10 @@ def constrain(options, logits, ids, position):
     return logits, tf.ensure_shape(union, [None, size])
 
 
-def _not_allowed(allowed, beams, size):
+def _not_allowed(name, allowed, beams, size):
     if not allowed.shape[-1:].is_compatible_with([size]):
         raise ValueError(
-            "`allowed` must have one entry per token, "
+            f"`{name}` must have one entry per token, "
             f"got shape {allowed.shape} for a vocabulary of {size}."
         )
     return ~allowed if allowed.shape.rank == 1 else tf.repeat(~allowed, beams, axis=0)

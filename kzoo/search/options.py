@@ -20,7 +20,7 @@ SHARED = (
     *("min_length", "length_normalization", "finished_apart", "coverage_penalty"),
     *("expected_length", "length_deviation_penalty"),
     *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
-    "ctc_weight",
+    *("ctc_weight", "prompt"),
 )
 
 
@@ -28,10 +28,10 @@ SHARED = (
 class SearchOptions:
     """What a search looks for. Ids and lengths count the end token unless it says otherwise.
 
-    `min_length`, `allowed` and `no_repeat_ngram` take tokens away and leave the probabilities of
-    the others as they are: nothing is renormalised. What `prefix` forces is generated whatever
-    those three say, at the log-probability that the model gives it. A sentence for which the
-    constraints leave nothing scores -inf.
+    `min_length`, `allowed`, `allowed_first` and `no_repeat_ngram` take tokens away and leave the
+    probabilities of the others as they are: nothing is renormalised. What `prefix` forces is
+    generated whatever those say, at the log-probability that the model gives it. A sentence for
+    which the constraints leave nothing scores -inf.
 
     Attributes:
         end_id: int in [0, V).
@@ -56,6 +56,7 @@ class SearchOptions:
         prefix: (B, P) int, padded with 0 or ragged, or (P,) for all sentences: the tokens that a
             hypothesis begins with, part of the result. 0 leaves a place free.
         allowed: (V,) or (B, V) bool, False for tokens never to be generated; the end is a token.
+        allowed_first: likewise, of the first token, beside `allowed`.
         groups: int that divides K: diverse beam search (`beams.diverse_step`) in as many groups.
         diversity_penalty: float >= 0, between groups.
         best_only: bool, whether the first hypothesis is wanted alone. Then K = 1 in the result, and
@@ -83,6 +84,7 @@ class SearchOptions:
     repetition_penalty: float = 1.0
     prefix: Any = None
     allowed: Any = None
+    allowed_first: Any = None
     groups: int = 1
     diversity_penalty: float = 0.0
     best_only: bool = False
@@ -126,7 +128,7 @@ class SearchOptions:
 
         Returns:
             `SearchOptions` with `expected_length` (B,) float32, `prefix` (B, L) int32, 0 = free,
-            and `allowed` (V,) or (B, V) bool, each if it was given.
+            `allowed` and `allowed_first` (V,) or (B, V) bool, each if it was given.
 
         Raises:
             ValueError: one of these has another shape or type.
@@ -135,7 +137,8 @@ class SearchOptions:
             self,
             expected_length=_expected_length(self.expected_length, start_ids),
             prefix=_prefix(self.prefix, start_ids, self.max_length),
-            allowed=_allowed(self.allowed, start_ids),
+            allowed=_allowed("allowed", self.allowed, start_ids),
+            allowed_first=_allowed("allowed_first", self.allowed_first, start_ids),
         )
 
 
@@ -188,17 +191,17 @@ def _expected_length(expected_length, start_ids):
     return tf.cast(expected_length, tf.float32)
 
 
-def _allowed(allowed, start_ids):
+def _allowed(name, allowed, start_ids):
     if allowed is None:
         return None
     allowed = tf.convert_to_tensor(allowed)
     if allowed.dtype != tf.bool or allowed.shape.rank not in (1, 2):
         raise ValueError(
-            "`allowed` must be bool of shape (V,) or (B, V), "
+            f"`{name}` must be bool of shape (V,) or (B, V), "
             f"got {allowed.dtype.name} of shape {allowed.shape}."
         )
     if allowed.shape.rank == 2:
-        check_rows("allowed", allowed, start_ids)
+        check_rows(name, allowed, start_ids)
     return allowed
 
 

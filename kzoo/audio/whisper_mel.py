@@ -1,0 +1,118 @@
+"""Samples -> the log-mel frames that Whisper reads, a window of fixed length, in the graph.
+
+Axis letters: B batch, L samples, S frames, F features of a frame.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kzoo import checks
+from kzoo.audio.log_mel import mel_filters
+from kzoo.layers import masking
+
+_RATE_HZ, _FFT, _HOP = 16_000, 400, 160
+_LEAST_POWER = 1e-10
+_RANGE = 8.0  # decades below the loudest that are kept apart
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class WhisperMel(keras.layers.Layer):
+    """Log-mel frames of a window of sound, as Whisper reads them:
+
+        m_s = log10(max(|FFT(window * samples[s H - 200 : s H + 200])|^2 . filters, 1e-10))
+        x_s = (max(m_s, max m - 8) + 4) / 4
+
+    Radford et al. (2022), https://arxiv.org/abs/2212.04356, section 2.2: 16 kHz, windows of 25 ms,
+    H = 10 ms, `mel_filters`. Frames are centred, the window of sound is mirrored at its ends, and
+    the maximum is over all of it. Clips are filled up with silence, which is NOT padding: the mask
+    of a clip is True to the end of the window, as Whisper has heard the silence in training. Only
+    a row without any sample has no real frame.
+
+    Returns float32 whatever the dtype policy, computed in float64.
+
+    Args:
+        num_mels: int, F: 80, or 128 for `large-v3` and `turbo`.
+        window_seconds: float: clips are filled up to so much and cut there. The released weights
+            want 30; fine-tuning on short clips may take what the longest of them has, and is so
+            much faster. A whole number of 0.02 s.
+
+    Call arguments:
+        samples: (B, L) float in [-1, 1], dense or ragged.
+        lengths: (B,) int, the real samples of each row; None means all.
+
+    Returns:
+        frames: (B, S, F) float32, S = 100 window_seconds. mask: (B, S) bool.
+
+    Raises:
+        ValueError: if a size is not positive, or the window no multiple of 0.02 s.
+
+    Example:
+
+    >>> samples, lengths = tf.zeros((2, 1040)), tf.constant([1040, 0])
+    >>> frames, mask = kzoo.WhisperMel(window_seconds=0.5)(samples, lengths)
+    >>> frames.shape
+    TensorShape([2, 50, 80])
+    >>> mask.numpy().sum(1)
+    array([50,  0])
+    """
+
+    rate_hz, hop = _RATE_HZ, _HOP
+    normalize = "utterance"  # of the whole window: live audio cannot have it
+
+    def __init__(self, num_mels=80, window_seconds=30.0, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        checks.integer(1, num_mels=num_mels)
+        frames = round(window_seconds * _RATE_HZ / _HOP)
+        checks.require(
+            frames >= 2
+            and frames % 2 == 0
+            and abs(frames * _HOP / _RATE_HZ - window_seconds) < 1e-6,
+            "must be a positive multiple of 0.02",
+            window_seconds=window_seconds,
+        )
+        self.num_mels = num_mels
+        self.window_seconds = window_seconds
+        self.num_frames = frames
+        angles = 2 * np.pi * np.arange(_FFT) / _FFT
+        self.window_weights = 0.5 - 0.5 * np.cos(angles)
+        self.filters = mel_filters(_RATE_HZ, _FFT, num_mels)
+
+    def build(self, samples_shape):
+        pass  # there are no weights
+
+    def call(self, samples, lengths=None):
+        if isinstance(samples, tf.RaggedTensor):
+            lengths = samples.row_lengths() if lengths is None else lengths
+            samples = samples.to_tensor()
+        samples = tf.cast(samples, tf.float32)
+        if lengths is None:
+            lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
+        lengths = tf.cast(lengths, tf.int32)
+        size = self.num_frames * _HOP
+        samples = samples[:, :size]
+        is_real = tf.range(tf.shape(samples)[1]) < lengths[:, None]
+        samples = tf.where(is_real, samples, 0.0)
+        samples = tf.pad(samples, [[0, 0], [0, size - tf.shape(samples)[1]]])
+        frames = tf.ensure_shape(self._frames(samples), [None, self.num_frames, self.num_mels])
+        mask = tf.repeat((lengths > 0)[:, None], self.num_frames, axis=1)
+        return masking.carry_mask(masking.blank(frames, mask), mask), mask
+
+    def _frames(self, samples):
+        """(B, S H) -> (B, S, F) float32."""
+        samples = tf.pad(samples, [[0, 0], [_FFT // 2, _FFT // 2]], "REFLECT")
+        # The frame behind the last hop is left, as Whisper does.
+        windows = tf.signal.frame(samples, _FFT, _HOP)[:, : self.num_frames]
+        spectrum = tf.signal.rfft(tf.cast(windows, tf.float64) * self.window_weights)
+        power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
+        mels = tf.matmul(power, tf.constant(self.filters, tf.float64))
+        decades = tf.math.log(tf.maximum(mels, _LEAST_POWER)) / np.log(10.0)
+        loudest = tf.reduce_max(decades, [1, 2], keepdims=True)
+        return tf.cast((tf.maximum(decades, loudest - _RANGE) + 4) / 4, tf.float32)
+
+    def compute_mask(self, samples, previous_mask=None):
+        return None
+
+    def get_config(self):
+        config = {"num_mels": self.num_mels, "window_seconds": self.window_seconds}
+        return {**super().get_config(), **config}
