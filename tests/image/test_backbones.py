@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kzoo import image
-from kzoo.image import backbones, torch_file
+from kzoo import image, torch_file
+from kzoo.image import backbones
 from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.transformer import TransformerEncoder
 from recipes.data.weights import efficientnet_lite0_wheel, torch_content

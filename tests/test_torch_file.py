@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kzoo.image import torch_file
+from kzoo import torch_file
 
 MAGIC = 0x1950A86A20F9469CFC6C
 FACTS = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
@@ -105,12 +105,75 @@ def test_what_holds_no_weights_is_refused(content):
         torch_file.read(content)
 
 
-def test_the_new_layout_a_zip_is_refused():
+def zip_of(thing, compression=zipfile.ZIP_STORED, **entries):
+    """A file of the new layout whose pickle is `thing`, instructions or what is to be pickled."""
+    content = thing if isinstance(thing, bytes) else pickle.dumps(thing, protocol=2)
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("archive/data.pkl", b"")
-    with pytest.raises(ValueError, match="in PyTorch's old layout"):
-        torch_file.read(stream.getvalue())
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        for name, each in {"data.pkl": content, **entries}.items():
+            archive.writestr(f"archive/{name.replace('__', '/')}", each)
+    return stream.getvalue()
+
+
+def test_a_zip_holds_what_torch_wrote_into_it_nested_or_not_and_a_path_will_do(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    whole, path = torch.randn(5, 7, 3), tmp_path / "weights.pt"
+    tensors = {
+        "whole": whole,
+        "a part of the same storage": whole[1:4, ::2],
+        "axes in another order": whole.permute(2, 0, 1),
+        "half": torch.randn(11).half(),
+        "brain": torch.randn(3, 2).bfloat16(),
+        "brain, axes in another order": torch.randn(3, 2).bfloat16().T,
+        "bool": torch.tensor([True, False]),
+        "none": torch.zeros(0, 3),
+    }
+    torch.save(tensors, path)
+    for found in (torch_file.read(path), torch_file.read(path.read_bytes())):
+        assert list(found) == list(tensors)
+        for name, tensor in tensors.items():
+            tensor = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
+            assert found[name].dtype == tensor.numpy().dtype
+            np.testing.assert_array_equal(found[name], tensor.numpy())
+
+    torch.save({"dims": {"mels": 80, "name": "x"}, "state": {"x": whole}}, path)
+    found = torch_file.read(path, is_nested=True)
+    assert found["dims"] == {"mels": 80, "name": "x"}
+    np.testing.assert_array_equal(found["state"]["x"], whole.numpy())
+    with pytest.raises(ValueError, match=r"weights.pt must be .* holds other things than tensors"):
+        torch_file.read(path)
+
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"weights.pt must be weights in PyTorch.s zip"):
+        torch_file.read(path)
+    with pytest.raises(FileNotFoundError, match=r"nothing.pt"):
+        torch_file.read(tmp_path / "nothing.pt")
+
+
+def test_a_zip_that_means_harm_or_lacks_something_is_refused(tmp_path):
+    before, mark = state(), tmp_path / "called"
+    shared = {}
+    tensor = (
+        b"}X\1\0\0\0a" + TENSOR + b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000"
+        b"X\x03\0\0\0cpuK\x04tQK\0K\4\x85K\1\x85tRs."
+    )
+    assert torch_file.read(zip_of(tensor, data__0=b"\0" * 16))["a"].tolist() == [0.0] * 4
+    for content, message in (
+        (zip_of({}, byteorder=b"big"), "its numbers are big-endian"),
+        (zip_of(Calls(open, str(mark), "w")), r"io\.open is not among what weights need"),
+        (zip_of({"a": shared, "b": shared}), "holds other things than tensors"),
+        (zip_of({"a": [1]}), "holds other things than tensors"),
+        (zip_of([]), "it holds other things"),
+        (zip_of(tensor), "it has no data/0"),
+        (zip_of(tensor, data__0=b"\0" * 12), "a storage has 3 of 4 numbers"),
+        (zip_of({}).replace(b"data.pkl", b"data.pkx"), "it has no data.pkl"),
+        (zip_of({}, zipfile.ZIP_DEFLATED), "archive/data.pkl is compressed"),
+    ):
+        with pytest.raises(ValueError, match=f"zip layout, got [0-9,]+ bytes: .*{message}"):
+            torch_file.read(content, is_nested=True)
+    assert state() == before
+    assert not mark.exists()
 
 
 def program(*instructions):

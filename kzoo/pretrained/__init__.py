@@ -1,0 +1,1 @@
+"""Models that other projects have trained, as kzoo models."""
