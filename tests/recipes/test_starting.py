@@ -93,7 +93,7 @@ def test_a_flag_that_the_model_answers_already_is_refused(recipe, flags, message
 
 
 def test_a_model_of_another_kind_is_refused(config, trained):
-    with pytest.raises(ValueError, match="must be a model that reads WAV files, got .* texts"):
+    with pytest.raises(ValueError, match=r"a model that reads WAV files, got .* texts"):
         speech_to_text.start(speech_to_text.Config(init_from=str(trained)))
     with pytest.raises(ValueError, match="`length_deviation_penalty` needs a model with a length"):
         translation.start(None, dataclasses.replace(config, length_deviation_penalty=0.1))
