@@ -235,15 +235,10 @@ def learn_tokenizers(
 def start(train: examples.Pairs, config: Config) -> kzoo.Seq2Seq:
     """Goes on from a trained model, with its vocabulary or with one of the data."""
     model = runs.start(config, "texts")
-    if config.length_deviation_penalty and model.length_head is None:
-        raise ValueError(
-            "`length_deviation_penalty` needs a model with a length head, "
-            f"got length_deviation_penalty={config.length_deviation_penalty}, "
-            f"init_from={config.init_from}."
-        )
+    runs.check_length_head(model, config, config.length_deviation_penalty > 0)
     if config.new_vocabulary:
         tokenizers = learn_tokenizers(learnable(train, config), config)
-        model = runs.freeze(kzoo.pretrained.with_vocabulary(model, *tokenizers), config)
+        model = runs.with_vocabulary(model, tokenizers, config)
     return training_pairs.compiled(model, config)
 
 

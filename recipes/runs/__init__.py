@@ -75,9 +75,10 @@ from recipes.runs.starting import (
     INIT_FROM_HELP,
     NEW_VOCABULARY_HELP,
     RATE,
+    check_length_head,
     check_start,
-    freeze,
     start,
+    with_vocabulary,
 )
 from recipes.runs.teaching import (
     R_DROP_HELP,
@@ -107,6 +108,7 @@ __all__ = [
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
     "answers_of",
+    "check_length_head",
     "check_start",
     "check_subword_sampling",
     "check_teaching",
@@ -119,7 +121,6 @@ __all__ = [
     "fingerprint",
     "fit",
     "fitting_rows",
-    "freeze",
     "is_fitted",
     "learn_tokenizer",
     "machine",
@@ -139,4 +140,5 @@ __all__ = [
     "start",
     "teach",
     "train",
+    "with_vocabulary",
 ]

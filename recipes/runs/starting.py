@@ -89,3 +89,18 @@ def freeze(model: Any, config: Any) -> Any:
             raise ValueError(f"`freeze` must be a part of the model, got freeze={config.freeze}.")
         part.trainable = False
     return model
+
+
+def check_length_head(model: Any, config: Any, is_wanted: bool) -> None:
+    """Raises a ValueError if a search wants to know a length that the model does not expect."""
+    if is_wanted and model.length_head is None:
+        raise ValueError(
+            "`length_deviation_penalty` needs a model with a length head, "
+            f"got length_deviation_penalty={config.length_deviation_penalty}, "
+            f"init_from={config.init_from}."
+        )
+
+
+def with_vocabulary(model: Any, tokenizers: tuple, config: Any) -> Any:
+    """The model for the vocabulary of the data, of --new_vocabulary."""
+    return freeze(kzoo.pretrained.with_vocabulary(model, *tokenizers), config)
