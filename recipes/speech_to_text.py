@@ -5,6 +5,7 @@
     python -m recipes.speech_to_text --data LibriSpeech/train-clean-100 --tokenizer subwords
     python -m recipes.speech_to_text --train cv/train.tsv --valid cv/dev.tsv --test cv/test.tsv
     python -m recipes.speech_to_text --data my_clips --model streaming_ctc
+    python -m recipes.speech_to_text --data my_clips --init_from whisper-tiny.en
 
 `--data` takes NeMo manifests (.jsonl), Common Voice tables (.tsv) and folders: LJSpeech,
 LibriSpeech, Kaldi, audiofolder (metadata.csv or .jsonl), FSDD or Speech Commands names. A run
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MONITOR = "val_word_accuracy"
+# What a model that a run goes on from has already.
+TAKEN = (
+    *("model", "tokenizer", "vocabulary_size", "sampled", "rate_hz", "num_mels", "normalize"),
+    *("dropout", "ctc_weight", "splice_after"),
+)
 MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
 
@@ -62,6 +68,8 @@ class Config:
     model: Literal["speech_transformer", "listen_attend_spell", "streaming_ctc"] = flag(
         "speech_transformer", "architecture, see kzoo.zoo"
     )
+    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
     tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
     vocabulary_size: int = flag(500, "most entries of the vocabulary")
     sampled: int = flag(
@@ -113,7 +121,9 @@ class Config:
     )
     minutes: float = flag(60.0, "time budget for all training; the best weights so far are kept")
     batch_seconds: float = flag(40.0, "seconds of audio in a batch, padding included")
-    learning_rate: float = flag(0.001, "peak of the schedule")
+    learning_rate: float | None = flag(
+        None, "peak of the schedule; none: 0.001, and 0.0001 with --init_from"
+    )
     warmup_steps: int = flag(500, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
@@ -133,6 +143,7 @@ class Config:
         cli.check_training(self)
         runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
         runs.check_subword_sampling(self)
+        runs.check_start(self, taken=TAKEN)
         for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
         for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):
@@ -191,7 +202,7 @@ def main(config: Config) -> dict[str, float]:
     names = ([str(row) for row in part.rows] for part in splits[:2])
     run = runs.open_run(config, config.folder, runs.fingerprint(*names))
     runs.seed(config.seed)
-    model = build(splits.train, config)
+    model = start(config) if config.init_from else build(splits.train, config)
     fit(model, splits, run, config)
     scored = scored_clips(splits)
     saved = export_and_score(model, splits.train, scored, run, config)
@@ -199,6 +210,11 @@ def main(config: Config) -> dict[str, float]:
     runs.remove_run(run)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
     return runs.scores_of(saved)
+
+
+def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
+    """Goes on from a trained model."""
+    return compiled(runs.start(config, "WAV files"), config, runs.RATE)
 
 
 def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
@@ -219,8 +235,14 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     with runs.computing_in(config.precision):
         source = kzoo.AudioSource(features)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)
+    return compiled(model, config, rate=1e-3)
+
+
+def compiled(model, config: Config, rate: float) -> kzoo.Seq2Seq | kzoo.CTCModel:
+    """Compiles a model, taught as the config says, at its rate or else at the one given."""
     runs.teach(model, config)
-    runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
+    rate = rate if config.learning_rate is None else config.learning_rate
+    runs.compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
     return model
 
 

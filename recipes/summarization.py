@@ -41,6 +41,13 @@ LICENCES = {  # of the named sources
 SHOWN_CHARACTERS = 600  # of a document that is shown at the end
 
 
+# What a model that a run goes on from has already.
+TAKEN = (
+    *("model", "tokenizer", "vocabulary_size", "coverage_weight", "sampled", "dropout"),
+    "norm_first",
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """The flags of the recipe; `--help` shows them."""
@@ -72,6 +79,9 @@ class Config:
         "rnn_bahdanau",
         "rnn_luong",
     ] = flag("copying_transformer", "architecture, see kzoo.zoo; the first two copy words")
+    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
+    new_vocabulary: bool = flag(False, runs.NEW_VOCABULARY_HELP)
     tokenizer: Literal["words", "subwords"] = flag(
         "words", "one vocabulary for documents and summaries; of words, unknown ones are copied"
     )
@@ -96,7 +106,9 @@ class Config:
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(8192, "tokens of a batch on either side, padding included")
     learning_rate: float | None = flag(
-        None, "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
+        None,
+        "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps), for RNNs 0.001, and 0.0001 "
+        "with --init_from",
     )
     warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
@@ -135,7 +147,9 @@ class Config:
         cli.check_training(self)
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
-        training_pairs.check_copying(self)
+        runs.check_start(self, taken=TAKEN)
+        if self.init_from is None:
+            training_pairs.check_copying(self)
         for name in ("batch_tokens", "validation_documents", "max_source_tokens"):
             cli.check(self, name, least=1)
         for name in ("summary_tokens", "no_repeat_ngram"):
@@ -173,11 +187,12 @@ class Config:
     def search(self) -> dict:
         """What a model in training and the exported one search with, but for the beam size."""
         is_word = self.tokenizer == "words" and self.model not in training_pairs.COPYING
+        is_own = self.init_from is None  # of another model nobody knows
         return {
             "max_length": self.max_length,
             "max_source_length": self.max_source_tokens,
             "length_penalty": self.length_penalty,
-            "replace_unknown": self.replace_unknown and is_word,
+            "replace_unknown": self.replace_unknown and is_word and is_own,
         }
 
     @property
@@ -209,7 +224,10 @@ def main(config: Config) -> dict[str, float]:
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    model = build(learn_tokenizer(splits.train, config), config)
+    if config.init_from is None:
+        model = build(learn_tokenizer(splits.train, config), config)
+    else:
+        model = start(splits.train, config)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
@@ -223,6 +241,15 @@ def learn_tokenizer(train: Pairs, config: Config) -> kzoo.text.Tokenizer:
     limit = config.max_source_tokens  # a word is at least a token
     read = [" ".join(text.split()[:limit]) for text in train.source]
     return runs.learn_tokenizer(config.tokenizer, read + train.target, config.vocabulary_size)
+
+
+def start(train: Pairs, config: Config) -> kzoo.Seq2Seq:
+    """Goes on from a trained model, with its vocabulary or with one of the data."""
+    model = runs.start(config, "texts")
+    runs.check_length_head(model, config, config.has_length_head)
+    if config.new_vocabulary:
+        model = runs.with_vocabulary(model, (learn_tokenizer(train, config),) * 2, config)
+    return training_pairs.compiled(model, config)
 
 
 def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:

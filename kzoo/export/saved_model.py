@@ -19,7 +19,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.export import warmup
+from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
@@ -85,8 +85,9 @@ def save(
 
     A model with a Copier answers with words of the source that no vocabulary has, in all of these.
 
-    The graph computes in `precision`, however the model was trained. Everything is written to a
-    hidden folder beside `path` and renamed at the end: there is a whole model or none.
+    The graph computes in `precision`, however the model was trained. `model.json` beside it says
+    how to make the Keras model again, for `pretrained.load`. Everything is written to a hidden
+    folder beside `path` and renamed at the end: there is a whole model or none.
 
     Args:
         model: Seq2Seq, CTCModel or Ensemble with both tokenizers, its weights built.
@@ -145,7 +146,7 @@ def save(
         precision=precision,
     )
     with written_at_once(path) as folder:
-        _write_saved_model(model, folder, options)
+        keras_model.write(folder, model, _write_saved_model(model, folder, options))
         content = model.source_tokenizer.content
         warmup.write(folder, content.as_bytes(examples), neutral=content.neutral)
         served = ServedModel(folder) if evaluate or examples else None
@@ -238,6 +239,7 @@ def _chosen(signatures, names):
 
 
 def _write_saved_model(model, folder, options):
+    """Returns the place of each variable that was written among the weights of the model."""
     with computing_in(options.precision, model) as model:
         functions = of_contents(model, options) | of_streams(model, options)
         # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
@@ -253,6 +255,8 @@ def _write_saved_model(model, folder, options):
         for name, function in traced.items():
             setattr(root, name, function)
         tf.saved_model.save(root, str(folder), signatures=traced)
+        places = {id(weight.value): place for place, weight in enumerate(model.weights)}
+        return [places.get(id(variable)) for variable in root.weights]
 
 
 def _plain(value):

@@ -3,6 +3,7 @@
     processor  what a run is measured on, and the precision it computes in
     folder     a run's folder, to go on from with --resume
     building   seed, vocabulary, examples that fit, optimizer, first weights
+    starting   from a trained model: --init_from, --freeze, --new_vocabulary
     teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
@@ -69,6 +70,16 @@ from recipes.runs.scoring import (
     show_answers,
     show_files,
 )
+from recipes.runs.starting import (
+    FREEZE_HELP,
+    INIT_FROM_HELP,
+    NEW_VOCABULARY_HELP,
+    RATE,
+    check_length_head,
+    check_start,
+    start,
+    with_vocabulary,
+)
 from recipes.runs.teaching import (
     R_DROP_HELP,
     SAMPLING_DECAY_HELP,
@@ -85,14 +96,20 @@ __all__ = [
     "AVERAGE_HELP",
     "EPOCH_BATCHES",
     "FIRST",
+    "FREEZE_HELP",
+    "INIT_FROM_HELP",
     "MAPS",
     "MEMBERS",
+    "NEW_VOCABULARY_HELP",
+    "RATE",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
     "answers_of",
+    "check_length_head",
+    "check_start",
     "check_subword_sampling",
     "check_teaching",
     "choose_precision",
@@ -120,6 +137,8 @@ __all__ = [
     "show_answers",
     "show_files",
     "spread_rows",
+    "start",
     "teach",
     "train",
+    "with_vocabulary",
 ]

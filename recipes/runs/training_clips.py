@@ -69,7 +69,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
         train.frames, ids, batch_frames(features, config), seed=seed, names=train.names
     )
     batches = augmented(batches, features, seed, config)
-    make_weights(model, batches, config.model)
+    make_weights(model, batches, config.init_from or config.model)
     return batches
 
 

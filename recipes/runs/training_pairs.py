@@ -22,6 +22,7 @@ from recipes.data.examples import Pairs
 from recipes.runs.building import compile_model, fitting_rows, make_weights
 from recipes.runs.folder import open_journal
 from recipes.runs.processor import computing_in
+from recipes.runs.starting import RATE
 from recipes.runs.teaching import segmented, teach
 
 RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
@@ -60,9 +61,15 @@ def build(
         options["num_sampled"] = min(config.sampled, target_tokenizer.vocabulary_size())
     with computing_in(config.precision):
         model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
-    rate = config.learning_rate
-    if rate is None:
-        rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
+    rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
+    return compiled(model, config, rate, has_schedule=has_schedule)
+
+
+def compiled(
+    model: kzoo.Seq2Seq, config: Any, rate: float = RATE, *, has_schedule: bool = True
+) -> kzoo.Seq2Seq:
+    """Compiles a model, taught as the config says, at its rate or else at the one given."""
+    rate = rate if config.learning_rate is None else config.learning_rate
     teach(model, config)
     warmup_steps = config.warmup_steps if has_schedule else None
     compile_model(model, rate, warmup_steps, sampled=config.sampled)
@@ -126,7 +133,7 @@ def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: A
     """The training and validation batches; makes the weights of the model, too."""
     seed = seed_of(run, config)
     batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
-    make_weights(model, batches, config.model)
+    make_weights(model, batches, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
     print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")

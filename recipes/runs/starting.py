@@ -1,0 +1,106 @@
+"""A run that goes on from a trained model: the flags `--init_from`, `--freeze`, `--new_vocabulary`.
+
+    model = start(config, "texts")      # with its own tokenizers and architecture
+
+A recipe's config has the fields `init_from`, `freeze`, `learning_rate` and `precision`; one that
+can learn a new vocabulary also `new_vocabulary`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import kzoo
+from recipes.runs.processor import computing_in
+
+INIT_FROM_HELP = (
+    "go on from a trained model, with its tokenizers and architecture: a SavedModel of kzoo, a "
+    ".keras file, or what kzoo.pretrained.load takes, as Helsinki-NLP/opus-mt-en-de; none: from "
+    "nothing"
+)
+FREEZE_HELP = "with --init_from: a part that is left as it is"
+NEW_VOCABULARY_HELP = (
+    "with --init_from: learn a vocabulary from the data; words that the model's own has, too, keep "
+    "their weights"
+)
+READS = {"text": "texts", "audio_bytes": "WAV files", "image_bytes": "pictures"}
+RATE = 1e-4  # the peak where a run goes on from a trained model and no rate is given
+
+
+def check_start(config: Any, *, taken: tuple[str, ...]) -> None:
+    """Raises a ValueError if a flag says what the model of --init_from has already.
+
+    Args:
+        taken: names of the flags that describe a model from nothing.
+    """
+    if config.init_from is None:
+        for name in ("freeze", "new_vocabulary"):
+            if value := getattr(config, name, None):
+                raise ValueError(f"`{name}` needs init_from, got {name}={value}.")
+        return
+    if getattr(config, "new_vocabulary", False):
+        taken = tuple(name for name in taken if name not in ("tokenizer", "vocabulary_size"))
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in taken:
+        if (value := getattr(config, name)) != defaults[name]:
+            raise ValueError(
+                f"`{name}` must be left out with init_from, as that model has its own, "
+                f"got {name}={value}."
+            )
+
+
+def start(config: Any, kind: str) -> Any:
+    """Loads the model of --init_from, and freezes what --freeze names.
+
+    Args:
+        kind: what the recipe's model reads, "texts", "WAV files" or "pictures".
+
+    Raises:
+        ValueError: the model reads something else or writes no texts, or has no such part.
+    """
+    print(f"Starting from {config.init_from}", flush=True)
+    with computing_in(config.precision):
+        model = kzoo.pretrained.load(config.init_from)
+    for side in ("source", "target"):
+        if getattr(model, f"{side}_tokenizer", None) is None:
+            raise ValueError(
+                f"`init_from` must have a {side} tokenizer, and {config.init_from} has none."
+            )
+    reads = READS[model.source_tokenizer.content.input_name]
+    if reads != kind:
+        raise ValueError(
+            f"`init_from` must be a model that reads {kind}, got {config.init_from}, which reads "
+            f"{reads}."
+        )
+    if isinstance(model, kzoo.Ensemble):
+        raise ValueError(
+            f"`init_from` must be one model, got {config.init_from}, an ensemble of several."
+        )
+    return freeze(model, config)
+
+
+def freeze(model: Any, config: Any) -> Any:
+    """The model with all of it trainable, but for the part of --freeze."""
+    model.trainable = True
+    if config.freeze is not None:
+        part = getattr(model, config.freeze, None)
+        if part is None:
+            raise ValueError(f"`freeze` must be a part of the model, got freeze={config.freeze}.")
+        part.trainable = False
+    return model
+
+
+def check_length_head(model: Any, config: Any, is_wanted: bool) -> None:
+    """Raises a ValueError if a search wants to know a length that the model does not expect."""
+    if is_wanted and model.length_head is None:
+        raise ValueError(
+            "`length_deviation_penalty` needs a model with a length head, "
+            f"got length_deviation_penalty={config.length_deviation_penalty}, "
+            f"init_from={config.init_from}."
+        )
+
+
+def with_vocabulary(model: Any, tokenizers: tuple, config: Any) -> Any:
+    """The model for the vocabulary of the data, of --new_vocabulary."""
+    return freeze(kzoo.pretrained.with_vocabulary(model, *tokenizers), config)

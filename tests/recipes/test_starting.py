@@ -1,0 +1,99 @@
+"""Runs that go on from a trained model."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import kzoo
+from recipes import speech_to_text, translation
+
+SOURCE = ["one red cat", "two red dogs", "three green dogs", "one green cat"] * 11
+TARGET = ["eine rote Katze", "zwei rote Hunde", "drei grüne Hunde", "eine grüne Katze"] * 11
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A .keras file of a model that knows the first three pairs."""
+    keras.utils.set_random_seed(1)
+    folder = tmp_path_factory.mktemp("trained")
+    tokenizers = [kzoo.WordTokenizer.learn(side[:3], 30) for side in (SOURCE, TARGET)]
+    model = kzoo.zoo.transformer_tiny(*tokenizers, num_layers=1, units=16, num_heads=2)
+    corpus = kzoo.batching.Corpus(
+        *(
+            kzoo.batching.tokenize(t, side[:3])
+            for t, side in zip(tokenizers, (SOURCE, TARGET), strict=True)
+        )
+    )
+    model.compile("adam")
+    model.fit(kzoo.batching.token_batches(corpus, 64), shuffle=False, verbose=0)
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+@pytest.fixture
+def config(tmp_path, trained):
+    rows = (f"{source}\t{target}\n" for source, target in zip(SOURCE, TARGET, strict=True))
+    (tmp_path / "pairs.tsv").write_text("".join(rows), encoding="utf-8")
+    return translation.Config(
+        data=str(tmp_path / "pairs.tsv"), init_from=str(trained), epochs=1, average=0,
+        warmup_steps=1, validation_pairs=3, beam_size=2, max_length=8, batch_tokens=128,
+        output=str(tmp_path / "out"),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_translation_run_goes_on_from_a_file_and_leaves_its_frozen_encoder_alone(
+    config, trained, tmp_path, capfd
+):
+    translation.main(dataclasses.replace(config, freeze="encoder"))
+    printed = capfd.readouterr().out
+    assert f"Starting from {trained}" in printed and "Learning a vocabulary" not in printed
+    before = keras.models.load_model(trained)
+    after = kzoo.pretrained.load(tmp_path / "out")
+    for old, new in zip(before.encoder.weights, after.encoder.weights, strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert any(
+        np.any(np.array(old) != np.array(new))
+        for old, new in zip(before.decoder.weights, after.decoder.weights, strict=True)
+    )
+    assert "--init_from" in (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+
+
+def test_a_new_vocabulary_has_the_words_of_the_data(config):
+    config = dataclasses.replace(config, new_vocabulary=True, tokenizer="words")
+    pairs = translation.examples.Pairs()
+    for row in zip(SOURCE, TARGET, SOURCE, strict=True):
+        pairs.add(*row)
+    model = translation.start(pairs, config)
+    assert "Katze" in model.target_tokenizer.get_vocabulary()
+
+
+@pytest.mark.parametrize(
+    "recipe, flags, message",
+    [
+        (translation, {"freeze": "encoder"}, "`freeze` needs init_from, got freeze=encoder."),
+        (translation, {"new_vocabulary": True}, "`new_vocabulary` needs init_from"),
+        (
+            translation,
+            {"init_from": "x", "model": "rnn_luong"},
+            "`model` must be left out with init_from, as that model has its own, got "
+            "model=rnn_luong.",
+        ),
+        (translation, {"init_from": "x", "vocabulary_size": 9}, "`vocabulary_size` must be left"),
+        (speech_to_text, {"init_from": "x", "num_mels": 40}, "`num_mels` must be left out with"),
+        (speech_to_text, {"freeze": "encoder"}, "`freeze` needs init_from"),
+    ],
+)
+def test_a_flag_that_the_model_answers_already_is_refused(recipe, flags, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe.Config(**flags)
+
+
+def test_a_model_of_another_kind_is_refused(config, trained):
+    with pytest.raises(ValueError, match=r"a model that reads WAV files, got .* texts"):
+        speech_to_text.start(speech_to_text.Config(init_from=str(trained)))
+    with pytest.raises(ValueError, match="`length_deviation_penalty` needs a model with a length"):
+        translation.start(None, dataclasses.replace(config, length_deviation_penalty=0.1))
