@@ -16,7 +16,8 @@ LEVELS = (
     ("text", "audio", "ctc"),
     ("batching",),
     ("models",),
-    ("zoo", "training", "pretrained", "export"),
+    ("zoo", "training", "export"),
+    ("pretrained",),
     ("serving",),
     ("__init__",),
     ("__main__",),
@@ -73,12 +74,12 @@ INSIDE = {
     ),
     "pretrained": (
         *("weights", "safetensors_file", "hugging_face", "ctranslate2_file", "translator"),
-        "marian",
+        *("marian", "ctranslate2_translator", "exported", "vocabulary", "downloads", "loading"),
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
-        *("card", "saved_model", "engine_card", "ctranslate2", "tflite"),
+        *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
     "serving": ("folder", "command", "runtime", "server"),
 }

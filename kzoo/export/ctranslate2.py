@@ -6,8 +6,10 @@ Axis letters: H heads, Hkv heads of keys and values.
 """
 
 import importlib
+import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,8 +22,9 @@ from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalP
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.text import SPECIAL_TOKENS, UNKNOWN_ID
 
+OWN_FILE = "kzoo.json"
 _LONGEST = 2048  # rows of the table of positions; CTranslate2 cuts sources at 1,024 by itself
-_ACTIVATIONS = {  # keras.activations' names -> CTranslate2's
+ACTIVATIONS = {  # keras.activations' names -> CTranslate2's
     "relu": "RELU",
     "gelu": "GELU",
     "silu": "SWISH",
@@ -49,8 +52,9 @@ def to_ctranslate2(model, path, quantization=None):
     | file | content |
     |---|---|
     | `model.bin`, `config.json`, `*_vocabulary.json` | what ctranslate2.Translator loads |
-    | `source.spm`, `target.spm` | SentencePiece models, of a SubwordTokenizer |
+    | `source.spm`, `target.spm` | SentencePiece models, of subwords and pieces |
     | `source.json`, `target.json` | configuration, of any other tokenizer |
+    | `kzoo.json` | both tokenizers and what `kzoo.pretrained.load` reads more |
     | `README.md` | how to translate with it |
 
     Positions end at 2,047: CTranslate2 raises an error for longer texts. Everything is written to
@@ -95,9 +99,19 @@ def to_ctranslate2(model, path, quantization=None):
         folder.mkdir()
         spec.save(str(folder))
         write_tokenizers(folder, model)
+        (folder / OWN_FILE).write_text(json.dumps(_own(model)), encoding="utf-8")
         card = ctranslate2_card(path, model, quantization, ctranslate2.__version__)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return path
+
+
+def _own(model):
+    """What CTranslate2 does not keep of a model."""
+    return {
+        "source_tokenizer": keras.saving.serialize_keras_object(model.source_tokenizer),
+        "target_tokenizer": keras.saving.serialize_keras_object(model.target_tokenizer),
+        "suppressed": list(model.suppressed),
+    }
 
 
 def _import_ctranslate2():
@@ -132,9 +146,9 @@ def _check_stack(name, stack):
             f"The {name}'s `embedding` must be a TokenEmbedding for CTranslate2, "
             f"got {type(stack.embedding).__name__}."
         )
-    if _activation(stack) not in _ACTIVATIONS:
+    if _activation(stack) not in ACTIVATIONS:
         raise ValueError(
-            f"The {name}'s `activation` must be one of {', '.join(_ACTIVATIONS)} for CTranslate2, "
+            f"The {name}'s `activation` must be one of {', '.join(ACTIVATIONS)} for CTranslate2, "
             f"got activation={stack.activation!r}."
         )
     inside = stack.attention_positions
@@ -179,7 +193,7 @@ def _specification(ctranslate2, model):
     spec.config.bos_token = spec.config.decoder_start_token = vocabulary[model.start_id]
     spec.config.eos_token = vocabulary[model.end_id]
     spec.config.unk_token = SPECIAL_TOKENS[UNKNOWN_ID]
-    spec.config.add_source_eos = True
+    spec.config.add_source_eos = model.source_tokenizer.adds_end
     spec.config.layer_norm_epsilon = model.encoder.blocks[0].feed_forward_frame.norm.epsilon
     return spec
 
@@ -193,7 +207,7 @@ def _stack_spec(ctranslate2, make, stack, **options):
         stack.num_layers,
         stack.num_heads,
         pre_norm=stack.norm_first,
-        activation=activations[_ACTIVATIONS[_activation(stack)]],
+        activation=activations[ACTIVATIONS[_activation(stack)]],
         **options,
     )
     if stack.norm_first:

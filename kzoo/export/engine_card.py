@@ -4,16 +4,18 @@ import json
 
 import tensorflow as tf
 
-from kzoo.text import END_ID, SubwordTokenizer
+from kzoo.text import END_ID, PieceTokenizer, SubwordTokenizer
+
+_OF_SENTENCEPIECE = (SubwordTokenizer, PieceTokenizer)  # whose pieces the package alone gives
 
 
 def write_tokenizers(folder, model):
     """Writes what each side's tokenizer is made of: `source.spm` or `source.json`, and so on."""
     for side in ("source", "target"):
         tokenizer = getattr(model, f"{side}_tokenizer")
-        if isinstance(tokenizer, SubwordTokenizer):
+        if isinstance(tokenizer, _OF_SENTENCEPIECE):
             (folder / f"{side}.spm").write_bytes(tokenizer.proto)
-        else:
+        if not isinstance(tokenizer, SubwordTokenizer):
             config = json.dumps(tokenizer.get_config(), indent=2, ensure_ascii=False)
             (folder / f"{side}.json").write_text(config + "\n", encoding="utf-8")
 
@@ -21,23 +23,26 @@ def write_tokenizers(folder, model):
 def ctranslate2_card(path, model, quantization, version):
     """The README.md of a CTranslate2 model."""
     source, target = model.source_tokenizer, model.target_tokenizer
-    if isinstance(source, SubwordTokenizer):
+    if isinstance(source, _OF_SENTENCEPIECE):
         tokens = f"source.encode({_text(source)}, out_type=str)"
     else:
         tokens = 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()'
-    if isinstance(target, SubwordTokenizer):
+    if isinstance(target, _OF_SENTENCEPIECE):
         text = "target.decode(found.hypotheses[0])"
     else:
         ids = "[target.get_vocabulary().index(token) for token in found.hypotheses[0]]"
         text = f"target.detokenize({ids}).numpy().decode()"
+    pieces = target.get_vocabulary()
+    never = [[pieces[each]] for each in model.suppressed]
+    never = f",\n        suppress_sequences={never}" if never else ""
     return _CARD.format(
-        **_facts(path, model, quantization),
+        **_facts(path, model, quantization, _OF_SENTENCEPIECE),
         format=f"CTranslate2, written with ctranslate2 {version}",
         lines=f"""\
 import ctranslate2
     translator = ctranslate2.Translator(folder)
     found = translator.translate_batch(
-        [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0)[0]
+        [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0{never})[0]
     print({text})""",
         remarks="CTranslate2 adds the end token to the source by itself. Its search and its "
         "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`.",
@@ -56,7 +61,7 @@ def tflite_card(path, model, quantization, max_source_length):
     else:
         text = "target.detokenize(best).numpy().decode()"
     return _CARD.format(
-        **_facts(path, model, quantization),
+        **_facts(path, model, quantization, SubwordTokenizer),
         format=f"TensorFlow Lite (LiteRT), written with TensorFlow {tf.__version__}",
         lines=f"""\
 import numpy
@@ -71,12 +76,12 @@ import numpy
     )
 
 
-def _facts(path, model, quantization):
-    """What both cards say."""
+def _facts(path, model, quantization, of_sentencepiece):
+    """What both cards say; the tokenizers of these classes are read by sentencepiece alone."""
     modules, lines = set(), []
     for side in ("source", "target"):
         tokenizer = getattr(model, f"{side}_tokenizer")
-        if isinstance(tokenizer, SubwordTokenizer):
+        if isinstance(tokenizer, of_sentencepiece):
             modules |= {"sentencepiece"}
             load = f'sentencepiece.SentencePieceProcessor(f"{{folder}}/{side}.spm")'
         else:

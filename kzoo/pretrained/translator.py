@@ -40,7 +40,11 @@ def assembled(
     norm_first=False,
     scale=True,
     positions=None,
+    attention_positions=None,
     dropout=0.1,
+    use_bias=True,
+    weights_head=None,
+    suppressed=(PADDING_ID, START_ID),
 ):
     """A Seq2Seq of transformers, built, its weights still to be filled.
 
@@ -53,34 +57,39 @@ def assembled(
         activation: str, as Keras calls it.
         norm_first: bool.
         scale: bool, whether embeddings are multiplied by sqrt(D).
-        positions: function that makes the positions of a stack; None for sinusoids in halves.
+        positions: pair of the positions of encoder and decoder; None for sinusoids in halves.
+        attention_positions: the same of those inside attention, or None for none.
         dropout: float in [0, 1).
+        use_bias: bool, whether the head has a bias.
+        weights_head, suppressed: as in TransformerDecoder and Seq2Seq.
 
     Returns:
-        Seq2Seq, whose head has a bias.
+        Seq2Seq.
     """
-    if positions is None:
-        positions = _halves
+    if positions is None and attention_positions is None:
+        positions = [SinusoidalPositions(interleaved=False) for _ in range(2)]
+    outside, inside = positions or (None, None), attention_positions or (None, None)
     source = TokenEmbedding(source_tokenizer.vocabulary_size(), units, scale=scale)
     target = source
     if not is_shared:
         target = TokenEmbedding(target_tokenizer.vocabulary_size(), units, scale=scale)
     options = {"dropout": dropout, "norm_first": norm_first, "activation": activation}
-    head = VocabularyHead(target.vocabulary_size, units, tied=target if is_tied else None)
+    head = VocabularyHead(target.vocabulary_size, units, target if is_tied else None, use_bias)
     model = Seq2Seq(
-        TransformerEncoder(source, *encoder, positions=positions(), **options),
-        TransformerDecoder(target, *decoder, positions=positions(), **options),
+        TransformerEncoder(
+            source, *encoder, positions=outside[0], attention_positions=inside[0], **options
+        ),
+        TransformerDecoder(
+            target, *decoder, positions=outside[1], attention_positions=inside[1],
+            weights_head=weights_head, **options,
+        ),
         head,
         source_tokenizer,
         target_tokenizer,
-        suppressed=(PADDING_ID, START_ID),
-    )
+        suppressed=suppressed,
+    )  # fmt: skip
     model.build({"source": (None, None), "target": (None, None)})
     return model
-
-
-def _halves():
-    return SinusoidalPositions(interleaved=False)
 
 
 def kzoo_vocabulary(pieces, end, unknown, *others):

@@ -6,7 +6,7 @@ import re
 import keras
 import tensorflow as tf
 
-from kzoo.text.special_ids import SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
+from kzoo.text.special_ids import PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
 from kzoo.text.subwords import decoded_proto, sentencepiece_model
 from kzoo.text.tokenizer import Tokenizer
 
@@ -35,17 +35,21 @@ class PieceTokenizer(Tokenizer):
         vocabulary: list of str: the four special tokens, then pieces and languages.
         has_languages: bool, whether ">>fra<<" at the beginning of a text is a token.
 
+        adds_end: bool, whether `read` ends a source with the end id, as Marian's models want it;
+            those of OpenNMT, and so of Argos Translate, do not.
+
     Raises:
         ValueError: `proto` is no SentencePiece model, or `vocabulary` does not begin with the
             special tokens, or repeats a piece.
     """
 
-    def __init__(self, proto, vocabulary, has_languages=True, name=None):
+    def __init__(self, proto, vocabulary, has_languages=True, adds_end=True, name=None):
         super().__init__(name=name)
         self.proto = decoded_proto(proto)
         # A tuple: Keras would wrap a list in one that it tracks element by element.
         self._vocabulary = _checked(vocabulary)
         self.has_languages = bool(has_languages)
+        self.adds_end = bool(adds_end)
         self._model = sentencepiece_model(self.proto, tf.string)
         first = len(SPECIAL_TOKENS)
         with tf.init_scope():  # also when built while a graph is traced
@@ -80,8 +84,18 @@ class PieceTokenizer(Tokenizer):
             "proto": base64.b64encode(self.proto).decode("ascii"),
             "vocabulary": self.get_vocabulary(),
             "has_languages": self.has_languages,
+            "adds_end": self.adds_end,
             "name": self.name,
         }
+
+    def read(self, contents, longest):
+        if self.adds_end:
+            return super().read(contents, longest)
+        ids = self.tokenize(contents)[:, :longest]
+        is_empty = tf.equal(ids.row_lengths(), 0)
+        # One step more than needed, so that there is one if all texts are empty.
+        padding = tf.fill([ids.nrows(), 1], PADDING_ID)
+        return tf.concat([ids, padding], 1).to_tensor(), is_empty
 
     def _normalize(self, texts):
         # SentencePiece does the rest, but would take bytes that are not UTF-8 otherwise each time.

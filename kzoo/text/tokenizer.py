@@ -44,6 +44,7 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     # How an exported model reads texts; `audio.AudioSource` says the same of sounds.
     content = contents.TEXT
     is_static = True  # whether XLA can compile a search on what `read` returns
+    adds_end = True  # whether `read` ends a source with the end id
     can_stream = False  # whether it reads live audio
     can_split = False  # whether it has a `split` into whole words or characters
 
