@@ -71,7 +71,10 @@ INSIDE = {
         ),
         *("ctc_model", "ensemble", "lexicon"),
     ),
-    "pretrained": ("weights", "safetensors_file", "hugging_face", "ctranslate2_file"),
+    "pretrained": (
+        *("weights", "safetensors_file", "hugging_face", "ctranslate2_file"),
+        *("whisper_names", "whisper_vocabulary", "whisper"),
+    ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
         *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
