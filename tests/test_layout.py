@@ -45,7 +45,10 @@ INSIDE = {
         *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
-    "search": ("result", "steps", "options", "constraints", "beams", "apart", "beam", "sampling"),
+    "search": (
+        *("result", "steps", "options", "times", "constraints", "beams", "apart", "beam"),
+        "sampling",
+    ),
     "image": (
         *("fields", "exif", "jpeg", "png", "gif", "bmp"),
         *("decoding", "augment", "source", "backbones"),

@@ -25,7 +25,7 @@ from kzoo.text import read_byte_vocabulary
 _NEVER = -100.0
 
 
-def from_hugging_face(folder, language="en", task="transcribe", window_seconds=None):
+def from_hugging_face(folder, language="en", task="transcribe", clip_seconds=None):
     """A Whisper model out of a folder of Hugging Face's transformers.
 
     The rows of the vocabulary are permuted to kzoo's ids: 0 padding, which is new, 1
@@ -37,7 +37,7 @@ def from_hugging_face(folder, language="en", task="transcribe", window_seconds=N
             or vocab.json, merges.txt and added_tokens.json.
         language: str, as "de", what is spoken; the model's `prompt` says so.
         task: "transcribe", or "translate" for English, whatever is spoken.
-        window_seconds: float, of WhisperMel: None for all that the model has positions for, 30.
+        clip_seconds: float, of WhisperMel: None for all that the model has positions for, 30.
 
     Returns:
         Seq2Seq with both tokenizers, built. It writes no times: `<|notimestamps|>` ends its prompt.
@@ -54,15 +54,15 @@ def from_hugging_face(folder, language="en", task="transcribe", window_seconds=N
         config = config | hugging_face.read_json(folder / "generation_config.json")
     suppressed = [config.get(name) for name in ("suppress_tokens", "begin_suppress_tokens")]
     weights = whisper_names.of_hugging_face(hugging_face.read_weights(folder))
-    return _model(weights, sizes, folder, suppressed, language, task, window_seconds)
+    return _model(weights, sizes, folder, suppressed, language, task, clip_seconds)
 
 
-def from_ctranslate2(folder, language="en", task="transcribe", window_seconds=None):
+def from_ctranslate2(folder, language="en", task="transcribe", clip_seconds=None):
     """A Whisper model out of a folder of CTranslate2, in any of its types of weights.
 
     Args:
         folder: of model.bin, config.json and tokenizer.json.
-        language, task, window_seconds: as in `from_hugging_face`, and so is what is returned.
+        language, task, clip_seconds: as in `from_hugging_face`, and so is what is returned.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -76,17 +76,17 @@ def from_ctranslate2(folder, language="en", task="transcribe", window_seconds=No
     suppressed = [config.get(name) for name in ("suppress_ids", "suppress_ids_begin")]
     sizes = whisper_names.sizes_of_ctranslate2(model.weights)
     weights = whisper_names.of_ctranslate2(model.weights)
-    return _model(weights, sizes, folder, suppressed, language, task, window_seconds)
+    return _model(weights, sizes, folder, suppressed, language, task, clip_seconds)
 
 
-def from_openai(path, language="en", task="transcribe", window_seconds=None):
+def from_openai(path, language="en", task="transcribe", clip_seconds=None):
     """A Whisper model out of OpenAI's .pt file, which has no vocabulary.
 
     Args:
         path: of the .pt file. Beside it stands its vocabulary: multilingual.tiktoken, or
             gpt2.tiktoken of an English-only model, from the assets of the openai-whisper package;
             or tokenizer.json.
-        language, task, window_seconds: as in `from_hugging_face`, and so is what is returned.
+        language, task, clip_seconds: as in `from_hugging_face`, and so is what is returned.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -105,10 +105,10 @@ def from_openai(path, language="en", task="transcribe", window_seconds=None):
             f"{path} needs its vocabulary beside it, {name} or tokenizer.json, got neither."
         )
     weights = whisper_names.of_openai(path, data["model_state_dict"])
-    return _model(weights, sizes, files[0], (None, None), language, task, window_seconds)
+    return _model(weights, sizes, files[0], (None, None), language, task, clip_seconds)
 
 
-def _model(weights, sizes, vocabulary_path, suppressed, language, task, window_seconds):
+def _model(weights, sizes, vocabulary_path, suppressed, language, task, clip_seconds):
     """Weights under OpenAI's names -> Seq2Seq."""
     vocabulary = whisper_vocabulary(
         read_byte_vocabulary(vocabulary_path), sizes.vocabulary, vocabulary_path, language
@@ -120,17 +120,17 @@ def _model(weights, sizes, vocabulary_path, suppressed, language, task, window_s
         for place, rows in enumerate(suppressed)
     )
     longest = sizes.source_positions / 50  # two frames of 10 ms make a step
-    window_seconds = longest if window_seconds is None else window_seconds
-    if window_seconds > longest:
+    clip_seconds = longest if clip_seconds is None else clip_seconds
+    if clip_seconds > longest:
         raise ValueError(
-            f"`window_seconds` must be at most {longest:g}, got window_seconds={window_seconds}."
+            f"`clip_seconds` must be at most {longest:g}, got clip_seconds={clip_seconds}."
         )
     encoder, decoder, head = _parts(sizes)
     model = Seq2Seq(
         encoder,
         decoder,
         head,
-        AudioSource(WhisperMel(sizes.num_mels, window_seconds)),
+        AudioSource(WhisperMel(sizes.num_mels, clip_seconds)),
         vocabulary.tokenizer,
         prompt=prompt,
         suppressed=suppressed,
