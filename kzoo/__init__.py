@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
     from kzoo.layers.regions import RegionEncoder
-    from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
+    from kzoo.layers.speech import ConvStem, ConvSubsampling, StreamingEncoder, SubsampledEncoder
     from kzoo.layers.streaming import StatefulRNN, StreamingRNN
     from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
     from kzoo.layers.transformer_block import TransformerDecoderBlock, TransformerEncoderBlock

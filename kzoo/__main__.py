@@ -10,6 +10,7 @@ kzoo saved_models/speech recording.wav another.wav
 kzoo saved_models/captions picture.jpg another.png
 arecord -f S16_LE -c 1 -r 16000 -t raw | kzoo saved_models/live-speech --live
 kzoo serve saved_models --port 8080    # see kzoo serve --help
+kzoo import Helsinki-NLP/opus-mt-en-de saved_models/opus-en-de    # see kzoo import --help
 
 `python -m kzoo` is the same.
 """
@@ -46,6 +47,8 @@ def main(arguments=None):
     parser = _parser()
     if arguments[:1] == ["serve"]:
         return _serve(parser, arguments[1:])
+    if arguments[:1] == ["import"]:
+        return _import(arguments[1:])
     args = parser.parse_intermixed_args(arguments)
     try:
         path = folder.of_saved_model(args.path)
@@ -77,6 +80,17 @@ def _serve(parser, arguments):
     except ImportError as error:
         parser.error(f"`serve` needs the extra: pip install 'kzoo[serving]' ({error})")
     server.run(**options)
+
+
+def _import(arguments):
+    from kzoo.pretrained import command
+
+    args = command.parsed(arguments)
+    try:
+        command.run(args)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        print(f"kzoo import: error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _answer(model, parts, args):

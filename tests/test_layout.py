@@ -46,7 +46,10 @@ INSIDE = {
         *("recurrent", "recurrent_encoder", "attention_decoder", "streaming"),
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
-    "search": ("result", "steps", "options", "constraints", "beams", "apart", "beam", "sampling"),
+    "search": (
+        *("result", "steps", "options", "times", "constraints", "beams", "apart", "beam"),
+        "sampling",
+    ),
     "image": (
         *("fields", "exif", "jpeg", "png", "gif", "bmp"),
         *("decoding", "augment", "source", "backbones"),
@@ -74,7 +77,8 @@ INSIDE = {
     ),
     "pretrained": (
         *("weights", "safetensors_file", "hugging_face", "ctranslate2_file", "translator"),
-        *("marian", "ctranslate2_translator", "exported", "vocabulary", "downloads", "loading"),
+        *("marian", "ctranslate2_translator", "whisper_names", "whisper_vocabulary", "whisper"),
+        *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (

@@ -3,6 +3,8 @@
 Axis letters: N contents, B streams, C samples of a chunk, S frames, S' memory steps, F features.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -18,7 +20,8 @@ class AudioSource(keras.layers.Layer):
 
     Args:
         features: LogMel, or a layer with its `call`, `rate_hz`, `hop`, `num_mels`, `normalize`
-            and, for live audio, `initial_state` and `step`.
+            and, for live audio, `initial_state` and `step`. If it has `clip_seconds`, as WhisperMel
+            does, longer sounds are refused.
 
     Call arguments:
         samples: (N, L) float. lengths: (N,) int, the real samples of each row.
@@ -61,8 +64,13 @@ class AudioSource(keras.layers.Layer):
         Raises:
             tf.errors.InvalidArgumentError: one is no WAV file, or longer.
         """
-        frames = self(*wav.decode_batch(contents, self.features.rate_hz, float(longest)))
+        longest = min(float(longest), self._clip_seconds)
+        frames = self(*wav.decode_batch(contents, self.features.rate_hz, longest))
         return frames, tf.equal(frames.row_lengths(), 0)
+
+    @property
+    def _clip_seconds(self):
+        return getattr(self.features, "clip_seconds", math.inf)
 
     def step_names(self, source, steps, stride):
         """When each memory step begins, in seconds: "0.12"; "" for padding.
@@ -100,8 +108,9 @@ class AudioSource(keras.layers.Layer):
     def facts(self, longest):
         """What a model card says of the input: dict."""
         hop = 1000 * self.features.hop / self.features.rate_hz  # a whole number of samples
+        longest = min(longest, self._clip_seconds)
         return {
-            "source": f"WAV files of any rate, at most {longest} seconds, as "
+            "source": f"WAV files of any rate, at most {longest:g} seconds, as "
             f"{self.features.num_mels} log-mel features every {hop:g} ms at "
             f"{self.features.rate_hz:,} Hz; a file without sound is answered with an empty text",
         }

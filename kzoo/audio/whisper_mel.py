@@ -33,7 +33,8 @@ class WhisperMel(keras.layers.Layer):
 
     Args:
         num_mels: int, F: 80, or 128 for `large-v3` and `turbo`.
-        window_seconds: float: clips are filled up to so much and cut there. The released weights
+        clip_seconds: float: clips are filled up to so much and cut there; `AudioSource.read`
+            refuses longer ones. The released weights
             want 30; fine-tuning on short clips may take what the longest of them has, and is so
             much faster. A whole number of 0.02 s.
 
@@ -42,7 +43,7 @@ class WhisperMel(keras.layers.Layer):
         lengths: (B,) int, the real samples of each row; None means all.
 
     Returns:
-        frames: (B, S, F) float32, S = 100 window_seconds. mask: (B, S) bool.
+        frames: (B, S, F) float32, S = 100 clip_seconds. mask: (B, S) bool.
 
     Raises:
         ValueError: if a size is not positive, or the window no multiple of 0.02 s.
@@ -50,29 +51,27 @@ class WhisperMel(keras.layers.Layer):
     Example:
 
     >>> samples, lengths = tf.zeros((2, 1040)), tf.constant([1040, 0])
-    >>> frames, mask = kzoo.WhisperMel(window_seconds=0.5)(samples, lengths)
+    >>> frames, mask = kzoo.WhisperMel(clip_seconds=0.5)(samples, lengths)
     >>> frames.shape
     TensorShape([2, 50, 80])
     >>> mask.numpy().sum(1)
     array([50,  0])
     """
 
-    rate_hz, hop = _RATE_HZ, _HOP
+    rate_hz, hop, hop_seconds = _RATE_HZ, _HOP, _HOP / _RATE_HZ
     normalize = "utterance"  # of the whole window: live audio cannot have it
 
-    def __init__(self, num_mels=80, window_seconds=30.0, **kwargs):
+    def __init__(self, num_mels=80, clip_seconds=30.0, **kwargs):
         super().__init__(autocast=False, **kwargs)
         checks.integer(1, num_mels=num_mels)
-        frames = round(window_seconds * _RATE_HZ / _HOP)
+        frames = round(clip_seconds * _RATE_HZ / _HOP)
         checks.require(
-            frames >= 2
-            and frames % 2 == 0
-            and abs(frames * _HOP / _RATE_HZ - window_seconds) < 1e-6,
+            frames >= 2 and frames % 2 == 0 and abs(frames * _HOP / _RATE_HZ - clip_seconds) < 1e-6,
             "must be a positive multiple of 0.02",
-            window_seconds=window_seconds,
+            clip_seconds=clip_seconds,
         )
         self.num_mels = num_mels
-        self.window_seconds = window_seconds
+        self.clip_seconds = clip_seconds
         self.num_frames = frames
         angles = 2 * np.pi * np.arange(_FFT) / _FFT
         self.window_weights = 0.5 - 0.5 * np.cos(angles)
@@ -114,5 +113,5 @@ class WhisperMel(keras.layers.Layer):
         return None
 
     def get_config(self):
-        config = {"num_mels": self.num_mels, "window_seconds": self.window_seconds}
+        config = {"num_mels": self.num_mels, "clip_seconds": self.clip_seconds}
         return {**super().get_config(), **config}

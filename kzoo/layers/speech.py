@@ -103,6 +103,75 @@ class ConvSubsampling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
+class ConvStem(keras.layers.Layer):
+    """Two convolutions over frames that make one step of two, Whisper's front end:
+
+        y = gelu(conv^2(gelu(conv^1(frames))))
+
+    with kernels of 3 frames, strides 1 and 2, zeros around the frames. Radford et al. (2022),
+    https://arxiv.org/abs/2212.04356, section 2.2.
+
+    Args:
+        units: int, D, channels of both.
+
+    Call arguments:
+        frames: (B, S, F) float, dense or ragged.
+        mask: (B, S) bool; None means all. Filled in by Keras if `frames` carries one.
+
+    Returns:
+        features: (B, S', D), S' = ceil(S / 2); zeros in the padding.
+        mask: (B, S') bool; a row of n real frames has ceil(n / 2) real steps, which do not depend
+            on the padding.
+
+    Raises:
+        ValueError: if `units` is not positive.
+
+    Example:
+
+    >>> features, mask = kzoo.ConvStem(units=8)(tf.ones((2, 9, 80)))
+    >>> features.shape
+    TensorShape([2, 5, 8])
+    """
+
+    factor = 2
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        checks.at_least(1, units=units)
+        self.units = units
+        self.convolutions = [
+            keras.layers.Conv1D(units, 3, strides=step, activation="gelu", dtype=self.dtype_policy)
+            for step in (1, 2)
+        ]
+        self.supports_masking = True
+
+    def build(self, frames_shape):
+        for layer, size in zip(self.convolutions, (frames_shape[-1], self.units), strict=True):
+            layer.build((None, None, size))
+
+    def call(self, frames, mask=None):
+        frames, mask = masking.to_dense(frames, mask)
+        frames = tf.cast(frames, self.compute_dtype)
+        # Convolutions want a step, and may write one where there is none.
+        missing = tf.maximum(1 - tf.shape(frames)[1], 0)
+        real = tf.pad(mask, [[0, 0], [0, missing]])
+        x = masking.blank(tf.pad(frames, [[0, 0], [0, missing], [0, 0]]), real)
+        for convolution in self.convolutions:
+            x = convolution(tf.pad(x, [[0, 0], [1, 1], [0, 0]]))
+            if convolution.strides == (2,):
+                mask, real = mask[:, ::2], real[:, ::2]
+            x = masking.blank(x, real)
+        x = x[:, : tf.shape(mask)[1]]
+        return masking.carry_mask(x, mask), mask
+
+    def compute_mask(self, frames, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("kzoo")
 class SubsampledEncoder(keras.layers.Layer):
     """memory = encoder(subsampling(source)): an encoder of fewer steps than the source has.
 

@@ -134,6 +134,7 @@ class Generator(Texts):
         ctc_weight=None,
         copy_ids=None,
         prompt=None,
+        times=None,
         static_shapes=False,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
@@ -167,6 +168,7 @@ class Generator(Texts):
                 answer may then hold ids up to V + P - 1; `allowed` is about the V words.
             prompt: (P,) or (B, P) int, ids that the decoder reads between the start and what it
                 gives, as of a language and a task; None for the model's own.
+            times: `search.Times` among the target's ids, for outputs that say when; or None.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
 
@@ -225,6 +227,7 @@ class Generator(Texts):
             best_only=best_only,
             normalize=start.normalize,
             allowed_first=self._allowed_first(lists),
+            times=times,
             length_normalization=length_normalization,
             finished_apart=finished_apart,
         )
@@ -251,6 +254,7 @@ class Generator(Texts):
         ctc_weight=None,
         copy_ids=None,
         prompt=None,
+        times=None,
     ):
         """Draws outputs instead of searching for the best.
 
@@ -262,7 +266,7 @@ class Generator(Texts):
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed, ctc_weight, copy_ids, prompt: as in `generate`.
+                allowed, ctc_weight, copy_ids, prompt, times: as in `generate`.
 
             `sampling.sample` says precisely what each does.
 
@@ -293,6 +297,7 @@ class Generator(Texts):
             prefix=prefix,
             allowed=permitted(self, self.suppressed, allowed),
             allowed_first=self._allowed_first(None),
+            times=times,
             normalize=start.normalize,
         )
 

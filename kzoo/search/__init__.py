@@ -4,5 +4,6 @@ from kzoo.search.beam import beam_search, greedy_search
 from kzoo.search.result import SearchResult
 from kzoo.search.sampling import sample
 from kzoo.search.steps import ensemble_step
+from kzoo.search.times import Times
 
-__all__ = ["SearchResult", "beam_search", "ensemble_step", "greedy_search", "sample"]
+__all__ = ["SearchResult", "Times", "beam_search", "ensemble_step", "greedy_search", "sample"]

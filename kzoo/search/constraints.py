@@ -10,6 +10,8 @@ W windows of an output.
 
 import tensorflow as tf
 
+from kzoo.search.times import forbidden_by_times
+
 
 def constrain(options, logits, ids, position):
     """What the constraints say of the next token.
@@ -40,7 +42,7 @@ def constrain(options, logits, ids, position):
         forbidden.append(not_first & (position == 0))
     if options.no_repeat_ngram:
         forbidden.append(repeating_tokens(ids, position, options.no_repeat_ngram, size))
-    if not forbidden and options.prefix is None:
+    if not forbidden and options.prefix is None and options.times is None:
         return logits, None
 
     tokens = tf.range(size)
@@ -48,6 +50,8 @@ def constrain(options, logits, ids, position):
     union = tf.zeros(tf.shape(logits), tf.bool)
     for each in forbidden:
         union |= each
+    if options.times is not None:
+        union |= forbidden_by_times(options.times, options.end_id, logits, ids, position, union)
     if options.prefix is not None:
         forced = tf.gather(options.prefix, position, axis=1)  # (B,)
         forced = tf.repeat(forced, beams)[:, None]

@@ -20,7 +20,7 @@ SHARED = (
     *("min_length", "length_normalization", "finished_apart", "coverage_penalty"),
     *("expected_length", "length_deviation_penalty"),
     *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
-    *("ctc_weight", "prompt"),
+    *("ctc_weight", "prompt", "times"),
 )
 
 
@@ -28,9 +28,9 @@ SHARED = (
 class SearchOptions:
     """What a search looks for. Ids and lengths count the end token unless it says otherwise.
 
-    `min_length`, `allowed`, `allowed_first` and `no_repeat_ngram` take tokens away and leave the
-    probabilities of the others as they are: nothing is renormalised. What `prefix` forces is
-    generated whatever those say, at the log-probability that the model gives it. A sentence for
+    `min_length`, `allowed`, `allowed_first`, `times` and `no_repeat_ngram` take tokens away and
+    leave the probabilities of the others as they are: nothing is renormalised. What `prefix` forces
+    is generated whatever those say, at the log-probability that the model gives it. A sentence for
     which the constraints leave nothing scores -inf.
 
     Attributes:
@@ -57,6 +57,7 @@ class SearchOptions:
             hypothesis begins with, part of the result. 0 leaves a place free.
         allowed: (V,) or (B, V) bool, False for tokens never to be generated; the end is a token.
         allowed_first: likewise, of the first token, beside `allowed`.
+        times: `times.Times` among the tokens, and so their rules; or None.
         groups: int that divides K: diverse beam search (`beams.diverse_step`) in as many groups.
         diversity_penalty: float >= 0, between groups.
         best_only: bool, whether the first hypothesis is wanted alone. Then K = 1 in the result, and
@@ -85,6 +86,7 @@ class SearchOptions:
     prefix: Any = None
     allowed: Any = None
     allowed_first: Any = None
+    times: Any = None
     groups: int = 1
     diversity_penalty: float = 0.0
     best_only: bool = False

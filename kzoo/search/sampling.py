@@ -67,6 +67,7 @@ def sample(
     prefix=None,
     allowed=None,
     allowed_first=None,
+    times=None,
     normalize=True,
 ):
     """Independent continuations, drawn token by token from `truncated_logits`.
@@ -101,7 +102,7 @@ def sample(
     options = SearchOptions(
         end_id=end_id, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
-        allowed=allowed, allowed_first=allowed_first, normalize=normalize,
+        allowed=allowed, allowed_first=allowed_first, times=times, normalize=normalize,
     )  # fmt: skip
     choice = SamplingOptions(num_samples, temperature, top_k, top_p, seed)
     return drawn_continuations(step, state, start_ids, options, choice)

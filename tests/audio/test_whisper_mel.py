@@ -46,13 +46,16 @@ def test_a_short_window_has_the_first_frames_of_a_long_one_and_padding_changes_n
 def test_a_source_of_wav_bytes_takes_it_in_a_graph_and_keeps_it_in_its_config():
     source = kzoo.AudioSource(WhisperMel(80, 0.5))
     source = kzoo.AudioSource.from_config(source.get_config())
-    assert source.features.get_config()["window_seconds"] == 0.5
+    assert source.features.get_config()["clip_seconds"] == 0.5
     assert not source.can_stream
     files = [tf.audio.encode_wav(x[:, None], 16_000) for x in sounds(0.3, 0.4)]
     files.append(tf.audio.encode_wav(tf.zeros((0, 1)), 8_000))
     frames, is_empty = tf.function(source.read)(tf.stack(files), 20.0)
     assert frames.row_lengths().numpy().tolist() == [50, 50, 0]
     assert is_empty.numpy().tolist() == [False, False, True]
+    assert "at most 0.5 seconds, as 80 log-mel" in source.facts(60)["source"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"longer than 0\.5 seconds"):
+        source.read([tf.audio.encode_wav(tf.zeros((8001, 1)), 16_000)], 20)
     names = source.step_names(frames, 3, 2).numpy().tolist()
     assert names == [[b"0.00", b"0.02", b"0.04"]] * 2 + [[b"", b"", b""]]
 
@@ -71,10 +74,10 @@ def test_it_goes_through_a_keras_file(tmp_path):
     [
         ({"num_mels": 0}, "`num_mels` must be an integer of at least 1, got num_mels=0."),
         (
-            {"window_seconds": 0.03},
-            "`window_seconds` must be a positive multiple of 0.02, got window_seconds=0.03.",
+            {"clip_seconds": 0.03},
+            "`clip_seconds` must be a positive multiple of 0.02, got clip_seconds=0.03.",
         ),
-        ({"window_seconds": 0}, "must be a positive multiple of 0.02, got window_seconds=0."),
+        ({"clip_seconds": 0}, "must be a positive multiple of 0.02, got clip_seconds=0."),
     ],
 )
 def test_bad_sizes_are_refused(arguments, message):

@@ -104,9 +104,7 @@ def test_without_the_internet_a_name_is_refused_in_one_sentence(tmp_path, monkey
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(
-        ConnectionError, match=r"a/b must be downl.* cannot be reached \(Conn"
-    ):
+    with pytest.raises(ConnectionError, match=r"a/b must be downl.* cannot be reached \(Conn"):
         pretrained.load("a/b")
     assert not list(tmp_path.rglob("*.*"))
     for name in ("../b", "a/b/c", "whisper-enormous"):

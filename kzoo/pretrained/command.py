@@ -1,0 +1,158 @@
+"""The command line of `kzoo import`, checked before anything large is imported.
+
+A model that others have trained -> a SavedModel of raw texts or sounds with its card, which has
+answered in a process of its own.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+
+_EXAMPLES = """\
+kzoo import Helsinki-NLP/opus-mt-en-de saved_models/opus-en-de
+kzoo saved_models/opus-en-de "Two dogs run."
+
+kzoo import whisper-tiny.en saved_models/whisper-tiny.en
+kzoo saved_models/whisper-tiny.en recording.wav
+
+Also a folder of Hugging Face's transformers (MarianMT, Whisper) or of CTranslate2, a package of
+Argos Translate (.argosmodel), OpenAI's .pt of Whisper, and kzoo's own .keras files. Names are those
+of the Hugging Face hub; whisper-tiny.en comes through pip. Nothing in these files is run.
+
+Models of several target languages want one before each text: ">>fra<< Two dogs run."
+To train such a model on your own data: python -m recipes.translation --init_from NAME_OR_PATH
+"""
+_SIGNATURES = ("serving_default", "n_best", "align", "complete")
+_SAMPLE = "Hello!"
+# What the search of transformers does with these models; kzoo's own divides otherwise.
+_OF_TRANSLATORS = {"finished_apart": True, "length_normalization": "length"}
+
+
+def parsed(arguments=None):
+    """The arguments of `kzoo import`.
+
+    Args:
+        arguments: list of str after "import"; by default those of this process.
+
+    Raises:
+        SystemExit: with code 2 and a message if they are wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="kzoo import",
+        description="Makes a SavedModel of a model that others have trained: raw texts or WAV files "
+        "in, text out.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", metavar="NAME_OR_PATH", help="of the model: see below")
+    add("folder", metavar="FOLDER", help="where to write the next version: FOLDER/1")
+    add("--beam_size", type=int, help="default: 4 for texts, 1 for speech")
+    add("--max_length", type=int, default=256, help="most tokens of an answer; default: 256")
+    add(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the weights; bfloat16 takes half the room, and is for texts; default: float32",
+    )
+    add("--sample", metavar="TEXT", help="what the SavedModel is to answer; a WAV file for speech")
+    args = parser.parse_args(arguments)
+    for name in ("beam_size", "max_length"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            parser.error(f"`--{name}` must be at least 1, got {value}")
+    return args
+
+
+def run(args):
+    """Downloads, converts, exports, and asks the SavedModel in a fresh process.
+
+    Args:
+        args: from `parsed`.
+
+    Returns:
+        pathlib.Path of the SavedModel.
+
+    Raises:
+        OSError, ValueError, ImportError: what `pretrained.load` or `export.save` refuses.
+        RuntimeError: the SavedModel was written, but does not answer.
+    """
+    from kzoo import export, pretrained
+
+    _say(1, f"Looking for {args.model}")
+    found = pretrained.fetch(args.model)
+    _say(2, f"Reading {found.path}")
+    model = pretrained.load(found.path)
+    is_file = model.source_tokenizer.content.is_file
+    path = export.next_version(args.folder)
+    _say(3, f"Writing {path}: {model.count_params():,} parameters")
+    translates = not is_file and getattr(model, "suppressed", ())
+    sample = args.sample or (None if is_file else _text_for(model))
+    export.save(
+        model,
+        path,
+        signatures=_SIGNATURES if hasattr(model, "decoder") else None,
+        beam_size=args.beam_size or (1 if is_file else 4),
+        max_length=args.max_length,
+        **({"length_penalty": 1.0, "search_options": _OF_TRANSLATORS} if translates else {}),
+        precision=args.precision,
+        card=_card(args, found),
+        examples=[sample] if sample else (),
+    )
+    _say(4, "Asking it in a fresh process")
+    with tempfile.TemporaryDirectory() as folder:
+        answer = _answer(path, sample or _second_of_silence(Path(folder, "silence.wav")))
+    print(f"{sample or 'A second of silence'} -> {answer}")
+    print(f"Written: {path}, with model_card.md", file=sys.stderr)
+    return path
+
+
+def _say(step, text):
+    print(f"[{'#' * step}{'.' * (4 - step)}] {text}", file=sys.stderr, flush=True)
+
+
+def _card(args, found):
+    """What is known of where the model came from."""
+    card = {
+        "name": Path(args.folder).name,
+        "description": f"{found.source}, imported by kzoo.",
+        "data": f"see {found.source}",
+        "source": found.source,
+        "command": f"kzoo import {args.model} {args.folder}",
+    }
+    if found.revision:
+        card["revision"] = found.revision
+    return card | ({"licence": found.licence} if found.licence else {})
+
+
+def _text_for(model):
+    """A text, with a language before it if the model wants one."""
+    pieces = model.source_tokenizer.get_vocabulary()
+    languages = [piece for piece in pieces if piece.startswith(">>") and piece.endswith("<<")]
+    return f"{languages[0]} {_SAMPLE}" if languages else _SAMPLE
+
+
+def _second_of_silence(path):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16_000))
+    return path
+
+
+def _answer(path, sample):
+    """What `kzoo PATH SAMPLE` prints in a process of its own."""
+    package = str(Path(__file__).parents[2])
+    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-m", "kzoo", str(path), str(sample)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        raise RuntimeError(f"{path} was written, but does not answer {sample}: {done.stderr}")
+    return done.stdout.removesuffix("\n")

@@ -1,0 +1,55 @@
+"""`kzoo import`: a folder of transformers becomes a SavedModel that answers; help; refusals."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import kzoo
+from kzoo import __main__ as kzoo_main
+
+pytest.importorskip("transformers")
+
+
+def test_a_folder_becomes_a_saved_model_with_a_card_that_answers_by_itself(tmp_path, capsys):
+    import marian_models
+
+    (tmp_path / "opus").mkdir()
+    marian_models.write(tmp_path / "opus", d_model=24)
+    folder = tmp_path / "saved"
+    kzoo_main.main(
+        ["import", str(tmp_path / "opus"), str(folder), "--max_length", "5", "--beam_size", "2"]
+    )
+    shown = capsys.readouterr()
+    assert shown.out.startswith(">>fra<< Hello! -> ")
+    assert "[####] Asking it in a fresh process" in shown.err
+    card = (folder / "1" / "model_card.md").read_text()
+    for line in ("| source | ", "length penalty 1.0, finished_apart True", ">>fra<< Hello!"):
+        assert line in card
+    signatures = json.loads((folder / "1" / "metrics.json").read_text())
+    assert isinstance(signatures, dict)
+    served = kzoo.load(folder)
+    assert served([">>fra<< Hello!"])[0] == shown.out.removeprefix(">>fra<< Hello! -> ").strip()
+    assert served.align("Two men").text == served("Two men")
+
+
+def test_help_comes_without_tensorflow_and_teaches():
+    code = "import sys; from kzoo.__main__ import main\ntry: main(['import', '--help'])\n"
+    code += "except SystemExit: print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert done.stdout.endswith("False\n")
+    for words in ("kzoo import whisper-tiny.en", "Argos", ">>fra<<", "--precision"):
+        assert words in done.stdout
+
+
+def test_what_cannot_be_imported_is_said_in_one_line_and_nothing_is_written(tmp_path, capsys):
+    (tmp_path / "bart").mkdir()
+    (tmp_path / "bart" / "config.json").write_text('{"model_type": "bart"}')
+    with pytest.raises(SystemExit, match="2"):
+        kzoo_main.main(["import", str(tmp_path / "bart"), str(tmp_path / "saved")])
+    assert "must be 'marian' or 'whisper', got 'bart'" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "saved").exists()
+    with pytest.raises(SystemExit, match="2"):
+        kzoo_main.main(["import", "x", "y", "--beam_size", "0"])
+    assert "`--beam_size` must be at least 1, got 0" in capsys.readouterr().err
