@@ -20,7 +20,7 @@ def trained(tmp_path_factory):
     keras.utils.set_random_seed(1)
     folder = tmp_path_factory.mktemp("trained")
     tokenizers = [kzoo.WordTokenizer.learn(side[:3], 30) for side in (SOURCE, TARGET)]
-    model = kzoo.zoo.transformer_tiny(*tokenizers, num_layers=1, units=16, num_heads=2)
+    model = kzoo.zoo.pronunciation_transformer(*tokenizers, units=16, num_layers=1)
     corpus = kzoo.batching.Corpus(
         *(
             kzoo.batching.tokenize(t, side[:3])
