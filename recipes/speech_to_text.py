@@ -213,8 +213,14 @@ def main(config: Config) -> dict[str, float]:
 
 
 def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
-    """Goes on from a trained model."""
-    return compiled(runs.start(config, "WAV files"), config, runs.RATE)
+    """Goes on from a trained model; one of Whisper's hears clips as long as they are from now on,
+    not filled up to 30 seconds."""
+    model = runs.start(config, "WAV files")
+    heard = model.source_tokenizer.features
+    if isinstance(heard, kzoo.WhisperMel):
+        heard = kzoo.WhisperMel(heard.num_mels, heard.clip_seconds, is_filled=False)
+        model.source_tokenizer = kzoo.AudioSource(heard)
+    return compiled(model, config, runs.RATE)
 
 
 def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:

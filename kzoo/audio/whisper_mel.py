@@ -34,16 +34,18 @@ class WhisperMel(keras.layers.Layer):
     Args:
         num_mels: int, F: 80, or 128 for `large-v3` and `turbo`.
         clip_seconds: float: clips are filled up to so much and cut there; `AudioSource.read`
-            refuses longer ones. The released weights
-            want 30; fine-tuning on short clips may take what the longest of them has, and is so
-            much faster. A whole number of 0.02 s.
+            refuses longer ones. The released weights want 30. A whole number of 0.02 s.
+        is_filled: bool. False for a model that is trained further, on short clips: nothing is
+            filled up, a clip has as many frames as it lasts, and costs no more than that. The
+            frames of its last 12 ms then see silence behind it, and the maximum is over the clip.
 
     Call arguments:
         samples: (B, L) float in [-1, 1], dense or ragged.
         lengths: (B,) int, the real samples of each row; None means all.
 
     Returns:
-        frames: (B, S, F) float32, S = 100 clip_seconds. mask: (B, S) bool.
+        frames: (B, S, F) float32, S = 100 clip_seconds. mask: (B, S) bool. If not filled, S is that
+        of the longest row, an even number, and zeros stand behind the frames of a row.
 
     Raises:
         ValueError: if a size is not positive, or the window no multiple of 0.02 s.
@@ -61,7 +63,7 @@ class WhisperMel(keras.layers.Layer):
     rate_hz, hop, hop_seconds = _RATE_HZ, _HOP, _HOP / _RATE_HZ
     normalize = "utterance"  # of the whole window: live audio cannot have it
 
-    def __init__(self, num_mels=80, clip_seconds=30.0, **kwargs):
+    def __init__(self, num_mels=80, clip_seconds=30.0, is_filled=True, **kwargs):
         super().__init__(autocast=False, **kwargs)
         checks.integer(1, num_mels=num_mels)
         frames = round(clip_seconds * _RATE_HZ / _HOP)
@@ -72,6 +74,7 @@ class WhisperMel(keras.layers.Layer):
         )
         self.num_mels = num_mels
         self.clip_seconds = clip_seconds
+        self.is_filled = is_filled
         self.num_frames = frames
         angles = 2 * np.pi * np.arange(_FFT) / _FFT
         self.window_weights = 0.5 - 0.5 * np.cos(angles)
@@ -88,30 +91,50 @@ class WhisperMel(keras.layers.Layer):
         if lengths is None:
             lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
         lengths = tf.cast(lengths, tf.int32)
-        size = self.num_frames * _HOP
-        samples = samples[:, :size]
+        samples = samples[:, : self.num_frames * _HOP]
         is_real = tf.range(tf.shape(samples)[1]) < lengths[:, None]
         samples = tf.where(is_real, samples, 0.0)
+        if not self.is_filled:
+            return self._unfilled(samples, tf.minimum(lengths, self.num_frames * _HOP))
+        size = self.num_frames * _HOP
         samples = tf.pad(samples, [[0, 0], [0, size - tf.shape(samples)[1]]])
-        frames = tf.ensure_shape(self._frames(samples), [None, self.num_frames, self.num_mels])
+        samples = tf.pad(samples, [[0, 0], [_FFT // 2, _FFT // 2]], "REFLECT")
+        # The frame behind the last hop is left, as Whisper does.
+        decades = self._decades(samples)[:, : self.num_frames]
+        frames = _scaled(decades, tf.reduce_max(decades, [1, 2], keepdims=True))
+        frames = tf.ensure_shape(frames, [None, self.num_frames, self.num_mels])
         mask = tf.repeat((lengths > 0)[:, None], self.num_frames, axis=1)
         return masking.carry_mask(masking.blank(frames, mask), mask), mask
 
-    def _frames(self, samples):
-        """(B, S H) -> (B, S, F) float32."""
-        samples = tf.pad(samples, [[0, 0], [_FFT // 2, _FFT // 2]], "REFLECT")
-        # The frame behind the last hop is left, as Whisper does.
-        windows = tf.signal.frame(samples, _FFT, _HOP)[:, : self.num_frames]
+    def _unfilled(self, samples, lengths):
+        """Frames and mask of clips (B, L) as they are, zeros behind their lengths."""
+        counts = 2 * -(-lengths // (2 * _HOP))  # even, as two frames make a step
+        most = tf.maximum(tf.reduce_max(counts), 2)
+        behind = most * _HOP + _FFT // 2 - tf.shape(samples)[1]
+        samples = tf.pad(samples, [[0, 0], [0, tf.maximum(behind, 0)]])
+        samples = tf.pad(samples, [[0, 0], [_FFT // 2, 0]], "REFLECT")
+        decades = self._decades(samples)[:, :most]
+        mask = tf.range(most) < counts[:, None]
+        real = tf.where(mask[:, :, None], decades, np.log10(_LEAST_POWER))
+        frames = _scaled(decades, tf.reduce_max(real, [1, 2], keepdims=True))
+        return masking.carry_mask(masking.blank(frames, mask), mask), mask
+
+    def _decades(self, samples):
+        """(B, L) -> (B, 1 + (L - 400) // H, F) float64, the logarithms of the power."""
+        windows = tf.signal.frame(samples, _FFT, _HOP)
         spectrum = tf.signal.rfft(tf.cast(windows, tf.float64) * self.window_weights)
         power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
         mels = tf.matmul(power, tf.constant(self.filters, tf.float64))
-        decades = tf.math.log(tf.maximum(mels, _LEAST_POWER)) / np.log(10.0)
-        loudest = tf.reduce_max(decades, [1, 2], keepdims=True)
-        return tf.cast((tf.maximum(decades, loudest - _RANGE) + 4) / 4, tf.float32)
+        return tf.math.log(tf.maximum(mels, _LEAST_POWER)) / np.log(10.0)
 
     def compute_mask(self, samples, previous_mask=None):
         return None
 
     def get_config(self):
-        config = {"num_mels": self.num_mels, "clip_seconds": self.clip_seconds}
-        return {**super().get_config(), **config}
+        names = "num_mels", "clip_seconds", "is_filled"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _scaled(decades, loudest):
+    """(max(m, loudest - 8) + 4) / 4, float32."""
+    return tf.cast((tf.maximum(decades, loudest - _RANGE) + 4) / 4, tf.float32)

@@ -43,6 +43,26 @@ def test_a_short_window_has_the_first_frames_of_a_long_one_and_padding_changes_n
     assert mask.numpy().sum(1).tolist() == [50, 0] and not frames[1].numpy().any()
 
 
+def test_clips_that_are_not_filled_up_have_the_frames_they_last_and_padding_changes_nothing():
+    rows = sounds(0.31, 0.5, 0.0001)
+    layer = WhisperMel(80, 2, is_filled=False)
+    frames, mask = layer(tf.ragged.constant(rows))
+    assert mask.numpy().sum(1).tolist() == [32, 50, 2] and frames.shape[1] == 50
+    filled, _ = WhisperMel(80, 2)(tf.ragged.constant(rows))
+    for row, count in ((0, 30), (1, 49)):  # the last frames of a clip see what stands behind it
+        np.testing.assert_allclose(frames[row, :count], filled[row, :count], atol=1e-5)
+    padded = np.full((3, 9000), np.nan, np.float32)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    again, _ = layer(padded, lengths=[len(row) for row in rows])
+    np.testing.assert_allclose(again[:, :50], frames, atol=1e-5)
+    alone, _ = layer(rows[0][None])
+    np.testing.assert_allclose(alone[0], frames[0, :32], atol=1e-5)
+    assert not frames[0, 32:].numpy().any()
+    nothing, mask = layer(tf.zeros((2, 0)))
+    assert nothing.shape == (2, 2, 80) and not mask.numpy().any()
+
+
 def test_a_source_of_wav_bytes_takes_it_in_a_graph_and_keeps_it_in_its_config():
     source = kzoo.AudioSource(WhisperMel(80, 0.5))
     source = kzoo.AudioSource.from_config(source.get_config())
