@@ -77,7 +77,8 @@ INSIDE = {
     ),
     "pretrained": (
         *("weights", "safetensors_file", "hugging_face", "ctranslate2_file", "translator"),
-        *("marian", "ctranslate2_translator", "whisper_names", "whisper_vocabulary", "whisper"),
+        *("marian", "marian_npz", "ctranslate2_translator"),
+        *("whisper_names", "whisper_vocabulary", "whisper"),
         *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),

@@ -263,7 +263,8 @@ class AttentionPositions(keras.layers.Layer):
         return None
 
     def get_config(self):
-        return {**super().get_config(), "interleaved": self.interleaved}
+        # Without an own get_config, Keras refuses to save a layer that was given a dtype policy.
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable("kzoo")

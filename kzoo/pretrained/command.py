@@ -43,8 +43,8 @@ def parsed(arguments=None):
     """
     parser = argparse.ArgumentParser(
         prog="kzoo import",
-        description="Makes a SavedModel of a model that others have trained: raw texts or WAV files "
-        "in, text out.",
+        description="Makes a SavedModel of a model that others have trained: raw texts or WAV "
+        "files in, text out.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -81,12 +81,14 @@ def run(args):
         OSError, ValueError, ImportError: what `pretrained.load` or `export.save` refuses.
         RuntimeError: the SavedModel was written, but does not answer.
     """
-    from kzoo import export, pretrained
+    from kzoo import export
+    from kzoo.pretrained.downloads import fetch
+    from kzoo.pretrained.loading import load
 
     _say(1, f"Looking for {args.model}")
-    found = pretrained.fetch(args.model)
+    found = fetch(args.model)
     _say(2, f"Reading {found.path}")
-    model = pretrained.load(found.path)
+    model = load(found.path)
     is_file = model.source_tokenizer.content.is_file
     path = export.next_version(args.folder)
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
@@ -121,7 +123,7 @@ def _card(args, found):
         "name": Path(args.folder).name,
         "description": f"{found.source}, imported by kzoo.",
         "data": f"see {found.source}",
-        "source": found.source,
+        "imported from": found.source,
         "command": f"kzoo import {args.model} {args.folder}",
     }
     if found.revision:

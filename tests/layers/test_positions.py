@@ -379,3 +379,19 @@ def test_a_bad_argument_is_named_with_its_rule_and_value(message, make):
 def share_among_heads(positions, *head_counts):
     for num_heads in head_counts:
         MultiHeadAttention(num_heads, KEY, positions=positions).build((B, T, D))
+
+
+@pytest.mark.parametrize("depth", [6, 7])
+def test_sinusoids_in_halves_are_the_same_features_in_another_order(depth):
+    order = [*range(0, depth, 2), *range(1, depth, 2)]
+    halves = sinusoidal(np.arange(5), depth, interleaved=False)
+    np.testing.assert_array_equal(halves, sinusoidal(np.arange(5), depth).numpy()[:, order])
+    layer = SinusoidalPositions(interleaved=False)
+    again = SinusoidalPositions.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(np.zeros((1, 5, depth)))[0], halves)
+
+
+def test_every_kind_of_positions_survives_its_configuration():
+    for layer in (RotaryPositions(base=5.0), RelativePositions(), AlibiPositions()):
+        config = layer.get_config()
+        assert type(layer).from_config(config).get_config() == config

@@ -16,7 +16,7 @@ def test_a_folder_becomes_a_saved_model_with_a_card_that_answers_by_itself(tmp_p
     import marian_models
 
     (tmp_path / "opus").mkdir()
-    marian_models.write(tmp_path / "opus", d_model=24)
+    marian_models.write(tmp_path / "opus", encoder_layers=1, decoder_layers=1)
     folder = tmp_path / "saved"
     kzoo_main.main(
         ["import", str(tmp_path / "opus"), str(folder), "--max_length", "5", "--beam_size", "2"]
@@ -25,7 +25,7 @@ def test_a_folder_becomes_a_saved_model_with_a_card_that_answers_by_itself(tmp_p
     assert shown.out.startswith(">>fra<< Hello! -> ")
     assert "[####] Asking it in a fresh process" in shown.err
     card = (folder / "1" / "model_card.md").read_text()
-    for line in ("| source | ", "length penalty 1.0, finished_apart True", ">>fra<< Hello!"):
+    for line in ("| imported from | ", "length penalty 1.0, finished_apart True", ">>fra<< Hello!"):
         assert line in card
     signatures = json.loads((folder / "1" / "metrics.json").read_text())
     assert isinstance(signatures, dict)

