@@ -6,7 +6,7 @@ import tensorflow as tf
 from kzoo.layers.copying import Copier
 from kzoo.layers.head import VocabularyHead
 from kzoo.models import Ensemble, ScheduledSampling, Seq2Seq
-from tests.small_models import (
+from small_models import (
     INPUTS,
     LABELS,
     SOURCE,
