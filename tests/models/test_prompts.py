@@ -2,10 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from kzoo.layers.copying import Copier
-from kzoo.layers.head import VocabularyHead
-from kzoo.models import Ensemble, ScheduledSampling, Seq2Seq
 from small_models import (
     INPUTS,
     LABELS,
@@ -17,6 +13,10 @@ from small_models import (
     make_rnn,
     make_transformer,
 )
+
+from kzoo.layers.copying import Copier
+from kzoo.layers.head import VocabularyHead
+from kzoo.models import Ensemble, ScheduledSampling, Seq2Seq
 
 PROMPT = (5, 8)
 OPTIONS = {"beam_size": 3, "length_penalty": 0.0}
