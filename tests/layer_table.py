@@ -35,7 +35,7 @@ from kzoo.layers.positions import (
     SinusoidalPositions,
 )
 from kzoo.layers.recurrent_encoder import PyramidalEncoder, RecurrentEncoder
-from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
+from kzoo.layers.speech import ConvStem, ConvSubsampling, StreamingEncoder, SubsampledEncoder
 from kzoo.layers.streaming import StreamingRNN
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.layers.transformer_block import (
@@ -191,6 +191,7 @@ CASES = {
         lambda: StreamingRNN(U, num_layers=2, dropout=0.1), {"x": (S, M)}, "x", "mask"
     ),
     "StreamingRNN simple": Case(lambda: StreamingRNN(U, cell="simple"), {"x": (S, M)}, "x", "mask"),
+    "ConvStem": Case(lambda: ConvStem(U), {"frames": (S, M)}, "frames", "mask"),
     "ConvSubsampling": Case(
         lambda: ConvSubsampling(U, filters=3), {"frames": (S, M)}, "frames", "mask"
     ),

@@ -2,11 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from kzoo.layers.copying import Copier
-from kzoo.layers.head import VocabularyHead
-from kzoo.models import Ensemble, ScheduledSampling, Seq2Seq
-from tests.small_models import (
+from small_models import (
     INPUTS,
     LABELS,
     SOURCE,
@@ -17,6 +13,10 @@ from tests.small_models import (
     make_rnn,
     make_transformer,
 )
+
+from kzoo.layers.copying import Copier
+from kzoo.layers.head import VocabularyHead
+from kzoo.models import Ensemble, ScheduledSampling, Seq2Seq
 
 PROMPT = (5, 8)
 OPTIONS = {"beam_size": 3, "length_penalty": 0.0}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo import export
 from kzoo.pretrained import whisper
 from kzoo.pretrained.whisper_vocabulary import LANGUAGES, not_speech, whisper_vocabulary
 from kzoo.text import ByteVocabulary, byte_alphabet, read_byte_vocabulary
@@ -282,3 +283,25 @@ def test_ranks_alone_name_the_special_tokens_of_each_table():
         assert int(found.rows[2]) == texts and int(found.rows[1]) == texts + 1
         assert ("<|yue|>" in names) == (size == 51_866)
         assert not_speech(found)[0][0] == 1
+
+
+def test_an_export_answers_wav_bytes_in_a_session_of_version_1(pair, tmp_path):
+    *_, model, options = pair
+    if not options:
+        pytest.skip("one of both is enough")
+    search = {"beam_size": 2, "max_length": 6}
+    export.save(model, tmp_path / "1", signatures=["serving_default"], **search)
+    sounds = np.random.default_rng(1).normal(size=(2, 4000, 1)).astype("float32") / 9
+    files = [tf.audio.encode_wav(sound, 16_000).numpy() for sound in sounds]
+    inputs, _ = model.read_source(tf.constant(files), 60)
+    expected = model.target_texts(model.generate(**inputs, **search).ids[:, 0]).numpy()
+    empty = tf.audio.encode_wav(tf.zeros((0, 1)), 8_000).numpy()
+    too_long = tf.audio.encode_wav(tf.zeros((4_320, 1)), 16_000).numpy()  # 0.27 s
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "1"))
+        signature = loaded.signature_def["serving_default"]
+        given, out = signature.inputs["audio_bytes"].name, signature.outputs["text"].name
+        found = session.run(out, {given: [files[0], empty, files[1]]})
+        assert found.tolist() == [expected[0], b"", expected[1]]
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"longer than 0\.26 seconds"):
+            session.run(out, {given: [too_long]})

@@ -9,6 +9,7 @@ from layer_table import CASES, every_layer
 LENGTHS = {  # real steps of the answer, of two rows: one without padding and one of 2 steps
     "PyramidalEncoder of ids": [3, 1],
     "PyramidalEncoder of features": [2, 1],
+    "ConvStem": [3, 1],
     "ConvSubsampling": [2, 1],
     "ConvSubsampling by two": [3, 1],
     "SubsampledEncoder": [3, 1],
