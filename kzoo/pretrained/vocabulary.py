@@ -25,8 +25,9 @@ def with_vocabulary(model, source_tokenizer=None, target_tokenizer=None):
         Seq2Seq, built, not compiled.
 
     Raises:
-        ValueError: encoder and decoder share an embedding and the tokenizers are two, or a new
-            `source_tokenizer` is for a model that does not embed its source.
+        ValueError: encoder and decoder share an embedding and the tokenizers are two, a new
+            `source_tokenizer` is for a model that does not embed its source, or the model has words
+            in its prompt or suppresses some.
 
     Example:
 
@@ -52,6 +53,12 @@ def with_vocabulary(model, source_tokenizer=None, target_tokenizer=None):
         raise ValueError(
             "`source_tokenizer` must be None for a model that does not embed ids of its source, "
             f"got a {type(source_tokenizer).__name__}."
+        )
+    named = (*model.prompt, *model.suppressed, *model.suppressed_first)
+    if max(named, default=0) >= len(SPECIAL_TOKENS):
+        raise ValueError(
+            "`model` must have no ids of words in its prompt or among those it suppresses, which "
+            f"would mean other words then, got {named[:5]}."
         )
     config = model.get_config()
     for name, tokenizer in (("encoder", source_tokenizer), ("decoder", target_tokenizer)):

@@ -116,13 +116,14 @@ class ByteTokenizer(Tokenizer):
                 f"The first pieces of `vocabulary` must be {SPECIAL_TOKENS}, "
                 f"got {vocabulary[: len(SPECIAL_TOKENS)]}."
             )
-        # Tuples: Keras would wrap a list in one that it tracks element by element.
-        self._vocabulary, self._merges = tuple(vocabulary), tuple(_lines(merges))
-        ids = _ids_of(self._vocabulary)
-        meanings = _meanings(self._vocabulary, self.first_special)
-        pairs, merged = _pairs(self._merges, ids)
+        # Joined: Keras would track each of 50,000 elements of a list or a tuple, in seconds.
+        merges, self._size = _lines(merges), len(vocabulary)
+        self._vocabulary, self._merges = "\n".join(vocabulary), "\n".join(merges)
+        ids = _ids_of(vocabulary)
+        meanings = _meanings(vocabulary, self.first_special)
+        pairs, merged = _pairs(merges, ids)
         with tf.init_scope():  # also when built while a graph is traced
-            self._strings = _table(range(len(meanings)), self._vocabulary, "<unk>")
+            self._strings = _table(range(len(meanings)), vocabulary, "<unk>")
             self._bytes = _table(range(len(meanings)), meanings, "")
             self._ranks = _table(pairs, range(len(pairs)), _NO_RANK)
             self._merged = _table(range(len(merged)), merged, UNKNOWN_ID)
@@ -144,10 +145,10 @@ class ByteTokenizer(Tokenizer):
         return self._encode(texts)
 
     def vocabulary_size(self):
-        return len(self._vocabulary)
+        return self._size
 
     def get_vocabulary(self):
-        return list(self._vocabulary)
+        return self._vocabulary.split("\n")
 
     @property
     def trackables(self):
@@ -159,10 +160,11 @@ class ByteTokenizer(Tokenizer):
         Raises:
             ValueError: the vocabulary lacks one.
         """
+        places = {piece: place for place, piece in enumerate(self.get_vocabulary())}
         for piece in pieces:
-            if piece not in self._vocabulary:
+            if piece not in places:
                 raise ValueError(f"`pieces` must be in the vocabulary, got {piece!r}.")
-        return [self._vocabulary.index(piece) for piece in pieces]
+        return [places[piece] for piece in pieces]
 
     def decode(self, ids):
         """Ids (N, None), ragged, to texts (N,) with the spaces around them; see `detokenize`."""
@@ -172,8 +174,8 @@ class ByteTokenizer(Tokenizer):
 
     def get_config(self):
         return {
-            "vocabulary": "\n".join(self._vocabulary),
-            "merges": "\n".join(self._merges),
+            "vocabulary": self._vocabulary,
+            "merges": self._merges,
             "first_special": self.first_special,
             "leading_space": self.leading_space,
             "lowercase": self.lowercase,
@@ -221,7 +223,7 @@ class ByteTokenizer(Tokenizer):
         same = tf.concat(
             [rows[1:] == rows[:-1], tf.zeros([tf.minimum(tf.size(rows), 1)], tf.bool)], 0
         )
-        pairs = tf.cast(ids, tf.int64) * len(self._vocabulary) + tf.cast(after, tf.int64)
+        pairs = tf.cast(ids, tf.int64) * self._size + tf.cast(after, tf.int64)
         return tf.where(same, self._ranks.lookup(pairs), _NO_RANK)
 
     def _decode(self, ids, unknown):

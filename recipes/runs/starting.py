@@ -73,6 +73,11 @@ def start(config: Any, kind: str) -> Any:
             f"`init_from` must be a model that reads {kind}, got {config.init_from}, which reads "
             f"{reads}."
         )
+    if not getattr(model.source_tokenizer, "adds_end", True):
+        raise ValueError(
+            f"`init_from` must read sources with an end token, as batches have them, and "
+            f"{config.init_from} reads them without."
+        )
     if isinstance(model, kzoo.Ensemble):
         raise ValueError(
             f"`init_from` must be one model, got {config.init_from}, an ensemble of several."

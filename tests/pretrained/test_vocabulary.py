@@ -29,6 +29,9 @@ def test_words_that_stay_keep_their_rows(name):
     for word in ["</s>", "<unk>", "two", "dogs", "run"]:
         places = [each.get_vocabulary().index(word) for each in (old, new)]
         np.testing.assert_allclose(after[0, 0, places[1]], before[0, 0, places[0]], rtol=1e-5)
+    model.suppressed = (7,)
+    with pytest.raises(ValueError, match="`model` must have no ids of words in its prompt"):
+        with_vocabulary(model, new, new)
     assert changed.target_tokenizer is new and changed.count_params() != model.count_params()
 
 
