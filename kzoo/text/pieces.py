@@ -34,13 +34,21 @@ class PieceTokenizer(Tokenizer):
         proto: bytes of a SentencePiece model, or their base64 text, as `get_config` writes it.
         vocabulary: list of str: the four special tokens, then pieces and languages.
         has_languages: bool, whether ">>fra<<" at the beginning of a text is a token.
-
         adds_end: bool, whether `read` ends a source with the end id, as Marian's models want it;
             those of OpenNMT, and so of Argos Translate, do not.
 
     Raises:
         ValueError: `proto` is no SentencePiece model, or `vocabulary` does not begin with the
             special tokens, or repeats a piece.
+
+    Example:
+        >>> subwords = kzoo.SubwordTokenizer.learn(["two dogs run", "two cats run"], 22)
+        >>> pieces = [*subwords.get_vocabulary(), ">>fra<<"]
+        >>> tokenizer = kzoo.PieceTokenizer(subwords.proto, pieces)
+        >>> tokenizer.tokens(tokenizer.tokenize(">>fra<< two dogs"))[0].numpy()
+        b'>>fra<<'
+        >>> tokenizer.detokenize(tokenizer.tokenize("two dogs run")).numpy()
+        b'two dogs run'
     """
 
     def __init__(self, proto, vocabulary, has_languages=True, adds_end=True, name=None):

@@ -13,7 +13,8 @@ ELSEWHERE = {
     "RegionEncoder",
     "ScheduledSampling",  # has no call: test_scheduled_sampling
     "StatefulRNN",  # answers the same call differently the second time: test_streaming
-    "LogMel",  # takes samples and lengths: test_audio
+    "LogMel",  # take samples and lengths: test_audio, test_whisper_mel
+    "WhisperMel",
     "RotaryPositions",  # have no call of their own, and are in the cases of attention
     "RelativePositions",
     "AlibiPositions",
