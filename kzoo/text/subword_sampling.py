@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.text.special_ids import UNKNOWN_ID
-from kzoo.text.subwords import import_sentencepiece
+from kzoo.text.subwords import SubwordTokenizer, import_sentencepiece
 
 _SEEDED = threading.Lock()  # SentencePiece has one seed for the whole process
 
@@ -46,7 +46,9 @@ class SampledSubwords:
         checks.require(0 < alpha < 1, "must lie between 0 and 1", alpha=alpha)
         checks.require(nbest not in (0, 1), "must be -1 or at least 2", nbest=nbest)
         checks.require(
-            hasattr(tokenizer, "proto"), "must be a SubwordTokenizer", tokenizer=tokenizer
+            isinstance(tokenizer, SubwordTokenizer),
+            "must be a SubwordTokenizer",
+            tokenizer=tokenizer,
         )
         self._sentencepiece = import_sentencepiece()
         self._model = self._sentencepiece.SentencePieceProcessor(model_proto=tokenizer.proto)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kzoo import batching
-from kzoo.text import CharacterTokenizer, SampledSubwords, SubwordTokenizer
+from kzoo.text import CharacterTokenizer, PieceTokenizer, SampledSubwords, SubwordTokenizer
 
 TEXTS = [
     "Two dogs run over the bridge.",
@@ -130,3 +130,9 @@ def test_frames_and_pictures_have_sampled_texts(tokenizer):
         first, second = read(dataset, tokenizer)
         assert first[0] == second[0] == sorted(TEXTS)
         assert first[1] != second[1]
+
+
+def test_pieces_with_ids_of_their_own_are_refused(tokenizer):
+    pieces = PieceTokenizer(tokenizer.proto, tokenizer.get_vocabulary())
+    with pytest.raises(ValueError, match="`tokenizer` must be a SubwordTokenizer"):
+        SampledSubwords(pieces, pieces.tokenize(TEXTS), 0.3)
