@@ -208,9 +208,7 @@ def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
             backbone = build_backbone(config)
         source = kzoo.ImageSource(config.size)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, backbone, **options)
-    runs.teach(model, config)
-    runs.compile_model(model, config.learning_rate, config.warmup_steps, sampled=config.sampled)
-    return model
+    return runs.compiled(model, config, config.learning_rate)
 
 
 def build_backbone(config: Config) -> keras.Model:

@@ -220,7 +220,7 @@ def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     if isinstance(heard, kzoo.WhisperMel):
         heard = kzoo.WhisperMel(heard.num_mels, heard.clip_seconds, is_filled=False)
         model.source_tokenizer = kzoo.AudioSource(heard)
-    return compiled(model, config, runs.RATE)
+    return runs.compiled(model, config, runs.RATE)
 
 
 def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
@@ -241,15 +241,7 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     with runs.computing_in(config.precision):
         source = kzoo.AudioSource(features)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)
-    return compiled(model, config, rate=1e-3)
-
-
-def compiled(model, config: Config, rate: float) -> kzoo.Seq2Seq | kzoo.CTCModel:
-    """Compiles a model, taught as the config says, at its rate or else at the one given."""
-    runs.teach(model, config)
-    rate = rate if config.learning_rate is None else config.learning_rate
-    runs.compile_model(model, rate, config.warmup_steps, sampled=config.sampled)
-    return model
+    return runs.compiled(model, config, 1e-3)
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:

@@ -249,7 +249,7 @@ def start(train: Pairs, config: Config) -> kzoo.Seq2Seq:
     runs.check_length_head(model, config, config.has_length_head)
     if config.new_vocabulary:
         model = runs.with_vocabulary(model, (learn_tokenizer(train, config),) * 2, config)
-    return training_pairs.compiled(model, config)
+    return runs.compiled(model, config, runs.RATE)
 
 
 def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:

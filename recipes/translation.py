@@ -239,7 +239,7 @@ def start(train: examples.Pairs, config: Config) -> kzoo.Seq2Seq:
     if config.new_vocabulary:
         tokenizers = learn_tokenizers(learnable(train, config), config)
         model = runs.with_vocabulary(model, tokenizers, config)
-    return training_pairs.compiled(model, config)
+    return runs.compiled(model, config, runs.RATE)
 
 
 def begin(train: examples.Pairs, config: Config) -> kzoo.Seq2Seq:

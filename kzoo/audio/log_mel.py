@@ -64,6 +64,34 @@ def mel_filters(rate_hz, fft_length, num_mels):
     return filters
 
 
+def hann_window(length):
+    """The periodic Hann window, (length,) float64; TensorFlow's is another if the length is odd."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+
+
+def mel_power(windows, filters):
+    """|FFT(window)|^2 . filters: windows (B, S, W), in any precision -> (B, S, F) float64.
+
+    In float32 the strongest frequency would drown out those 140 dB below it.
+    """
+    spectrum = tf.signal.rfft(tf.cast(windows, tf.float64))
+    power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
+    return tf.matmul(power, tf.constant(filters, tf.float64))
+
+
+def dense_samples(samples, lengths):
+    """Samples (B, L), dense or ragged -> dense float32, and the (B,) int32 real ones of each row.
+
+    `lengths` is None for all of a row.
+    """
+    if isinstance(samples, tf.RaggedTensor):
+        lengths = samples.row_lengths() if lengths is None else lengths
+        samples = samples.to_tensor()
+    if lengths is None:
+        lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
+    return tf.cast(samples, tf.float32), tf.cast(lengths, tf.int32)
+
+
 def normalized_utterances(frames, mask):
     """(x - mean) / sqrt(variance + 1e-5), each feature over the real frames of each clip.
 
@@ -157,22 +185,15 @@ class LogMel(keras.layers.Layer):
         self.num_mels = num_mels
         self.normalize = normalize
         self.fft_length = 2 ** (self.window - 1).bit_length()
-        # TensorFlow's Hann window is not the periodic one if its length is odd.
-        angles = 2 * np.pi * np.arange(self.window) / self.window
-        self.window_weights = 0.5 - 0.5 * np.cos(angles)
+        self.window_weights = hann_window(self.window)
         self.filters = mel_filters(rate_hz, self.fft_length, num_mels)
 
     def build(self, samples_shape):
         pass  # there are no weights
 
     def call(self, samples, lengths=None):
-        if isinstance(samples, tf.RaggedTensor):
-            lengths = samples.row_lengths() if lengths is None else lengths
-            samples = samples.to_tensor()
-        samples = tf.cast(samples, tf.float32)
-        if lengths is None:
-            lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
-        counts = 1 + (tf.cast(lengths, tf.int32) - self.window) // self.hop
+        samples, lengths = dense_samples(samples, lengths)
+        counts = 1 + (lengths - self.window) // self.hop
         # At least one frame: not everything that follows can do with an axis of 0.
         missing = tf.maximum(self.window - tf.shape(samples)[1], 0)
         frames = self._frames(tf.pad(samples, [[0, 0], [0, missing]]))
@@ -189,14 +210,10 @@ class LogMel(keras.layers.Layer):
     def _frames(self, samples):
         """(B, L) -> (B, 1 + (L - W) // H, F) float64, normalised if "fixed"; none if L < W."""
         windows = tf.signal.frame(samples, self.window, self.hop)
-        # In float32 the strongest frequency would drown out those 140 dB below it.
         windows = tf.cast(windows, tf.float64) * self.window_weights
         # With an `fft_length`, rfft would do that too, but not for no windows.
         windows = tf.pad(windows, [[0, 0], [0, 0], [0, self.fft_length - self.window]])
-        spectrum = tf.signal.rfft(windows)
-        power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
-        mels = tf.matmul(power, tf.constant(self.filters, tf.float64))
-        frames = tf.math.log(tf.maximum(mels, _LEAST_POWER))
+        frames = tf.math.log(tf.maximum(mel_power(windows, self.filters), _LEAST_POWER))
         if self.normalize == "fixed":
             frames = (frames - _PRIOR_MEAN) * _PRIOR_VARIANCE**-0.5
         return frames

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.audio.log_mel import mel_filters
+from kzoo.audio.log_mel import dense_samples, hann_window, mel_filters, mel_power
 from kzoo.layers import masking
 
 _RATE_HZ, _FFT, _HOP = 16_000, 400, 160
@@ -76,21 +76,14 @@ class WhisperMel(keras.layers.Layer):
         self.clip_seconds = clip_seconds
         self.is_filled = is_filled
         self.num_frames = frames
-        angles = 2 * np.pi * np.arange(_FFT) / _FFT
-        self.window_weights = 0.5 - 0.5 * np.cos(angles)
+        self.window_weights = hann_window(_FFT)
         self.filters = mel_filters(_RATE_HZ, _FFT, num_mels)
 
     def build(self, samples_shape):
         pass  # there are no weights
 
     def call(self, samples, lengths=None):
-        if isinstance(samples, tf.RaggedTensor):
-            lengths = samples.row_lengths() if lengths is None else lengths
-            samples = samples.to_tensor()
-        samples = tf.cast(samples, tf.float32)
-        if lengths is None:
-            lengths = tf.fill([tf.shape(samples)[0]], tf.shape(samples)[1])
-        lengths = tf.cast(lengths, tf.int32)
+        samples, lengths = dense_samples(samples, lengths)
         samples = samples[:, : self.num_frames * _HOP]
         is_real = tf.range(tf.shape(samples)[1]) < lengths[:, None]
         samples = tf.where(is_real, samples, 0.0)
@@ -122,9 +115,7 @@ class WhisperMel(keras.layers.Layer):
     def _decades(self, samples):
         """(B, L) -> (B, 1 + (L - 400) // H, F) float64, the logarithms of the power."""
         windows = tf.signal.frame(samples, _FFT, _HOP)
-        spectrum = tf.signal.rfft(tf.cast(windows, tf.float64) * self.window_weights)
-        power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
-        mels = tf.matmul(power, tf.constant(self.filters, tf.float64))
+        mels = mel_power(tf.cast(windows, tf.float64) * self.window_weights, self.filters)
         return tf.math.log(tf.maximum(mels, _LEAST_POWER)) / np.log(10.0)
 
     def compute_mask(self, samples, previous_mask=None):

@@ -54,17 +54,17 @@ def to_bfloat16(model):
             for name in old.namelist():
                 content = old.read(name)
                 if name == "config.json":
-                    content = json.dumps(_in_bfloat16(json.loads(content)))
+                    content = json.dumps(in_policy("bfloat16", json.loads(content)))
                 new.writestr(name, content)
         return keras.saving.load_model(changed, compile=False)
 
 
-def _in_bfloat16(config):
+def in_policy(name, config):
     """A serialized object with another name in every dtype policy."""
     if isinstance(config, list):
-        return [_in_bfloat16(each) for each in config]
+        return [in_policy(name, each) for each in config]
     if not isinstance(config, dict):
         return config
     if config.get("class_name") == "DTypePolicy":
-        return {**config, "config": {**config["config"], "name": "bfloat16"}}
-    return {key: _in_bfloat16(value) for key, value in config.items()}
+        return {**config, "config": {**config["config"], "name": name}}
+    return {key: in_policy(name, value) for key, value in config.items()}

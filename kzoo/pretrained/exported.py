@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kzoo.export.folder import of_saved_model
 from kzoo.export.keras_model import FILE
+from kzoo.export.precision import in_policy
 
 
 def from_saved_model(path):
@@ -44,7 +45,9 @@ def from_saved_model(path):
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: expected what kzoo.export.save writes, got {error}") from error
     try:
-        model = keras.saving.deserialize_keras_object(_in_policy(serialized))
+        model = keras.saving.deserialize_keras_object(
+            in_policy(keras.config.dtype_policy().name, serialized)
+        )
         build = serialized.get("build_config")
         if build and not model.built:
             model.build_from_config(build)
@@ -55,30 +58,15 @@ def from_saved_model(path):
     return model
 
 
-def _in_policy(config):
-    """A serialized object whose layers compute in the global dtype policy."""
-    if isinstance(config, list):
-        return [_in_policy(each) for each in config]
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy":
-        name = keras.config.dtype_policy().name
-        return {**config, "config": {**config["config"], "name": name}}
-    return {key: _in_policy(value) for key, value in config.items()}
-
-
 def _check_weights(file, model, shapes):
     """Raises ValueError unless the model has the weights that the file lists."""
     found = [list(weight.shape) for weight in model.weights]
-    expected = [shape for _, shape in shapes]
-    if found != expected:
-        names = [path for path, _ in shapes]
-        odd = next(
-            (name for name, a, b in zip(names, expected, found, strict=False) if a != b), names[-1:]
-        )
+    if found != [shape for _, shape in shapes]:
+        pairs = enumerate(zip(shapes, found, strict=False))
+        odd = next((n for n, ((_, a), b) in pairs if a != b), min(len(shapes), len(found)))
         raise ValueError(
-            f"{file}: the model must have {len(expected)} weights of the shapes listed, "
-            f"got {len(found)}; the first that differs is {odd}."
+            f"{file}: the model must have {len(shapes)} weights of the shapes listed, "
+            f"got {len(found)}; the first that differs has number {odd}."
         )
 
 

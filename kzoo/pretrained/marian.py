@@ -205,14 +205,8 @@ def _fill_block(block, weights, path, units):
     def norm(name):
         return [weights.take(f"{path}{name}.{part}", (units,)) for part in ("weight", "bias")]
 
-    if hasattr(block, "cross_attention"):
-        attentions = {
-            "self_attn": (block.self_attention, block.self_frame),
-            "encoder_attn": (block.cross_attention, block.cross_frame),
-        }
-    else:
-        attentions = {"self_attn": (block.attention, block.attention_frame)}
-    for name, (attention, frame) in attentions.items():
+    names = ("self_attn", "encoder_attn")
+    for name, (attention, frame) in zip(names, translator.attentions(block), strict=False):
         parts = [linear(f"{name}.{part}_proj") for part in ("q", "k", "v", "out")]
         translator.set_attention(attention, *parts)
         translator.set_norm(frame.norm, *norm(f"{name}_layer_norm"))

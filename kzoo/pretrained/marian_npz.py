@@ -244,15 +244,8 @@ def _fill_block(block, weights, path, units, when):
         kernel = weights.take(f"{path}{name}_W{part}", (inputs, outputs))
         return kernel, weights.take(f"{path}{name}_b{part}", (1, outputs))[0]
 
-    parts = (
-        {"self": (block.attention, block.attention_frame)}
-        if _is_encoder(block)
-        else {
-            "self": (block.self_attention, block.self_frame),
-            "context": (block.cross_attention, block.cross_frame),
-        }
-    )
-    for name, (attention, frame) in parts.items():
+    names = ("self", "context")
+    for name, (attention, frame) in zip(names, translator.attentions(block), strict=False):
         translator.set_attention(attention, *(linear(name, part) for part in "qkvo"))
         translator.set_norm(frame.norm, *_norm(weights, f"{path}{name}_Wo", units, when))
     hidden, feed = block.hidden_units, block.feed_forward
@@ -261,7 +254,3 @@ def _fill_block(block, weights, path, units, when):
     translator.set_norm(
         block.feed_forward_frame.norm, *_norm(weights, f"{path}ffn_ffn", units, when)
     )
-
-
-def _is_encoder(block):
-    return not hasattr(block, "cross_attention")

@@ -122,6 +122,17 @@ def permuted(table, rows, padding, start):
     return found
 
 
+def attentions(block):
+    """The attentions of a block, each with its frame: of an encoder one, of a decoder two, that to
+    itself and that to the memory."""
+    if hasattr(block, "cross_attention"):
+        return (
+            (block.self_attention, block.self_frame),
+            (block.cross_attention, block.cross_frame),
+        )
+    return ((block.attention, block.attention_frame),)
+
+
 def set_attention(attention, query, key, value, output):
     """Fills a MultiHeadAttention; each is a pair of kernel and bias."""
     (query_kernel, query_bias), (output_kernel, output_bias) = query, output
@@ -134,7 +145,7 @@ def set_attention(attention, query, key, value, output):
 
 
 def set_dense(dense, kernel, bias):
-    """Fills a Dense layer."""
+    """Fills a Dense layer, or a convolution."""
     dense.kernel.assign(kernel)
     dense.bias.assign(bias)
 

@@ -5,9 +5,11 @@ V vocabulary.
 
 import numpy as np
 
+from kzoo.layers.embedding import TokenEmbedding
+from kzoo.layers.head import VocabularyHead
 from kzoo.text import SPECIAL_TOKENS
 
-_TABLES = ("TokenEmbedding", "VocabularyHead")
+_TABLES = tuple(each.__name__ for each in (TokenEmbedding, VocabularyHead))
 
 
 def with_vocabulary(model, source_tokenizer=None, target_tokenizer=None):
@@ -42,7 +44,7 @@ def with_vocabulary(model, source_tokenizer=None, target_tokenizer=None):
     source_tokenizer = source_tokenizer or model.source_tokenizer
     target_tokenizer = target_tokenizer or model.target_tokenizer
     source_table = getattr(model.encoder, "embedding", None)
-    is_embedded = type(source_table).__name__ == "TokenEmbedding"
+    is_embedded = isinstance(source_table, TokenEmbedding)
     is_shared = source_table is model.decoder.embedding
     if is_shared and source_tokenizer is not target_tokenizer:
         raise ValueError(

@@ -17,7 +17,7 @@ from kzoo.layers.positions import LearnedPositions
 from kzoo.layers.speech import ConvStem, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.models import Seq2Seq
-from kzoo.pretrained import ctranslate2_file, hugging_face, whisper_names
+from kzoo.pretrained import ctranslate2_file, hugging_face, translator, whisper_names
 from kzoo.pretrained.whisper_vocabulary import not_speech, prompt_names, whisper_vocabulary
 from kzoo.text import read_byte_vocabulary
 
@@ -114,7 +114,7 @@ def _model(weights, sizes, vocabulary_path, suppressed, language, task, clip_sec
         read_byte_vocabulary(vocabulary_path), sizes.vocabulary, vocabulary_path, language
     )
     prompt = vocabulary.ids_of(prompt_names(vocabulary, language, task))
-    own = not_speech(vocabulary)
+    own = not_speech(vocabulary) if None in suppressed else (None, None)
     suppressed, suppressed_first = (
         own[place] if rows is None else vocabulary.ids(rows)
         for place, rows in enumerate(suppressed)
@@ -165,15 +165,11 @@ def _fill(model, weights, sizes, rows):
         stem.convolutions, (sizes.num_mels, sizes.units), "12", strict=True
     ):
         kernel = weights.take(f"encoder.conv{name}.weight", (sizes.units, size, 3))
-        layer.kernel.assign(kernel.transpose(2, 1, 0))
-        layer.bias.assign(weights.take(f"encoder.conv{name}.bias", (sizes.units,)))
+        bias = weights.take(f"encoder.conv{name}.bias", (sizes.units,))
+        translator.set_dense(layer, kernel.transpose(2, 1, 0), bias)
     shape = (sizes.source_positions, sizes.units)
     encoder.positions.table.assign(weights.take("encoder.positional_embedding", shape))
-    for place, block in enumerate(encoder.blocks):
-        name = f"encoder.blocks.{place}"
-        _attention(weights, f"{name}.attn", block.attention)
-        _norm(weights, f"{name}.attn_ln", block.attention_frame.norm)
-        _feed_forward(weights, name, block)
+    _fill_blocks(weights, "encoder", encoder.blocks)
     _norm(weights, "encoder.ln_post", encoder.norm)
 
     decoder = model.decoder
@@ -184,42 +180,40 @@ def _fill(model, weights, sizes, rows):
     table = np.where(is_new[:, None], 0, table[rows])
     decoder.embedding.embeddings.assign(table)
     model.head.bias.assign(np.where(is_new, np.float32(_NEVER), np.float32(0)))
-    for place, block in enumerate(decoder.blocks):
-        name = f"decoder.blocks.{place}"
-        _attention(weights, f"{name}.attn", block.self_attention)
-        _norm(weights, f"{name}.attn_ln", block.self_frame.norm)
-        _attention(weights, f"{name}.cross_attn", block.cross_attention)
-        _norm(weights, f"{name}.cross_attn_ln", block.cross_frame.norm)
-        _feed_forward(weights, name, block)
+    _fill_blocks(weights, "decoder", decoder.blocks)
     _norm(weights, "decoder.ln", decoder.norm)
+
+
+def _fill_blocks(weights, stack, blocks):
+    for place, block in enumerate(blocks):
+        name = f"{stack}.blocks.{place}"
+        for part, (layer, frame) in zip(
+            ("attn", "cross_attn"), translator.attentions(block), strict=False
+        ):
+            _attention(weights, f"{name}.{part}", layer)
+            _norm(weights, f"{name}.{part}_ln", frame.norm)
+        _norm(weights, f"{name}.mlp_ln", block.feed_forward_frame.norm)
+        feed_forward = block.feed_forward
+        for part, layer in zip("02", (feed_forward.widen, feed_forward.narrow), strict=True):
+            shape = tuple(layer.kernel.shape)[::-1]
+            kernel = weights.take(f"{name}.mlp.{part}.weight", shape).T
+            bias = weights.take(f"{name}.mlp.{part}.bias", shape[:1])
+            translator.set_dense(layer, kernel, bias)
 
 
 def _attention(weights, name, layer):
     size = layer.query_kernel.shape[0]
-    kernels, biases = {}, {}
-    for part in ("query", "key", "value", "out"):
-        kernels[part] = weights.take(f"{name}.{part}.weight", (size, size)).T
+
+    def linear(part):
+        kernel = weights.take(f"{name}.{part}.weight", (size, size)).T
         # Keys have no bias, but CTranslate2 writes one of zeros.
         has_bias = part != "key" or f"{name}.{part}.bias" in weights
-        bias = weights.take(f"{name}.{part}.bias", (size,)) if has_bias else np.zeros(size)
-        biases[part] = bias
-    layer.query_kernel.assign(kernels["query"])
-    layer.query_bias.assign(biases["query"])
-    layer.key_value_kernel.assign(np.concatenate([kernels["key"], kernels["value"]], 1))
-    layer.key_value_bias.assign(np.concatenate([biases["key"], biases["value"]]))
-    layer.output_kernel.assign(kernels["out"])
-    layer.output_bias.assign(biases["out"])
+        return kernel, weights.take(f"{name}.{part}.bias", (size,)) if has_bias else np.zeros(size)
+
+    translator.set_attention(layer, *map(linear, ("query", "key", "value", "out")))
 
 
 def _norm(weights, name, layer):
-    layer.gamma.assign(weights.take(f"{name}.weight", tuple(layer.gamma.shape)))
-    layer.beta.assign(weights.take(f"{name}.bias", tuple(layer.beta.shape)))
-
-
-def _feed_forward(weights, name, block):
-    _norm(weights, f"{name}.mlp_ln", block.feed_forward_frame.norm)
-    layers = block.feed_forward.widen, block.feed_forward.narrow
-    for part, layer in zip("02", layers, strict=True):
-        shape = tuple(layer.kernel.shape)[::-1]
-        layer.kernel.assign(weights.take(f"{name}.mlp.{part}.weight", shape).T)
-        layer.bias.assign(weights.take(f"{name}.mlp.{part}.bias", shape[:1]))
+    shape = tuple(layer.gamma.shape)
+    gamma, beta = (weights.take(f"{name}.{part}", shape) for part in ("weight", "bias"))
+    translator.set_norm(layer, gamma, beta)

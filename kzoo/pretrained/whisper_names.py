@@ -47,6 +47,7 @@ _CTRANSLATE2 = (
     (r"\.position_encodings\.encodings$", ".positional_embedding"),
     (r"\.embeddings\.weight$", ".token_embedding.weight"),
 )
+_TENSORS = ("weight", "bias", "gamma", "beta", "encodings")
 _FUSED = {  # what the linear layers of CTranslate2's attentions hold, one below the other
     "attn.linear_0": ("query", "key", "value"),
     "attn.linear_1": ("out",),
@@ -137,7 +138,7 @@ def of_hugging_face(weights):
 
 def of_ctranslate2(weights):
     """Weights of a model.bin under OpenAI's names; settings are left out."""
-    names = [name for name in weights if np.ndim(weights[name])]
+    names = [name for name in weights if name.endswith(_TENSORS)]  # the others are numbers
     renamed = _renamed(
         Weights(weights.source, {n: _reader(weights, n) for n in names}), _CTRANSLATE2, set()
     )
@@ -181,9 +182,8 @@ def _reader(weights, name, place=0, parts=1):
 def check_all_taken(weights):
     """Raises ValueError if there are weights that no part of the model took."""
     left = [name for name in weights.left() if name != "decoder.mask"]
-    checks_left = sorted(left)[:3]
     if left:
         raise ValueError(
             f"{weights.source} must hold a Whisper model alone, got {len(left)} further weights: "
-            f"{checks_left}."
+            f"{sorted(left)[:3]}."
         )

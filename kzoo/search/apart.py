@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.search.beams import Beams, Ranking, _top_k, normalized_scores
+from kzoo.search.beams import Beams, Ranking, normalized_scores, possible_logits, top_k
 
 
 class Pool(NamedTuple):
@@ -65,15 +65,12 @@ def apart_step(
         the last step the first K extensions all end.
     """
     ranking = ranking or Ranking()
-    logits = tf.cast(logits, tf.float32)
-    normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True) if normalize else 0.0
-    if forbidden is not None:
-        logits = tf.where(forbidden, -math.inf, logits)
+    logits, normalizer = possible_logits(logits, forbidden, normalize)
     is_end = tf.range(logits.shape[1]) == end_id
     logits = tf.where(is_end & tf.logical_not(end_allowed), -math.inf, logits)
 
     sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
-    values, ids = _top_k(logits, min(2 * beam_size, logits.shape[1]))  # (B*J, C)
+    values, ids = top_k(logits, min(2 * beam_size, logits.shape[1]))  # (B*J, C)
     missing = max(0, -(-2 * beam_size // beams) - values.shape[1])  # a tiny V
     values = tf.pad(values, [[0, 0], [0, missing]], constant_values=-math.inf)
     ids = tf.pad(ids, [[0, 0], [0, missing]], constant_values=end_id)

@@ -279,35 +279,37 @@ class _Advance(NamedTuple):
         terms = _log_coverage(coverage, self.options.source_mask)
         return coverage, self.options.coverage_penalty * terms
 
-    @property
-    def _ranking(self):
+    def _rules(self, position, forbidden):
+        """What one step of either kind of search is told."""
         options = self.options
-        return Ranking(
-            options.length_penalty, options.expected_length, options.length_deviation_penalty,
-            options.length_normalization,
-        )  # fmt: skip
+        return {
+            "end_id": options.end_id,
+            "end_allowed": True if forbidden is not None else position >= options.min_length,
+            "ranking": Ranking(
+                options.length_penalty, options.expected_length, options.length_deviation_penalty,
+                options.length_normalization,
+            ),
+            "is_last": position == options.max_length - 1,
+            "normalize": options.normalize,
+        }  # fmt: skip
 
     def _apart(self, found, logits, forbidden, coverage_terms):
         """The `Beams` that grow and those that ended."""
-        options, position, before = self.options, found.position, found.beams
+        before = found.beams
         return apart_step(
             logits,
             before.log_probs,
             before.lengths,
             before.finished,
-            end_id=options.end_id,
-            beam_size=options.beam_size,
-            end_allowed=True if forbidden is not None else position >= options.min_length,
+            beam_size=self.options.beam_size,
             forbidden=forbidden,
             coverage_terms=coverage_terms,
-            ranking=self._ranking,
-            is_last=position == options.max_length - 1,
-            normalize=options.normalize,
+            **self._rules(found.position, forbidden),
         )
 
     def _extended(self, found, logits, forbidden, coverage_terms):
         """The best extensions, `Beams`, of the hypotheses that have the logits (B*J, V)."""
-        options, position, before = self.options, found.position, found.beams
+        options, before = self.options, found.beams
         if forbidden is not None and options.groups > 1:
             shape = [self.sentences, before.ids.shape[1], logits.shape[1]]
             forbidden = tf.reshape(forbidden, shape)
@@ -319,15 +321,11 @@ class _Advance(NamedTuple):
             return beam_step(
                 logits,
                 *before,
-                end_id=options.end_id,
                 beam_size=options.beam_size // options.groups,
-                end_allowed=True if forbidden is not None else position >= options.min_length,
                 forbidden=forbidden,
                 token_penalties=token_penalties,
                 coverage_terms=coverage_terms,
-                ranking=self._ranking,
-                is_last=position == options.max_length - 1,
-                normalize=options.normalize,
+                **self._rules(found.position, forbidden),
             )
 
         hypotheses = before.log_probs, before.lengths, before.finished, coverage_terms, forbidden

@@ -84,6 +84,18 @@ class Ranking(NamedTuple):
         return scores
 
 
+def possible_logits(logits, forbidden, normalize):
+    """Logits (N, V), float32, -inf where they are forbidden, and the logarithm of the sum of all.
+
+    The latter, (N, 1), is 0 for log-probabilities; it is about what is forbidden, too.
+    """
+    logits = tf.cast(logits, tf.float32)
+    normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True) if normalize else 0.0
+    if forbidden is not None:
+        logits = tf.where(forbidden, -math.inf, logits)
+    return logits, normalizer
+
+
 def beam_step(
     logits,
     log_probs,
@@ -131,12 +143,7 @@ def beam_step(
         `Beams`.
     """
     ranking = ranking or Ranking(length_penalty)
-    logits = tf.cast(logits, tf.float32)
-    normalizer = 0.0
-    if normalize:
-        normalizer = tf.reduce_logsumexp(logits, axis=1, keepdims=True)  # (B*J, 1)
-    if forbidden is not None:
-        logits = tf.where(forbidden, -math.inf, logits)
+    logits, normalizer = possible_logits(logits, forbidden, normalize)
 
     values, penalties, ids = _candidates(
         logits, token_penalties, beam_size, end_id, ranking.expected_length is not None
@@ -218,14 +225,14 @@ def _candidates(logits, penalties, beam_size, end_id, end_apart):
     wanted = logits if penalties is None else logits - penalties
     if end_apart:
         is_end = tf.range(logits.shape[1]) == end_id
-        _, ids = _top_k(tf.where(is_end, -math.inf, wanted), min(beam_size, logits.shape[1]))
+        _, ids = top_k(tf.where(is_end, -math.inf, wanted), min(beam_size, logits.shape[1]))
         ids = tf.where(ids == end_id, -1, ids)  # forbidden tokens may be as unlikely as the end
         values = tf.gather(logits, tf.maximum(ids, 0), batch_dims=1)
         values = tf.where(ids < 0, -math.inf, values)
         ids = tf.pad(tf.maximum(ids, 0), [[0, 0], [0, 1]], constant_values=end_id)
         values = tf.concat([values, logits[:, end_id, None]], axis=1)
     else:
-        values, ids = _top_k(wanted, min(beam_size + 1, logits.shape[1]))
+        values, ids = top_k(wanted, min(beam_size + 1, logits.shape[1]))
         if penalties is not None:
             values = tf.gather(logits, ids, batch_dims=1)
     if penalties is not None:
@@ -274,7 +281,7 @@ def diverse_step(extend, logits, hypotheses, *, groups, diversity_penalty):
     return Beams(*(tf.concat(parts, axis=1) for parts in zip(*found, strict=True)))
 
 
-def _top_k(values, k):
+def top_k(values, k):
     """`tf.math.top_k` of (N, V), the same to the last tie, faster for a large V.
 
     The k largest values lie in the k blocks with the largest maxima, and a maximum is a vectorized

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from kzoo.pretrained.downloads import cache_dir as cache_dir  # one place for all downloads
+
 Item = TypeVar("Item")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # White space, control characters and those invisible ones that kzoo.text.normalize removes.
@@ -48,14 +50,6 @@ UNICODE_MARKS = {  # at the beginning of files that are not UTF-8; the longer on
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-
-
-def cache_dir() -> Path:
-    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo; made if missing."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def make_folder(folder: Path, write: Callable[[Path], None]) -> Path:

@@ -6,7 +6,6 @@ stands in our source, that of a .deb in a file beside it.
 
 import bz2
 import gzip
-import hashlib
 import io
 import lzma
 import os
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from kzoo.pretrained.downloads import sha256_of
 from recipes.data.files import STDERR, cache_dir, parsing, progress, say
 
 MOST_PACKAGE_BYTES = 1 << 29  # of a .deb, unpacked; those that are read here have 60 MB at most
@@ -48,14 +48,6 @@ def checked(path: Path, digest: str) -> Path:
             "downloaded again."
         )
     return path
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def debian_package(name: str) -> Path:

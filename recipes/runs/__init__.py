@@ -88,6 +88,7 @@ from recipes.runs.teaching import (
     SUBWORD_SAMPLING_HELP,
     check_subword_sampling,
     check_teaching,
+    compiled,
     segmented,
     teach,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "choose_precision",
     "choose_weights",
     "compile_model",
+    "compiled",
     "computing_in",
     "draw_attention",
     "drawing",

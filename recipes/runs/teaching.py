@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import kzoo
 from recipes import cli
-from recipes.runs.building import spread_rows
+from recipes.runs.building import compile_model, spread_rows
 
 SCHEDULED_SAMPLING_HELP = (
     "probability in the end that the decoder reads its own answer in training in place of the "
@@ -73,6 +73,18 @@ def teach(model, config) -> None:
         )  # fmt: skip
     if config.r_drop:
         model.r_drop = config.r_drop
+
+
+def compiled(model, config, rate: float, *, has_schedule: bool = True):
+    """Compiles a model, taught as the config says, at its rate or else at the one given.
+
+    Without a schedule the rate is constant, for a callback to change.
+    """
+    teach(model, config)
+    rate = rate if config.learning_rate is None else config.learning_rate
+    warmup_steps = config.warmup_steps if has_schedule else None
+    compile_model(model, rate, warmup_steps, sampled=config.sampled)
+    return model
 
 
 def segmented(tokenizer, ids, config, seed: list[int], longest: int | None = None):

@@ -19,11 +19,10 @@ import numpy as np
 import kzoo
 from recipes import cli
 from recipes.data.examples import Pairs
-from recipes.runs.building import compile_model, fitting_rows, make_weights
+from recipes.runs.building import fitting_rows, make_weights
 from recipes.runs.folder import open_journal
 from recipes.runs.processor import computing_in
-from recipes.runs.starting import RATE
-from recipes.runs.teaching import segmented, teach
+from recipes.runs.teaching import compiled, segmented
 
 RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
 COPYING = ("pointer_generator", "copying_transformer")  # models with a Copier; none is sampled
@@ -63,17 +62,6 @@ def build(
         model = getattr(kzoo.zoo, config.model)(source_tokenizer, target_tokenizer, **options)
     rate = 1e-3 if is_rnn else 0.5 * (model.head.units * config.warmup_steps) ** -0.5
     return compiled(model, config, rate, has_schedule=has_schedule)
-
-
-def compiled(
-    model: kzoo.Seq2Seq, config: Any, rate: float = RATE, *, has_schedule: bool = True
-) -> kzoo.Seq2Seq:
-    """Compiles a model, taught as the config says, at its rate or else at the one given."""
-    rate = rate if config.learning_rate is None else config.learning_rate
-    teach(model, config)
-    warmup_steps = config.warmup_steps if has_schedule else None
-    compile_model(model, rate, warmup_steps, sampled=config.sampled)
-    return model
 
 
 def tokenize(

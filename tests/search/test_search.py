@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scripted import SOURCE_STEPS, Script
 
 from kzoo.search import beam_search, greedy_search
-from kzoo.search.beams import _top_k, beam_step, normalized_scores
+from kzoo.search.beams import beam_step, normalized_scores, top_k
 
 
 def score(log_prob, length, length_penalty):
@@ -296,7 +296,7 @@ def test_an_empty_batch_gives_an_empty_result():
 def test_the_blockwise_top_k_breaks_ties_like_the_plain_one(seed, vocabulary_size, distinct, k):
     values = np.random.default_rng(seed).integers(0, distinct, (3, vocabulary_size))
     values = np.where(values == 0, -np.inf, values).astype(np.float32)
-    for left, right in zip(_top_k(values, k), tf.math.top_k(values, k), strict=True):
+    for left, right in zip(top_k(values, k), tf.math.top_k(values, k), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
