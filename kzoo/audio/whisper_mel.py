@@ -112,6 +112,45 @@ class WhisperMel(keras.layers.Layer):
         frames = _scaled(decades, tf.reduce_max(real, [1, 2], keepdims=True))
         return masking.carry_mask(masking.blank(frames, mask), mask), mask
 
+    def whole(self, samples, lengths=None):
+        """The frames of recordings of any length, for one window after the other.
+
+        They are scaled by the loudest frame of the recording, silence stands behind it, and it is
+        read in pieces of a window, so that little more is in memory than samples and frames.
+
+        Args:
+            samples: (B, L) float in [-1, 1], dense or ragged. lengths: (B,) int, or None for all.
+
+        Returns:
+            frames: (B, S, F) float32, 0 behind the last one of a row. counts: (B,) int32, the
+            frames of each row: one for each 10 ms that it has begun.
+        """
+        samples, lengths = dense_samples(samples, lengths)
+        is_real = tf.range(tf.shape(samples)[1]) < lengths[:, None]
+        samples = tf.where(is_real, samples, 0.0)
+        counts = -(-lengths // _HOP)
+        pieces = tf.maximum(-(-tf.reduce_max(counts) // self.num_frames), 1)
+        size = self.num_frames * _HOP
+        behind = pieces * size + _FFT // 2 - tf.shape(samples)[1]
+        samples = tf.pad(samples, [[0, 0], [0, behind]])
+        samples = tf.pad(samples, [[0, 0], [_FFT // 2, 0]], "REFLECT")
+
+        def decades(piece):
+            begin = piece * size
+            found = self._decades(samples[:, begin : begin + size + _FFT - _HOP])
+            found = tf.ensure_shape(found, [None, self.num_frames, self.num_mels])
+            return tf.cast(found, tf.float32)
+
+        spec = tf.TensorSpec([None, self.num_frames, self.num_mels], tf.float32)
+        found = tf.map_fn(decades, tf.range(pieces), fn_output_signature=spec)
+        found = tf.reshape(
+            tf.transpose(found, [1, 0, 2, 3]), [-1, pieces * self.num_frames, self.num_mels]
+        )
+        is_real = tf.range(tf.shape(found)[1]) < counts[:, None]
+        known = tf.where(is_real[:, :, None], found, np.log10(_LEAST_POWER))
+        scaled = _scaled(known, tf.reduce_max(known, [1, 2], keepdims=True))
+        return masking.blank(scaled, is_real), counts
+
     def _decades(self, samples):
         """(B, L) -> (B, 1 + (L - 400) // H, F) float64, the logarithms of the power."""
         windows = tf.signal.frame(samples, _FFT, _HOP)

@@ -136,6 +136,7 @@ class Generator(Texts):
         prompt=None,
         times=None,
         static_shapes=False,
+        start=None,
     ):
         """Decodes with beam search; greedily with `beam_size=1`.
 
@@ -171,6 +172,8 @@ class Generator(Texts):
             times: `search.Times` among the target's ids, for outputs that say when; or None.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
+            start: `SearchStart` of this source, where `search_step` was called before; None to call
+                it.
 
             `search.beam_search` says precisely what each does.
 
@@ -191,7 +194,7 @@ class Generator(Texts):
         copying_options, allowed = search_options(self, copy_ids, allowed)
         prompt_options = {} if prompt is None else {"prompt": prompt}
         may_grow = not (static_shapes or tf.executing_eagerly())
-        start = self.search_step(
+        start = start or self.search_step(
             source, None if may_grow else max_length, lists, ctc_weight,
             **copying_options, **prompt_options,
         )  # fmt: skip
@@ -255,18 +258,19 @@ class Generator(Texts):
         copy_ids=None,
         prompt=None,
         times=None,
+        start=None,
     ):
         """Draws outputs instead of searching for the best.
 
         Args:
             source: (B, S) ids or (B, S, F) features, dense or ragged.
             num_samples: int, K.
-            temperature: float, below 1 for more of the probable tokens.
+            temperature: float or scalar tensor, below 1 for more of the probable tokens.
             top_k: int, most tokens to choose from at a step; 0 for all.
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed, ctc_weight, copy_ids, prompt, times: as in `generate`.
+                allowed, ctc_weight, copy_ids, prompt, times, start: as in `generate`.
 
             `sampling.sample` says precisely what each does.
 
@@ -276,7 +280,7 @@ class Generator(Texts):
         checks.sequence(source=source)
         copying_options, allowed = search_options(self, copy_ids, allowed)
         prompt_options = {} if prompt is None else {"prompt": prompt}
-        start = self.search_step(
+        start = start or self.search_step(
             source, max_length, ctc_weight=ctc_weight, **copying_options, **prompt_options
         )
         return search.sample(

@@ -150,7 +150,8 @@ class SamplingOptions:
 
     Attributes:
         num_samples: int >= 1, K, drawn with replacement: equal ones occur.
-        temperature: float > 0; below 1 the probable tokens become more probable.
+        temperature: float > 0, or such a scalar tensor; below 1 the probable tokens become more
+            probable.
         top_k: int >= 0, most tokens to choose from; 0 for all.
         top_p: float in (0, 1], probability of the tokens to choose from.
         seed: int or int32 scalar: the same seed, the same samples; None for others at every call.
@@ -167,7 +168,8 @@ class SamplingOptions:
 
     def __post_init__(self):
         checks.integer(1, num_samples=self.num_samples)
-        checks.finite_positive(temperature=self.temperature)
+        if not tf.is_tensor(self.temperature):
+            checks.finite_positive(temperature=self.temperature)
         checks.integer(0, top_k=self.top_k)
         checks.require(0 < self.top_p <= 1, "must lie in (0, 1]", top_p=self.top_p)
         seed = self.seed

@@ -40,7 +40,7 @@ class Config:
     """The flags of the study; `--help` shows them."""
 
     dictionary: str = flag("cmudict", "what is pronounced: cmudict or a file of recipes.data")
-    words: int = flag(30_000, "most words to train on")
+    words: int = flag(15_000, "most words to train on")
     rate: float = flag(0.3, "probability of an own word in the end")
     decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
         "linear", "how the probability of a right word falls in training"

@@ -1,0 +1,374 @@
+"""Speech of any length with a model that hears one window at a time, as Whisper does.
+
+    transcript = transcribe(model, samples)                 # in the graph
+    found = segments(transcript, model.target_tokenizer)    # texts, and when each was said
+
+Radford et al. (2022), https://arxiv.org/abs/2212.04356, sections 3.8 and 4.5: a window of 30 s is
+transcribed with times; the next one begins where the last part ended that is whole.
+
+Axis letters: B recordings, L longest output, W windows, S frames, F features, G segments.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from kzoo.layers import masking
+from kzoo.models.prompts import after_prompt, prompt_rows
+from kzoo.search import Times
+
+_FRAMES = 2  # of a step of time, 0.02 s
+NO_TIMES = "<|notimestamps|>"
+NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
+
+
+class Doubts(NamedTuple):
+    """When an answer is not believed; the defaults are those of Whisper's published decoding.
+
+    A window has no words if nobody speaks there with a probability above `no_speech` and the mean
+    log p of its tokens is below `log_prob`; or with one above `surely_no_speech` (which is ours:
+    `tiny.en` says "you" to silence, with 0.95). Any other answer with a mean log p below `log_prob`,
+    or whose pairs of tokens occur more than `repetition` times on average, is drawn anew at the
+    first of the `temperatures`, then at the next, until one is believed or they have run out.
+    """
+
+    no_speech: float = 0.6
+    surely_no_speech: float = 0.9
+    log_prob: float = -1.0
+    repetition: float = 2.4
+    temperatures: tuple = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class Transcript(NamedTuple):
+    """What was said in each window of a recording; padding is 0."""
+
+    ids: tf.Tensor  # (B, W, L) int32: texts and times, without the end
+    parts: tf.Tensor  # (B, W, L) int32: which part between two times a token is in, -1 for none
+    begins: tf.Tensor  # (B, W) int32: the first frame of each window
+    sizes: tf.Tensor  # (B, W) int32: frames of each window, 0 behind the last one
+    log_probs: tf.Tensor  # (B, W) float32: mean log p of the tokens, the end included
+    no_speech: tf.Tensor  # (B, W) float32: the probability that nobody speaks
+
+
+class Segments(NamedTuple):
+    """Parts of a recording that have words; padding is "" and 0."""
+
+    texts: tf.Tensor  # (B,) string, the whole
+    parts: tf.Tensor  # (B, G) string
+    begins: tf.Tensor  # (B, G) float32, seconds
+    ends: tf.Tensor  # (B, G) float32, seconds
+    no_speech: tf.Tensor  # (B, G) float32
+
+
+class Signs(NamedTuple):
+    """The special tokens of a model that hears windows."""
+
+    times: Times
+    no_speech_id: int | None  # None where the vocabulary has none
+
+
+def signs_of(model):
+    """The special tokens of a model that `transcribe` takes; None for any other model."""
+    tokenizer = getattr(model, "target_tokenizer", None)
+    features = getattr(getattr(model, "source_tokenizer", None), "features", None)
+    if not getattr(features, "is_filled", False) or not hasattr(tokenizer, "first_special"):
+        return None
+    vocabulary = tokenizer.get_vocabulary()
+    special = {name: id_ for id_, name in enumerate(vocabulary) if id_ >= tokenizer.first_special}
+    if NO_TIMES not in special or special[NO_TIMES] + 1 == len(vocabulary):
+        return None
+    no_speech = [special[name] for name in NO_SPEECH if name in special]
+    return Signs(Times(special[NO_TIMES] + 1), no_speech[0] if no_speech else None)
+
+
+def heard(model, source, prompt, signs, max_length):
+    """Encodes a window once, and reads the prompt.
+
+    Args:
+        model: Seq2Seq. source: (B, S, F), dense or ragged. prompt: tuple of ids. signs: Signs.
+        max_length: int, most tokens of an answer.
+
+    Returns:
+        start: `SearchStart` behind the prompt, for `generate` and `sample`. no_speech: (B,)
+        float32, the probability that nobody speaks; 0 if the vocabulary has no token for it.
+    """
+    may_grow = not tf.executing_eagerly()
+    start = model.search_step(source, None if may_grow else max_length + len(prompt), prompt=())
+    rows = tf.shape(start.start_ids)[0]
+    no_speech = tf.zeros([rows])
+    if signs.no_speech_id is not None:
+        logits = start.step(start.start_ids, start.state, tf.constant(0))[0]
+        no_speech = tf.nn.softmax(tf.cast(logits, tf.float32))[:, signs.no_speech_id]
+    step, state, ids = after_prompt(
+        start.step, start.state, start.start_ids, prompt_rows(prompt, rows)
+    )
+    return start._replace(step=step, state=state, start_ids=ids), no_speech
+
+
+def transcribe(
+    model,
+    samples,
+    lengths=None,
+    *,
+    beam_size=1,
+    max_length=224,
+    length_penalty=0.6,
+    doubts=Doubts(),
+    seed=0,
+    **options,
+):
+    """Transcribes recordings of any length with times, one window after the other.
+
+    The frames of a recording are scaled by its loudest one; a last window of less than 30 s is
+    filled up with zeros. Recordings of a batch do not change each other's results.
+
+    Args:
+        model: Seq2Seq for which `signs_of` is not None.
+        samples: (B, N) float in [-1, 1], dense or ragged. lengths: (B,) int, or None for all.
+        beam_size, max_length, length_penalty: as in `generate`, for each window.
+        doubts: Doubts.
+        seed: int, of what is drawn.
+        **options: further ones of `generate`.
+
+    Returns:
+        Transcript.
+
+    Raises:
+        ValueError: the model is not of this kind.
+    """
+    signs = signs_of(model)
+    if signs is None:
+        raise ValueError(
+            "`model` must hear filled windows and have times among its tokens, as those of "
+            f"pretrained.load('whisper-tiny.en'), got {type(model).__name__} without."
+        )
+    features = model.source_tokenizer.features
+    frames, counts = features.whole(samples, lengths)
+    size = features.num_frames
+    frames = tf.pad(frames, [[0, 0], [0, size], [0, 0]])
+    prompt = tuple(id_ for id_ in model.prompt if id_ != signs.times.first_id - 1)
+    options |= {"max_length": max_length, "beam_size": beam_size, "length_penalty": length_penalty}
+
+    def hear(rows, begins, spans, window):
+        steps = tf.range(size)
+        source = tf.gather(tf.gather(frames, rows), begins[:, None] + steps, batch_dims=1)
+        source = tf.where((steps < spans[:, None])[:, :, None], source, 0.0)
+        answer = _answer(model, source, prompt, signs, doubts, seed + window, options)
+        parts, advance = closed_parts(answer.ids, answer.lengths, spans, signs.times.first_id)
+        is_silent = _is_silent(answer, doubts) | (spans == 0)
+        ids = tf.where(is_silent[:, None], 0, answer.ids)
+        parts = tf.where(is_silent[:, None], -1, parts)
+        advance = tf.where(is_silent, spans, advance)
+        return ids, parts, answer.log_probs, answer.no_speech, advance
+
+    def body(window, begins, found):
+        # The first window of all: not every layer can do with a batch without rows.
+        rows = tf.cast(tf.where((begins < counts) | (window == 0))[:, 0], tf.int32)
+        at = tf.gather(begins, rows)
+        spans = tf.minimum(tf.gather(counts, rows) - at, size)
+        *heard_, advance = hear(rows, at, spans, window)
+        values = (*heard_[:2], at, spans, *heard_[2:])
+        found = tuple(
+            array.write(window, _spread(rows, value, tf.shape(counts)[0]))
+            for array, value in zip(found, values, strict=True)
+        )
+        begins = tf.tensor_scatter_nd_add(begins, rows[:, None], tf.maximum(advance, _FRAMES))
+        return window + 1, begins, found
+
+    floats = ("log_probs", "no_speech")
+    shapes = dict.fromkeys(("ids", "parts"), [None, max_length])
+    found = tuple(
+        tf.TensorArray(
+            tf.float32 if name in floats else tf.int32, 1, dynamic_size=True,
+            clear_after_read=False, element_shape=shapes.get(name, [None]),
+        )
+        for name in Transcript._fields
+    )  # fmt: skip
+    begins = tf.zeros_like(counts)
+    *_, found = tf.while_loop(
+        lambda window, begins, found: tf.reduce_any(begins < counts) | (window == 0),
+        body, (tf.constant(0), begins, found),
+    )  # fmt: skip
+    return Transcript(*map(_by_row, found))
+
+
+def _by_row(array):
+    """A TensorArray of W tensors (B, ...) -> (B, W, ...)."""
+    stacked = array.stack()
+    return tf.transpose(stacked, [1, 0, *range(2, stacked.shape.rank)])
+
+
+def _spread(rows, values, count):
+    """Values of some rows -> of all, 0 elsewhere."""
+    shape = tf.concat([[count], tf.shape(values)[1:]], 0)
+    return tf.ensure_shape(
+        tf.scatter_nd(rows[:, None], values, shape), [None, *values.shape[1:]]
+    )
+
+
+class _Answer(NamedTuple):
+    """The best answer to each window."""
+
+    ids: tf.Tensor  # (B, L) int32, without the end
+    lengths: tf.Tensor  # (B,) int32
+    log_probs: tf.Tensor  # (B,) float32: mean log p of the tokens, the end included
+    no_speech: tf.Tensor  # (B,) float32
+
+
+def _answer(model, source, prompt, signs, doubts, seed, options):
+    """The best answer to each window, drawn anew where it is not believed."""
+    start, no_speech = heard(model, source, prompt, signs, options["max_length"])
+
+    def answer(found):
+        ids, lengths = found.ids[:, 0], found.lengths[:, 0]
+        tokens = lengths + tf.cast(lengths < tf.shape(ids)[1], tf.int32)
+        mean = found.log_probs[:, 0] / tf.cast(tf.maximum(tokens, 1), tf.float32)
+        ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, 0)
+        ids = tf.ensure_shape(ids, [None, options["max_length"]])
+        return _Answer(ids, lengths, mean, no_speech)
+
+    first = answer(model.generate(source, start=start, times=signs.times, best_only=True, **options))
+    if not doubts.temperatures:
+        return first
+    temperatures = tf.constant(doubts.temperatures, tf.float32)
+    drawing = {n: v for n, v in options.items() if n in ("max_length", "no_repeat_ngram")}
+
+    def doubted(answer):
+        is_odd = answer.log_probs < doubts.log_prob
+        is_odd |= repetition(answer.ids, answer.lengths) > doubts.repetition
+        return is_odd & ~_is_silent(answer, doubts)
+
+    def draw(attempt, answer_):
+        drawn = answer(
+            model.sample(
+                source, start=start, times=signs.times, temperature=temperatures[attempt],
+                seed=seed * len(doubts.temperatures) + attempt, **drawing,
+            )
+        )  # fmt: skip
+        is_new = doubted(answer_)
+        return attempt + 1, tf.nest.map_structure(
+            lambda new, old: tf.where(is_new if new.shape.rank == 1 else is_new[:, None], new, old),
+            drawn, answer_,
+        )  # fmt: skip
+
+    _, last = tf.while_loop(
+        lambda attempt, answer_: (attempt < len(doubts.temperatures))
+        & tf.reduce_any(doubted(answer_)),
+        draw, (tf.constant(0), first),
+    )  # fmt: skip
+    return last
+
+
+def _is_silent(answer, doubts):
+    """(B,) bool: nobody speaks."""
+    is_likely = (answer.no_speech > doubts.no_speech) & (answer.log_probs < doubts.log_prob)
+    return is_likely | (answer.no_speech > doubts.surely_no_speech)
+
+
+def repetition(ids, lengths):
+    """How often each pair of neighbouring tokens occurs on average: 1 if none comes twice.
+
+    Args:
+        ids: (B, L) int32. lengths: (B,) int32.
+
+    Returns:
+        (B,) float32; 1 for less than two tokens.
+    """
+    first, second = ids[:, :-1], ids[:, 1:]
+    is_pair = tf.range(tf.shape(first)[1]) < lengths[:, None] - 1
+    same = (first[:, :, None] == first[:, None]) & (second[:, :, None] == second[:, None])
+    earlier = tf.linalg.band_part(tf.ones(tf.shape(same)[1:], tf.int32), -1, 0)
+    earlier = tf.linalg.set_diag(earlier, tf.zeros([tf.shape(first)[1]], tf.int32)) > 0
+    is_new = is_pair & ~tf.reduce_any(same & earlier, 2)
+    pairs, new = (tf.reduce_sum(tf.cast(each, tf.float32), 1) for each in (is_pair, is_new))
+    return tf.where(new > 0, tf.math.divide_no_nan(pairs, new), 1.0)
+
+
+def closed_parts(ids, lengths, spans, first_time):
+    """Cuts the answer to a window at its pairs of times.
+
+    What stands behind the last pair has no end yet, and is heard again in the next window, which
+    begins there. Without a pair, or with a time at the very end, the whole window is over.
+
+    Args:
+        ids: (B, L) int32, texts and times. lengths: (B,) int32.
+        spans: (B,) int32, frames of the window. first_time: int, the id of the time 0.
+
+    Returns:
+        parts: (B, L) int32, the part that each token is in, from 0 on; -1 for none. advance: (B,)
+        int32, frames from this window to the next.
+    """
+    places = tf.range(tf.shape(ids)[1])
+    is_token = places < lengths[:, None]
+    is_time = (ids >= first_time) & is_token
+    before = tf.pad(is_time[:, :-1], [[0, 0], [1, 0]])
+    is_cut = is_time & before
+    is_last = places == lengths[:, None] - 1
+    ends_there = tf.reduce_any(is_last & is_time & ~before & (lengths > 1)[:, None], 1)
+    cuts = tf.reduce_sum(tf.cast(is_cut, tf.int32), 1)
+    closed = tf.where(cuts > 0, cuts + tf.cast(ends_there, tf.int32), 1)
+    parts = tf.cumsum(tf.cast(is_cut, tf.int32), axis=1)
+    parts = tf.where(is_token & (parts < closed[:, None]), parts, -1)
+    # A part ends with the first time of a pair, the token before the cut.
+    before_cut = tf.pad(is_cut[:, 1:], [[0, 0], [0, 1]])
+    last_time = tf.reduce_max(tf.where(before_cut, ids, first_time), 1) - first_time
+    advance = tf.where((cuts > 0) & ~ends_there, _FRAMES * last_time, spans)
+    return parts, tf.minimum(advance, spans)
+
+
+def segments(transcript, tokenizer, first_time, frame_seconds=0.01):
+    """The parts of recordings that have words, with their times.
+
+    Args:
+        transcript: Transcript. tokenizer: of the target. first_time: int, the id of the time 0.
+        frame_seconds: float.
+
+    Returns:
+        Segments.
+    """
+    ids, parts = transcript.ids, transcript.parts
+    rows, windows, longest = tf.unstack(tf.shape(ids))
+    slots = longest // 2 + 1  # most parts of a window
+    index = tf.reshape(tf.range(rows * windows), [rows, windows, 1]) * slots + parts
+    is_time = ids >= first_time
+    is_part = parts >= 0
+    count = rows * windows * slots
+
+    def times(combine, other):
+        chosen = is_time & is_part
+        values = tf.boolean_mask(ids, chosen) - first_time
+        found = combine(values, tf.boolean_mask(index, chosen), count)
+        has_some = tf.math.unsorted_segment_sum(
+            tf.ones_like(values), tf.boolean_mask(index, chosen), count
+        )
+        return tf.where(has_some > 0, found * _FRAMES, other)
+
+    def of_window(values):
+        return tf.repeat(tf.reshape(values, [-1]), slots)
+
+    begins = times(tf.math.unsorted_segment_min, 0)
+    ends = times(tf.math.unsorted_segment_max, 0)
+    ends = tf.where(ends > begins, ends, of_window(transcript.sizes))
+    begins, ends = (
+        tf.cast(of_window(transcript.begins) + each, tf.float32) * frame_seconds
+        for each in (begins, ends)
+    )
+    is_text = is_part & ~is_time & (ids != 0)
+    tokens = tf.boolean_mask(ids, is_text)
+    texts = tokenizer.detokenize(
+        tf.RaggedTensor.from_value_rowids(tokens, tf.boolean_mask(index, is_text), count)
+    )
+    row = tf.broadcast_to(tf.range(rows)[:, None, None], tf.shape(ids))
+    whole = tokenizer.detokenize(
+        tf.RaggedTensor.from_value_rowids(tokens, tf.boolean_mask(row, is_text), rows)
+    )
+    has_words = texts != ""
+    of_rows = tf.repeat(tf.range(rows), windows * slots)
+
+    def chosen(values):
+        ragged = tf.RaggedTensor.from_value_rowids(
+            tf.boolean_mask(values, has_words), tf.boolean_mask(of_rows, has_words), rows
+        )
+        return ragged.to_tensor()
+
+    return Segments(whole, *map(chosen, (texts, begins, ends, of_window(transcript.no_speech))))
