@@ -7,6 +7,7 @@ echo "A dog runs." | kzoo saved_models/en-de
 kzoo saved_models/en-de --n_best "A dog runs."
 kzoo saved_models/en-de --align "A dog runs."
 kzoo saved_models/speech recording.wav another.wav
+kzoo saved_models/whisper-tiny.en talk.wav --srt > talk.srt
 kzoo saved_models/captions picture.jpg another.png
 arecord -f S16_LE -c 1 -r 16000 -t raw | kzoo saved_models/live-speech --live
 kzoo serve saved_models --port 8080    # see kzoo serve --help
@@ -96,6 +97,9 @@ def _import(arguments):
 def _answer(model, parts, args):
     """Prints the answers to `_parts`, whose texts may be names of files."""
     is_file = model.content.is_file
+    if (args.srt or args.vtt) and len(args.texts) > 1:
+        name = "srt" if args.srt else "vtt"
+        raise ValueError(f"`--{name}` takes one recording at a time, got {len(args.texts)}")
     if args.text and is_file:
         raise ValueError(f"`--text` is for models of texts, but {model.path} reads files")
     texts = itertools.chain.from_iterable(
@@ -179,6 +183,19 @@ def _parser():
         help="print under each answer its tokens, each with the source tokens it looked at most; "
         "an empty line follows",
     )
+    for name, what in (("srt", "SubRip"), ("vtt", "WebVTT")):
+        shown.add_argument(
+            f"--{name}",
+            action="store_true",
+            help=f"print the subtitles of one recording, as {what}; for models that know times, as "
+            "those of kzoo import whisper-tiny.en",
+        )
+    shown.add_argument(
+        "--json",
+        action="store_true",
+        help="print a line of JSON for each recording: its text and the segments with their "
+        "seconds",
+    )
     return parser
 
 
@@ -243,6 +260,15 @@ def _answers(model, texts, args):
     elif args.align:
         for alignment in model.align(texts):
             yield _table(alignment)
+    elif args.srt or args.vtt or args.json:
+        from kzoo.export import subtitles
+
+        for name, segments in zip(texts, model.segments(texts), strict=True):
+            if args.json:
+                written = subtitles.as_json(str(name), segments)
+            else:
+                written = subtitles.srt(segments) if args.srt else subtitles.vtt(segments)
+            yield written.removesuffix("\n")
     else:
         yield from model(texts)
 

@@ -64,9 +64,12 @@ class AudioSource(keras.layers.Layer):
         Raises:
             tf.errors.InvalidArgumentError: one is no WAV file, or longer.
         """
-        longest = min(float(longest), self._clip_seconds)
-        frames = self(*wav.decode_batch(contents, self.features.rate_hz, longest))
+        frames = self(*self.decode(contents, min(float(longest), self._clip_seconds)))
         return frames, tf.equal(frames.row_lengths(), 0)
+
+    def decode(self, contents, longest):
+        """WAV files (N,) -> samples (N, L) at `rate_hz`, lengths (N,); see `decode_batch`."""
+        return wav.decode_batch(contents, self.features.rate_hz, float(longest))
 
     @property
     def _clip_seconds(self):
@@ -105,12 +108,21 @@ class AudioSource(keras.layers.Layer):
         """
         return self.features.step(bounded_chunk(tf.cast(samples, tf.float32)), state)
 
-    def facts(self, longest):
-        """What a model card says of the input: dict."""
+    def facts(self, longest, in_windows=False):
+        """What a model card says of the input: dict.
+
+        Args:
+            longest: number, most seconds of a file.
+            in_windows: bool, whether some signatures take a file window by window.
+        """
         hop = 1000 * self.features.hop / self.features.rate_hz  # a whole number of samples
-        longest = min(longest, self._clip_seconds)
+        clip = min(longest, self._clip_seconds)
+        limit = f"at most {clip:g} seconds"
+        if in_windows and longest > clip:
+            limit = f"at most {longest:g} seconds in serving_default and segments, which hear one "
+            limit += f"window of {clip:g} after the other, and {clip:g} in the others"
         return {
-            "source": f"WAV files of any rate, at most {longest:g} seconds, as "
+            "source": f"WAV files of any rate, {limit}, as "
             f"{self.features.num_mels} log-mel features every {hop:g} ms at "
             f"{self.features.rate_hz:,} Hz; a file without sound is answered with an empty text",
         }

@@ -23,7 +23,7 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "search": f"beam size {options.beam_size}, "
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
         f"at most {options.max_length} tokens with the end" + _words_of(model, options),
-        **model.source_tokenizer.facts(options.max_source_length),
+        **_facts(model, options),
         "precision": options.precision,
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
@@ -65,6 +65,7 @@ _OUTPUTS = {
     "serving_default": "`serving_default` (text, score)",
     "n_best": "`n_best`\n(text, score, log_prob; K of each)",
     "align": "`align` (text, source_tokens, target_tokens, alignment)",
+    "segments": "`segments`\n(text, and G of segment, begin, end, no_speech; seconds)",
 }
 _XLA_USAGE = """
 `serving_xla` is as `serving_default`, from a search that XLA compiles."""
@@ -78,6 +79,11 @@ For live audio `stream_begin` gives the state of `rows` streams and the rate of 
 text so far and the state for the next chunk. Keep that: the server keeps nothing.
 
     arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
+
+
+def _facts(model, options):
+    in_windows = {"in_windows": True} if "segments" in options.signatures else {}
+    return model.source_tokenizer.facts(options.max_source_length, **in_windows)
 
 
 def _words_of(model, options):

@@ -56,6 +56,8 @@ def save(
     | `n_best` | `text` string [N, K], `score` float [N, K], `log_prob` float [N, K], best first |
     | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
     | | `alignment` float [N, T, S] |
+    | `segments` | `text` [N], `segment` string [N, G], `begin`, `end` in seconds and `no_speech` |
+    | | float [N, G]; for speech models that hear windows with times, as Whisper does |
     | `serving_xla` | as `serving_default`, from a search that XLA compiles; texts only |
     | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
     | string [N] | `token_log_prob` float [N, T]; not with a lexicon or CTC alone |
@@ -74,6 +76,10 @@ def save(
     For speech the source tokens are the seconds at which the steps begin that a token may look at,
     as "0.12". A file that is no WAV, or longer than `max_source_length` seconds, fails its batch
     with InvalidArgument. One without sound, or less than a frame, is empty.
+
+    A model that has `segments` takes recordings of up to `max_source_length` seconds there and in
+    `serving_default`, one window after the other; the other signatures take what fits into one.
+    Where nobody speaks the answer is empty: `models.transcription.Doubts` says when.
 
     For pictures they are the regions of the grid that the square has, as "0,6" for the last of the
     first row of 7. What is no JPEG, PNG, GIF or BMP, is broken, or has more than

@@ -22,6 +22,7 @@ _OUTPUTS = {  # of the signatures; `serving_default` is in every export
     "serving_default": {"text", "score"},
     "n_best": {"text", "score"},
     "align": {"text", "source_tokens", "target_tokens", "alignment"},
+    "segments": {"text", "segment", "begin", "end", "no_speech"},
 }
 _NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not; once it was -inf
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
@@ -56,6 +57,15 @@ class Alignment(NamedTuple):
     source_tokens: list  # S str, the last one "</s>"
     target_tokens: list  # T str, the last one "</s>" unless the answer was cut at L
     weights: np.ndarray  # (T, S) float32
+
+
+class Segment(NamedTuple):
+    """A part of a recording and when it was said."""
+
+    begin: float  # seconds
+    end: float  # seconds
+    text: str
+    no_speech: float  # the probability that nobody speaks in its window
 
 
 class Completion(NamedTuple):
@@ -151,6 +161,25 @@ class ServedModel:
             return Alignment(row["text"].decode(), source, target, weights)
 
         return self._answers(contents, "align", answer)
+
+    def segments(self, contents):
+        """The parts of each recording that have words: a list of Segments, or N.
+
+        Raises:
+            ValueError: as a call; or the model was exported without this signature, which those
+                have that hear windows with times, as Whisper does.
+        """
+
+        def answer(row):
+            names = ("begin", "end", "segment", "no_speech")
+            parts = zip(*(row[name] for name in names), strict=True)
+            return [
+                Segment(float(begin), float(end), text.decode(), float(no_speech))
+                for begin, end, text, no_speech in parts
+                if text
+            ]
+
+        return self._answers(contents, "segments", answer)
 
     def complete(self, content, prefix):
         """The best answer to one content that begins with the text `prefix`: a Completion.

@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo.export import requests
+from kzoo.export.recordings import of_recordings
 from kzoo.models.generator import looked_at
+from kzoo.models.transcription import Doubts, heard, is_silent, signs_of
 from kzoo.search import SearchResult
 
 
@@ -46,9 +48,10 @@ def all_names(model, lexicon=None):
     has = {
         "serving_xla": model.source_tokenizer.is_static,
         "complete": model.takes_prefix and lexicon is None,
+        "segments": signs_of(model) is not None,
         "stream": model.can_stream,
     }
-    names = ("serving_default", "n_best", "serving_xla", "align", "complete", "stream")
+    names = "serving_default n_best serving_xla align segments complete stream".split()
     return tuple(name for name in names if has.get(name, True))
 
 
@@ -62,6 +65,7 @@ class Search:
 
     def __init__(self, model, options):
         self.model, self.options = model, options
+        self.signs = signs_of(model)
         contents = tf.TensorSpec([None], tf.string)
         self.read = tf.function(self._read, input_signature=[contents], autograph=False)
 
@@ -78,9 +82,25 @@ class Search:
     def __call__(self, contents, best_only, **more):
         """Contents (N,) -> what was read, SearchResult; at least one row."""
         inputs, is_empty = self.read(contents)
+        return inputs["source"], self.found(inputs, is_empty, best_only, **more)
+
+    def of_samples(self, samples, lengths):
+        """Sound (N, L) that is decoded already -> as `read`; N is at least 1."""
+        source = self.model.source_tokenizer(samples, lengths)
+        return {"source": source}, source.row_lengths() == 0
+
+    def found(self, inputs, is_empty, best_only, **more):
+        """SearchResult of what was read: the empty text for what is empty, or no speech."""
         longest = self.options.max_length
+        if self.signs is not None:
+            more["start"], no_speech = heard(
+                self.model, inputs["source"], self.model.prompt, self.signs, longest
+            )
         found = _generate(self.model, self.options, inputs, longest, best_only=best_only, **more)
-        return inputs["source"], _silenced(found, is_empty)
+        if self.signs is not None and "prefix" not in more:
+            best = [found.log_probs[:, 0], found.lengths[:, 0], no_speech, longest]
+            is_empty |= is_silent(*best, Doubts())
+        return _silenced(found, is_empty)
 
     def texts(self, contents, source, found, beams=1):
         """The texts (N, beams) of the best beams of `found` for N contents."""
@@ -116,6 +136,10 @@ def of_contents(model, options):
         _, texts, found = best(contents)
         return {"text": texts, "score": _finite(found.scores[:, 0])}
 
+    segments = None
+    if search.signs is not None:
+        serving_default, segments = of_recordings(search)
+
     def n_best(contents):
         source, found = search(contents, best_only=False)
         found = _first_rows(found, contents)
@@ -143,7 +167,7 @@ def of_contents(model, options):
             name: requests.batch_requests(function, **options.request_batching)
             for name, function in functions.items()
         }
-    functions["align"] = align
+    functions |= {"align": align, "segments": segments}
     functions = {name: (function, [spec]) for name, function in functions.items()}
     prefix = tf.TensorSpec([None], tf.string, name="prefix")
     functions["complete"] = _complete(search), [spec, prefix]

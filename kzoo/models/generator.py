@@ -248,6 +248,7 @@ class Generator(Texts):
         top_k=0,
         top_p=1.0,
         seed=None,
+        same_for_rows=False,
         min_length=0,
         length_penalty=0.6,
         no_repeat_ngram=0,
@@ -269,6 +270,8 @@ class Generator(Texts):
             top_k: int, most tokens to choose from at a step; 0 for all.
             top_p: float in (0, 1], probability of the tokens to choose from.
             seed: int or int32 scalar: the same seed, the same samples; None for others every time.
+            same_for_rows: bool, whether each row draws with the same random numbers, so that its
+                samples do not depend on the other rows.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
                 allowed, ctc_weight, copy_ids, prompt, times, start: as in `generate`.
 
@@ -294,6 +297,7 @@ class Generator(Texts):
             top_k=top_k,
             top_p=top_p,
             seed=seed,
+            same_for_rows=same_for_rows,
             min_length=min_length,
             length_penalty=length_penalty,
             no_repeat_ngram=no_repeat_ngram,

@@ -155,10 +155,10 @@ def transcribe(
         source = tf.where((steps < spans[:, None])[:, :, None], source, 0.0)
         answer = _answer(model, source, prompt, signs, doubts, seed + window, options)
         parts, advance = closed_parts(answer.ids, answer.lengths, spans, signs.times.first_id)
-        is_silent = _is_silent(answer, doubts) | (spans == 0)
-        ids = tf.where(is_silent[:, None], 0, answer.ids)
-        parts = tf.where(is_silent[:, None], -1, parts)
-        advance = tf.where(is_silent, spans, advance)
+        silent = _is_silent(answer.log_probs, answer.no_speech, doubts) | (spans == 0)
+        ids = tf.where(silent[:, None], 0, answer.ids)
+        parts = tf.where(silent[:, None], -1, parts)
+        advance = tf.where(silent, spans, advance)
         return ids, parts, answer.log_probs, answer.no_speech, advance
 
     def body(window, begins, found):
@@ -221,8 +221,7 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
 
     def answer(found):
         ids, lengths = found.ids[:, 0], found.lengths[:, 0]
-        tokens = lengths + tf.cast(lengths < tf.shape(ids)[1], tf.int32)
-        mean = found.log_probs[:, 0] / tf.cast(tf.maximum(tokens, 1), tf.float32)
+        mean = _mean(found.log_probs[:, 0], lengths, options["max_length"])
         ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, 0)
         ids = tf.ensure_shape(ids, [None, options["max_length"]])
         return _Answer(ids, lengths, mean, no_speech)
@@ -236,13 +235,13 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
     def doubted(answer):
         is_odd = answer.log_probs < doubts.log_prob
         is_odd |= repetition(answer.ids, answer.lengths) > doubts.repetition
-        return is_odd & ~_is_silent(answer, doubts)
+        return is_odd & ~_is_silent(answer.log_probs, answer.no_speech, doubts)
 
     def draw(attempt, answer_):
         drawn = answer(
             model.sample(
                 source, start=start, times=signs.times, temperature=temperatures[attempt],
-                seed=seed * len(doubts.temperatures) + attempt, **drawing,
+                seed=seed * len(doubts.temperatures) + attempt, same_for_rows=True, **drawing,
             )
         )  # fmt: skip
         is_new = doubted(answer_)
@@ -259,10 +258,24 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
     return last
 
 
-def _is_silent(answer, doubts):
-    """(B,) bool: nobody speaks."""
-    is_likely = (answer.no_speech > doubts.no_speech) & (answer.log_probs < doubts.log_prob)
-    return is_likely | (answer.no_speech > doubts.surely_no_speech)
+def is_silent(log_probs, lengths, no_speech, max_length, doubts):
+    """(B,) bool: nobody speaks, see `Doubts`.
+
+    Args:
+        log_probs: (B,) float32, of an answer with its end. lengths: (B,) int32, without it.
+        no_speech: (B,) float32, as of `heard`. max_length: int, an answer of so many has no end.
+    """
+    return _is_silent(_mean(log_probs, lengths, max_length), no_speech, doubts)
+
+
+def _mean(log_probs, lengths, max_length):
+    tokens = lengths + tf.cast(lengths < max_length, tf.int32)
+    return log_probs / tf.cast(tf.maximum(tokens, 1), tf.float32)
+
+
+def _is_silent(mean, no_speech, doubts):
+    is_likely = (no_speech > doubts.no_speech) & (mean < doubts.log_prob)
+    return is_likely | (no_speech > doubts.surely_no_speech)
 
 
 def repetition(ids, lengths):
@@ -348,9 +361,10 @@ def segments(transcript, tokenizer, first_time, frame_seconds=0.01):
 
     begins = times(tf.math.unsorted_segment_min, 0)
     ends = times(tf.math.unsorted_segment_max, 0)
-    ends = tf.where(ends > begins, ends, of_window(transcript.sizes))
+    sizes = of_window(transcript.sizes)  # the last one may be short: nothing is said behind it
+    ends = tf.where(ends > begins, ends, sizes)
     begins, ends = (
-        tf.cast(of_window(transcript.begins) + each, tf.float32) * frame_seconds
+        tf.cast(of_window(transcript.begins) + tf.minimum(each, sizes), tf.float32) * frame_seconds
         for each in (begins, ends)
     )
     is_text = is_part & ~is_time & (ids != 0)

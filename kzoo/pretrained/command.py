@@ -26,7 +26,8 @@ of the Hugging Face hub; whisper-tiny.en comes through pip. Nothing in these fil
 Models of several target languages want one before each text: ">>fra<< Two dogs run."
 To train such a model on your own data: python -m recipes.translation --init_from NAME_OR_PATH
 """
-_SIGNATURES = ("serving_default", "n_best", "align", "complete")
+_SIGNATURES = ("serving_default", "n_best", "align", "segments", "complete")
+_LONGEST = 3600  # seconds of a recording, for models that hear window by window
 _SAMPLE = "Hello!"
 # What the search of transformers does with these models; kzoo's own divides otherwise.
 _OF_TRANSLATORS = {"finished_apart": True, "length_normalization": "length"}
@@ -82,6 +83,7 @@ def run(args):
         RuntimeError: the SavedModel was written, but does not answer.
     """
     from kzoo import export
+    from kzoo.export.signatures import all_names
     from kzoo.pretrained.downloads import fetch
     from kzoo.pretrained.loading import load
 
@@ -94,10 +96,12 @@ def run(args):
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
     translates = not is_file and getattr(model, "suppressed", ())
     sample = args.sample or (None if is_file else _text_for(model))
+    names = all_names(model)
     export.save(
         model,
         path,
-        signatures=_SIGNATURES if hasattr(model, "decoder") else None,
+        signatures=[n for n in _SIGNATURES if n in names] if hasattr(model, "decoder") else None,
+        max_source_length=_LONGEST if "segments" in names else None,
         beam_size=args.beam_size or (1 if is_file else 4),
         max_length=args.max_length,
         **({"length_penalty": 1.0, "search_options": _OF_TRANSLATORS} if translates else {}),

@@ -155,6 +155,8 @@ class SamplingOptions:
         top_k: int >= 0, most tokens to choose from; 0 for all.
         top_p: float in (0, 1], probability of the tokens to choose from.
         seed: int or int32 scalar: the same seed, the same samples; None for others at every call.
+        same_for_rows: bool, whether each row of a batch draws with the same random numbers, so that
+            its samples do not depend on the others.
 
     Raises:
         ValueError: an option breaks its rule.
@@ -165,6 +167,7 @@ class SamplingOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: Any = None
+    same_for_rows: bool = False
 
     def __post_init__(self):
         checks.integer(1, num_samples=self.num_samples)

@@ -60,6 +60,7 @@ def sample(
     top_k=0,
     top_p=1.0,
     seed=None,
+    same_for_rows=False,
     min_length=0,
     length_penalty=0.0,
     no_repeat_ngram=0,
@@ -78,8 +79,8 @@ def sample(
 
     Args:
         step, state, start_ids: as in `beam_search`.
-        num_samples, temperature, top_k, top_p, seed: `search.options.SamplingOptions` explains
-            each.
+        num_samples, temperature, top_k, top_p, seed, same_for_rows: `search.options.SamplingOptions`
+            explains each.
         end_id, max_length and all others: `search.options.SearchOptions` explains each.
 
     Returns:
@@ -104,7 +105,7 @@ def sample(
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
         allowed=allowed, allowed_first=allowed_first, times=times, normalize=normalize,
     )  # fmt: skip
-    choice = SamplingOptions(num_samples, temperature, top_k, top_p, seed)
+    choice = SamplingOptions(num_samples, temperature, top_k, top_p, seed, same_for_rows)
     return drawn_continuations(step, state, start_ids, options, choice)
 
 
@@ -228,9 +229,13 @@ class _Advance(NamedTuple):
         )
         # Gumbel-max: argmax(logits - log(-log u)) is distributed as softmax(logits). The tiny u
         # keeps log(0) out; a uniform float32 lies below 1.
+        shape = tf.shape(wanted)
+        drawn = tf.stack([choice.num_samples, shape[1]]) if choice.same_for_rows else shape
         u = tf.random.stateless_uniform(
-            tf.shape(wanted), tf.stack([self.seed, position]), minval=1.2e-38, maxval=1.0
+            drawn, tf.stack([self.seed, position]), minval=1.2e-38, maxval=1.0
         )
+        if choice.same_for_rows:
+            u = tf.tile(u, [shape[0] // choice.num_samples, 1])
         next_ids = tf.argmax(wanted - tf.math.log(-tf.math.log(u)), axis=1, output_type=tf.int32)
         values = tf.gather(possible, next_ids, batch_dims=1)
         values = tf.where(values == -math.inf, -math.inf, values - normalizer)

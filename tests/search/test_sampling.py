@@ -260,3 +260,23 @@ def test_a_bad_argument_is_named_with_its_rule_and_value(change, message):
     script = Script(0, 2, 5, 4)
     with pytest.raises(ValueError, match=re.escape(message)):
         script.run(sample, **change)
+
+
+def test_rows_that_draw_alike_do_not_depend_on_each_other():
+    logits = tf.random.stateless_normal((3, 9), (1, 2))
+
+    def drawn(rows, **options):
+        def step(ids, state, position):
+            return tf.gather(state, tf.range(tf.shape(ids)[0])), state
+
+        start = tf.ones([len(rows)], tf.int32)
+        return sample(
+            step, tf.gather(logits, rows), start, end_id=2, max_length=8, num_samples=2, seed=4,
+            **options,
+        ).ids.numpy()  # fmt: skip
+
+    alike = drawn([0, 1, 2], same_for_rows=True)
+    for row in range(3):
+        assert np.array_equal(alike[row], drawn([row], same_for_rows=True)[0])
+    assert not np.array_equal(alike[0, 0], alike[0, 1])  # samples of a row differ
+    assert not np.array_equal(drawn([0, 1, 2])[1:], alike[1:])
