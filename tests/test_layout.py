@@ -67,6 +67,7 @@ INSIDE = {
             "copying",
             "texts",
             "prompts",
+            "transcription",
             "generator",
             "trainable",
             "scheduled_sampling",
@@ -83,7 +84,8 @@ INSIDE = {
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
-        *("folder", "ops", "parts", "precision", "requests", "signatures", "warmup", "served"),
+        *("folder", "ops", "parts", "precision", "requests", "recordings", "signatures"),
+        *("warmup", "served", "subtitles"),
         *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
     "serving": ("folder", "command", "runtime", "server"),

@@ -30,10 +30,7 @@ def of_recordings(search):
             model, samples, lengths, max_length=options.max_length, beam_size=options.beam_size,
             length_penalty=options.length_penalty, **options.search_options,
         )  # fmt: skip
-        found = segments(
-            transcript, model.target_tokenizer, search.signs.times.first_id,
-            reader.features.hop_seconds,
-        )  # fmt: skip
+        found = segments(transcript, model)
         has_words = tf.reduce_any(transcript.ids != 0, 2)
         counts = tf.reduce_sum(tf.cast(has_words, tf.float32), 1)
         total = tf.reduce_sum(tf.where(has_words, transcript.log_probs, 0.0), 1)
@@ -60,7 +57,9 @@ def of_recordings(search):
             few = few[:, : tf.maximum(tf.reduce_max(count), 1)]
             rows.append(places)
             answers.append(
-                tf.cond(tf.size(places) > 0, lambda f=function, x=few, n=count: f(x, n), lambda: none)
+                tf.cond(
+                    tf.size(places) > 0, lambda f=function, x=few, n=count: f(x, n), lambda: none
+                )
             )
         order = tf.argsort(tf.concat(rows, 0))
         texts, scores = (

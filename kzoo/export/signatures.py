@@ -51,7 +51,8 @@ def all_names(model, lexicon=None):
         "segments": signs_of(model) is not None,
         "stream": model.can_stream,
     }
-    names = "serving_default n_best serving_xla align segments complete stream".split()
+    first = ("serving_default", "n_best", "serving_xla", "align")
+    names = (*first, "segments", "complete", "stream")
     return tuple(name for name in names if has.get(name, True))
 
 

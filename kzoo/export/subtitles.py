@@ -38,7 +38,9 @@ def vtt(segments):
         str.
     """
     escaped = (
-        part._replace(text=part.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+        part._replace(
+            text=part.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        )
         for part in segments
     )
     return "WEBVTT\n\n" + "".join(

@@ -6,5 +6,16 @@ from kzoo.models.generator import Generator
 from kzoo.models.lexicon import Lexicon
 from kzoo.models.scheduled_sampling import ScheduledSampling
 from kzoo.models.seq2seq import Seq2Seq
+from kzoo.models.transcription import Doubts, segments, transcribe
 
-__all__ = ["CTCModel", "Ensemble", "Generator", "Lexicon", "ScheduledSampling", "Seq2Seq"]
+__all__ = [
+    "CTCModel",
+    "Doubts",
+    "Ensemble",
+    "Generator",
+    "Lexicon",
+    "ScheduledSampling",
+    "Seq2Seq",
+    "segments",
+    "transcribe",
+]

@@ -1,7 +1,7 @@
 """Speech of any length with a model that hears one window at a time, as Whisper does.
 
     transcript = transcribe(model, samples)                 # in the graph
-    found = segments(transcript, model.target_tokenizer)    # texts, and when each was said
+    found = segments(transcript, model)        # texts, and when each was said
 
 Radford et al. (2022), https://arxiv.org/abs/2212.04356, sections 3.8 and 4.5: a window of 30 s is
 transcribed with times; the next one begins where the last part ended that is whole.
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.layers import masking
 from kzoo.models.prompts import after_prompt, prompt_rows
 from kzoo.search import Times
 
@@ -27,9 +26,10 @@ class Doubts(NamedTuple):
 
     A window has no words if nobody speaks there with a probability above `no_speech` and the mean
     log p of its tokens is below `log_prob`; or with one above `surely_no_speech` (which is ours:
-    `tiny.en` says "you" to silence, with 0.95). Any other answer with a mean log p below `log_prob`,
-    or whose pairs of tokens occur more than `repetition` times on average, is drawn anew at the
-    first of the `temperatures`, then at the next, until one is believed or they have run out.
+    `tiny.en` says "you" to silence, with 0.95). Any other answer with a mean log p below
+    `log_prob`, or whose pairs of tokens occur more than `repetition` times on average, is drawn
+    anew at the first of the `temperatures`, then at the next, until one is believed or they have
+    run out.
     """
 
     no_speech: float = 0.6
@@ -113,7 +113,7 @@ def transcribe(
     beam_size=1,
     max_length=224,
     length_penalty=0.6,
-    doubts=Doubts(),
+    doubts=None,
     seed=0,
     **options,
 ):
@@ -126,7 +126,7 @@ def transcribe(
         model: Seq2Seq for which `signs_of` is not None.
         samples: (B, N) float in [-1, 1], dense or ragged. lengths: (B,) int, or None for all.
         beam_size, max_length, length_penalty: as in `generate`, for each window.
-        doubts: Doubts.
+        doubts: Doubts; None for the defaults.
         seed: int, of what is drawn.
         **options: further ones of `generate`.
 
@@ -142,6 +142,7 @@ def transcribe(
             "`model` must hear filled windows and have times among its tokens, as those of "
             f"pretrained.load('whisper-tiny.en'), got {type(model).__name__} without."
         )
+    doubts = doubts or Doubts()
     features = model.source_tokenizer.features
     frames, counts = features.whole(samples, lengths)
     size = features.num_frames
@@ -176,7 +177,7 @@ def transcribe(
         return window + 1, begins, found
 
     floats = ("log_probs", "no_speech")
-    shapes = dict.fromkeys(("ids", "parts"), [None, max_length])
+    shapes = {name: [None, max_length] for name in ("ids", "parts")}
     found = tuple(
         tf.TensorArray(
             tf.float32 if name in floats else tf.int32, 1, dynamic_size=True,
@@ -201,9 +202,7 @@ def _by_row(array):
 def _spread(rows, values, count):
     """Values of some rows -> of all, 0 elsewhere."""
     shape = tf.concat([[count], tf.shape(values)[1:]], 0)
-    return tf.ensure_shape(
-        tf.scatter_nd(rows[:, None], values, shape), [None, *values.shape[1:]]
-    )
+    return tf.ensure_shape(tf.scatter_nd(rows[:, None], values, shape), [None, *values.shape[1:]])
 
 
 class _Answer(NamedTuple):
@@ -226,7 +225,9 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
         ids = tf.ensure_shape(ids, [None, options["max_length"]])
         return _Answer(ids, lengths, mean, no_speech)
 
-    first = answer(model.generate(source, start=start, times=signs.times, best_only=True, **options))
+    first = answer(
+        model.generate(source, start=start, times=signs.times, best_only=True, **options)
+    )
     if not doubts.temperatures:
         return first
     temperatures = tf.constant(doubts.temperatures, tf.float32)
@@ -329,16 +330,17 @@ def closed_parts(ids, lengths, spans, first_time):
     return parts, tf.minimum(advance, spans)
 
 
-def segments(transcript, tokenizer, first_time, frame_seconds=0.01):
+def segments(transcript, model):
     """The parts of recordings that have words, with their times.
 
     Args:
-        transcript: Transcript. tokenizer: of the target. first_time: int, the id of the time 0.
-        frame_seconds: float.
+        transcript: Transcript. model: Seq2Seq that gave it.
 
     Returns:
-        Segments.
+        Segments. A time behind the end of the recording becomes that end.
     """
+    tokenizer, first_time = model.target_tokenizer, signs_of(model).times.first_id
+    frame_seconds = model.source_tokenizer.features.hop_seconds
     ids, parts = transcript.ids, transcript.parts
     rows, windows, longest = tf.unstack(tf.shape(ids))
     slots = longest // 2 + 1  # most parts of a window

@@ -79,8 +79,8 @@ def sample(
 
     Args:
         step, state, start_ids: as in `beam_search`.
-        num_samples, temperature, top_k, top_p, seed, same_for_rows: `search.options.SamplingOptions`
-            explains each.
+        num_samples, temperature, top_k, top_p, seed, same_for_rows:
+            `search.options.SamplingOptions` explains each.
         end_id, max_length and all others: `search.options.SearchOptions` explains each.
 
     Returns:

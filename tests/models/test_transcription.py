@@ -63,17 +63,13 @@ def test_windows_and_segments_are_those_of_transformers(pair):
 
     theirs, learnt, model = pair
     features = model.source_tokenizer.features
-    signs = transcription.signs_of(model)
-
 
     @tf.function(input_signature=[tf.TensorSpec([None, None])])
     def ours_of(samples):
         found = transcription.transcribe(
             model, samples, max_length=20, length_penalty=0.0, doubts=BELIEVED
         )
-        return found, transcription.segments(
-            found, model.target_tokenizer, signs.times.first_id
-        )
+        return found, transcription.segments(found, model)
 
     pairs = 0
     for seed in range(4):
@@ -130,7 +126,9 @@ def test_padding_of_an_answer_does_not_change_its_parts():
 
 
 def test_repetition_counts_how_often_pairs_come():
-    ids = tf.constant([[5, 6, 5, 6, 5, 6, 5], [1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 0, 0, 0], [4] * 7])
+    ids = tf.constant(
+        [[5, 6, 5, 6, 5, 6, 5], [1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 0, 0, 0], [4] * 7]
+    )
     found = transcription.repetition(ids, tf.constant([7, 7, 4, 1]))
     np.testing.assert_allclose(found, [3, 1, 3, 1])
 
