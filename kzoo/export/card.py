@@ -65,7 +65,8 @@ _OUTPUTS = {
     "serving_default": "`serving_default` (text, score)",
     "n_best": "`n_best`\n(text, score, log_prob; K of each)",
     "align": "`align` (text, source_tokens, target_tokens, alignment)",
-    "segments": "`segments`\n(text, and G of segment, begin, end, no_speech; seconds)",
+    "segments": "`segments`\n(text; segment, begin, end, no_speech, word_count; word, word_begin, "
+    "word_end; in seconds)",
 }
 _XLA_USAGE = """
 `serving_xla` is as `serving_default`, from a search that XLA compiles."""

@@ -5,7 +5,8 @@ Axis letters: N contents, G segments of the longest answer.
 
 import tensorflow as tf
 
-from kzoo.models.transcription import segments, transcribe
+from kzoo.models.segments import segments
+from kzoo.models.transcription import transcribe
 
 
 def of_recordings(search):
@@ -73,7 +74,8 @@ def of_recordings(search):
         missing = tf.maximum(1 - rows, 0)
         samples = tf.pad(samples, [[0, missing], [0, 0]])
         _, found = whole(samples, tf.pad(lengths, [[0, missing]]))
-        names = ("text", "segment", "begin", "end", "no_speech")
+        of_parts = ("segment", "begin", "end", "no_speech", "word_count")
+        names = ("text", *of_parts, "word", "word_begin", "word_end")
         return dict(zip(names, (each[:rows] for each in found), strict=True))
 
     return serving_default, parts

@@ -57,7 +57,8 @@ def save(
     | `align` | `text` [N], `source_tokens` string [N, S], `target_tokens` string [N, T], |
     | | `alignment` float [N, T, S] |
     | `segments` | `text` [N], `segment` string [N, G], `begin`, `end` in seconds and `no_speech` |
-    | | float [N, G]; for speech models that hear windows with times, as Whisper does |
+    | | float [N, G], `word_count` int [N, G]; `word` string [N, M], `word_begin`, `word_end` |
+    | | float [N, M]; for speech models that hear windows with times, as Whisper does |
     | `serving_xla` | as `serving_default`, from a search that XLA compiles; texts only |
     | `complete`, with `prefix` | `text` [N], `score` [N], `target_tokens` string [N, T], |
     | string [N] | `token_log_prob` float [N, T]; not with a lexicon or CTC alone |

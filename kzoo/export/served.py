@@ -22,7 +22,10 @@ _OUTPUTS = {  # of the signatures; `serving_default` is in every export
     "serving_default": {"text", "score"},
     "n_best": {"text", "score"},
     "align": {"text", "source_tokens", "target_tokens", "alignment"},
-    "segments": {"text", "segment", "begin", "end", "no_speech"},
+    "segments": {
+        *("text", "segment", "begin", "end", "no_speech", "word_count"),
+        *("word", "word_begin", "word_end"),
+    },
 }
 _NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not; once it was -inf
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
@@ -59,6 +62,14 @@ class Alignment(NamedTuple):
     weights: np.ndarray  # (T, S) float32
 
 
+class Word(NamedTuple):
+    """A word of a recording and when it was said."""
+
+    begin: float  # seconds
+    end: float  # seconds
+    text: str
+
+
 class Segment(NamedTuple):
     """A part of a recording and when it was said."""
 
@@ -66,6 +77,7 @@ class Segment(NamedTuple):
     end: float  # seconds
     text: str
     no_speech: float  # the probability that nobody speaks in its window
+    words: list  # of Word
 
 
 class Completion(NamedTuple):
@@ -171,13 +183,22 @@ class ServedModel:
         """
 
         def answer(row):
-            names = ("begin", "end", "segment", "no_speech")
-            parts = zip(*(row[name] for name in names), strict=True)
-            return [
-                Segment(float(begin), float(end), text.decode(), float(no_speech))
-                for begin, end, text, no_speech in parts
+            names = ("word_begin", "word_end", "word")
+            words = [
+                Word(float(begin), float(end), text.decode())
+                for begin, end, text in zip(*(row[name] for name in names), strict=True)
                 if text
             ]
+            names = ("begin", "end", "segment", "no_speech", "word_count")
+            found, told = [], 0
+            for begin, end, text, no_speech, count in zip(
+                *(row[name] for name in names), strict=True
+            ):
+                own, told = words[told : told + count], told + count
+                if text:
+                    part = float(begin), float(end), text.decode(), float(no_speech), own
+                    found.append(Segment(*part))
+            return found
 
         return self._answers(contents, "segments", answer)
 

@@ -15,7 +15,7 @@ def srt(segments):
     Example:
 
     >>> from kzoo.export.served import Segment
-    >>> print(srt([Segment(0.0, 1.5, "Good morning.", 0.01)]), end="")
+    >>> print(srt([Segment(0.0, 1.5, "Good morning.", 0.01, [])]), end="")
     1
     00:00:00,000 --> 00:00:01,500
     Good morning.
@@ -50,7 +50,10 @@ def vtt(segments):
 
 
 def as_json(name, segments):
-    """One line of JSON: {"file", "text", "segments": [{"begin", "end", "text", "no_speech"}]}.
+    """One line of JSON.
+
+        {"file", "text", "segments": [{"begin", "end", "text", "no_speech",
+                                       "words": [{"begin", "end", "text"}]}]}
 
     Args:
         name: str. segments: list of `served.Segment`.
@@ -60,13 +63,17 @@ def as_json(name, segments):
     """
     parts = [
         {
-            "begin": round(part.begin, 2), "end": round(part.end, 2), "text": part.text,
-            "no_speech": round(part.no_speech, 4),
+            **_times(part), "text": part.text, "no_speech": round(part.no_speech, 4),
+            "words": [{**_times(word), "text": word.text} for word in part.words],
         }
         for part in segments
     ]  # fmt: skip
     text = " ".join(part.text for part in segments)
     return json.dumps({"file": name, "text": text, "segments": parts}, ensure_ascii=False) + "\n"
+
+
+def _times(part):
+    return {"begin": round(part.begin, 2), "end": round(part.end, 2)}
 
 
 def _clock(seconds, point):

@@ -178,6 +178,8 @@ class TransformerDecoder(_Stack):
             bidirectional=False. The cross-attention has none.
         weights_head: int, the head of the last block's cross-attention whose weights are returned:
             the copy distribution for a Copier. None for the mean of all heads.
+        alignment_heads: list of (block, head) whose cross-attention tells where in the memory a
+            token is, for `head_weights`; None for all heads of the upper half of the blocks.
 
     Call arguments:
         ids: (B, T) int, dense or ragged; teacher forcing: step t sees ids 0 ... t.
@@ -189,8 +191,8 @@ class TransformerDecoder(_Stack):
 
     Raises:
         ValueError: if `num_layers` is not positive, D is not a multiple of `num_heads`,
-            `positions` are for use inside attention, there is no such `weights_head`, or for what
-            MultiHeadAttention refuses.
+            `positions` are for use inside attention, there is no such `weights_head` or no such
+            head among the `alignment_heads`, or for what MultiHeadAttention refuses.
 
     Example:
         >>> embedding = kzoo.TokenEmbedding(13, 8)
@@ -215,6 +217,7 @@ class TransformerDecoder(_Stack):
         num_key_value_heads=None,
         attention_positions=None,
         weights_head=None,
+        alignment_heads=None,
         **kwargs,
     ):
         super().__init__(
@@ -228,6 +231,18 @@ class TransformerDecoder(_Stack):
             num_heads=self.num_heads,
         )
         self.weights_head = weights_head
+        if alignment_heads is None:
+            upper = range(num_layers // 2, num_layers)
+            alignment_heads = [(block, head) for block in upper for head in range(self.num_heads)]
+        checks.require(
+            all(
+                0 <= block < num_layers and 0 <= head < self.num_heads
+                for block, head in alignment_heads
+            ),
+            "must hold pairs of a block and one of its heads",
+            alignment_heads=alignment_heads,
+        )
+        self.alignment_heads = [[int(block), int(head)] for block, head in alignment_heads]
 
     def build(self, ids_shape, memory_shape):
         shape = self._build_input(ids_shape)
@@ -235,12 +250,31 @@ class TransformerDecoder(_Stack):
             block.build(shape, memory_shape)
 
     def call(self, ids, memory, memory_mask=None, training=False):
+        x, weights = self._blocks(ids, memory, memory_mask, training)
+        return self._last_norm(x), self._of_heads(weights[-1])
+
+    def _blocks(self, ids, memory, memory_mask, training=False):
+        """What the last block gives, and the weights (B, H, T, S) of each block."""
         x, _ = read_source(self.embedding, ids, None)
         prepared = self.prepare(memory, memory_mask)
         x = self.input_dropout(self._with_positions(x), training=training)
+        weights = []
         for block, keys in zip(self.blocks, prepared["keys"], strict=True):
-            x, weights = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
-        return self._last_norm(x), self._of_heads(weights)
+            x, of_block = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
+            weights.append(of_block)
+        return x, weights
+
+    def head_weights(self, ids, memory, memory_mask=None):
+        """The cross-attention of each of the `alignment_heads`.
+
+        Args:
+            ids, memory, memory_mask: as in a call.
+
+        Returns:
+            (B, N, T, S).
+        """
+        _, weights = self._blocks(ids, memory, memory_mask)
+        return tf.stack([weights[block][:, head] for block, head in self.alignment_heads], 1)
 
     def _of_heads(self, weights):
         """(B, H, ...) -> (B, ...)."""
@@ -288,4 +322,5 @@ class TransformerDecoder(_Stack):
         return own_inputs.in_two_passes(self, ids, memory, memory_mask, choose)
 
     def get_config(self):
-        return {**super().get_config(), "weights_head": self.weights_head}
+        names = "weights_head", "alignment_heads"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

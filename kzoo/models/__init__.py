@@ -5,8 +5,9 @@ from kzoo.models.ensemble import Ensemble
 from kzoo.models.generator import Generator
 from kzoo.models.lexicon import Lexicon
 from kzoo.models.scheduled_sampling import ScheduledSampling
+from kzoo.models.segments import segments
 from kzoo.models.seq2seq import Seq2Seq
-from kzoo.models.transcription import Doubts, segments, transcribe
+from kzoo.models.transcription import Doubts, transcribe
 
 __all__ = [
     "CTCModel",

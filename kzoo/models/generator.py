@@ -26,6 +26,7 @@ class SearchStart(NamedTuple):
     source_mask: tf.Tensor  # (B, S') bool, the real steps among those the weights are about
     expected_length: tf.Tensor | None  # (B,) float, from the model's length head
     normalize: bool  # whether the step's logits want a softmax; else they are log p
+    memory: Any = None  # (B, S', D) of a model with an encoder
 
 
 class Generator(Texts):

@@ -462,7 +462,7 @@ class Seq2Seq(Trainable):
             length = self._expected_length(memory, memory_mask)
         # What joins two probabilities does not sum to 1, and what is copied was log p before.
         is_normal = bool(ctc_weight) or self.copies
-        return SearchStart(step, state, start_ids, memory_mask, length, normalize=not is_normal)
+        return SearchStart(step, state, start_ids, memory_mask, length, not is_normal, memory)
 
     def _after_prompt(self, step, state, start_ids, prompt, lists):
         """`after_prompt`, unless the model has what does not go with it."""

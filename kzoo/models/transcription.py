@@ -1,12 +1,11 @@
 """Speech of any length with a model that hears one window at a time, as Whisper does.
 
-    transcript = transcribe(model, samples)                 # in the graph
-    found = segments(transcript, model)        # texts, and when each was said
+    transcript = transcribe(model, samples)    # in the graph; `segments` makes texts of it
 
 Radford et al. (2022), https://arxiv.org/abs/2212.04356, sections 3.8 and 4.5: a window of 30 s is
 transcribed with times; the next one begins where the last part ended that is whole.
 
-Axis letters: B recordings, L longest output, W windows, S frames, F features, G segments.
+Axis letters: B recordings, L longest output, W windows, S frames, F features.
 """
 
 from typing import NamedTuple
@@ -14,9 +13,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kzoo.models.prompts import after_prompt, prompt_rows
+from kzoo.models.word_times import token_steps
 from kzoo.search import Times
 
-_FRAMES = 2  # of a step of time, 0.02 s
+FRAMES = 2  # of a step of time, 0.02 s
 NO_TIMES = "<|notimestamps|>"
 NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
@@ -44,20 +44,12 @@ class Transcript(NamedTuple):
 
     ids: tf.Tensor  # (B, W, L) int32: texts and times, without the end
     parts: tf.Tensor  # (B, W, L) int32: which part between two times a token is in, -1 for none
+    token_begins: tf.Tensor  # (B, W, L) int32: the frame of its window where a token begins
+    token_ends: tf.Tensor  # (B, W, L) int32: where the next one begins
     begins: tf.Tensor  # (B, W) int32: the first frame of each window
     sizes: tf.Tensor  # (B, W) int32: frames of each window, 0 behind the last one
     log_probs: tf.Tensor  # (B, W) float32: mean log p of the tokens, the end included
     no_speech: tf.Tensor  # (B, W) float32: the probability that nobody speaks
-
-
-class Segments(NamedTuple):
-    """Parts of a recording that have words; padding is "" and 0."""
-
-    texts: tf.Tensor  # (B,) string, the whole
-    parts: tf.Tensor  # (B, G) string
-    begins: tf.Tensor  # (B, G) float32, seconds
-    ends: tf.Tensor  # (B, G) float32, seconds
-    no_speech: tf.Tensor  # (B, G) float32
 
 
 class Signs(NamedTuple):
@@ -160,7 +152,8 @@ def transcribe(
         ids = tf.where(silent[:, None], 0, answer.ids)
         parts = tf.where(silent[:, None], -1, parts)
         advance = tf.where(silent, spans, advance)
-        return ids, parts, answer.log_probs, answer.no_speech, advance
+        times = _token_frames(model, answer.memory, ids, spans, signs)
+        return ids, parts, *times, answer.log_probs, answer.no_speech, advance
 
     def body(window, begins, found):
         # The first window of all: not every layer can do with a batch without rows.
@@ -168,16 +161,16 @@ def transcribe(
         at = tf.gather(begins, rows)
         spans = tf.minimum(tf.gather(counts, rows) - at, size)
         *heard_, advance = hear(rows, at, spans, window)
-        values = (*heard_[:2], at, spans, *heard_[2:])
+        values = (*heard_[:4], at, spans, *heard_[4:])
         found = tuple(
             array.write(window, _spread(rows, value, tf.shape(counts)[0]))
             for array, value in zip(found, values, strict=True)
         )
-        begins = tf.tensor_scatter_nd_add(begins, rows[:, None], tf.maximum(advance, _FRAMES))
+        begins = tf.tensor_scatter_nd_add(begins, rows[:, None], tf.maximum(advance, FRAMES))
         return window + 1, begins, found
 
     floats = ("log_probs", "no_speech")
-    shapes = {name: [None, max_length] for name in ("ids", "parts")}
+    shapes = {name: [None, max_length] for name in Transcript._fields[:4]}
     found = tuple(
         tf.TensorArray(
             tf.float32 if name in floats else tf.int32, 1, dynamic_size=True,
@@ -212,6 +205,7 @@ class _Answer(NamedTuple):
     lengths: tf.Tensor  # (B,) int32
     log_probs: tf.Tensor  # (B,) float32: mean log p of the tokens, the end included
     no_speech: tf.Tensor  # (B,) float32
+    memory: tf.Tensor  # (B, S', D)
 
 
 def _answer(model, source, prompt, signs, doubts, seed, options):
@@ -223,7 +217,7 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
         mean = _mean(found.log_probs[:, 0], lengths, options["max_length"])
         ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, 0)
         ids = tf.ensure_shape(ids, [None, options["max_length"]])
-        return _Answer(ids, lengths, mean, no_speech)
+        return _Answer(ids, lengths, mean, no_speech, start.memory)
 
     first = answer(
         model.generate(source, start=start, times=signs.times, best_only=True, **options)
@@ -246,10 +240,10 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
             )
         )  # fmt: skip
         is_new = doubted(answer_)
-        return attempt + 1, tf.nest.map_structure(
-            lambda new, old: tf.where(is_new if new.shape.rank == 1 else is_new[:, None], new, old),
-            drawn, answer_,
-        )  # fmt: skip
+        ids = tf.where(is_new[:, None], drawn.ids, answer_.ids)
+        lengths = tf.where(is_new, drawn.lengths, answer_.lengths)
+        mean = tf.where(is_new, drawn.log_probs, answer_.log_probs)
+        return attempt + 1, _Answer(ids, lengths, mean, no_speech, start.memory)
 
     _, last = tf.while_loop(
         lambda attempt, answer_: (attempt < len(doubts.temperatures))
@@ -277,6 +271,28 @@ def _mean(log_probs, lengths, max_length):
 def _is_silent(mean, no_speech, doubts):
     is_likely = (no_speech > doubts.no_speech) & (mean < doubts.log_prob)
     return is_likely | (no_speech > doubts.surely_no_speech)
+
+
+def _token_frames(model, memory, ids, spans, signs):
+    """Where each text token of an answer begins and ends: two of (B, L) int32, frames.
+
+    The decoder reads the text once more, without times, as the heads have seen it in training.
+    """
+    is_text = (ids > 0) & (ids < signs.times.first_id)
+    texts = tf.ragged.boolean_mask(ids, is_text)
+    counts = tf.cast(texts.row_lengths(), tf.int32)
+    texts = texts.to_tensor()
+    rows = tf.shape(ids)[0]
+    before = tf.concat([[model.start_id], model.prompt], 0)
+    read = tf.concat([tf.repeat(before[None], rows, axis=0), texts], 1)
+    # The last id of the prompt predicts the first token, the last token the end.
+    weights = model.decoder.head_weights(read, memory)[:, :, tf.size(before) - 1 :]
+    steps = tf.maximum(spans // FRAMES, 1)
+    firsts = FRAMES * token_steps(weights, counts + 1, steps)
+    place = tf.cumsum(tf.cast(is_text, tf.int32), axis=1, exclusive=True)
+    last = tf.shape(firsts)[1] - 1
+    begins, ends = (tf.gather(firsts, tf.minimum(place + n, last), batch_dims=1) for n in (0, 1))
+    return tf.where(is_text, begins, 0), tf.where(is_text, ends, 0)
 
 
 def repetition(ids, lengths):
@@ -326,65 +342,5 @@ def closed_parts(ids, lengths, spans, first_time):
     # A part ends with the first time of a pair, the token before the cut.
     before_cut = tf.pad(is_cut[:, 1:], [[0, 0], [0, 1]])
     last_time = tf.reduce_max(tf.where(before_cut, ids, first_time), 1) - first_time
-    advance = tf.where((cuts > 0) & ~ends_there, _FRAMES * last_time, spans)
+    advance = tf.where((cuts > 0) & ~ends_there, FRAMES * last_time, spans)
     return parts, tf.minimum(advance, spans)
-
-
-def segments(transcript, model):
-    """The parts of recordings that have words, with their times.
-
-    Args:
-        transcript: Transcript. model: Seq2Seq that gave it.
-
-    Returns:
-        Segments. A time behind the end of the recording becomes that end.
-    """
-    tokenizer, first_time = model.target_tokenizer, signs_of(model).times.first_id
-    frame_seconds = model.source_tokenizer.features.hop_seconds
-    ids, parts = transcript.ids, transcript.parts
-    rows, windows, longest = tf.unstack(tf.shape(ids))
-    slots = longest // 2 + 1  # most parts of a window
-    index = tf.reshape(tf.range(rows * windows), [rows, windows, 1]) * slots + parts
-    is_time = ids >= first_time
-    is_part = parts >= 0
-    count = rows * windows * slots
-
-    def times(combine, other):
-        chosen = is_time & is_part
-        values = tf.boolean_mask(ids, chosen) - first_time
-        found = combine(values, tf.boolean_mask(index, chosen), count)
-        has_some = tf.math.unsorted_segment_sum(
-            tf.ones_like(values), tf.boolean_mask(index, chosen), count
-        )
-        return tf.where(has_some > 0, found * _FRAMES, other)
-
-    def of_window(values):
-        return tf.repeat(tf.reshape(values, [-1]), slots)
-
-    begins = times(tf.math.unsorted_segment_min, 0)
-    ends = times(tf.math.unsorted_segment_max, 0)
-    sizes = of_window(transcript.sizes)  # the last one may be short: nothing is said behind it
-    ends = tf.where(ends > begins, ends, sizes)
-    begins, ends = (
-        tf.cast(of_window(transcript.begins) + tf.minimum(each, sizes), tf.float32) * frame_seconds
-        for each in (begins, ends)
-    )
-    is_text = is_part & ~is_time & (ids != 0)
-    tokens = tf.boolean_mask(ids, is_text)
-    texts = tokenizer.detokenize(
-        tf.RaggedTensor.from_value_rowids(tokens, tf.boolean_mask(index, is_text), count)
-    )
-    row = tf.broadcast_to(tf.range(rows)[:, None, None], tf.shape(ids))
-    whole = tokenizer.detokenize(
-        tf.RaggedTensor.from_value_rowids(tokens, tf.boolean_mask(row, is_text), rows)
-    )
-    has_words = texts != ""
-    of_rows = tf.repeat(tf.range(rows), windows * slots)
-
-    def chosen(values):
-        ragged = tf.RaggedTensor.from_value_rowids(
-            tf.boolean_mask(values, has_words), tf.boolean_mask(of_rows, has_words), rows
-        )
-        return ragged.to_tensor()
-
-    return Segments(whole, *map(chosen, (texts, begins, ends, of_window(transcript.no_speech))))

@@ -54,7 +54,8 @@ def from_hugging_face(folder, language="en", task="transcribe", clip_seconds=Non
         config = config | hugging_face.read_json(folder / "generation_config.json")
     suppressed = [config.get(name) for name in ("suppress_tokens", "begin_suppress_tokens")]
     weights = whisper_names.of_hugging_face(hugging_face.read_weights(folder))
-    return _model(weights, sizes, folder, suppressed, language, task, clip_seconds)
+    options = config.get("alignment_heads"), language, task, clip_seconds
+    return _model(weights, sizes, folder, suppressed, *options)
 
 
 def from_ctranslate2(folder, language="en", task="transcribe", clip_seconds=None):
@@ -76,7 +77,8 @@ def from_ctranslate2(folder, language="en", task="transcribe", clip_seconds=None
     suppressed = [config.get(name) for name in ("suppress_ids", "suppress_ids_begin")]
     sizes = whisper_names.sizes_of_ctranslate2(model.weights)
     weights = whisper_names.of_ctranslate2(model.weights)
-    return _model(weights, sizes, folder, suppressed, language, task, clip_seconds)
+    options = config.get("alignment_heads"), language, task, clip_seconds
+    return _model(weights, sizes, folder, suppressed, *options)
 
 
 def from_openai(path, language="en", task="transcribe", clip_seconds=None):
@@ -105,10 +107,12 @@ def from_openai(path, language="en", task="transcribe", clip_seconds=None):
             f"{path} needs its vocabulary beside it, {name} or tokenizer.json, got neither."
         )
     weights = whisper_names.of_openai(path, data["model_state_dict"])
-    return _model(weights, sizes, files[0], (None, None), language, task, clip_seconds)
+    return _model(weights, sizes, files[0], (None, None), None, language, task, clip_seconds)
 
 
-def _model(weights, sizes, vocabulary_path, suppressed, language, task, clip_seconds):
+def _model(
+    weights, sizes, vocabulary_path, suppressed, alignment_heads, language, task, clip_seconds
+):
     """Weights under OpenAI's names -> Seq2Seq."""
     vocabulary = whisper_vocabulary(
         read_byte_vocabulary(vocabulary_path), sizes.vocabulary, vocabulary_path, language
@@ -125,7 +129,7 @@ def _model(weights, sizes, vocabulary_path, suppressed, language, task, clip_sec
         raise ValueError(
             f"`clip_seconds` must be at most {longest:g}, got clip_seconds={clip_seconds}."
         )
-    encoder, decoder, head = _parts(sizes)
+    encoder, decoder, head = _parts(sizes, alignment_heads)
     model = Seq2Seq(
         encoder,
         decoder,
@@ -142,7 +146,7 @@ def _model(weights, sizes, vocabulary_path, suppressed, language, task, clip_sec
     return model
 
 
-def _parts(sizes):
+def _parts(sizes, alignment_heads):
     """Encoder, decoder and head of a model."""
     options = {"norm_first": True, "activation": "gelu"}
     encoder = TransformerEncoder(
@@ -152,7 +156,8 @@ def _parts(sizes):
     embedding = TokenEmbedding(sizes.vocabulary + 2, sizes.units)
     decoder = TransformerDecoder(
         embedding, sizes.decoder_layers, sizes.decoder_heads, sizes.decoder_hidden,
-        positions=LearnedPositions(sizes.target_positions), **options,
+        positions=LearnedPositions(sizes.target_positions), alignment_heads=alignment_heads,
+        **options,
     )  # fmt: skip
     head = VocabularyHead(sizes.vocabulary + 2, sizes.units, tied=embedding)
     return SubsampledEncoder(ConvStem(sizes.units), encoder), decoder, head

@@ -166,6 +166,10 @@ class ByteTokenizer(Tokenizer):
                 raise ValueError(f"`pieces` must be in the vocabulary, got {piece!r}.")
         return [places[piece] for piece in pieces]
 
+    def bytes_of(self, ids):
+        """The bytes that each id stands for, "" for a special one: string of the shape of `ids`."""
+        return self._bytes.lookup(tf.cast(ids, tf.int64))
+
     def decode(self, ids):
         """Ids (N, None), ragged, to texts (N,) with the spaces around them; see `detokenize`."""
         pieces = ids.with_flat_values(self._bytes.lookup(tf.cast(ids.flat_values, tf.int64)))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from kzoo import audio, export
 from kzoo.__main__ import main
 from kzoo.models import transcription
+from kzoo.models.segments import segments
 from kzoo.models.transcription import Doubts
 from kzoo.pretrained import whisper
 
@@ -69,7 +70,7 @@ def test_windows_and_segments_are_those_of_transformers(pair):
         found = transcription.transcribe(
             model, samples, max_length=20, length_penalty=0.0, doubts=BELIEVED
         )
-        return found, transcription.segments(found, model)
+        return found, segments(found, model)
 
     pairs = 0
     for seed in range(4):
@@ -212,6 +213,9 @@ def test_segments_have_seconds_and_make_subtitles(exported, tmp_path, capsys):
     assert parts and all(0 <= part.begin <= part.end <= 2.1 + 1e-4 for part in parts)
     assert [part.begin for part in parts] == sorted(part.begin for part in parts)
     assert exported.segments(wav(0.0)) == []
+    for part in parts:
+        assert "".join(word.text for word in part.words) == part.text.replace(" ", "")
+        assert all(word.begin <= word.end <= 2.2 for word in part.words)
     file = tmp_path / "talk.wav"
     file.write_bytes(wav(2.1))
     outputs = []
