@@ -69,7 +69,7 @@ INSIDE = {
             "prompts",
             "word_times",
             "transcription",
-            "segments",
+            "parts",
             "generator",
             "trainable",
             "scheduled_sampling",

@@ -5,7 +5,7 @@ Axis letters: N contents, G segments of the longest answer.
 
 import tensorflow as tf
 
-from kzoo.models.segments import segments
+from kzoo.models.parts import segments
 from kzoo.models.transcription import transcribe
 
 

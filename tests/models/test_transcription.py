@@ -7,7 +7,7 @@ import tensorflow as tf
 from kzoo import audio, export
 from kzoo.__main__ import main
 from kzoo.models import transcription
-from kzoo.models.segments import segments
+from kzoo.models.parts import segments
 from kzoo.models.transcription import Doubts
 from kzoo.pretrained import whisper
 
