@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import random
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -152,6 +153,23 @@ def corpus_of(
     rows = np.flatnonzero(lengths < max_length)
     rows = rows[spread_rows(len(rows) if count is None else count, len(rows))]
     return kzoo.batching.Corpus(*(tf.gather(side, rows) for side in sides))
+
+
+def phrases(rng: random.Random, words: Any, count: int, lengths: Sequence[int]) -> examples.Pairs:
+    """Pairs of so many words of a dictionary each, with the first pronunciation of each.
+
+    Args:
+        rng: what draws words and lengths.
+        words: `recipes.data.pronunciations.Words`.
+        count: pairs.
+        lengths: the numbers of words to choose from.
+    """
+    entries, pairs = list(words.rows.items()), examples.Pairs()
+    for number in range(count):
+        chosen = rng.choices(entries, k=rng.choice(lengths))
+        spelled, spoken = zip(*((word, row[0]) for word, row in chosen), strict=True)
+        pairs.add(" ".join(spelled), " ".join(spoken), str(number))
+    return pairs
 
 
 def spelling_tokenizers(pairs: examples.Pairs) -> tuple[Any, Any]:

@@ -20,7 +20,6 @@ from typing import Any
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data.examples import Pairs
 from recipes.data.pronunciations import load_pronunciations
 from recipes.runs import trials
 
@@ -70,22 +69,12 @@ def main(config: Config) -> trials.Study:
 def pronouncing(config: Config):
     """Tokenizers, corpus and score of the task of pronouncing phrases."""
     splits = load_pronunciations(config.dictionary, stress=False)
-    rng = random.Random(0)
-
-    def phrases(part, count, words):
-        """Pairs of `words` words each; the first pronunciation of each."""
-        entries, pairs = list(part.rows.items()), Pairs()
-        for number in range(count):
-            chosen = rng.choices(entries, k=words)
-            spelled, spoken = zip(*((word, row[0]) for word, row in chosen), strict=True)
-            pairs.add(" ".join(spelled), " ".join(spoken), str(number))
-        return pairs
-
-    train = phrases(splits.train, config.phrases, config.words)
+    rng, words = random.Random(0), config.words
+    train = trials.phrases(rng, splits.train, config.phrases, [words])
     held_out = runs.scored_split(splits)[1]
     tests = {
-        "PER": phrases(held_out, config.tested, config.words),
-        "PER, twice as long": phrases(held_out, config.tested, 2 * config.words),
+        "PER": trials.phrases(rng, held_out, config.tested, [words]),
+        "PER, twice as long": trials.phrases(rng, held_out, config.tested, [2 * words]),
     }
     tokenizers = trials.spelling_tokenizers(train)
     longest = 40 * config.words
@@ -120,7 +109,9 @@ def build(tokenizers, kind: str, config: Config) -> kzoo.Seq2Seq:
         "global": lambda: kzoo.LuongAttention(score="general"),
         "local-m": lambda: kzoo.LocalAttention(window, alignment="monotonic"),
         "local-p": lambda: kzoo.LocalAttention(window, alignment="predictive"),
-        "monotonic": lambda: kzoo.MonotonicAttention(units),
+        "monotonic": lambda: kzoo.MonotonicAttention(
+            units, score_bias=0.0
+        ),  # answer and input: like lengths
     }[kind]()
     sizes = [tokenizer.vocabulary_size() for tokenizer in tokenizers]
     source, target = (kzoo.TokenEmbedding(size, units) for size in sizes)

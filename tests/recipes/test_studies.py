@@ -25,7 +25,7 @@ from recipes.studies import (
 STUDIES = {
     "fixed_vector": (
         fixed_vector,
-        {"vocabulary_size": 40, "units": 8, "epochs": 1, "test_pairs": 5},
+        {"words": 2, "phrases": 20, "units": 8, "epochs": 1, "tested": 3},
         {"MODELS": ("rnn_fixed",)},
     ),
     "transformer_or_rnn": (
