@@ -25,11 +25,12 @@ def of_recordings(search):
     reader = model.source_tokenizer
     longest = reader.features.num_frames * reader.features.hop
 
-    def whole(samples, lengths):
-        """Texts, scores and Segments of recordings, window by window."""
+    def whole(samples, lengths, word_times):
+        """Scores and Segments of recordings, window by window."""
         transcript = transcribe(
             model, samples, lengths, max_length=options.max_length, beam_size=options.beam_size,
-            length_penalty=options.length_penalty, **options.search_options,
+            length_penalty=options.length_penalty, word_times=word_times,
+            **options.search_options,
         )  # fmt: skip
         found = segments(transcript, model)
         has_words = tf.reduce_any(transcript.ids != 0, 2)
@@ -44,7 +45,7 @@ def of_recordings(search):
         return model.target_texts(found.ids[:, 0]), found.scores[:, 0]
 
     def in_many_windows(samples, lengths):
-        scores, found = whole(samples, lengths)
+        scores, found = whole(samples, lengths, word_times=False)
         return found.texts, scores
 
     def serving_default(contents):
@@ -73,7 +74,7 @@ def of_recordings(search):
         rows = tf.shape(contents)[0]
         missing = tf.maximum(1 - rows, 0)
         samples = tf.pad(samples, [[0, missing], [0, 0]])
-        _, found = whole(samples, tf.pad(lengths, [[0, missing]]))
+        _, found = whole(samples, tf.pad(lengths, [[0, missing]]), word_times=True)
         of_parts = ("segment", "begin", "end", "no_speech", "word_count")
         names = ("text", *of_parts, "word", "word_begin", "word_end")
         return dict(zip(names, (each[:rows] for each in found), strict=True))

@@ -107,6 +107,7 @@ def transcribe(
     length_penalty=0.6,
     doubts=None,
     seed=0,
+    word_times=True,
     **options,
 ):
     """Transcribes recordings of any length with times, one window after the other.
@@ -120,6 +121,7 @@ def transcribe(
         beam_size, max_length, length_penalty: as in `generate`, for each window.
         doubts: Doubts; None for the defaults.
         seed: int, of what is drawn.
+        word_times: bool, whether to find out when each token was said; else that is 0.
         **options: further ones of `generate`.
 
     Returns:
@@ -152,7 +154,9 @@ def transcribe(
         ids = tf.where(silent[:, None], 0, answer.ids)
         parts = tf.where(silent[:, None], -1, parts)
         advance = tf.where(silent, spans, advance)
-        times = _token_frames(model, answer.memory, ids, spans, signs)
+        times = (tf.zeros_like(ids),) * 2
+        if word_times:
+            times = _token_frames(model, answer.memory, ids, spans, signs)
         return ids, parts, *times, answer.log_probs, answer.no_speech, advance
 
     def body(window, begins, found):
