@@ -231,18 +231,15 @@ class TransformerDecoder(_Stack):
             num_heads=self.num_heads,
         )
         self.weights_head = weights_head
-        if alignment_heads is None:
-            upper = range(num_layers // 2, num_layers)
-            alignment_heads = [(block, head) for block in upper for head in range(self.num_heads)]
         checks.require(
             all(
                 0 <= block < num_layers and 0 <= head < self.num_heads
-                for block, head in alignment_heads
+                for block, head in alignment_heads or ()
             ),
             "must hold pairs of a block and one of its heads",
             alignment_heads=alignment_heads,
         )
-        self.alignment_heads = [[int(block), int(head)] for block, head in alignment_heads]
+        self.alignment_heads = alignment_heads
 
     def build(self, ids_shape, memory_shape):
         shape = self._build_input(ids_shape)
@@ -274,6 +271,8 @@ class TransformerDecoder(_Stack):
             (B, N, T, S).
         """
         _, weights = self._blocks(ids, memory, memory_mask)
+        if self.alignment_heads is None:
+            return tf.concat(weights[len(weights) // 2 :], 1)
         return tf.stack([weights[block][:, head] for block, head in self.alignment_heads], 1)
 
     def _of_heads(self, weights):
