@@ -100,7 +100,7 @@ class Ensemble(Generator):
         ]
         if not self.built:
             self.build(None)  # its models are, by now
-        steps, states, start_ids, source_masks, lengths, normalize = zip(*starts, strict=True)
+        steps, states, start_ids, source_masks, lengths, normalize, _ = zip(*starts, strict=True)
         length = None if None in lengths else tf.add_n(lengths) / len(lengths)
         step = ensemble_step(steps, normalize)
         # The mean of probabilities needs no softmax, and may not bear one.

@@ -61,6 +61,8 @@ class Signs(NamedTuple):
 
 def signs_of(model):
     """The special tokens of a model that `transcribe` takes; None for any other model."""
+    if not hasattr(getattr(model, "decoder", None), "head_weights"):
+        return None
     tokenizer = getattr(model, "target_tokenizer", None)
     features = getattr(getattr(model, "source_tokenizer", None), "features", None)
     if not getattr(features, "is_filled", False) or not hasattr(tokenizer, "first_special"):

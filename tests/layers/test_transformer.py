@@ -430,7 +430,7 @@ def test_a_config_holds_the_arguments_of_the_constructor(make):
     assert {name: config[name] for name in expected} == expected
     rest = set(config) - set(expected)
     added = {"embedding", "positions", "num_key_value_heads", "attention_positions"}
-    added |= {"weights_head"} if make is make_decoder else set()
+    added |= {"weights_head", "alignment_heads"} if make is make_decoder else set()
     assert rest == added | {"name", "trainable", "dtype"}
 
 
