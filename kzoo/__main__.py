@@ -97,9 +97,6 @@ def _import(arguments):
 def _answer(model, parts, args):
     """Prints the answers to `_parts`, whose texts may be names of files."""
     is_file = model.content.is_file
-    if (args.srt or args.vtt) and len(args.texts) > 1:
-        name = "srt" if args.srt else "vtt"
-        raise ValueError(f"`--{name}` takes one recording at a time, got {len(args.texts)}")
     if args.text and is_file:
         raise ValueError(f"`--text` is for models of texts, but {model.path} reads files")
     texts = itertools.chain.from_iterable(
@@ -108,6 +105,11 @@ def _answer(model, parts, args):
     )
     if is_file:
         texts = map(os.fsdecode, texts)
+    if args.srt or args.vtt:
+        first_two = list(itertools.islice(texts, 2))
+        if len(first_two) > 1:
+            raise ValueError("`--srt` and `--vtt` take one recording at a time, got more")
+        texts = iter(first_two)
     reads_input = not args.texts or ("-" in args.texts and not args.text)
     is_typed = reads_input and sys.stdin.isatty()
     count = 1 if is_typed else model.content.at_once
@@ -265,7 +267,7 @@ def _answers(model, texts, args):
 
         for name, segments in zip(texts, model.segments(texts), strict=True):
             if args.json:
-                written = subtitles.as_json(str(name), segments)
+                written = subtitles.as_json(os.fsencode(name).decode("utf-8", "replace"), segments)
             else:
                 written = subtitles.srt(segments) if args.srt else subtitles.vtt(segments)
             yield written.removesuffix("\n")

@@ -132,7 +132,7 @@ class WhisperMel(keras.layers.Layer):
         pieces = tf.maximum(-(-tf.reduce_max(counts) // self.num_frames), 1)
         size = self.num_frames * _HOP
         behind = pieces * size + _FFT // 2 - tf.shape(samples)[1]
-        samples = tf.pad(samples, [[0, 0], [0, behind]])
+        samples = tf.pad(samples, [[0, 0], [0, tf.maximum(behind, 0)]])
         samples = tf.pad(samples, [[0, 0], [_FFT // 2, 0]], "REFLECT")
 
         def decades(piece):

@@ -218,6 +218,11 @@ def _options(model, *, signatures, search_options, max_source_length, lexicon, p
         raise ValueError(
             f"`search_options` must be among {', '.join(sorted(SHARED))}, got {unknown}."
         )
+    if "times" in search_options and "segments" in all_names(model, lexicon):
+        raise ValueError(
+            "`search_options` must not hold `times` for a model that knows them itself, got "
+            f"times={search_options['times']}."
+        )
     checks.one_of(("float32", "bfloat16"), precision=precision)
     reads_texts = model.source_tokenizer.is_static
     is_possible = precision == "float32" or reads_texts

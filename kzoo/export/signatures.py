@@ -94,8 +94,9 @@ class Search:
         """SearchResult of what was read: the empty text for what is empty, or no speech."""
         longest = self.options.max_length
         if self.signs is not None:
+            prompt = tuple(self.options.search_options.get("prompt", self.model.prompt))
             more["start"], no_speech = heard(
-                self.model, inputs["source"], self.model.prompt, self.signs, longest
+                self.model, inputs["source"], prompt, self.signs, longest
             )
         found = _generate(self.model, self.options, inputs, longest, best_only=best_only, **more)
         if self.signs is not None and "prefix" not in more:

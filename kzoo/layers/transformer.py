@@ -271,7 +271,7 @@ class TransformerDecoder(_Stack):
             (B, N, T, S).
         """
         _, weights = self._blocks(ids, memory, memory_mask)
-        if self.alignment_heads is None:
+        if not self.alignment_heads:
             return tf.concat(weights[len(weights) // 2 :], 1)
         return tf.stack([weights[block][:, head] for block, head in self.alignment_heads], 1)
 

@@ -61,11 +61,12 @@ def segments(transcript, model):
     ends = times(tf.math.unsorted_segment_max, 0)
     sizes = of_window(transcript.sizes)  # the last one may be short: nothing is said behind it
     ends = tf.where(ends > begins, ends, sizes)
+    is_behind = begins >= sizes  # it is said in the zeros behind the recording: nobody said it
     begins, ends = (
         tf.cast(of_window(transcript.begins) + tf.minimum(each, sizes), tf.float32) * frame_seconds
         for each in (begins, ends)
     )
-    is_text = is_part & ~is_time & (ids != 0)
+    is_text = is_part & ~is_time & (ids != 0) & ~tf.gather(is_behind, tf.maximum(index, 0))
     tokens = tf.boolean_mask(ids, is_text)
     texts = tokenizer.detokenize(
         tf.RaggedTensor.from_value_rowids(tokens, tf.boolean_mask(index, is_text), count)

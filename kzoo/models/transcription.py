@@ -12,24 +12,30 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.models.prompts import after_prompt, prompt_rows
 from kzoo.models.word_times import token_steps
 from kzoo.search import Times
 
+# Options of a search that drawing heeds, too.
+_OF_DRAWING = ("max_length", "min_length", "no_repeat_ngram", "repetition_penalty", "allowed")
 FRAMES = 2  # of a step of time, 0.02 s
 NO_TIMES = "<|notimestamps|>"
 NO_SPEECH = ("<|nospeech|>", "<|nocaptions|>")
 
 
 class Doubts(NamedTuple):
-    """When an answer is not believed; the defaults are those of Whisper's published decoding.
+    """When an answer is not believed.
+
+    `no_speech`, `log_prob` and `temperatures` have the defaults of Whisper's published decoding,
+    whose first temperature, 0, is the search here.
 
     A window has no words if nobody speaks there with a probability above `no_speech` and the mean
     log p of its tokens is below `log_prob`; or with one above `surely_no_speech` (which is ours:
     `tiny.en` says "you" to silence, with 0.95). Any other answer with a mean log p below
-    `log_prob`, or whose pairs of tokens occur more than `repetition` times on average, is drawn
-    anew at the first of the `temperatures`, then at the next, until one is believed or they have
-    run out.
+    `log_prob`, or whose pairs of text tokens occur more than `repetition` times on average (in the
+    place of the published ratio of gzip), is drawn anew at the first of the `temperatures`, then at
+    the next, until one is believed or they have run out.
     """
 
     no_speech: float = 0.6
@@ -43,7 +49,8 @@ class Transcript(NamedTuple):
     """What was said in each window of a recording; padding is 0."""
 
     ids: tf.Tensor  # (B, W, L) int32: texts and times, without the end
-    parts: tf.Tensor  # (B, W, L) int32: which part between two times a token is in, -1 for none
+    # (B, W, L) int32: which part between two times a token is in, -1 for none
+    parts: tf.Tensor
     token_begins: tf.Tensor  # (B, W, L) int32: the frame of its window where a token begins
     token_ends: tf.Tensor  # (B, W, L) int32: where the next one begins
     begins: tf.Tensor  # (B, W) int32: the first frame of each window
@@ -110,6 +117,7 @@ def transcribe(
     doubts=None,
     seed=0,
     word_times=True,
+    prompt=None,
     **options,
 ):
     """Transcribes recordings of any length with times, one window after the other.
@@ -123,6 +131,7 @@ def transcribe(
         beam_size, max_length, length_penalty: as in `generate`, for each window.
         doubts: Doubts; None for the defaults.
         seed: int, of what is drawn.
+        prompt: tuple of ids, as in `generate`, without `<|notimestamps|>`; None for the model's.
         word_times: bool, whether to find out when each token was said; else that is 0.
         **options: further ones of `generate`.
 
@@ -130,7 +139,7 @@ def transcribe(
         Transcript.
 
     Raises:
-        ValueError: the model is not of this kind.
+        ValueError: the model is not of this kind, or a temperature is not positive.
     """
     signs = signs_of(model)
     if signs is None:
@@ -139,18 +148,21 @@ def transcribe(
             f"pretrained.load('whisper-tiny.en'), got {type(model).__name__} without."
         )
     doubts = doubts or Doubts()
+    for temperature in doubts.temperatures:
+        checks.finite_positive(temperature=temperature)
     features = model.source_tokenizer.features
     frames, counts = features.whole(samples, lengths)
     size = features.num_frames
     frames = tf.pad(frames, [[0, 0], [0, size], [0, 0]])
-    prompt = tuple(id_ for id_ in model.prompt if id_ != signs.times.first_id - 1)
+    prompt = tuple(model.prompt if prompt is None else prompt)
+    prompt = tuple(id_ for id_ in prompt if id_ != signs.times.first_id - 1)
     options |= {"max_length": max_length, "beam_size": beam_size, "length_penalty": length_penalty}
 
     def hear(rows, begins, spans, window):
         steps = tf.range(size)
         source = tf.gather(tf.gather(frames, rows), begins[:, None] + steps, batch_dims=1)
         source = tf.where((steps < spans[:, None])[:, :, None], source, 0.0)
-        answer = _answer(model, source, prompt, signs, doubts, seed + window, options)
+        answer, memory = _answer(model, source, prompt, signs, doubts, seed + window, options)
         parts, advance = closed_parts(answer.ids, answer.lengths, spans, signs.times.first_id)
         silent = _is_silent(answer.log_probs, answer.no_speech, doubts) | (spans == 0)
         ids = tf.where(silent[:, None], 0, answer.ids)
@@ -158,11 +170,11 @@ def transcribe(
         advance = tf.where(silent, spans, advance)
         times = (tf.zeros_like(ids),) * 2
         if word_times:
-            times = _token_frames(model, answer.memory, ids, spans, signs)
+            times = _token_frames(model, memory, ids, spans, prompt, signs)
         return ids, parts, *times, answer.log_probs, answer.no_speech, advance
 
     def body(window, begins, found):
-        # The first window of all: not every layer can do with a batch without rows.
+        # The first window of all, also of what has no sample: layers want at least a row.
         rows = tf.cast(tf.where((begins < counts) | (window == 0))[:, 0], tf.int32)
         at = tf.gather(begins, rows)
         spans = tf.minimum(tf.gather(counts, rows) - at, size)
@@ -211,11 +223,10 @@ class _Answer(NamedTuple):
     lengths: tf.Tensor  # (B,) int32
     log_probs: tf.Tensor  # (B,) float32: mean log p of the tokens, the end included
     no_speech: tf.Tensor  # (B,) float32
-    memory: tf.Tensor  # (B, S', D)
 
 
 def _answer(model, source, prompt, signs, doubts, seed, options):
-    """The best answer to each window, drawn anew where it is not believed."""
+    """The best answer to each window, drawn anew where it is not believed; and the memory."""
     start, no_speech = heard(model, source, prompt, signs, options["max_length"])
 
     def answer(found):
@@ -223,19 +234,21 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
         mean = _mean(found.log_probs[:, 0], lengths, options["max_length"])
         ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, 0)
         ids = tf.ensure_shape(ids, [None, options["max_length"]])
-        return _Answer(ids, lengths, mean, no_speech, start.memory)
+        return _Answer(ids, lengths, mean, no_speech)
 
     first = answer(
         model.generate(source, start=start, times=signs.times, best_only=True, **options)
     )
     if not doubts.temperatures:
-        return first
+        return first, start.memory
     temperatures = tf.constant(doubts.temperatures, tf.float32)
-    drawing = {n: v for n, v in options.items() if n in ("max_length", "no_repeat_ngram")}
+    drawing = {name: value for name, value in options.items() if name in _OF_DRAWING}
 
     def doubted(answer):
         is_odd = answer.log_probs < doubts.log_prob
-        is_odd |= repetition(answer.ids, answer.lengths) > doubts.repetition
+        texts = tf.ragged.boolean_mask(answer.ids, _is_text(answer.ids, signs))
+        lengths = tf.cast(texts.row_lengths(), tf.int32)
+        is_odd |= repetition(texts.to_tensor(), lengths) > doubts.repetition
         return is_odd & ~_is_silent(answer.log_probs, answer.no_speech, doubts)
 
     def draw(attempt, answer_):
@@ -249,14 +262,19 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
         ids = tf.where(is_new[:, None], drawn.ids, answer_.ids)
         lengths = tf.where(is_new, drawn.lengths, answer_.lengths)
         mean = tf.where(is_new, drawn.log_probs, answer_.log_probs)
-        return attempt + 1, _Answer(ids, lengths, mean, no_speech, start.memory)
+        return attempt + 1, _Answer(ids, lengths, mean, no_speech)
 
     _, last = tf.while_loop(
         lambda attempt, answer_: (attempt < len(doubts.temperatures))
         & tf.reduce_any(doubted(answer_)),
         draw, (tf.constant(0), first),
     )  # fmt: skip
-    return last
+    return last, start.memory
+
+
+def _is_text(ids, signs):
+    """(B, L) bool: neither padding nor a time."""
+    return (ids > 0) & (ids < signs.times.first_id)
 
 
 def is_silent(log_probs, lengths, no_speech, max_length, doubts):
@@ -279,17 +297,17 @@ def _is_silent(mean, no_speech, doubts):
     return is_likely | (no_speech > doubts.surely_no_speech)
 
 
-def _token_frames(model, memory, ids, spans, signs):
+def _token_frames(model, memory, ids, spans, prompt, signs):
     """Where each text token of an answer begins and ends: two of (B, L) int32, frames.
 
     The decoder reads the text once more, without times, as the heads have seen it in training.
     """
-    is_text = (ids > 0) & (ids < signs.times.first_id)
+    is_text = _is_text(ids, signs)
     texts = tf.ragged.boolean_mask(ids, is_text)
     counts = tf.cast(texts.row_lengths(), tf.int32)
     texts = texts.to_tensor()
     rows = tf.shape(ids)[0]
-    before = tf.concat([[model.start_id], model.prompt], 0)
+    before = tf.constant([model.start_id, *prompt, signs.times.first_id - 1])
     read = tf.concat([tf.repeat(before[None], rows, axis=0), texts], 1)
     # The last id of the prompt predicts the first token, the last token the end.
     weights = model.decoder.head_weights(read, memory)[:, :, tf.size(before) - 1 :]
