@@ -185,13 +185,13 @@ def _parser():
         help="print under each answer its tokens, each with the source tokens it looked at most; "
         "an empty line follows",
     )
-    for name, what in (("srt", "SubRip"), ("vtt", "WebVTT")):
-        shown.add_argument(
-            f"--{name}",
-            action="store_true",
-            help=f"print the subtitles of one recording, as {what}; for models that know times, as "
-            "those of kzoo import whisper-tiny.en",
-        )
+    shown.add_argument(
+        "--srt",
+        action="store_true",
+        help="print the subtitles of one recording, as SubRip; for models that know times, as those "
+        "of kzoo import whisper-tiny.en",
+    )
+    shown.add_argument("--vtt", action="store_true", help="likewise, as WebVTT")
     shown.add_argument(
         "--json",
         action="store_true",
