@@ -188,8 +188,8 @@ def _parser():
     shown.add_argument(
         "--srt",
         action="store_true",
-        help="print the subtitles of one recording, as SubRip; for models that know times, as those "
-        "of kzoo import whisper-tiny.en",
+        help="print the subtitles of one recording, as SubRip; for models that know times, as "
+        "those of kzoo import whisper-tiny.en",
     )
     shown.add_argument("--vtt", action="store_true", help="likewise, as WebVTT")
     shown.add_argument(
