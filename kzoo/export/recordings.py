@@ -40,7 +40,7 @@ def of_recordings(search):
 
     def in_one_window(samples, lengths):
         """Texts and scores of recordings that fit into a window."""
-        inputs, is_empty = search.of_samples(samples[:, :longest], lengths)
+        inputs, is_empty = search.of_samples(samples, lengths)
         found = search.found(inputs, is_empty, best_only=True)
         return model.target_texts(found.ids[:, 0]), found.scores[:, 0]
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from kzoo.export import requests
 from kzoo.export.recordings import of_recordings
 from kzoo.models.generator import looked_at
-from kzoo.models.transcription import Doubts, heard, is_silent, signs_of
+from kzoo.models.transcription import Doubts, heard, is_silent, mean_log_probs, signs_of
 from kzoo.search import SearchResult
 
 
@@ -100,8 +100,7 @@ class Search:
             )
         found = _generate(self.model, self.options, inputs, longest, best_only=best_only, **more)
         if self.signs is not None and "prefix" not in more:
-            best = [found.log_probs[:, 0], found.lengths[:, 0], no_speech, longest]
-            is_empty |= is_silent(*best, Doubts())
+            is_empty |= is_silent(mean_log_probs(found, longest), no_speech, Doubts())
         return _silenced(found, is_empty)
 
     def texts(self, contents, source, found, beams=1):

@@ -45,20 +45,17 @@ def segments(transcript, model):
     is_part = parts >= 0
     count = rows * windows * slots
 
-    def times(combine, other):
-        chosen = is_time & is_part
-        values = tf.boolean_mask(ids, chosen) - first_time
-        found = combine(values, tf.boolean_mask(index, chosen), count)
-        has_some = tf.math.unsorted_segment_sum(
-            tf.ones_like(values), tf.boolean_mask(index, chosen), count
-        )
-        return tf.where(has_some > 0, found * FRAMES, other)
+    times = tf.boolean_mask(ids, is_time & is_part) - first_time
+    places = tf.boolean_mask(index, is_time & is_part)
+    has_times = tf.math.unsorted_segment_sum(tf.ones_like(times), places, count) > 0
+    begins, ends = (
+        tf.where(has_times, FRAMES * combine(times, places, count), 0)
+        for combine in (tf.math.unsorted_segment_min, tf.math.unsorted_segment_max)
+    )
 
     def of_window(values):
         return tf.repeat(tf.reshape(values, [-1]), slots)
 
-    begins = times(tf.math.unsorted_segment_min, 0)
-    ends = times(tf.math.unsorted_segment_max, 0)
     sizes = of_window(transcript.sizes)  # the last one may be short: nothing is said behind it
     ends = tf.where(ends > begins, ends, sizes)
     is_behind = begins >= sizes  # it is said in the zeros behind the recording: nobody said it

@@ -74,9 +74,9 @@ def signs_of(model):
     features = getattr(getattr(model, "source_tokenizer", None), "features", None)
     if not getattr(features, "is_filled", False) or not hasattr(tokenizer, "first_special"):
         return None
-    vocabulary = tokenizer.get_vocabulary()
-    special = {name: id_ for id_, name in enumerate(vocabulary) if id_ >= tokenizer.first_special}
-    if NO_TIMES not in special or special[NO_TIMES] + 1 == len(vocabulary):
+    names = tokenizer.get_vocabulary()[tokenizer.first_special :]
+    special = {name: id_ for id_, name in enumerate(names, start=tokenizer.first_special)}
+    if names[-1:] == [NO_TIMES] or NO_TIMES not in special:
         return None
     no_speech = [special[name] for name in NO_SPEECH if name in special]
     return Signs(Times(special[NO_TIMES] + 1), no_speech[0] if no_speech else None)
@@ -160,11 +160,12 @@ def transcribe(
 
     def hear(rows, begins, spans, window):
         steps = tf.range(size)
-        source = tf.gather(tf.gather(frames, rows), begins[:, None] + steps, batch_dims=1)
+        places = begins[:, None] + steps
+        source = tf.gather_nd(frames, tf.stack([0 * steps + rows[:, None], places], 2))
         source = tf.where((steps < spans[:, None])[:, :, None], source, 0.0)
         answer, memory = _answer(model, source, prompt, signs, doubts, seed + window, options)
         parts, advance = closed_parts(answer.ids, answer.lengths, spans, signs.times.first_id)
-        silent = _is_silent(answer.log_probs, answer.no_speech, doubts) | (spans == 0)
+        silent = is_silent(answer.log_probs, answer.no_speech, doubts) | (spans == 0)
         ids = tf.where(silent[:, None], 0, answer.ids)
         parts = tf.where(silent[:, None], -1, parts)
         advance = tf.where(silent, spans, advance)
@@ -231,7 +232,7 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
 
     def answer(found):
         ids, lengths = found.ids[:, 0], found.lengths[:, 0]
-        mean = _mean(found.log_probs[:, 0], lengths, options["max_length"])
+        mean = mean_log_probs(found, options["max_length"])
         ids = tf.where(tf.range(tf.shape(ids)[1]) < lengths[:, None], ids, 0)
         ids = tf.ensure_shape(ids, [None, options["max_length"]])
         return _Answer(ids, lengths, mean, no_speech)
@@ -249,7 +250,7 @@ def _answer(model, source, prompt, signs, doubts, seed, options):
         texts = tf.ragged.boolean_mask(answer.ids, _is_text(answer.ids, signs))
         lengths = tf.cast(texts.row_lengths(), tf.int32)
         is_odd |= repetition(texts.to_tensor(), lengths) > doubts.repetition
-        return is_odd & ~_is_silent(answer.log_probs, answer.no_speech, doubts)
+        return is_odd & ~is_silent(answer.log_probs, answer.no_speech, doubts)
 
     def draw(attempt, answer_):
         drawn = answer(
@@ -277,23 +278,24 @@ def _is_text(ids, signs):
     return (ids > 0) & (ids < signs.times.first_id)
 
 
-def is_silent(log_probs, lengths, no_speech, max_length, doubts):
+def mean_log_probs(found, max_length):
+    """(B,) float32: mean log p of the tokens of the best hypotheses, with the end if there is one.
+
+    Args:
+        found: SearchResult. max_length: int, a hypothesis of so many tokens has no end.
+    """
+    lengths = found.lengths[:, 0]
+    tokens = lengths + tf.cast(lengths < max_length, tf.int32)
+    return found.log_probs[:, 0] / tf.cast(tf.maximum(tokens, 1), tf.float32)
+
+
+def is_silent(log_probs, no_speech, doubts):
     """(B,) bool: nobody speaks, see `Doubts`.
 
     Args:
-        log_probs: (B,) float32, of an answer with its end. lengths: (B,) int32, without it.
-        no_speech: (B,) float32, as of `heard`. max_length: int, an answer of so many has no end.
+        log_probs: (B,) float32, from `mean_log_probs`. no_speech: (B,) float32, from `heard`.
     """
-    return _is_silent(_mean(log_probs, lengths, max_length), no_speech, doubts)
-
-
-def _mean(log_probs, lengths, max_length):
-    tokens = lengths + tf.cast(lengths < max_length, tf.int32)
-    return log_probs / tf.cast(tf.maximum(tokens, 1), tf.float32)
-
-
-def _is_silent(mean, no_speech, doubts):
-    is_likely = (no_speech > doubts.no_speech) & (mean < doubts.log_prob)
+    is_likely = (no_speech > doubts.no_speech) & (log_probs < doubts.log_prob)
     return is_likely | (no_speech > doubts.surely_no_speech)
 
 

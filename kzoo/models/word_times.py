@@ -53,25 +53,17 @@ def median_filtered(x, steps, width=_WIDTH):
         (B, N, T, S).
     """
     reach = width // 2
-    places = tf.range(tf.shape(x)[3])
+    size = tf.shape(x)[3]
     last = tf.maximum(steps - 1, 0)[:, None]
-    rows = []
-    for shift in range(-reach, reach + 1):
-        place = tf.abs(places + shift)[None]
-        place = tf.where(place > last, 2 * last - place, place)
-        place = tf.clip_by_value(place, 0, last)
-        rows.append(_gathered(x, place))
+    places = tf.abs(tf.range(-reach, size + reach))[None]
+    places = tf.where(places > last, 2 * last - places, places)
+    mirrored = tf.gather(x, tf.clip_by_value(places, 0, last), axis=3, batch_dims=1)
+    rows = [mirrored[..., shift : shift + size] for shift in range(width)]
     for end in range(width - 1, reach - 1, -1):  # until the largest ones are sorted
         for n in range(end):
             low, high = tf.minimum(rows[n], rows[n + 1]), tf.maximum(rows[n], rows[n + 1])
             rows[n], rows[n + 1] = low, high
     return rows[reach]
-
-
-def _gathered(x, places):
-    """x (B, N, T, S), places (B, S) -> x at the places of each row."""
-    moved = tf.transpose(x, [0, 3, 1, 2])
-    return tf.transpose(tf.gather(moved, places, batch_dims=1), [0, 2, 3, 1])
 
 
 def warped(costs, counts, steps):

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kzoo.models.transcription import NO_TIMES
 from kzoo.text import SPECIAL_TOKENS, ByteTokenizer, permutation
 
 START, END = "<|startoftranscript|>", "<|endoftext|>"
-NO_TIMES = "<|notimestamps|>"
 TASKS = ("translate", "transcribe")
 # In the order of their tokens; Cantonese came with large-v3.
 LANGUAGES = (

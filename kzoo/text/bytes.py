@@ -172,7 +172,7 @@ class ByteTokenizer(Tokenizer):
 
     def decode(self, ids):
         """Ids (N, None), ragged, to texts (N,) with the spaces around them; see `detokenize`."""
-        pieces = ids.with_flat_values(self._bytes.lookup(tf.cast(ids.flat_values, tf.int64)))
+        pieces = ids.with_flat_values(self.bytes_of(ids.flat_values))
         texts = tf.strings.reduce_join(pieces, axis=1)
         return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 

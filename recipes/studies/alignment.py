@@ -109,9 +109,8 @@ def build(tokenizers, kind: str, config: Config) -> kzoo.Seq2Seq:
         "global": lambda: kzoo.LuongAttention(score="general"),
         "local-m": lambda: kzoo.LocalAttention(window, alignment="monotonic"),
         "local-p": lambda: kzoo.LocalAttention(window, alignment="predictive"),
-        "monotonic": lambda: kzoo.MonotonicAttention(
-            units, score_bias=0.0
-        ),  # answer and input: like lengths
+        # Two steps of the memory for a step of the answer at first: both are about as long.
+        "monotonic": lambda: kzoo.MonotonicAttention(units, score_bias=0.0),
     }[kind]()
     sizes = [tokenizer.vocabulary_size() for tokenizer in tokenizers]
     source, target = (kzoo.TokenEmbedding(size, units) for size in sizes)

@@ -1,5 +1,7 @@
 """Long recordings by one window after the other, against transformers and by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -166,9 +168,11 @@ def test_what_is_drawn_anew_heeds_what_is_allowed(pair):
 
 def test_silence_is_what_is_surely_none_or_likely_none_and_badly_said():
     doubts = Doubts()
-    sums, lengths = tf.constant([-9.0, -30.0, -1.0, -30.0]), tf.fill([4], 9)
+    sums, lengths = tf.constant([[-9.0], [-30.0], [-1.0], [-30.0]]), tf.fill([4, 1], 9)
+    means = transcription.mean_log_probs(SimpleNamespace(log_probs=sums, lengths=lengths), 20)
+    np.testing.assert_allclose(means, sums[:, 0] / 10)
     no_speech = tf.constant([0.7, 0.7, 0.95, 0.5])
-    found = transcription.is_silent(sums, lengths, no_speech, 20, doubts)
+    found = transcription.is_silent(means, no_speech, doubts)
     assert found.numpy().tolist() == [False, True, True, False]
 
 
