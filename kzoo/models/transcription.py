@@ -100,9 +100,8 @@ def heard(model, source, prompt, signs, max_length):
     if signs.no_speech_id is not None:
         logits = start.step(start.start_ids, start.state, tf.constant(0))[0]
         no_speech = tf.nn.softmax(tf.cast(logits, tf.float32))[:, signs.no_speech_id]
-    step, state, ids = after_prompt(
-        start.step, start.state, start.start_ids, prompt_rows(prompt, rows)
-    )
+    prompt = prompt_rows(prompt, rows)
+    step, state, ids = after_prompt(start.step, start.state, start.start_ids, prompt)
     return start._replace(step=step, state=state, start_ids=ids), no_speech
 
 

@@ -13,7 +13,6 @@ from kzoo.models.parts import segments
 from kzoo.models.transcription import Doubts
 from kzoo.pretrained import whisper
 
-TEXTS = ["He said that she said so, didn't she?", "it is what it is", "( the end ) the end"]
 MELS, STEPS = 9, 40  # a window is 80 frames, 0.8 s
 BELIEVED = Doubts(no_speech=2.0, surely_no_speech=2.0, temperatures=())
 T = 100  # the time 0 of the tests by hand
@@ -22,30 +21,23 @@ T = 100  # the time 0 of the tests by hand
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """A random model of transformers and what is read out of its folder."""
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
+    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     torch = pytest.importorskip("torch")
+    import whisper_models
+
     folder = tmp_path_factory.mktemp("whisper")
-    learnt = tokenizers.ByteLevelBPETokenizer()
-    learnt.train_from_iterator(TEXTS * 3, vocab_size=290, min_frequency=2)
     names = (
         *("endoftext", "startoftranscript", "en", "de", "translate", "transcribe", "startoflm"),
         *("startofprev", "nospeech", "notimestamps"),
     )
-    learnt.add_special_tokens([f"<|{name}|>" for name in names])
-    learnt.save(str(folder / "tokenizer.json"))
-    size = learnt.get_vocab_size() + STEPS + 1
+    learnt = whisper_models.learnt_tokenizer(folder, names)
     row = {name: learnt.token_to_id(f"<|{name}|>") for name in names}
-    config = transformers.WhisperConfig(
-        vocab_size=size, num_mel_bins=MELS, d_model=24, encoder_layers=1, decoder_layers=2,
-        encoder_attention_heads=2, decoder_attention_heads=4, encoder_ffn_dim=48,
-        decoder_ffn_dim=48, max_source_positions=STEPS, max_target_positions=40,
-        decoder_start_token_id=row["startoftranscript"], bos_token_id=row["endoftext"],
-        eos_token_id=row["endoftext"], pad_token_id=row["endoftext"], init_std=0.25,
-        suppress_tokens=None, begin_suppress_tokens=None,
+    theirs = whisper_models.random_model(
+        learnt, STEPS + 1, seed=5, num_mel_bins=MELS, encoder_layers=1, decoder_layers=2,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, max_source_positions=STEPS,
+        max_target_positions=40, init_std=0.25,
     )  # fmt: skip
-    torch.manual_seed(5)
-    theirs = transformers.WhisperForConditionalGeneration(config).eval()
     with torch.no_grad():  # now a time, now a text is the most probable token
         theirs.proj_out.weight[-STEPS - 1 :] *= 1.3
         theirs.model.decoder.embed_positions.weight *= 5

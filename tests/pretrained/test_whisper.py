@@ -15,8 +15,8 @@ from kzoo.text import ByteVocabulary, byte_alphabet, read_byte_vocabulary
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 torch = pytest.importorskip("torch")
+whisper_models = pytest.importorskip("whisper_models")
 
-TEXTS = ["He said that she said so, didn't she?", "it is what it is", "( the end ) the end"]
 SPECIALS = {
     "en": (),
     "many": ("en", "de", "ja", "translate", "transcribe", "startoflm", "startofprev", "nospeech"),
@@ -26,24 +26,16 @@ MELS, STEPS, TIMES = 9, 13, 5
 
 def make(folder, kind):
     """A folder of transformers with a random model and a tokenizer learnt on TEXTS."""
-    learnt = tokenizers.ByteLevelBPETokenizer()
-    learnt.train_from_iterator(TEXTS * 3, vocab_size=290, min_frequency=2)
     names = ("endoftext", "startoftranscript", *SPECIALS[kind], "notimestamps")
-    learnt.add_special_tokens([f"<|{name}|>" for name in names])
-    learnt.save(str(folder / "tokenizer.json"))
-    size = learnt.get_vocab_size() + TIMES  # the files do not name the times
-    start, end = (learnt.token_to_id(f"<|{name}|>") for name in ("startoftranscript", "endoftext"))
+    learnt = whisper_models.learnt_tokenizer(folder, names)
     # OpenAI's feed-forward networks have four times the features, and so has "many", for its test.
     hidden = {"en": (20, 28), "many": (96, 96)}[kind]
-    config = transformers.WhisperConfig(
-        vocab_size=size, num_mel_bins=MELS, d_model=24, encoder_layers=2, decoder_layers=3,
-        encoder_attention_heads=2, decoder_attention_heads=4, encoder_ffn_dim=hidden[0],
-        decoder_ffn_dim=hidden[1], max_source_positions=STEPS, max_target_positions=30,
-        decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end,
-        init_std=0.3, suppress_tokens=None, begin_suppress_tokens=None,
+    model = whisper_models.random_model(
+        learnt, TIMES, seed=3, num_mel_bins=MELS, encoder_layers=2, decoder_layers=3,
+        encoder_ffn_dim=hidden[0], decoder_ffn_dim=hidden[1], max_source_positions=STEPS,
+        max_target_positions=30, init_std=0.3,
     )  # fmt: skip
-    torch.manual_seed(3)
-    model = transformers.WhisperForConditionalGeneration(config).eval()
+    start, end = (learnt.token_to_id(f"<|{name}|>") for name in ("startoftranscript", "endoftext"))
     model.generation_config.suppress_tokens = [4, 77, start]
     model.generation_config.begin_suppress_tokens = [learnt.token_to_id("Ġ"), end]
     model.save_pretrained(folder)
@@ -123,8 +115,10 @@ def test_ids_are_those_of_generate(pair, beam_size):
 def test_texts_are_those_of_its_tokenizer(pair):
     _, learnt, _, model, _ = pair
     vocabulary, tokenizer = vocabulary_of(pair), model.target_tokenizer
-    ids = [vocabulary.rows[row].tolist() for row in tokenizer.tokenize(TEXTS).to_list()]
-    assert ids == [learnt.encode(f" {text}").ids for text in TEXTS]
+    ids = [
+        vocabulary.rows[row].tolist() for row in tokenizer.tokenize(whisper_models.TEXTS).to_list()
+    ]
+    assert ids == [learnt.encode(f" {text}").ids for text in whisper_models.TEXTS]
     special = [1, *model.prompt, *tokenizer.tokenize("the end").numpy(), 2, 0]
     assert tokenizer.detokenize([special]).numpy().tolist() == [b"the end"]
     assert tokenizer.get_vocabulary()[-TIMES:] == [
