@@ -13,6 +13,7 @@ any in training. What came out stands in recipes/README.md.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +36,20 @@ class Config(trials.Translation):
     phrases: int = flag(20_000, "phrases to train on")
     units: int = flag(96, "of embeddings and states")
     window: int = flag(5, "memory steps on either side of the place that local attention looks at")
-    epochs: int = flag(3, "passes over the training examples, for each model")
-    batch_tokens: int = flag(3072, "tokens of a batch on either side, padding included")
+    epochs: int = flag(3, "passes over the training phrases, for each model")
+    translation_epochs: int = flag(8, "passes over the pairs of texts, for each model")
+    batch_tokens: int = flag(3072, "tokens of a batch of phrases on either side, with padding")
+    translation_batch_tokens: int = flag(1536, "the same of a batch of texts")
     learning_rate: float = flag(0.004, "of Adam, at its peak")
     tested: int = flag(500, "held-out examples of each task that are scored")
     seeds: int = flag(3, "trials of each model")
     output: str = flag("studies/alignment", "folder for trials.json and the picture")
 
     def __post_init__(self):
-        for name in ("words", "phrases", "units", "window", "epochs", "tested", "seeds"):
+        for name in (
+            *("words", "phrases", "units", "window", "tested", "seeds"),
+            *("epochs", "translation_epochs", "batch_tokens", "translation_batch_tokens"),
+        ):
             cli.check(self, name, least=1)
         cli.check_positive(self, "learning_rate")
 
@@ -51,14 +57,24 @@ class Config(trials.Translation):
 def main(config: Config) -> trials.Study:
     """Trains each model on both tasks with each seed; returns the trials."""
     cli.require("matplotlib", "sacrebleu", "jiwer", "sentencepiece", extra="recipes")
-    tasks = [pronouncing(config), translating(config)]
+    tasks = [
+        (*pronouncing(config), config),
+        (
+            *translating(config),
+            dataclasses.replace(
+                config,
+                epochs=config.translation_epochs,
+                batch_tokens=config.translation_batch_tokens,
+            ),
+        ),
+    ]
     study = trials.Study(config, config.output)
     for kind, seed in study.missing(KINDS, config.seeds):
         measured: dict[str, Any] = {}
-        for tokenizers, corpus, score in tasks:
+        for tokenizers, corpus, score, budget in tasks:
             runs.seed(seed)
             model = build(tokenizers, kind, config)
-            trials.train(model, corpus, seed, config)
+            trials.train(model, corpus, seed, budget)
             measured |= score(model)
         study.add(kind, seed, measured)
         draw(study)

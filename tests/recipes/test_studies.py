@@ -60,7 +60,7 @@ STUDIES = {
         alignment,
         {
             "vocabulary_size": 40, "words": 2, "phrases": 20, "units": 8, "window": 2, "epochs": 1,
-            "tested": 3,
+            "translation_epochs": 1, "tested": 3,
         },
         {"KINDS": ("local-p",)},
     ),
