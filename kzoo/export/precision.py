@@ -1,4 +1,4 @@
-"""The precision that an exported model computes in, however it was trained."""
+"""The precision that an exported model computes in, and that its weights are stored in."""
 
 import contextlib
 import json
@@ -7,6 +7,9 @@ import zipfile
 from pathlib import Path
 
 import keras
+import tensorflow as tf
+
+PRECISIONS = ("float32", "bfloat16_weights", "bfloat16")
 
 
 @contextlib.contextmanager
@@ -17,6 +20,40 @@ def computing_in(precision, model):
         return
     with in_float32(model):
         yield model
+
+
+class StoredWeights:
+    """Matrices and kernels of a model in bfloat16, for a graph that computes with them in float32.
+
+    Vectors (biases, scales) stay as they are: they are few.
+
+    Args:
+        model: keras.Model, its weights built.
+
+    Attributes:
+        pairs: list of (Keras variable, tf.Variable in bfloat16).
+    """
+
+    def __init__(self, model):
+        self.pairs = [
+            (weight, tf.Variable(tf.cast(weight.value, tf.bfloat16), trainable=False))
+            for weight in model.weights
+            if len(weight.shape) > 1 and weight.dtype == "float32"
+        ]
+
+    def read_in(self, function):
+        """`function`, traced with the stored weights in the place of the model's.
+
+        Each call casts those it uses once, before any of its loops. Every function that becomes a
+        graph of its own needs it: what one graph has read is not there in another.
+        """
+
+        def reading(*args, **kwargs):
+            read = [(weight, tf.cast(stored, tf.float32)) for weight, stored in self.pairs]
+            with keras.StatelessScope(state_mapping=read):
+                return function(*args, **kwargs)
+
+        return reading
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
-from kzoo.export.precision import computing_in
+from kzoo.export.precision import PRECISIONS, StoredWeights, computing_in
 from kzoo.export.served import ServedModel
-from kzoo.export.signatures import Options, all_names, of_contents, of_streams
+from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
 from kzoo.search.options import SHARED
 
 
@@ -117,9 +117,10 @@ def save(
         replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
             looked at most; for words and characters.
         lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
-        precision: "float32", or "bfloat16" for weights and sums of half the size: faster for large
-            models and large batches where the CPU multiplies in it (AMX), and a little less exact.
-            Texts only.
+        precision: "float32"; "bfloat16_weights" for weights that are stored in half the room and
+            computed with in float32, which casts them in every call; or "bfloat16" for weights and
+            sums of half the size: faster for large models and large batches where the CPU
+            multiplies in it (AMX, AVX512-BF16), a little less exact, and for texts only.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -136,7 +137,7 @@ def save(
         ValueError: `model` lacks a tokenizer or weights, `signatures` names one that the model
             cannot have or lacks "serving_default", `max_source_length` is not positive, or
             `search_options` names what has an argument of its own or is no option of a search, or
-            `precision` is neither of the two, or not for this model.
+            `precision` is none of the three, or not for this model.
     """
     path = Path(path)
     options = _options(
@@ -223,10 +224,10 @@ def _options(model, *, signatures, search_options, max_source_length, lexicon, p
             "`search_options` must not hold `times` for a model that knows them itself, got "
             f"times={search_options['times']}."
         )
-    checks.one_of(("float32", "bfloat16"), precision=precision)
-    reads_texts = model.source_tokenizer.is_static
-    is_possible = precision == "float32" or reads_texts
-    checks.require(is_possible, 'must be "float32" but for texts', precision=precision)
+    checks.one_of(PRECISIONS, precision=precision)
+    is_possible = precision != "bfloat16" or model.source_tokenizer.is_static
+    message = 'must be "float32" or "bfloat16_weights" but for texts'
+    checks.require(is_possible, message, precision=precision)
     if max_source_length is None:
         max_source_length = model.source_tokenizer.content.longest
     checks.at_least(1, max_source_length=max_source_length)
@@ -253,7 +254,9 @@ def _chosen(signatures, names):
 def _write_saved_model(model, folder, options):
     """Returns the place of each variable that was written among the weights of the model."""
     with computing_in(options.precision, model) as model:
-        functions = of_contents(model, options) | of_streams(model, options)
+        stored = StoredWeights(model) if options.precision == "bfloat16_weights" else None
+        search = Search(model, options, stored and stored.read_in)
+        functions = of_contents(search) | of_streams(search)
         # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
         traced = {
             name: tf.function(
@@ -267,7 +270,12 @@ def _write_saved_model(model, folder, options):
         for name, function in traced.items():
             setattr(root, name, function)
         tf.saved_model.save(root, str(folder), signatures=traced)
-        places = {id(weight.value): place for place, weight in enumerate(model.weights)}
+        of_weights = {id(weight): weight.value for weight in model.weights}
+        of_weights |= {
+            id(weight): variable for weight, variable in (stored.pairs if stored else ())
+        }
+        values = [of_weights[id(weight)] for weight in model.weights]
+        places = {id(variable): place for place, variable in enumerate(values)}
         return [places.get(id(variable)) for variable in root.weights]
 
 

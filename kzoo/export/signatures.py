@@ -62,13 +62,19 @@ class Search:
     Args:
         model: Generator with both tokenizers.
         options: Options.
+        weighed: decorator of all that becomes a graph of its own, `StoredWeights.read_in`; None for
+            the weights of the model as they are.
     """
 
-    def __init__(self, model, options):
+    def __init__(self, model, options, weighed=None):
         self.model, self.options = model, options
+        self.weighed = weighed or (lambda function: function)
         self.signs = signs_of(model)
-        contents = tf.TensorSpec([None], tf.string)
-        self.read = tf.function(self._read, input_signature=[contents], autograph=False)
+        self.read = self.graph(self._read, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def graph(self, function, **options):
+        """`function` as a graph of its own, traced once for all that call it."""
+        return tf.function(self.weighed(function), autograph=False, **options)
 
     def _read(self, contents):
         """Contents (N,) -> what `generate` takes, is_empty; at least one row. Traced once for all.
@@ -111,21 +117,19 @@ class Search:
         return self.model.target_texts(found.ids[:, :beams], contents, steps)
 
 
-def of_contents(model, options):
+def of_contents(search):
     """The functions of (N,) contents, by name; see `export.save`.
 
     Args:
-        model: Generator with both tokenizers.
-        options: Options.
+        search: Search.
 
     Returns:
         dict of name -> (function, list of its TensorSpecs).
     """
-    reader = model.source_tokenizer
-    search = Search(model, options)
-    spec = tf.TensorSpec([None], tf.string, name=reader.content.input_name)
+    model, options = search.model, search.options
+    spec = tf.TensorSpec([None], tf.string, name=model.source_tokenizer.content.input_name)
 
-    @functools.partial(tf.function, input_signature=[spec], autograph=False)  # traced once for two
+    @functools.partial(search.graph, input_signature=[spec])  # traced once for two
     def best(contents):
         source, found = search(contents, best_only=True)
         source = source[: tf.shape(contents)[0]]
@@ -163,15 +167,16 @@ def of_contents(model, options):
 
     functions = {"serving_default": serving_default, "n_best": n_best}
     functions["serving_xla"] = _compiled(search)
+    functions = {name: search.weighed(function) for name, function in functions.items()}
     if options.request_batching is not None:
         functions = {
             name: requests.batch_requests(function, **options.request_batching)
             for name, function in functions.items()
         }
-    functions |= {"align": align, "segments": segments}
+    functions |= {"align": align, "segments": segments and search.weighed(segments)}
     functions = {name: (function, [spec]) for name, function in functions.items()}
     prefix = tf.TensorSpec([None], tf.string, name="prefix")
-    functions["complete"] = _complete(search), [spec, prefix]
+    functions["complete"] = search.weighed(_complete(search)), [spec, prefix]
     return {name: found for name, found in functions.items() if name in options.signatures}
 
 
@@ -238,7 +243,7 @@ def _compiled(search):
     model, options = search.model, search.options
     max_length = options.max_length
 
-    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    @functools.partial(search.graph, jit_compile=True)
     def compiled(inputs, length):
         """What was read of N sources -> ids (N, L), source steps (N, L), scores, longest output.
 
@@ -272,7 +277,7 @@ def _compiled(search):
     return serving_xla
 
 
-def of_streams(model, options):
+def of_streams(search):
     """The functions of live audio, by name; none unless "stream" is among `options.signatures`.
 
     `stream_begin` takes the number of streams, `rows`, and gives the state before them and the
@@ -280,9 +285,13 @@ def of_streams(model, options):
     and every tensor of the state; it gives the `text` so far and its `score` [N], and the state for
     the next chunk under the same names. Nothing is kept between calls.
 
+    Args:
+        search: Search.
+
     Returns:
         dict of name -> (function, list of TensorSpecs).
     """
+    model, options = search.model, search.options
     if "stream" not in options.signatures:
         return {}
     example = model.initial_state(1, options.beam_size)
@@ -307,7 +316,10 @@ def of_streams(model, options):
         return {"rate_hz": tf.constant(model.source_tokenizer.features.rate_hz), **state}
 
     rows = tf.TensorSpec([], tf.int32, "rows")
-    return {"stream": (stream, [specs]), "stream_begin": (stream_begin, [rows])}
+    return {
+        "stream": (search.weighed(stream), [specs]),
+        "stream_begin": (search.weighed(stream_begin), [rows]),
+    }
 
 
 def _named(structure, name=""):

@@ -30,7 +30,7 @@ def model():
     return model
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["float32", "bfloat16_weights", "bfloat16"])
 def folder(request, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "luong"
     kzoo.export.save(
