@@ -61,8 +61,7 @@ class Config:
     def __post_init__(self):
         if self.folder is not None:
             for field in ("name", "ask"):
-                if not getattr(self, field):
-                    value = getattr(self, field)
+                if not (value := getattr(self, field)):
                     raise ValueError(f"`{field}` must be given with --folder, got {value!r}.")
             if not names.is_name(self.name):
                 raise ValueError(f"`name` must be letters, digits, . _ or -, got {self.name!r}.")
@@ -77,6 +76,7 @@ def main(config: Config) -> None:
     if config.folder is not None:
         path = ship(config)
         permit(Path(config.models).parent / ".gitignore", config)
+        print(f"The licence, which must permit it: {manifest.read(path).licence}")
         print(f"To commit: git add .gitignore {path} {config.models}/README.md")
     readme = Path(config.models, "README.md")
     if config.folder is None or readme.exists():  # a folder of your own needs none
@@ -91,7 +91,7 @@ def ship(config: Config) -> Path:
     source = folder.of_saved_model(config.folder)
     path = folder.next_version(Path(config.models, config.name))
     given = {key: value for key in ("data", "licence") if (value := getattr(config, key))}
-    facts = facts_of(source, config.score) | given
+    facts_of(source, config.score)  # refused before anything is written
     with folder.written_at_once(path) as part:
         part.mkdir(parents=True)
         for name in KEPT:
@@ -119,7 +119,7 @@ def ship(config: Config) -> Path:
                 milliseconds=round(milliseconds, 1),
                 machine=runs.machine(),
                 answers=dict(zip(items, answers, strict=True)),
-                **facts,
+                **facts_of(part, config.score),
             ),
         )
     return path
@@ -166,8 +166,10 @@ def permit(gitignore: Path, config: Config) -> None:
 
 
 def shipped(models: str | Path) -> list[Path]:
-    """The version of each model of a folder that its name stands for."""
-    return list(names.named_in(Path(models)).values())
+    """The version of each model of a folder that its name stands for; what was imported into it has
+    no score and is left out."""
+    paths = names.named_in(Path(models)).values()
+    return [path for path in paths if manifest.read(path).score]
 
 
 def with_table(text: str, paths: Iterable[Path]) -> str:
@@ -189,7 +191,7 @@ def row(path: Path) -> tuple[str, ...]:
     score = kzoo.metrics.Score(**{k: v for k, v in facts.score.items() if k != "metric"})
     return (
         f"`{facts.name}`",
-        f"{facts.task}, {', '.join(facts.languages)}",
+        ", ".join([facts.task, *facts.languages]),
         facts.data,
         facts.licence,
         f"{facts.parameters:,}",

@@ -92,7 +92,7 @@ def check(folder):
         if name not in there:
             raise ValueError(f"{folder / name} is missing, but {FILE} lists it.")
         if name not in manifest.files:
-            raise ValueError(f"{folder / name} must be listed in {FILE} or go, and is not listed.")
+            raise ValueError(f"{folder / name} is not listed in {FILE}, so it must go.")
         if (found := sha256_of(folder / name)) != (expected := manifest.files[name]):
             raise ValueError(
                 f"{folder / name} has changed: {FILE} has the SHA-256 {expected}, got {found}."

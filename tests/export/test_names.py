@@ -91,7 +91,7 @@ def test_of_a_named_model_a_changed_a_missing_and_an_extra_file_are_named(places
         names.find("tiny")
     weights.write_bytes(b"weights")
     (path / "extra").touch()
-    with pytest.raises(ValueError, match=r"/1/extra must be listed in manifest\.json or go"):
+    with pytest.raises(ValueError, match=r"/1/extra is not listed in manifest\.json, so"):
         names.find("tiny")
     (path / "extra").unlink()
     (path / "saved_model.pb").unlink()

@@ -8,18 +8,16 @@ import sys
 from pathlib import Path
 
 import exported
-import keras
 import numpy as np
 import pytest
-import small_models
 
 import kzoo
 from kzoo.export import manifest, names
 from recipes import cli, ship
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted(names.named_in(ROOT / "saved_models"))
-TEXTS = ["face", "a cab"]
+SHIPPED = [path.parent.name for path in ship.shipped(ROOT / "saved_models")]
+TEXTS = ["Two young men are outside.", "A pulley."]
 COMMAND = "python -m recipes.translation --epochs 2"
 
 
@@ -31,14 +29,12 @@ def zoo(tmp_path_factory):
     text = f"# The zoo\n\n{ship.BEGIN}old\n{ship.END}\n## Names\n"
     (folder / "saved_models/README.md").write_text(text)
     (folder / ".gitignore").write_text("saved_models/*\n")
-    keras.utils.set_random_seed(6)
-    letters = kzoo.CharacterTokenizer.learn(small_models.TEXTS, vocabulary_size=11)
-    model = small_models.built(small_models.make_transformer(tokenizer=letters))
+    model = exported.rnn()
     run = folder / "run/1"
     score = kzoo.metrics.Score("BLEU", 23.4567, "nrefs:1|tok:13a", (22.0, 25.0))
     kzoo.export.save(
         model, run, signatures=["serving_default", "n_best"], max_length=7,
-        card={"data": "six texts | of letters", "licence": "as the data's", "command": COMMAND,
+        card={"data": "three texts | in all", "licence": "as the data's", "command": COMMAND,
               "time": "0.5 minutes of training"},
         metrics={"sentences a second": 7.0, "test BLEU": score},
     )  # fmt: skip
@@ -76,7 +72,11 @@ def test_a_version_is_copied_without_pictures_and_its_card_speaks_of_the_copy(zo
 def test_a_manifest_holds_what_the_card_and_the_metrics_say_and_what_was_asked(zoo):
     facts = manifest.check(zoo / "saved_models/made-en/1")
     assert (facts.name, facts.task, facts.languages) == ("made-en", "translation", ["en"])
-    assert (facts.data, facts.licence, facts.command) == ("six texts | of letters", "CC0", COMMAND)
+    assert (facts.data, facts.licence, facts.command) == (
+        "three texts | in all",
+        "CC0",
+        COMMAND,
+    )
     signature = {"signature": "nrefs:1|tok:13a", "interval": [22.0, 25.0]}
     assert facts.score == {"metric": "test BLEU", "name": "BLEU", "value": 23.4567, **signature}
     served = kzoo.load(zoo / "run")
@@ -91,7 +91,7 @@ def test_git_sees_the_model_and_the_table_has_its_line(zoo):
     assert text.startswith("# The zoo\n\n<!--") and text.endswith("-->\n\n## Names\n")
     (row,) = (line for line in text.splitlines() if line.startswith("| `made-en` |"))
     for cell in (
-        *("translation, en", r"six texts \| of letters", "CC0", "MB", "0.5 minutes", "ms ("),
+        *("translation, en", r"three texts \| in all", "CC0", "MB", "0.5 minutes", "ms ("),
         *(r"test BLEU 23.46 [22.00, 25.00] `nrefs:1\|tok:13a`", f"`{COMMAND}`"),
     ):
         assert cell in row
@@ -99,6 +99,15 @@ def test_git_sees_the_model_and_the_table_has_its_line(zoo):
     assert "old\n" not in text
     assert ship.with_table(text, ship.shipped(zoo / "saved_models")) == text
     assert ship.NONE in ship.with_table(text, [])
+
+
+def test_what_was_imported_into_the_folder_is_not_shipped(zoo, tmp_path):
+    path = tmp_path / "imported/1"
+    path.mkdir(parents=True)
+    facts = manifest.read(zoo / "saved_models/made-en/1")
+    manifest.write(path, facts._replace(name="imported", score=None))
+    assert names.named_in(tmp_path) == {"imported": path}
+    assert ship.shipped(tmp_path) == []
 
 
 def test_the_files_that_a_model_of_sounds_was_asked_about_are_shipped_with_it(
@@ -163,6 +172,14 @@ def test_flags_are_refused_by_name(words, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.parse(ship.Config, words)
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_help_comes_without_tensorflow():
+    code = "import sys; from recipes import cli, ship\n"
+    code += "try: cli.parse(ship.Config, ['--help'], ship.__doc__)\n"
+    code += "except SystemExit: print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert done.stdout.endswith("False\n"), done.stderr
 
 
 def test_a_readme_without_the_two_marks_is_refused():
