@@ -11,7 +11,9 @@ kzoo saved_models/whisper-tiny.en talk.wav --srt > talk.srt
 kzoo saved_models/captions picture.jpg another.png
 arecord -f S16_LE -c 1 -r 16000 -t raw | kzoo saved_models/live-speech --live
 kzoo serve saved_models --port 8080    # see kzoo serve --help
-kzoo import Helsinki-NLP/opus-mt-en-de saved_models/opus-en-de    # see kzoo import --help
+kzoo import Helsinki-NLP/opus-mt-en-de    # see kzoo import --help
+kzoo opus-mt-en-de "A dog runs."          # a model by its name
+kzoo list                                 # the names, and what can be imported
 
 `python -m kzoo` is the same.
 """
@@ -24,8 +26,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from kzoo import imports
-from kzoo.export import folder
+from kzoo import imports, listing
+from kzoo.export import names
 
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
 _SHOWN = 3  # source tokens that --align prints for a target token
@@ -50,9 +52,11 @@ def main(arguments=None):
         return _serve(parser, arguments[1:])
     if arguments[:1] == ["import"]:
         return _import(arguments[1:])
+    if arguments[:1] == ["list"]:
+        return listing.main(arguments[1:])
     args = parser.parse_intermixed_args(arguments)
     try:
-        path = folder.of_saved_model(args.path)
+        path = names.find(args.path)
         if args.live and args.texts:
             raise ValueError(f"`--live` reads the standard input, not {args.texts[0]}")
         if sys.stdout is None:  # `>&-`
@@ -151,7 +155,10 @@ def _parser():
         allow_abbrev=False,
     )
     parser.add_argument(
-        "path", metavar="PATH", help="folder of a SavedModel, or of its versions 1, 2, ..."
+        "path",
+        metavar="PATH_OR_NAME",
+        help="folder of a SavedModel, or of its versions 1, 2, ..., if there is such a folder; "
+        "else the name of a model, as kzoo list shows them",
     )
     parser.add_argument(
         "texts",

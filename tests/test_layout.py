@@ -18,7 +18,7 @@ LEVELS = (
     ("models",),
     ("zoo", "training", "export"),
     ("pretrained",),
-    ("serving",),
+    ("serving", "listing"),
     ("__init__",),
     ("__main__",),
 )
@@ -86,8 +86,8 @@ INSIDE = {
     ),
     "training": ("losses", "optimizers", "callbacks", "splice"),
     "export": (
-        *("folder", "ops", "parts", "precision", "requests", "recordings", "signatures"),
-        *("warmup", "served", "subtitles"),
+        *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
+        *("signatures", "warmup", "served", "subtitles"),
         *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
     "serving": ("folder", "command", "runtime", "server"),

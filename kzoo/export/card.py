@@ -1,6 +1,7 @@
 """`model_card.md`: what a written model is, how it was scored, how to use it."""
 
 import datetime
+import re
 
 import keras
 import numpy as np
@@ -28,12 +29,12 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
     }
-    parts = [f"# {name}", description, _table(("", ""), facts.items())]
+    parts = [f"# {name}", description, table(("", ""), facts.items())]
     if metrics:
-        parts += ["## Scores", _table(("metric", "value", "signature"), _score_rows(metrics))]
+        parts += ["## Scores", table(("metric", "value", "signature"), _score_rows(metrics))]
     if answers:
         rows = zip(examples, answers, strict=True)
-        parts += ["## What it answers", _table(("source", "answer"), rows)]
+        parts += ["## What it answers", table(("source", "answer"), rows)]
     reader = model.source_tokenizer
     shell, value = reader.content.usage
     usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.content.input_name)
@@ -117,7 +118,44 @@ def _score_rows(metrics):
             yield name, value, ""
 
 
-def _table(header, rows):
+def facts_of(text):
+    """The first table of a card's text: dict from what it states, as "licence", to the value, str.
+
+    White space in a value came out as single spaces.
+    """
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    return {key: value.replace("\\|", "|") for key, value in rows if key != "---"}
+
+
+def revised(text, path, facts):
+    """A card's text for a model that was copied.
+
+    Args:
+        text: str.
+        path: str, where the copy is.
+        facts: dict, values that replace those which the card states.
+
+    Raises:
+        ValueError: the card states nothing of the kind.
+    """
+    for key, value in facts.items():
+        row = f"| {key} | {_cell(value)} |"
+        text, count = re.subn(
+            rf"^\| {re.escape(key)} \| .* \|$", lambda _, row=row: row, text, flags=re.MULTILINE
+        )
+        if count != 1:
+            raise ValueError(f"`facts` must be among {', '.join(facts_of(text))}, got {key!r}.")
+    for place in (r"(\n    .*python -m kzoo )\S+", r'(saved_model\.load\(")[^"]+'):
+        text = re.sub(place, lambda found: found[1] + path, text)
+    return text
+
+
+def table(header, rows):
+    """A table in Markdown.
+
+    Args:
+        header: tuple of str. rows: iterable of tuples as long.
+    """
     rows = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in rows)
 

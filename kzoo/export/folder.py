@@ -1,6 +1,7 @@
-"""Folders of versions, and folders that are written whole or not at all."""
+"""Folders of versions, folders that are written whole or not at all, and the cache."""
 
 import contextlib
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -99,3 +100,16 @@ def versions(folder):
     folder = Path(folder)
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return [int(name) for name in names if _is_version(name)]
+
+
+def cache_path():
+    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
+
+
+def cache_dir():
+    """`cache_path()`, made if it is missing."""
+    path = cache_path()
+    path.mkdir(parents=True, exist_ok=True)
+    return path

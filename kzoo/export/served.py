@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import batching, contents
-from kzoo.export import ops
-from kzoo.export.folder import of_saved_model
+from kzoo.export import names, ops
 
 _OUTPUTS = {  # of the signatures; `serving_default` is in every export
     "serving_default": {"text", "score"},
@@ -31,18 +30,24 @@ _NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
 
-def load(path):
+def load(path_or_name):
     """Loads an exported model as a Python function; see `ServedModel`.
 
+    A path that exists is meant. What does not exist may be the name of a model, looked for in
+    saved_models/ of the checkout, in $KZOO_MODELS, and in what `kzoo import` has fetched. Every
+    file of a model that is asked by its name must have the SHA-256 of its manifest.
+
     Args:
-        path: str or path of a SavedModel, or of a folder of versions: the highest is taken.
+        path_or_name: str or path of a SavedModel, or of a folder of versions: the highest is taken;
+            or a name, as `kzoo list` shows them.
 
     Returns:
         ServedModel.
 
     Raises:
-        FileNotFoundError: `path` does not exist.
-        ValueError: `path` is not a SavedModel, or not one of kzoo's for texts.
+        FileNotFoundError: there is no such path and no such name.
+        ValueError: the path is not a SavedModel, or not one of kzoo's; or a file of a named model
+            is missing, has changed or is not listed.
 
     Example:
 
@@ -50,7 +55,7 @@ def load(path):
     >>> translate("Turn off the light.")  # doctest: +SKIP
     'Schalte das Licht aus.'
     """
-    return ServedModel(of_saved_model(path))
+    return ServedModel(names.find(path_or_name))
 
 
 class Alignment(NamedTuple):

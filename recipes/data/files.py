@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from kzoo.pretrained.downloads import cache_dir as cache_dir  # one place for all downloads
+from kzoo.export.folder import cache_dir as cache_dir  # one place for all downloads
 
 Item = TypeVar("Item")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kzoo.pretrained.downloads import sha256_of
+from kzoo.export.manifest import sha256_of
 from recipes.data.files import STDERR, cache_dir, parsing, progress, say
 
 MOST_PACKAGE_BYTES = 1 << 29  # of a .deb, unpacked; those that are read here have 60 MB at most

