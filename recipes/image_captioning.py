@@ -98,6 +98,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
     validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
     patience: int = flag(10, "epochs without a better validation score before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
@@ -271,6 +272,7 @@ def export_and_score(
     saved = kzoo.export.save(
         model,
         kzoo.export.next_version(config.folder),
+        precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,

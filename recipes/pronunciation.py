@@ -89,6 +89,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
     sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
         "linear", runs.SAMPLING_DECAY_HELP
@@ -268,6 +269,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
     saved = kzoo.export.save(
         models[0] if len(models) == 1 else kzoo.Ensemble(models),
         kzoo.export.next_version(config.folder),
+        precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         **config.search,
         card={

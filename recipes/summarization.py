@@ -114,6 +114,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
     sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
         "linear", runs.SAMPLING_DECAY_HELP
@@ -305,6 +306,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.e
     saved = kzoo.export.save(
         model,
         kzoo.export.next_version(config.folder),
+        precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         search_options=config.search_options,
         **config.search,

@@ -122,6 +122,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
+    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
     validation_pairs: int = flag(200, "validation BLEU is measured on this many pairs")
     patience: int = flag(10, "epochs without a better validation BLEU before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
@@ -312,6 +313,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.e
     saved = kzoo.export.save(
         model,
         kzoo.export.next_version(config.folder),
+        precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
         max_length=config.max_length,

@@ -67,9 +67,10 @@ def parsed(arguments=None):
     add("--max_length", type=int, default=256, help="most tokens of an answer; default: 256")
     add(
         "--precision",
-        choices=["float32", "bfloat16"],
+        choices=["float32", "bfloat16_weights", "bfloat16"],
         default="float32",
-        help="of the weights; bfloat16 takes half the room, and is for texts; default: float32",
+        help="bfloat16_weights take half the room and are computed with in float32; bfloat16 "
+        "computes in it too, and is for texts; default: float32",
     )
     add("--sample", metavar="TEXT", help="what the SavedModel is to answer; a WAV file for speech")
     args = parser.parse_args(arguments)

@@ -60,9 +60,11 @@ from recipes.runs.processor import (
 )
 from recipes.runs.scoring import (
     MAPS,
+    WEIGHTS_HELP,
     answers_of,
     draw_attention,
     drawing,
+    export_precision,
     provenance,
     said,
     scored_split,
@@ -108,6 +110,7 @@ __all__ = [
     "SAMPLING_STEPS_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
+    "WEIGHTS_HELP",
     "answers_of",
     "check_length_head",
     "check_start",
@@ -120,6 +123,7 @@ __all__ = [
     "computing_in",
     "draw_attention",
     "drawing",
+    "export_precision",
     "fingerprint",
     "fit",
     "fitting_rows",

@@ -12,7 +12,8 @@ from typing import Any
 import kzoo
 from recipes import cli
 
-MAY_CHANGE = {"epochs", "minutes", "patience", "output", "resume"}  # from one run to its resumption
+# From one run to its resumption.
+MAY_CHANGE = {"epochs", "minutes", "patience", "weights", "output", "resume"}
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with
 MEMBERS = "members"  # folder in that, of the runs 1, 2, ... of the models of an ensemble

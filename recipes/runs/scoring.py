@@ -16,6 +16,9 @@ from recipes import cli
 from recipes.data.splits import Splits
 from recipes.runs.processor import choose_precision, machine
 
+WEIGHTS_HELP = (
+    "of the exported model: bfloat16 takes half the room on disk; sums are in float32 either way"
+)
 MAPS = 3  # attention maps beside a model
 MOST_LOOKED_AT = 20  # examples, of which the first with an answer are drawn
 
@@ -53,6 +56,11 @@ def scores_of(saved: kzoo.export.Saved) -> dict[str, float]:
         for label, metric in saved.metrics.items()
         if isinstance(metric, kzoo.metrics.Score)
     }
+
+
+def export_precision(weights: str) -> str:
+    """What `export.save` calls a `--weights`."""
+    return {"float32": "float32", "bfloat16": "bfloat16_weights"}[weights]
 
 
 def provenance(recipe: str, config: Any, minutes: float) -> dict[str, str]:
