@@ -36,6 +36,7 @@ from kzoo.layers.regions import RegionEncoder
 from kzoo.layers.speech import ConvSubsampling, StreamingEncoder, SubsampledEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.models import CTCModel, Seq2Seq
+from kzoo.text.special_ids import UNKNOWN_ID
 
 __all__ = [
     "captioning_transformer",
@@ -322,7 +323,7 @@ def pointer_generator(
         length_head: bool, whether the model learns how long an answer is to be. See `LengthHead`.
 
     Returns:
-        Seq2Seq with a Copier.
+        Seq2Seq with a Copier, which never answers with the unknown token.
     """
     source, target = _embeddings(source_tokenizer, target_tokenizer, units)
     encoder = RecurrentEncoder(
@@ -367,7 +368,7 @@ def copying_transformer(
         norm_first: bool, pre-norm; see `transformer_tiny`.
 
     Returns:
-        Seq2Seq with a Copier.
+        Seq2Seq with a Copier, which never answers with the unknown token.
     """
     return _transformer(
         source_tokenizer, target_tokenizer, units=units, num_layers=num_layers,
@@ -629,6 +630,8 @@ def _text_model(
     return Seq2Seq(
         encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=lengths,
         copier=copier,
+        # It copies what it has no word for, so nobody wants to read that there is none.
+        suppressed=(UNKNOWN_ID,) if copier else (),
     )  # fmt: skip
 
 

@@ -282,6 +282,7 @@ class Generator(Texts):
             `search.SearchResult` of K samples in the order drawn.
         """
         checks.sequence(source=source)
+        allowed = permitted(self, self.suppressed, allowed)
         copying_options, allowed = search_options(self, copy_ids, allowed)
         prompt_options = {} if prompt is None else {"prompt": prompt}
         start = start or self.search_step(
@@ -304,7 +305,7 @@ class Generator(Texts):
             no_repeat_ngram=no_repeat_ngram,
             repetition_penalty=repetition_penalty,
             prefix=prefix,
-            allowed=permitted(self, self.suppressed, allowed),
+            allowed=allowed,
             allowed_first=self._allowed_first(None),
             times=times,
             normalize=start.normalize,

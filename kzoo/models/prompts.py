@@ -25,10 +25,10 @@ def check_prompt(model):
     for name, other in others.items():
         if other is not None and model.prompt:
             raise ValueError(f"`prompt` must be empty with a `{name}`, got prompt={model.prompt}.")
-    if model.copier is not None and (model.suppressed or model.suppressed_first):
+    if model.copier is not None and model.suppressed_first:
         raise ValueError(
-            "`suppressed` and `suppressed_first` must be empty with a `copier`, got "
-            f"suppressed={model.suppressed}, suppressed_first={model.suppressed_first}."
+            "`suppressed_first` must be empty with a `copier`, got "
+            f"suppressed_first={model.suppressed_first}."
         )
 
 

@@ -100,7 +100,7 @@ class Seq2Seq(Trainable):
             `scheduled_sampling`, whose two passes would read different words, or a head that
             samples classes, which are not all that a divergence is about; if `prompt`, `suppressed`
             or `suppressed_first` hold no ids of the vocabulary; if a `prompt` meets a copier, a CTC
-            head or `scheduled_sampling`, or suppressed ids a copier.
+            head or `scheduled_sampling`, or `suppressed_first` a copier.
 
     Example:
 

@@ -185,6 +185,19 @@ def test_sampling_and_what_is_allowed_are_about_words_and_places(models):
     assert set(found.ids.numpy().ravel()) <= {0, 1, 2, V}
 
 
+def test_what_is_suppressed_is_neither_searched_nor_drawn(models, monkeypatch):
+    model, often = models["rnn"], 3
+    options = {"copy_ids": COPY_IDS, "max_length": 3}
+    assert often in model.sample(SOURCE, num_samples=50, seed=1, **options).ids.numpy()
+    expected = model.generate(SOURCE, allowed=np.arange(V) != often, **options)
+    monkeypatch.setattr(model, "suppressed", (often,))
+    found = model.generate(SOURCE, **options)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    drawn = model.sample(SOURCE, num_samples=50, seed=1, **options).ids.numpy()
+    assert often not in drawn and V in drawn
+
+
 def test_an_ensemble_copies(models):
     ensemble = Ensemble([*models.values()])
     options = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}

@@ -144,7 +144,7 @@ def test_configs_files_and_ensembles_keep_them(tmp_path):
         ({"prompt": PROMPT, "scheduled_sampling": ScheduledSampling(0.5)}, "`scheduled_sampling`"),
         ({"prompt": PROMPT, "ctc_head": VocabularyHead(V, 6)}, "empty with a `ctc_head`"),
         ({"prompt": PROMPT, "copier": Copier()}, "empty with a `copier`"),
-        ({"suppressed": (3,), "copier": Copier()}, "must be empty with a `copier`"),
+        ({"suppressed_first": (3,), "copier": Copier()}, "must be empty with a `copier`"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, message):
