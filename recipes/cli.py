@@ -152,7 +152,7 @@ def write_json(value: Any, path: str | Path) -> None:
 
 
 def load(config_class: type[Config], path: str | Path) -> Config:
-    """Reads what `save` wrote.
+    """Reads what `save` wrote; a flag that is newer than the file has its default.
 
     Raises:
         ValueError: if the file is not JSON, or its names or types are not those of the fields.
@@ -165,9 +165,11 @@ def load(config_class: type[Config], path: str | Path) -> Config:
     fields = _fields(config_class)
     names = [field.name for field in fields]
     got = sorted(values) if isinstance(values, dict) else values
-    if got != sorted(names):
+    if not isinstance(values, dict) or set(values) - set(names):
         raise ValueError(f"{path}: expected an object with the keys {sorted(names)}, got {got!r}")
     for field, (kind, choices, takes_none) in fields.items():
+        if field.name not in values:
+            continue
         value = values[field.name]
         fits = type(value) is kind or (kind is float and type(value) is int)
         if value is None and takes_none:

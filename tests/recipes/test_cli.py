@@ -140,6 +140,14 @@ def test_a_whole_number_in_the_file_is_fine_for_a_float(tmp_path):
     assert load(Config, tmp_path / "config.json").minutes == 2
 
 
+def test_a_file_of_an_older_kzoo_lacks_newer_flags_which_have_their_defaults(tmp_path):
+    save(replace(Config(), minutes=2), tmp_path / "config.json")
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["epochs"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert load(Config, tmp_path / "config.json") == replace(Config(), minutes=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
