@@ -630,7 +630,7 @@ def _text_model(
     return Seq2Seq(
         encoder, decoder, head, source_tokenizer, target_tokenizer, length_head=lengths,
         copier=copier,
-        # It copies what it has no word for, so nobody wants to read that there is none.
+        # It can copy a word that the vocabulary lacks, so the unknown token is never better.
         suppressed=(UNKNOWN_ID,) if copier else (),
     )  # fmt: skip
 

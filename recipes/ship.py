@@ -64,22 +64,28 @@ class Config:
                 if not (value := getattr(self, field)):
                     raise ValueError(f"`{field}` must be given with --folder, got {value!r}.")
             if not names.is_name(self.name):
-                raise ValueError(f"`name` must be letters, digits, . _ or -, got {self.name!r}.")
+                raise ValueError(
+                    f"`name` must be letters, digits, . _ or -, the first a letter, a digit or _, "
+                    f"and no command of kzoo, got {self.name!r}."
+                )
 
     @property
     def items(self) -> list[str]:
-        return [item.strip() for item in self.ask.split("|")]
+        return [item for each in self.ask.split(" | ") if (item := each.strip())]
 
 
 def main(config: Config) -> None:
     """Ships the model if one is given, and writes the table."""
+    readme = Path(config.models, "README.md")
+    # A folder of your own has no table.
+    is_zoo = readme.exists() and BEGIN in readme.read_text(encoding="utf-8")
     if config.folder is not None:
         path = ship(config)
-        permit(Path(config.models).parent / ".gitignore", config)
         print(f"The licence, which must permit it: {manifest.read(path).licence}")
-        print(f"To commit: git add .gitignore {path} {config.models}/README.md")
-    readme = Path(config.models, "README.md")
-    if config.folder is None or readme.exists():  # a folder of your own needs none
+        if is_zoo:
+            permit(Path(config.models).parent / ".gitignore", config)
+            print(f"To commit: git add .gitignore '{path}' '{readme}'")
+    if config.folder is None or is_zoo:
         text = with_table(readme.read_text(encoding="utf-8"), shipped(config.models))
         readme.write_text(text, encoding="utf-8")
 

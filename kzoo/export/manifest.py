@@ -65,9 +65,13 @@ def read(folder):
     """
     path = Path(folder, FILE)
     try:
-        manifest = Manifest(**json.loads(path.read_bytes()))
-        if not isinstance(manifest.files, dict):
-            raise TypeError(f"files={manifest.files!r}")
+        content = json.loads(path.read_bytes())
+        # A newer kzoo may have written more.
+        manifest = Manifest(**{key: content[key] for key in Manifest._fields if key in content})
+        if not isinstance(manifest.files, dict) or not isinstance(manifest.languages, list):
+            raise TypeError(f"files={manifest.files!r}, languages={manifest.languages!r}")
+        if manifest.score is not None and not {"metric", "name", "value"} <= set(manifest.score):
+            raise TypeError(f"score={manifest.score!r}")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: expected what kzoo wrote there, got {error}") from error
     return manifest
@@ -116,5 +120,6 @@ def sha256_of(path):
 
 def _files(folder):
     """The paths of all files in a folder but the manifest, in their order."""
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    entries = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    paths = (path.relative_to(folder).as_posix() for path in entries)
     return sorted(path for path in paths if path != FILE)

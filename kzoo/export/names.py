@@ -5,7 +5,7 @@
     models/ in the cache     what `kzoo import NAME` writes
 
 Each holds `<name>/<version>/`, and the first that has a name wins. A version counts if it has a
-`manifest.json`: one that a recipe has just written is meant by its path. A wheel of kzoo brings no
+`manifest.json`: one that a recipe has just written has a path alone. A wheel of kzoo brings no
 models, so where kzoo is installed from one, the first folder is left out.
 """
 
@@ -19,6 +19,7 @@ from kzoo.export.folder import cache_path, of_saved_model, versions
 
 CHECKOUT = Path(__file__).parents[2]  # unless kzoo was installed without `-e`
 _NAME = re.compile(r"\w[\w.-]*")
+_COMMANDS = ("import", "list", "serve")  # of `kzoo`, so no names
 
 
 def find(path_or_name):
@@ -36,7 +37,7 @@ def find(path_or_name):
         ValueError: a path is not a SavedModel; a file of a named one is missing, has changed or is
             not listed.
     """
-    name = str(path_or_name)
+    name = os.fspath(path_or_name)
     if Path(name).exists() or not is_name(name):
         return of_saved_model(path_or_name)
     there = named()
@@ -47,8 +48,12 @@ def find(path_or_name):
 
 
 def is_name(text):
-    """Whether a str can be a model's name: it is no path with folders in it."""
-    return _NAME.fullmatch(text) is not None
+    """Whether a str can be a model's name.
+
+    It has letters, digits, "_", "." and "-", begins with neither of the last two, and is no command
+    of `kzoo`.
+    """
+    return _NAME.fullmatch(text) is not None and text not in _COMMANDS
 
 
 def named():

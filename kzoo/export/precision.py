@@ -25,7 +25,8 @@ def computing_in(precision, model):
 class StoredWeights:
     """Matrices and kernels of a model in bfloat16, for a graph that computes with them in float32.
 
-    Vectors (biases, scales) stay as they are: they are few.
+    Vectors (biases, scales) stay as they are: they are few. A call holds what it reads in float32
+    beside what is stored: it is less room on disk, not in memory.
 
     Args:
         model: keras.Model, its weights built.
@@ -44,8 +45,8 @@ class StoredWeights:
     def read_in(self, function):
         """`function`, traced with the stored weights in the place of the model's.
 
-        Each call casts those it uses once, before any of its loops. Every function that becomes a
-        graph of its own needs it: what one graph has read is not there in another.
+        A graph casts those it uses once in a call, before any of its loops. Every function that
+        becomes a graph of its own needs it: what one has read is not there in another.
         """
 
         def reading(*args, **kwargs):

@@ -80,7 +80,10 @@ def parsed(arguments=None):
     if args.folder is None:
         if os.path.exists(args.model):
             parser.error(f"FOLDER must be given for what is no name: {args.model} is a path")
-        args.folder = str(names.imported() / args.model.rpartition("/")[2])
+        name = args.model.rpartition("/")[2]
+        if not names.is_name(name):
+            parser.error(f"FOLDER must be given, as {args.model!r} ends in no name of a model")
+        args.folder = str(names.imported() / name)
     return args
 
 
@@ -111,7 +114,7 @@ def run(args):
     is_file = model.source_tokenizer.content.is_file
     path = export.next_version(args.folder)
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
-    translates = not is_file and getattr(model, "suppressed", ())
+    translates = not is_file and not model.copies and getattr(model, "suppressed", ())
     sample = args.sample or (None if is_file else _text_for(model))
     possible = all_names(model)
     facts = _card(args, found)

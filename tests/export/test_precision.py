@@ -101,6 +101,6 @@ def test_stored_in_bfloat16_is_computed_in_float32(name, tmp_path):
         assert eager["text"] == session["text"] == stored.served(contents)
 
 
-def test_the_precisions_are_named_where_there_is_another(tmp_path):
+def test_an_unknown_precision_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`precision` must be .*bfloat16_weights"):
         export.save(transformer(), tmp_path / "1", precision="int4")
