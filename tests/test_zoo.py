@@ -124,6 +124,11 @@ def test_a_copying_transformer_is_a_transformer_with_a_gate():
     assert counted[0] - counted[1] == gate
 
 
+@pytest.mark.parametrize("name", ["pointer_generator", "copying_transformer"])
+def test_a_model_that_copies_never_answers_with_the_unknown_token(name):
+    assert make(name, Size(19), Size(19)).suppressed == (3,)
+
+
 def embeddings(model):
     weights = (model.encoder.embedding.embeddings, model.decoder.embedding.embeddings)
     return {id(weight): tuple(weight.shape) for weight in weights}
