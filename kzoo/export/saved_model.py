@@ -255,7 +255,7 @@ def _write_saved_model(model, folder, options):
     """Returns the place of each variable that was written among the weights of the model."""
     with computing_in(options.precision, model) as model:
         stored = StoredWeights(model) if options.precision == "bfloat16_weights" else None
-        search = Search(model, options, stored and stored.read_in)
+        search = Search(model, options, stored.read_in if stored else None)
         functions = of_contents(search) | of_streams(search)
         # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
         traced = {
@@ -270,12 +270,9 @@ def _write_saved_model(model, folder, options):
         for name, function in traced.items():
             setattr(root, name, function)
         tf.saved_model.save(root, str(folder), signatures=traced)
-        of_weights = {id(weight): weight.value for weight in model.weights}
-        of_weights |= {
-            id(weight): variable for weight, variable in (stored.pairs if stored else ())
-        }
-        values = [of_weights[id(weight)] for weight in model.weights]
-        places = {id(variable): place for place, variable in enumerate(values)}
+        replaced = {id(weight): variable for weight, variable in stored.pairs} if stored else {}
+        variables = [replaced.get(id(weight), weight.value) for weight in model.weights]
+        places = {id(variable): place for place, variable in enumerate(variables)}
         return [places.get(id(variable)) for variable in root.weights]
 
 

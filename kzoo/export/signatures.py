@@ -62,19 +62,19 @@ class Search:
     Args:
         model: Generator with both tokenizers.
         options: Options.
-        weighed: decorator of all that becomes a graph of its own, `StoredWeights.read_in`; None for
-            the weights of the model as they are.
+        with_weights: decorator of all that becomes a graph of its own, `StoredWeights.read_in`;
+            None for the weights of the model as they are.
     """
 
-    def __init__(self, model, options, weighed=None):
+    def __init__(self, model, options, with_weights=None):
         self.model, self.options = model, options
-        self.weighed = weighed or (lambda function: function)
+        self.with_weights = with_weights or (lambda function: function)
         self.signs = signs_of(model)
         self.read = self.graph(self._read, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def graph(self, function, **options):
         """`function` as a graph of its own, traced once for all that call it."""
-        return tf.function(self.weighed(function), autograph=False, **options)
+        return tf.function(self.with_weights(function), autograph=False, **options)
 
     def _read(self, contents):
         """Contents (N,) -> what `generate` takes, is_empty; at least one row. Traced once for all.
@@ -167,16 +167,16 @@ def of_contents(search):
 
     functions = {"serving_default": serving_default, "n_best": n_best}
     functions["serving_xla"] = _compiled(search)
-    functions = {name: search.weighed(function) for name, function in functions.items()}
+    functions = {name: search.with_weights(function) for name, function in functions.items()}
     if options.request_batching is not None:
         functions = {
             name: requests.batch_requests(function, **options.request_batching)
             for name, function in functions.items()
         }
-    functions |= {"align": align, "segments": segments and search.weighed(segments)}
+    functions |= {"align": align, "segments": segments and search.with_weights(segments)}
     functions = {name: (function, [spec]) for name, function in functions.items()}
     prefix = tf.TensorSpec([None], tf.string, name="prefix")
-    functions["complete"] = search.weighed(_complete(search)), [spec, prefix]
+    functions["complete"] = search.with_weights(_complete(search)), [spec, prefix]
     return {name: found for name, found in functions.items() if name in options.signatures}
 
 
@@ -317,8 +317,8 @@ def of_streams(search):
 
     rows = tf.TensorSpec([], tf.int32, "rows")
     return {
-        "stream": (search.weighed(stream), [specs]),
-        "stream_begin": (search.weighed(stream_begin), [rows]),
+        "stream": (search.with_weights(stream), [specs]),
+        "stream_begin": (search.with_weights(stream_begin), [rows]),
     }
 
 
