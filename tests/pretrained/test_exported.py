@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 import kzoo
+from kzoo import pretrained
+from kzoo.export import manifest
 from kzoo.pretrained import exported
 
 TEXTS = ["two dogs run", "three cats sleep", "a red bird sings"]
@@ -53,6 +56,22 @@ def test_the_weights_and_the_texts_are_those_of_before(model, folder):
     if not rounds:
         served = kzoo.load(folder)
         assert again.text_generator(**options)(TEXTS) == served(TEXTS)
+
+
+def test_a_model_of_the_zoo_is_loaded_by_its_name_and_its_files_are_checked(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KZOO_MODELS", str(tmp_path))
+    path = tmp_path / "tiny-luong/1"
+    shutil.copytree(folder / "1", path)
+    facts = ["data", "BSD", "python -m recipes.x", "2.0 minutes of training", 11]
+    manifest.write(path, manifest.Manifest("tiny-luong", "translation", ["en"], *facts))
+    again, expected = (pretrained.load(each) for each in ("tiny-luong", folder))
+    for weight, other in zip(again.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    (path / "model_card.md").write_text("not the one of the manifest")
+    with pytest.raises(ValueError, match=r"model_card\.md has changed"):
+        pretrained.load("tiny-luong")
 
 
 def test_it_trains_further(folder):
