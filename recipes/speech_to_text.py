@@ -205,7 +205,7 @@ def main(config: Config) -> dict[str, float]:
     runs.seed(config.seed)
     model = start(config) if config.init_from else build(splits.train, config)
     fit(model, splits, run, config)
-    scored = scored_clips(splits)
+    scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored)
     runs.remove_run(run)
@@ -219,8 +219,7 @@ def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     model = runs.start(config, "WAV files")
     heard = model.source_tokenizer.features
     if isinstance(heard, kzoo.WhisperMel):
-        heard = kzoo.WhisperMel(heard.num_mels, heard.clip_seconds, is_filled=False)
-        model.source_tokenizer = kzoo.AudioSource(heard)
+        heard.is_filled = False
     return runs.compiled(model, config, runs.RATE)
 
 
@@ -248,6 +247,8 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     speeds = SPEEDS if config.speed_perturbation else (1.0,)
+    longest = model.source_tokenizer.clip_seconds * min(speeds)  # slower is longer
+    config = dataclasses.replace(config, max_seconds=min(config.max_seconds, longest))
     train = examples(model, splits.train, speeds, config, "train")
     valid = examples(model, splits.valid, (1.0,), config, "valid")
     batches = whole_batches(model, train, run, config)

@@ -64,7 +64,7 @@ class AudioSource(keras.layers.Layer):
         Raises:
             tf.errors.InvalidArgumentError: one is no WAV file, or longer.
         """
-        frames = self(*self.decode(contents, min(float(longest), self._clip_seconds)))
+        frames = self(*self.decode(contents, min(float(longest), self.clip_seconds)))
         return frames, tf.equal(frames.row_lengths(), 0)
 
     def decode(self, contents, longest):
@@ -72,7 +72,8 @@ class AudioSource(keras.layers.Layer):
         return wav.decode_batch(contents, self.features.rate_hz, float(longest))
 
     @property
-    def _clip_seconds(self):
+    def clip_seconds(self):
+        """Most seconds of a file that the features take: float, infinite but for a window's."""
         return getattr(self.features, "clip_seconds", math.inf)
 
     def step_names(self, source, steps, stride):
@@ -116,7 +117,7 @@ class AudioSource(keras.layers.Layer):
             in_windows: bool, whether some signatures take a file window by window.
         """
         hop = 1000 * self.features.hop / self.features.rate_hz  # a whole number of samples
-        clip = min(longest, self._clip_seconds)
+        clip = min(longest, self.clip_seconds)
         limit = f"at most {clip:g} seconds"
         if in_windows and longest > clip:
             limit = f"at most {longest:g} seconds in serving_default and segments, which hear one "

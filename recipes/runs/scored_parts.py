@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import NamedTuple
 
@@ -21,17 +22,22 @@ class ScoredClips(NamedTuple):
     seconds: list[float]
 
 
-def scored_clips(splits: Splits) -> ScoredClips:
-    """The test clips, else the valid ones; what cannot be read is counted as skipped."""
+def scored_clips(splits: Splits, longest: float = math.inf) -> ScoredClips:
+    """The test clips, else the valid ones; what cannot be read, or is of more seconds than the
+    model can hear, is counted as skipped."""
     name, whole = scored_split(splits)
     scored = ScoredClips(name, Clips(skipped=Counter(whole.skipped)), [], [])
     for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
         if found is None:
             scored.part.skipped["unreadable"] += 1
+        elif (seconds := len(found[0]) / found[1]) > longest:
+            scored.part.skipped[f"over the {longest:g} seconds that the model hears"] += 1
         else:
             scored.part.rows.append(clip)
             scored.sounds.append(clips_audio.as_sent(clip, *found))
-            scored.seconds.append(len(found[0]) / found[1])
+            scored.seconds.append(seconds)
+    if not scored.part.rows:
+        raise ValueError(f"{name} must have a clip that can be scored, got {scored.part}.")
     return scored
 
 

@@ -1,11 +1,13 @@
 """Runs that go on from a trained model."""
 
 import dataclasses
+import json
 import re
 
 import keras
 import numpy as np
 import pytest
+import soundfile
 
 import kzoo
 from recipes import speech_to_text, translation
@@ -42,6 +44,58 @@ def config(tmp_path, trained):
         warmup_steps=1, validation_pairs=3, beam_size=2, max_length=8, batch_tokens=128,
         output=str(tmp_path / "out"),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """The folder of a random Whisper of transformers that hears windows of a second."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("torch")
+    import whisper_models
+
+    folder = tmp_path_factory.mktemp("whisper")
+    names = "endoftext", "startoftranscript", "nospeech", "notimestamps"
+    learnt = whisper_models.learnt_tokenizer(folder, names)
+    model = whisper_models.random_model(
+        learnt, 51, seed=1, num_mel_bins=80, encoder_layers=1, decoder_layers=1,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, max_source_positions=50, max_target_positions=40,
+    )  # fmt: skip
+    model.generation_config.no_timestamps_token_id = learnt.token_to_id("<|notimestamps|>")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_whisper_goes_on_with_clips_as_long_as_they_are_and_leaves_out_what_it_cannot_hear(
+    whisper, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
+    rng, lines = np.random.default_rng(0), []
+    for number in range(12):
+        # Played slower, 0.95 s is too long for the window of a second.
+        seconds = {0: 0.95, 10: 1.2}.get(number, 0.3 + number / 40)
+        name = f"{number}.wav"
+        soundfile.write(name, rng.normal(size=round(16_000 * seconds)) / 9, 16_000)
+        line = {"audio_filepath": name, "text": ["it is", "the end"][number % 2]}
+        lines.append(json.dumps(line | {"duration": seconds}) + "\n")
+    parts = {"train": lines[:8], "valid": lines[8:10], "test": lines[10:]}
+    for part, own in parts.items():
+        (tmp_path / f"{part}.jsonl").write_text("".join(own))
+    config = speech_to_text.Config(
+        **{part: f"{part}.jsonl" for part in parts},
+        init_from=str(whisper), epochs=1, average=0, warmup_steps=1, beam_size=2, max_length=9,
+        batch_seconds=2.0, precision="mixed_bfloat16", output="out",
+    )  # fmt: skip
+    figures = speech_to_text.main(config)
+    printed = capfd.readouterr().out
+    assert "1 over 0.9 seconds" in printed  # of the training
+    said = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "1 clips (skipped: 1 over the 1 seconds that the model hears)" in said
+    assert set(figures) == {"test WER", "test CER", "test exact match"}
+    assert not kzoo.pretrained.load("out").source_tokenizer.features.is_filled
+    assert isinstance(kzoo.load("out")("11.wav"), str)
 
 
 @pytest.mark.slow
