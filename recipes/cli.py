@@ -96,9 +96,9 @@ def changed(config: Any) -> list[str]:
 
 
 def check(config: Any, name: str, least: float) -> None:
-    """Raises a ValueError if a number of the config is too small."""
+    """Raises a ValueError if a number of the config is too small; None is left to the recipe."""
     value = getattr(config, name)
-    if value < least:
+    if value is not None and value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
 
 

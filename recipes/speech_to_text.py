@@ -51,6 +51,8 @@ TAKEN = (
     *("model", "tokenizer", "vocabulary_size", "sampled", "rate_hz", "num_mels", "normalize"),
     *("dropout", "ctc_weight", "splice_after"),
 )
+WHISPER = "whisper-tiny.en"
+MINUTES, MINUTES_FROM_TRAINED = 60.0, 8.0
 MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
 
@@ -68,7 +70,11 @@ class Config:
     model: Literal["speech_transformer", "listen_attend_spell", "streaming_ctc"] = flag(
         "speech_transformer", "architecture, see kzoo.zoo"
     )
-    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    init_from: str | None = flag(
+        "auto",
+        f"{runs.INIT_FROM_HELP}; auto: {WHISPER} for the English prompts of Asterisk unless a flag "
+        "describes a new model, and else none",
+    )
     freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
     tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
     vocabulary_size: int = flag(500, "most entries of the vocabulary")
@@ -119,7 +125,11 @@ class Config:
         1000,
         "most passes over the training clips, or of 1,000 batches of them, besides --splice_after",
     )
-    minutes: float = flag(60.0, "time budget for all training; the best weights so far are kept")
+    minutes: float | None = flag(
+        None,
+        "time budget for all training; the best weights so far are kept; none: 60, and with "
+        f"--init_from {MINUTES_FROM_TRAINED}",
+    )
     batch_seconds: float = flag(40.0, "seconds of audio in a batch, padding included")
     learning_rate: float | None = flag(
         None, "peak of the schedule; none: 0.001, and 0.0001 with --init_from"
@@ -189,6 +199,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    config = settled(config)
     cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -211,6 +222,20 @@ def main(config: Config) -> dict[str, float]:
     runs.remove_run(run)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
     return runs.scores_of(saved)
+
+
+def settled(config: Config) -> Config:
+    """What --init_from auto and the minutes stand for."""
+    init_from = config.init_from
+    if init_from == runs.AUTO:
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        is_new = any(getattr(config, name) != defaults[name] for name in TAKEN)
+        is_english = config.train is None and config.data == defaults["data"]
+        init_from = WHISPER if is_english and not is_new else None
+    minutes = config.minutes
+    if minutes is None:
+        minutes = MINUTES if init_from is None else MINUTES_FROM_TRAINED
+    return dataclasses.replace(config, init_from=init_from, minutes=minutes)
 
 
 def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:

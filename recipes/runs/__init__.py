@@ -73,6 +73,7 @@ from recipes.runs.scoring import (
     show_files,
 )
 from recipes.runs.starting import (
+    AUTO,
     FREEZE_HELP,
     INIT_FROM_HELP,
     NEW_VOCABULARY_HELP,
@@ -96,6 +97,7 @@ from recipes.runs.teaching import (
 )
 
 __all__ = [
+    "AUTO",
     "AVERAGE_HELP",
     "EPOCH_BATCHES",
     "FIRST",

@@ -138,12 +138,31 @@ def test_a_new_vocabulary_has_the_words_of_the_data(config):
         ),
         (translation, {"init_from": "x", "vocabulary_size": 9}, "`vocabulary_size` must be left"),
         (speech_to_text, {"init_from": "x", "num_mels": 40}, "`num_mels` must be left out with"),
-        (speech_to_text, {"freeze": "encoder"}, "`freeze` needs init_from"),
+        (speech_to_text, {"init_from": None, "freeze": "encoder"}, "`freeze` needs init_from"),
     ],
 )
 def test_a_flag_that_the_model_answers_already_is_refused(recipe, flags, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         recipe.Config(**flags)
+
+
+@pytest.mark.parametrize(
+    "flags, init_from, minutes",
+    [
+        ({}, "whisper-tiny.en", 8),
+        ({"freeze": "encoder", "minutes": 3.0}, "whisper-tiny.en", 3),
+        ({"init_from": None}, None, 60),
+        ({"model": "streaming_ctc"}, None, 60),
+        ({"data": "asterisk-fr"}, None, 60),
+        ({"train": "my_clips", "valid": "others"}, None, 60),
+        ({"data": "my_clips", "init_from": "mine"}, "mine", 8),
+    ],
+)
+def test_english_prompts_go_on_from_whisper_unless_a_flag_describes_a_new_model(
+    flags, init_from, minutes
+):
+    config = speech_to_text.settled(speech_to_text.Config(**flags))
+    assert (config.init_from, config.minutes) == (init_from, minutes)
 
 
 def test_a_model_of_another_kind_is_refused(config, trained):
