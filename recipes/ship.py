@@ -112,11 +112,17 @@ def ship(config: Config) -> Path:
         items = contents = config.items
         if served.content.is_file:
             items = [Path(item).name for item in items]
+            if len(set(items)) < len(items):
+                raise ValueError(f"`ask` must be files of different names, got {items}.")
             contents = [
                 shutil.copyfile(item, part.resolve() / Path(item).name) for item in contents
             ]
         answers, milliseconds = asked(served, contents)
-        runs.show_answers(part, [str(content) for content in contents], served.input_name)
+        fresh = runs.show_answers(part, [str(each) for each in contents], served.input_name)
+        if fresh != answers:
+            raise RuntimeError(
+                f"{source} answers {answers} here and {fresh} in a fresh process, all at once."
+            )
         manifest.write(
             part,
             manifest.Manifest(

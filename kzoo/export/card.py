@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shlex
 
 import keras
 import numpy as np
@@ -37,7 +38,13 @@ def model_card(path, model, options, card, metrics, examples, answers):
         parts += ["## What it answers", table(("source", "answer"), rows)]
     reader = model.source_tokenizer
     shell, value = reader.content.usage
-    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.content.input_name)
+    usage = _USAGE.format(
+        path=path,
+        asked=shlex.quote(str(path)),
+        shell=shell,
+        value=value,
+        name=reader.content.input_name,
+    )
     said = (text for name, text in _OUTPUTS.items() if name in options.signatures)
     usage += ", ".join(said) + "."
     if "serving_xla" in options.signatures:
@@ -45,13 +52,13 @@ def model_card(path, model, options, card, metrics, examples, answers):
     if "complete" in options.signatures:
         usage += _COMPLETE_USAGE
     if "stream" in options.signatures:
-        usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
+        usage += _STREAM_USAGE.format(asked=asked, rate=reader.features.rate_hz)
     parts += ["## How to use it", usage]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 _USAGE = """\
-    python -m kzoo {path} {shell}
+    python -m kzoo {asked} {shell}
 
 In Python with `kzoo.load`, or without kzoo:
 
@@ -80,7 +87,7 @@ For live audio `stream_begin` gives the state of `rows` streams and the rate of 
 `stream` takes the next samples, `audio` float [N, C], with every tensor of the state, and gives the
 text so far and the state for the next chunk. Keep that: the server keeps nothing.
 
-    arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
+    arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {asked} --live"""
 
 
 def _facts(model, options):
@@ -145,8 +152,11 @@ def revised(text, path, facts):
         )
         if count != 1:
             raise ValueError(f"`facts` must be among {', '.join(facts_of(text))}, got {key!r}.")
-    for place in (r"(\n    .*python -m kzoo )\S+", r'(saved_model\.load\(")[^"]+'):
-        text = re.sub(place, lambda found: found[1] + path, text)
+    shell = shlex.quote(path)
+    text = re.sub(
+        r"(\n    .*python -m kzoo )(?:'[^'\n]*'|\S+)", lambda found: found[1] + shell, text
+    )
+    text = re.sub(r'(saved_model\.load\(")[^"]+', lambda found: found[1] + path, text)
     return text
 
 

@@ -119,7 +119,10 @@ def sha256_of(path):
 
 
 def _files(folder):
-    """The paths of all files in a folder but the manifest, in their order."""
+    """The paths of all files in a folder but the manifest, in their order.
+
+    Hidden ones, which desktops leave and TensorFlow does not read, are passed over.
+    """
     entries = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-    paths = (path.relative_to(folder).as_posix() for path in entries)
-    return sorted(path for path in paths if path != FILE)
+    paths = (path.relative_to(folder) for path in entries if path.name[0] != ".")
+    return sorted(path.as_posix() for path in paths if path.as_posix() != FILE)

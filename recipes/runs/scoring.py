@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -102,18 +103,17 @@ def draw_attention(served, examples: Iterable[tuple[Any, str]]) -> None:
 
 
 FRESH_PROCESS = """
-import sys, tensorflow as tf, tensorflow_text
+import json, sys, tensorflow as tf, tensorflow_text
 path, name, *items = sys.argv[1:]
 contents = items if name == "text" else [open(item, "rb").read() for item in items]
 model = tf.saved_model.load(path)
 answer = model.signatures["serving_default"](**{name: tf.constant(contents)})
-for item, text, score in zip(items, answer["text"].numpy(), answer["score"].numpy()):
-    print(f"{item}\\n    -> {text.decode()}   (score {score:.2f})")
+print(json.dumps([[t.decode() for t in answer["text"].numpy()], answer["score"].numpy().tolist()]))
 """
 
 
-def show_answers(path: Path, items: list[str], input_name: str = "text") -> None:
-    """Asks the SavedModel in a new process that knows TensorFlow and nothing of kzoo.
+def show_answers(path: Path, items: list[str], input_name: str = "text") -> list[str]:
+    """Asks the SavedModel in a new process that knows TensorFlow and nothing of kzoo; its answers.
 
     `items` are texts or, for another input than "text", absolute paths of files.
     """
@@ -123,7 +123,11 @@ def show_answers(path: Path, items: list[str], input_name: str = "text") -> None
     done = subprocess.run(command, cwd=path, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{path} cannot be loaded in a fresh process:\n{done.stderr}")
-    print(done.stdout)
+    answers, scores = json.loads(done.stdout.splitlines()[-1])
+    for item, answer, score in zip(items, answers, scores, strict=True):
+        print(f"{item}\n    -> {answer}   (score {score:.2f})")
+    print(flush=True)
+    return answers
 
 
 def show_files(path: Path, examples: Iterable[tuple[str, bytes, str]], input_name: str) -> None:

@@ -124,13 +124,26 @@ def test_the_files_that_a_model_of_sounds_was_asked_about_are_shipped_with_it(
         def __call__(self, path):
             return path.read_text().upper()
 
-    shown = []
+    shown, fresh = [], ["SAID"]
+
+    def answers(*arguments):
+        shown.append(arguments[1:])
+        return fresh
+
     monkeypatch.setattr(kzoo.export, "ServedModel", Heard)
-    monkeypatch.setattr(ship.runs, "show_answers", lambda *arguments: shown.append(arguments[1:]))
+    monkeypatch.setattr(ship.runs, "show_answers", answers)
     (tmp_path / "a.wav").write_text("said")
     config = ship.Config(
         str(zoo / "run"), "heard", ask=str(tmp_path / "a.wav"), models=str(tmp_path / "zoo")
     )
+    twice = dataclasses.replace(config, ask=f"{tmp_path}/a.wav | {tmp_path}/sub/a.wav")
+    with pytest.raises(ValueError, match="`ask` must be files of different names"):
+        ship.ship(twice)
+    fresh = ["other"]
+    with pytest.raises(RuntimeError, match=r"answers \['SAID'\] here and \['other'\] in a fresh"):
+        ship.ship(config)
+    assert not (tmp_path / "zoo/heard/1").exists()
+    fresh, shown = ["SAID"], []
     path = ship.ship(config)
     assert manifest.check(path).answers == {"a.wav": "SAID"}
     ((items, name),) = shown
@@ -145,7 +158,7 @@ def test_the_files_that_a_model_of_sounds_was_asked_about_are_shipped_with_it(
     ],
 )
 def test_what_cannot_be_shipped_leaves_nothing(zoo, tmp_path, fields, message, monkeypatch):
-    monkeypatch.setattr("recipes.runs.show_answers", lambda *arguments: None)
+    monkeypatch.setattr("recipes.runs.show_answers", lambda *arguments: [])
     config = ship.Config(str(zoo / "run"), "other", ask="face", models=str(tmp_path / "zoo"))
     with pytest.raises((ValueError, OSError), match=message):
         ship.main(dataclasses.replace(config, **fields))
