@@ -38,9 +38,10 @@ def model_card(path, model, options, card, metrics, examples, answers):
         parts += ["## What it answers", table(("source", "answer"), rows)]
     reader = model.source_tokenizer
     shell, value = reader.content.usage
+    asked = shlex.quote(str(path))
     usage = _USAGE.format(
         path=path,
-        asked=shlex.quote(str(path)),
+        asked=asked,
         shell=shell,
         value=value,
         name=reader.content.input_name,
