@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
 WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
 SHEET_PICTURES = 12
+# What a model that a run goes on from has already.
+TAKEN = (
+    *("model", "backbone", "fine_tune", "image_size", "tokenizer", "vocabulary_size", "sampled"),
+    *("units", "num_layers", "dropout"),
+)
+RATE = 2e-3  # the peak of a model that begins with nothing
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Config:
     augment: bool = flag(
         False, "turn, zoom, shift and relight the training pictures a little; never mirror them"
     )
+    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
     tokenizer: Literal["words", "subwords", "characters"] = flag("words", "what the model writes")
     vocabulary_size: int = flag(8000, "most entries of the vocabulary")
     sampled: int = flag(
@@ -93,7 +101,9 @@ class Config:
     epochs: int = flag(1000, "most passes over the training captions, or of 1,000 batches of them")
     minutes: float = flag(9.0, "time budget for training; the best weights so far are kept")
     batch_size: int = flag(64, "captions of a batch, each with its picture")
-    learning_rate: float = flag(0.002, "peak of the schedule")
+    learning_rate: float | None = flag(
+        None, "peak of the schedule; none: 0.002, and 0.0001 with --init_from"
+    )
     warmup_steps: int = flag(400, "steps to the peak, then decay with 1 / sqrt(step)")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
@@ -115,6 +125,7 @@ class Config:
         cli.check_training(self)
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
+        runs.check_start(self, taken=TAKEN)
         for name in ("batch_size", "validation_pictures", "units", "num_layers"):
             cli.check(self, name, least=1)
         if self.image_size is not None:
@@ -138,7 +149,7 @@ class Config:
 
     @property
     def trains_backbone(self) -> bool:
-        return self.fine_tune or self.backbone == FROM_NOTHING
+        return self.fine_tune or self.backbone == FROM_NOTHING  # as with --init_from
 
     @property
     def is_openmoji(self) -> bool:
@@ -175,7 +186,7 @@ def main(config: Config) -> dict[str, float]:
     run = runs.open_run(config, config.folder, fingerprint(splits))
     scored = scored_pictures(splits, unseen)
     runs.seed(config.seed)
-    model = build(splits.train, config)
+    model = build(splits.train, config) if config.init_from is None else start(config)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored.part, config.seed)
@@ -209,7 +220,12 @@ def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
             backbone = build_backbone(config)
         source = kzoo.ImageSource(config.size)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, backbone, **options)
-    return runs.compiled(model, config, config.learning_rate)
+    return runs.compiled(model, config, RATE)
+
+
+def start(config: Config) -> kzoo.Seq2Seq:
+    """Goes on from a trained model, its backbone included."""
+    return runs.compiled(runs.start(config, "pictures"), config, runs.RATE)
 
 
 def build_backbone(config: Config) -> keras.Model:
@@ -238,7 +254,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     if config.augment:
         augment = kzoo.image.ImageAugment(seed=seed[0] + seed[1])
         batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
-    runs.make_weights(model, batches, f"{config.model} and {config.backbone}")
+    runs.make_weights(model, batches, config.init_from or f"{config.model} and {config.backbone}")
     chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)
@@ -282,7 +298,7 @@ def export_and_score(
             "captions": "learned in lower case, no punctuation; scores compare with them as written"
             if config.is_spoken
             else "as written",
-            "backbone": config.backbone,
+            "backbone": config.backbone if config.init_from is None else f"of {config.init_from}",
             "scored on": f"{name}: {part}"
             + ("; these pictures also chose the weights" if name == "valid" else ""),
             "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",

@@ -6,6 +6,7 @@
     python -m recipes.pronunciation --ensemble 5 --minutes 300        five models that answer as one
     python -m recipes.pronunciation --data dut_train.tsv --valid dut_dev.tsv --test dut_test.tsv
     python -m recipes.pronunciation --train train.dict --valid dev.dict --exclude test_words.txt
+    python -m recipes.pronunciation --data names.tsv --init_from pronunciation-en
     python -m recipes.pronunciation --data lexicon.csv --columns 1,3 --no-lowercase
 
 A run reads words letter by letter, trains on each of their pronunciations with progress bars and
@@ -32,6 +33,12 @@ from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits
 from recipes.runs import training_pairs
 
+# What a model that a run goes on from has already.
+TAKEN = (
+    *("model", "units", "layers", "hidden_units", "dropout", "label_smoothing", "norm_first"),
+    *("vocabulary_size", "sampled"),
+)
+RATE = 1e-3  # the peak of a model that begins with nothing
 SHOWN = 3  # words whose best hypotheses the card shows
 FIXED_SIZES = ("transformer_tiny", "transformer_small")
 
@@ -64,6 +71,13 @@ class Config:
         "rnn_luong",
         "rnn_bahdanau",
     ] = flag("pronunciation_transformer", "architecture, see kzoo.zoo")
+    init_from: str | None = flag(None, runs.INIT_FROM_HELP)
+    freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
+    new_vocabulary: bool = flag(
+        False,
+        "with --init_from: letters and phonemes are those of the data; those that the model has, "
+        "too, keep their weights",
+    )
     ensemble: int = flag(
         1, "models of different seeds, trained one after the other, that answer together"
     )
@@ -84,7 +98,9 @@ class Config:
     epochs: int = flag(1000, "most passes over the training pronunciations")
     minutes: float = flag(60.0, "time budget for training; an ensemble's models share it")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
-    learning_rate: float = flag(1e-3, "peak of the schedule")
+    learning_rate: float | None = flag(
+        None, "peak of the schedule; none: 0.001, and 0.0001 with --init_from"
+    )
     warmup_steps: int = flag(1000, "steps to the peak")
     decay: Literal["budget", "inverse_sqrt"] = flag(
         "budget", "budget: linearly to 0 at the end of the minutes or epochs; or 1 / sqrt(step)"
@@ -114,6 +130,7 @@ class Config:
     def __post_init__(self):
         cli.check_training(self)
         runs.check_teaching(self)
+        runs.check_start(self, taken=TAKEN)
         for name in ("batch_tokens", "validation_words", "ensemble"):
             cli.check(self, name, least=1)
         cli.check_share(self, "label_smoothing")
@@ -129,6 +146,18 @@ class Config:
     @property
     def folder(self) -> Path:
         return Path(self.output)
+
+    @property
+    def rate(self) -> float:
+        """The peak of the schedule."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATE if self.init_from is None else runs.RATE
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the rate is a function of the step, not of the budget."""
+        return self.decay == "inverse_sqrt"
 
     @property
     def search(self) -> dict[str, float]:
@@ -156,9 +185,8 @@ def main(config: Config) -> dict[str, float]:
     )
     sides = (side for words in splits[:2] for side in (words.pairs.source, words.pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    tokenizers = learn_tokenizers(splits.train, config)
     numbers = range(1, config.ensemble + 1)
-    models = [train(number, tokenizers, splits, member(run, number), config) for number in numbers]
+    models = [train(number, splits, member(run, number), config) for number in numbers]
     saved = export_and_score(models, splits, run, config)
     words = runs.scored_split(splits)[1].words
     runs.show_answers(saved.path, words[:: math.ceil(len(words) / 5)])
@@ -185,17 +213,31 @@ def member(run: Path, number: int) -> Path:
     return folder
 
 
-def train(number: int, tokenizers, splits: Splits, run: Path, config: Config) -> kzoo.Seq2Seq:
+def train(number: int, splits: Splits, run: Path, config: Config) -> kzoo.Seq2Seq:
     """Trains one of the models within its share of the budget, or loads what is trained already."""
     if config.ensemble > 1:
         print(f"\nModel {number} of {config.ensemble}", flush=True)
     config = dataclasses.replace(
-        config, minutes=config.minutes / config.ensemble, seed=config.seed + number - 1
+        config,
+        minutes=config.minutes / config.ensemble,
+        seed=config.seed + number - 1,
+        learning_rate=config.rate,
     )
     runs.seed(config.seed)
-    model = build(*tokenizers, config)
+    if config.init_from is None:
+        model = build(*learn_tokenizers(splits.train, config), config)
+    else:
+        model = start(splits.train, config)
     fit(model, splits, run, config)
     return model
+
+
+def start(train: Words, config: Config) -> kzoo.Seq2Seq:
+    """Goes on from a trained model, with its letters and phonemes or with those of the data."""
+    model = runs.start(config, "texts")
+    if config.new_vocabulary:
+        model = runs.with_vocabulary(model, learn_tokenizers(train, config), config)
+    return runs.compiled(model, config, config.rate, has_schedule=config.has_schedule)
 
 
 def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
@@ -207,9 +249,8 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
         "label_smoothing": config.label_smoothing,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    has_schedule = config.decay == "inverse_sqrt"
     return training_pairs.build(
-        source_tokenizer, target_tokenizer, config, has_schedule=has_schedule, **options
+        source_tokenizer, target_tokenizer, config, has_schedule=config.has_schedule, **options
     )
 
 
@@ -222,7 +263,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_score(model, splits.valid, config)
     callbacks = []
-    if config.decay == "budget":
+    if not config.has_schedule:
         steps = config.epochs * min(int(batches.cardinality()), runs.EPOCH_BATCHES)
         spent = runs.open_journal(run).minutes
         callbacks = [

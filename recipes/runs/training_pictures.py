@@ -32,7 +32,7 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
     import tensorflow as tf
 
     if config.trains_backbone:
-        seen, kept = regions.decode(part.rows, config.size)
+        seen, kept = regions.decode(part.rows, model.source_tokenizer.size)
     else:
         seen, kept = regions.extract(part.rows, model.encoder.backbone)
     part = regions.keep_rows(part, kept)

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 import kzoo
-from recipes import speech_to_text, translation
+from recipes import image_captioning, pronunciation, runs, speech_to_text, translation
+from recipes.data import examples
 
 SOURCE = ["one red cat", "two red dogs", "three green dogs", "one green cat"] * 11
 TARGET = ["eine rote Katze", "zwei rote Hunde", "drei grüne Hunde", "eine grüne Katze"] * 11
@@ -116,6 +117,49 @@ def test_a_translation_run_goes_on_from_a_file_and_leaves_its_frozen_encoder_alo
     assert "--init_from" in (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
 
 
+def test_a_pronouncing_model_goes_on_with_its_own_letters_or_with_those_of_the_data(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    tokenizers = [
+        runs.learn_tokenizer(kind, texts, 30)
+        for kind, texts in (("characters", ["ab", "ba"]), ("phonemes", ["EY B", "B EY"]))
+    ]
+    model = kzoo.zoo.rnn_luong(*tokenizers, units=8)
+    model({"source": np.array([[4, 2]]), "target": np.array([[1, 4]])})
+    model.save("model.keras")
+    words = examples.Words()
+    words.add("abc", "EY B IY")
+    config = pronunciation.Config(init_from="model.keras", freeze="decoder")
+    assert config.rate == runs.RATE
+    kept = pronunciation.start(words, config)
+    for weight, other in zip(kept.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert kept.encoder.trainable and not kept.decoder.trainable
+    new = pronunciation.start(words, dataclasses.replace(config, new_vocabulary=True))
+    before, after = (each.target_tokenizer.get_vocabulary() for each in (model, new))
+    assert "IY" in after and "IY" not in before
+    tables = [np.array(each.decoder.embedding.weights[0]) for each in (model, new)]
+    np.testing.assert_array_equal(tables[0][before.index("EY")], tables[1][after.index("EY")])
+
+
+def test_a_captioning_model_goes_on_with_its_own_pictures_words_and_backbone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokenizer = kzoo.WordTokenizer.learn(["a red cat"], 20)
+    backbone = kzoo.image.backbones.small_resnet(32, (4, 4, 8, 8))
+    options = {"units": 8, "num_layers": 1, "decoder_layers": 1, "hidden_units": 8}
+    source = kzoo.ImageSource(32)
+    model = kzoo.zoo.captioning_transformer(source, tokenizer, backbone, **options)
+    model({"source": np.zeros((1, 32, 32, 3), np.uint8), "target": np.array([[1, 4]])})
+    model.save("model.keras")
+    again = image_captioning.start(image_captioning.Config(init_from="model.keras"))
+    for weight, other in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert again.source_tokenizer.size == 32 and again.encoder.backbone.trainable
+    frozen = image_captioning.Config(init_from="model.keras", freeze="encoder")
+    assert not image_captioning.start(frozen).encoder.backbone.trainable
+
+
 def test_a_new_vocabulary_has_the_words_of_the_data(config):
     config = dataclasses.replace(config, new_vocabulary=True, tokenizer="words")
     pairs = translation.examples.Pairs()
@@ -139,6 +183,10 @@ def test_a_new_vocabulary_has_the_words_of_the_data(config):
         (translation, {"init_from": "x", "vocabulary_size": 9}, "`vocabulary_size` must be left"),
         (speech_to_text, {"init_from": "x", "num_mels": 40}, "`num_mels` must be left out with"),
         (speech_to_text, {"init_from": None, "freeze": "encoder"}, "`freeze` needs init_from"),
+        (pronunciation, {"new_vocabulary": True}, "`new_vocabulary` needs init_from"),
+        (pronunciation, {"init_from": "x", "units": 9}, "`units` must be left out with"),
+        (image_captioning, {"freeze": "encoder"}, "`freeze` needs init_from"),
+        (image_captioning, {"init_from": "x", "image_size": 64}, "`image_size` must be left out"),
     ],
 )
 def test_a_flag_that_the_model_answers_already_is_refused(recipe, flags, message):
