@@ -170,6 +170,19 @@ def test_a_model_survives_a_keras_file_answers_from_a_saved_model_and_learns(fol
     assert losses[2] < losses[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+def test_tensorflow_lite_searches_as_the_model_does(folder, tmp_path):
+    model, options = marian.from_hugging_face(folder), {"beam_size": 2, "max_length": 6}
+    path = kzoo.export.to_tflite(model, tmp_path / "lite", max_source_length=8, **options)
+    search = tf.lite.Interpreter(str(path / "model.tflite")).get_signature_runner()
+    for text in ("Two men", ">>fra<< a shirt"):
+        ids = model.source_ids(tf.constant([text]), 8)
+        expected = model.generate(ids, **options)
+        found = search(ids=np.pad(ids, ((0, 0), (0, 9 - ids.shape[1]))))
+        np.testing.assert_array_equal(found["ids"], expected.ids)
+        np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-4)
+
+
 def test_files_that_do_not_fit_are_refused_by_name(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     vocabulary = json.loads((folder / "vocab.json").read_text())
