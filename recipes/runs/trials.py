@@ -4,6 +4,7 @@
     for name, seed in study.missing(NAMES, config.seeds):
         study.add(name, seed, measure(name, seed))          # {"accuracy": 97.1, ...}
     study.table(["accuracy"]);  study.values(name, "accuracy")
+    read("studies/positions/trials.json").table(["accuracy"])
 
 Every trial goes to <folder>/trials.json at once, so that a stopped study goes on where it was, also
 for more seeds; with other flags it starts anew. Each name has one trial of a seed before any has
@@ -53,15 +54,51 @@ class Translation:
     max_length: int = flag(64, "most tokens of a source or target; longer pairs are left out")
 
 
-class Study:
-    """The trials of a study, on disk.
+class Trials:
+    """What a study measured.
+
+    Args:
+        trials: list of {"name", "seed", "minutes", and what was measured}.
+    """
+
+    def __init__(self, trials: list[dict]):
+        self.trials = trials
+
+    def values(self, name: str, quantity: str) -> np.ndarray:
+        """What the trials of a name measured, (seeds,) or (seeds, ...) float; None is NaN."""
+        return np.array(
+            [trial[quantity] for trial in self.trials if trial["name"] == name], dtype=float
+        )
+
+    def names(self) -> list[str]:
+        """The names that have a trial, in the order of the first."""
+        return list(dict.fromkeys(trial["name"] for trial in self.trials))
+
+    def table(self, quantities: Iterable[str], digits: int = 1) -> str:
+        """The mean of each quantity with its 95 % interval, in Markdown."""
+        quantities = list(quantities)
+        lines = ["| | " + " | ".join(quantities) + " |", "|--|" + "--:|" * len(quantities)]
+        for name in self.names():
+            cells = []
+            for quantity in quantities:
+                mean, half = mean_and_interval(self.values(name, quantity))
+                more = "" if np.isnan(half) else f" ± {half:.{digits}f}"
+                cells.append(f"{mean:,.{digits}f}{more}")
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def read(path: str | Path) -> Trials:
+    """The trials of a file that a study wrote."""
+    return Trials(json.loads(Path(path).read_text(encoding="utf-8"))["trials"])
+
+
+class Study(Trials):
+    """The trials of a study that goes on, kept on disk as they come.
 
     Args:
         config: the study's flags.
         folder: where trials.json and the picture are.
-
-    Attributes:
-        trials: list of {"name", "seed", "minutes", and what was measured}.
     """
 
     def __init__(self, config: Any, folder: str | Path):
@@ -70,7 +107,7 @@ class Study:
         flags = dataclasses.asdict(config)
         self.flags = _of_results(flags)
         self.path = self.folder / "trials.json"
-        self.trials: list[dict] = []
+        super().__init__([])
         if self.path.exists():
             found = json.loads(self.path.read_text(encoding="utf-8"))
             same = _of_results(found["flags"]) == self.flags
@@ -100,29 +137,6 @@ class Study:
             "trials": self.trials,
         }
         cli.write_json(result, self.path)
-
-    def values(self, name: str, quantity: str) -> np.ndarray:
-        """What the trials of a name measured, (seeds,) or (seeds, ...) float; None is NaN."""
-        return np.array(
-            [trial[quantity] for trial in self.trials if trial["name"] == name], dtype=float
-        )
-
-    def names(self) -> list[str]:
-        """The names that have a trial, in the order of the first."""
-        return list(dict.fromkeys(trial["name"] for trial in self.trials))
-
-    def table(self, quantities: Iterable[str], digits: int = 1) -> str:
-        """The mean of each quantity with its 95 % interval, in Markdown."""
-        quantities = list(quantities)
-        lines = ["| | " + " | ".join(quantities) + " |", "|--|" + "--:|" * len(quantities)]
-        for name in self.names():
-            cells = []
-            for quantity in quantities:
-                mean, half = mean_and_interval(self.values(name, quantity))
-                more = "" if np.isnan(half) else f" ± {half:.{digits}f}"
-                cells.append(f"{mean:,.{digits}f}{more}")
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
 
 
 def _of_results(flags: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +253,7 @@ def draw_line(axes, xs, values: np.ndarray, label: str, color: str) -> None:
     axes.fill_between(xs, mean - half, mean + half, color=color, alpha=0.15, linewidth=0)
 
 
-def draw_bars(axes, study: Study, quantity: str) -> None:
+def draw_bars(axes, study: Trials, quantity: str) -> None:
     """A bar of a quantity for each name, with its interval."""
     names = study.names()
     for place, (name, color) in enumerate(zip(names, COLORS, strict=False)):

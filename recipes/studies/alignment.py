@@ -78,7 +78,7 @@ def main(config: Config) -> trials.Study:
             measured |= score(model)
         study.add(kind, seed, measured)
         draw(study)
-    print(study.table(("PER", "PER, twice as long", "chrF")))
+    print(table(study))
     return study
 
 
@@ -136,6 +136,11 @@ def build(tokenizers, kind: str, config: Config) -> kzoo.Seq2Seq:
         kzoo.VocabularyHead(sizes[1], units),
         *tokenizers,
     )
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table(("PER", "PER, twice as long", "chrF"))
 
 
 def draw(study: trials.Study) -> None:

@@ -20,6 +20,7 @@ from recipes import cli, runs
 from recipes.cli import flag
 from recipes.runs import trials
 
+RANKINGS = ("log p", "by length")
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -51,7 +52,7 @@ def main(config: Config) -> trials.Study:
     )
     words = sum(len(text.split()) for text in target)
     study = trials.Study(config, config.output)
-    rankings = {"log p": 0.0, "by length": config.length_penalty}
+    rankings = dict(zip(RANKINGS, (0.0, config.length_penalty), strict=True))
     for _, seed in study.missing(("model",), config.seeds):
         runs.seed(seed)
         model = kzoo.zoo.transformer_tiny(tokenizer, tokenizer, norm_first=True, dropout=0.1)
@@ -63,8 +64,8 @@ def main(config: Config) -> trials.Study:
             for quantity in rows[0]:
                 measured[f"{ranking}: {quantity}"] = [row[quantity] for row in rows]
         study.add("model", seed, measured)
-        draw(study, rankings)
-    print(table(study, rankings))
+        draw(study)
+    print(table(study))
     return study
 
 
@@ -91,14 +92,14 @@ def try_width(model, width, penalty, source, target, words, config: Config) -> d
     return found
 
 
-def table(study: trials.Study, rankings) -> str:
+def table(study: trials.Trials) -> str:
     """A row for each width, in Markdown: the mean over the seeds, BLEU with its interval."""
     lines = ["| beam size | " + " | ".join(
-        f"{ranking}: {quantity}" for ranking in rankings for quantity in ("BLEU", "length, %")
-    ) + " | ms a text |", "|--:|" + "--:|" * (2 * len(rankings) + 1)]  # fmt: skip
+        f"{ranking}: {quantity}" for ranking in RANKINGS for quantity in ("BLEU", "length, %")
+    ) + " | ms a text |", "|--:|" + "--:|" * (2 * len(RANKINGS) + 1)]  # fmt: skip
     for place, width in enumerate(WIDTHS):
         cells = []
-        for ranking in rankings:
+        for ranking in RANKINGS:
             bleu, half = trials.mean_and_interval(study.values("model", f"{ranking}: BLEU"))
             words = study.values("model", f"{ranking}: words, % of the reference").mean(0)
             cells += [f"{bleu[place]:.1f} ± {half[place]:.1f}", f"{words[place]:.0f}"]
@@ -107,11 +108,11 @@ def table(study: trials.Study, rankings) -> str:
     return "\n".join(lines)
 
 
-def draw(study: trials.Study, rankings) -> None:
+def draw(study: trials.Study) -> None:
     """BLEU, length and time against the width of the beam."""
     figure, (quality, length, cost) = trials.new_axes(12, 3.6, 3)
     names = [str(width) for width in WIDTHS]
-    for ranking, color in zip(rankings, trials.COLORS, strict=False):
+    for ranking, color in zip(RANKINGS, trials.COLORS, strict=False):
         label = {"log p": "by log p", "by length": "with a length penalty"}[ranking]
         for axes, quantity in ((quality, "BLEU"), (length, "words, % of the reference")):
             values = study.values("model", f"{ranking}: {quantity}")

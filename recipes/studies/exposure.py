@@ -89,7 +89,7 @@ def main(config: Config) -> trials.Study:
         }
         study.add(kind, seed, measured | {"by share": errors})
         draw(study)
-    print(study.table(("WER", "PER", AFTER_RIGHT, AFTER_WRONG)))
+    print(table(study))
     return study
 
 
@@ -142,6 +142,11 @@ def next_error(model, words: list[str], right: list[str], seed: int, share: floa
         wrong += ((best != labels.numpy()) & is_real).sum()
         total += is_real.sum()
     return 100 * float(wrong / total)
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table(("WER", "PER", AFTER_RIGHT, AFTER_WRONG))
 
 
 def draw(study: trials.Study) -> None:

@@ -70,8 +70,13 @@ def main(config: Config) -> trials.Study:
         measured |= {f"PER, {counts[-1]} words": rates[-1], "parameters": model.count_params()}
         study.add(name, seed, measured | {"words": list(counts), "PER": rates})
         draw(study, config)
-    print(study.table([name for name in study.trials[0] if name.startswith("PER, ")]))
+    print(table(study))
     return study
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table([name for name in study.trials[0] if name.startswith("PER, ")])
 
 
 def draw(study: trials.Study, config: Config) -> None:

@@ -71,7 +71,7 @@ def main(config: Config) -> trials.Study:
         by_length = trials.by_length(wanted, EDGES, lambda rows, n=lengths: n[rows].mean())
         study.add(way, seed, measured | {"by length": by_length})
         draw(study)
-    print(study.table(("BLEU", "chrF", "words, % of the reference", "words off")))
+    print(table(study))
     return study
 
 
@@ -120,6 +120,11 @@ def told_answers(model, source, target, config: Config) -> list[str]:
         found = told(source[row : row + 32], lengths[row : row + 32])
         answers += [text.decode() for text in found.numpy()]
     return answers
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table(("BLEU", "chrF", "words, % of the reference", "words off"))
 
 
 def draw(study: trials.Study) -> None:

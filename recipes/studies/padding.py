@@ -90,8 +90,7 @@ def main(config: Config) -> trials.Study:
         }
         study.add(kind, seed, measured)
         draw(study)
-    print(study.table(("padding, %", "steps of an epoch", "seconds of an epoch",
-                       "real tokens a second")))  # fmt: skip
+    print(table(study))
     return study
 
 
@@ -140,6 +139,25 @@ def dataset(kind: str, corpus: kzoo.batching.Corpus, plan: list[np.ndarray], con
     )
     batches = batches.map(batch).prefetch(8)
     return batches.apply(tf.data.experimental.assert_cardinality(len(plan)))
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown; the times of each trial beside the token budget's."""
+    budget = study.values(KINDS[3], "seconds of an epoch")
+    lines = [
+        "| batches | padding, % | seconds of an epoch | as a multiple of the token budget's, each "
+        "trial |",
+        "|--|--:|--:|--:|",
+    ]
+    for name in study.names():
+        cells = []
+        for quantity in ("padding, %", "seconds of an epoch"):
+            mean, half = trials.mean_and_interval(study.values(name, quantity))
+            cells.append(f"{mean:.1f} ± {half:.1f}")
+        multiples = study.values(name, "seconds of an epoch") / budget
+        cells.append(", ".join(f"{value:.1f}" for value in multiples))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def draw(study: trials.Study) -> None:

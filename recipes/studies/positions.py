@@ -86,7 +86,7 @@ def main(config: Config) -> trials.Study:
         measured |= {"lengths": list(lengths), "right": list(right), "letters": list(letters)}
         study.add(kind, seed, measured)
         draw(study, config)
-    print(study.table(("trained lengths", "longer", "letters, longer")))
+    print(table(study))
     return study
 
 
@@ -136,6 +136,11 @@ def positions_of(kind: str, longest: int, is_encoder: bool) -> dict:
     if kind in inside:
         return {"attention_positions": inside[kind]()}
     return {"positions": added[kind]()}
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table(("trained lengths", "longer", "letters, longer"))
 
 
 def draw(study: trials.Study, config: Config) -> None:

@@ -78,7 +78,7 @@ def main(config: Config) -> trials.Study:
         }
         study.add(kind, seed, measured | {"by place": curve[: config.steps].tolist()})
         draw(study)
-    print(study.table(("bits a character", "characters read, thousands", "minutes"), digits=2))
+    print(table(study))
     return study
 
 
@@ -185,6 +185,11 @@ def two_processors():
         print("one device only: TensorFlow was running before the study", flush=True)
     names = [device.name for device in tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(names) if len(names) > 1 else None
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    return study.table(("bits a character", "characters read, thousands", "minutes"), digits=2)
 
 
 def draw(study: trials.Study) -> None:

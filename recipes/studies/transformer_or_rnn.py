@@ -64,11 +64,7 @@ def main(config: Config) -> trials.Study:
         scores = trials.chrf_by_length(generate(source), target, words, EDGES)
         study.add(name, seed, measured | scores)
         draw(study)
-    quantities = (
-        "parameters", "tokens/s, training", "tokens/s, one at a time", "tokens/s, 64 at a time",
-        "passes", "chrF",
-    )  # fmt: skip
-    print(study.table(quantities))
+    print(table(study))
     return study
 
 
@@ -110,6 +106,15 @@ def search_rate(generate, texts: list[str], at_once: int, tokenizer) -> float:
         answers = generate(texts[row : row + at_once])
         tokens += int(tokenizer.tokenize(answers).row_lengths().numpy().sum()) + len(answers)
     return tokens / (time.monotonic() - start)
+
+
+def table(study: trials.Trials) -> str:
+    """Means and intervals, in Markdown."""
+    quantities = (
+        "parameters", "tokens/s, training", "tokens/s, one at a time", "tokens/s, 64 at a time",
+        "passes", "chrF",
+    )  # fmt: skip
+    return study.table(quantities)
 
 
 def draw(study: trials.Study) -> None:
