@@ -142,11 +142,10 @@ def dataset(kind: str, corpus: kzoo.batching.Corpus, plan: list[np.ndarray], con
 
 
 def table(study: trials.Trials) -> str:
-    """Means and intervals, in Markdown; the times of each trial beside the token budget's."""
-    budget = study.values(KINDS[3], "seconds of an epoch")
+    """Means and intervals, in Markdown; the time of each trial as a multiple of the last kind's."""
+    last = study.values(KINDS[-1], "seconds of an epoch")
     lines = [
-        "| batches | padding, % | seconds of an epoch | as a multiple of the token budget's, each "
-        "trial |",
+        "| batches | padding, % | seconds of an epoch | times the last row's, each trial |",
         "|--|--:|--:|--:|",
     ]
     for name in study.names():
@@ -154,7 +153,7 @@ def table(study: trials.Trials) -> str:
         for quantity in ("padding, %", "seconds of an epoch"):
             mean, half = trials.mean_and_interval(study.values(name, quantity))
             cells.append(f"{mean:.1f} ± {half:.1f}")
-        multiples = study.values(name, "seconds of an epoch") / budget
+        multiples = study.values(name, "seconds of an epoch") / last
         cells.append(", ".join(f"{value:.1f}" for value in multiples))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
