@@ -29,6 +29,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
     }
+    if languages := model.source_tokenizer.languages:
+        facts["target languages"] = f"{', '.join(languages)}; the first one where none is asked for"
     parts = [f"# {name}", description, table(("", ""), facts.items())]
     if metrics:
         parts += ["## Scores", table(("metric", "value", "signature"), _score_rows(metrics))]
@@ -37,7 +39,11 @@ def model_card(path, model, options, card, metrics, examples, answers):
         parts += ["## What it answers", table(("source", "answer"), rows)]
     reader = model.source_tokenizer
     shell, value = reader.content.usage
-    usage = _USAGE.format(path=path, shell=shell, value=value, name=reader.content.input_name)
+    # `tf.saved_model.load` knows no inputs that may be left out.
+    more = f', language=tf.constant("{languages[-1]}")' if languages else ""
+    usage = _USAGE.format(
+        path=path, shell=shell, value=value, more=more, name=reader.content.input_name
+    )
     said = (text for name, text in _OUTPUTS.items() if name in options.signatures)
     usage += ", ".join(said) + "."
     if "serving_xla" in options.signatures:
@@ -46,6 +52,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         usage += _COMPLETE_USAGE
     if "stream" in options.signatures:
         usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
+    if languages:
+        usage += _LANGUAGE_USAGE.format(path=path, code=languages[-1])
     parts += ["## How to use it", usage]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -59,7 +67,7 @@ In Python with `kzoo.load`, or without kzoo:
     import tensorflow_text  # registers the ops
 
     model = tf.saved_model.load("{path}")
-    model.signatures["serving_default"]({name}=tf.constant([{value}]))
+    model.signatures["serving_default"]({name}=tf.constant([{value}]){more})
 
 Signatures, each with the input `{name}` string [N]: """
 _OUTPUTS = {
@@ -69,6 +77,42 @@ _OUTPUTS = {
     "segments": "`segments`\n(text; segment, begin, end, no_speech, word_count; word, word_begin, "
     "word_end; in seconds)",
 }
+_XLA_USAGE
+    if "complete" in options.signatures:
+        usage += _COMPLETE_USAGE
+    if "stream" in options.signatures:
+        usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
+    if languages:
+        usage += _LANGUAGE_USAGE.format(path=path, code=languages[-1])
+    parts += ["## How to use it", usage]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_USAGE = """\
+    python -m kzoo {path} {shell}
+
+In Python with `kzoo.load`, or without kzoo:
+
+    import tensorflow as tf
+    import tensorflow_text  # registers the ops
+
+    model = tf.saved_model.load("{path}")
+    model.signatures["serving_default"]({name}=tf.constant([{value}]){more})
+
+Signatures, each with the input `{name}` string [N]: """
+_OUTPUTS = {
+    "serving_default": "`serving_default` (text, score)",
+    "n_best": "`n_best`\n(text, score, log_prob; K of each)",
+    "align": "`align` (text, source_tokens, target_tokens, alignment)",
+    "segments": "`segments`\n(text; segment, begin, end, no_speech, word_count; word, word_begin, "
+    "word_end; in seconds)",
+}
+_LANGUAGE_USAGE = """
+Each has also the input `language`, one string or [N], which servers let you leave out: its tag, as
+`>>{code}<<`, is written before the texts. For "" the text itself may begin with a tag.
+
+    python -m kzoo {path} --language {code} "text"
+"""
 _XLA_USAGE = """
 `serving_xla` is as `serving_default`, from a search that XLA compiles."""
 _COMPLETE_USAGE = """
@@ -81,6 +125,13 @@ For live audio `stream_begin` gives the state of `rows` streams and the rate of 
 text so far and the state for the next chunk. Keep that: the server keeps nothing.
 
     arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {path} --live"""
+
+_LANGUAGE_USAGE = """
+
+Each of these has also the input `language`, one string or [N], which servers let you leave out: its
+tag, as `>>{code}<<`, is written before a text. For "" the text may begin with a tag of its own.
+
+    python -m kzoo {path} --language {code} "text\""""
 
 
 def _facts(model, options):
