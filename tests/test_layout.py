@@ -14,7 +14,7 @@ LEVELS = (
     ("checks", "contents", "imports", "protos", "torch_file"),
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
-    ("batching",),
+    ("batching", "mixture"),
     ("models",),
     ("zoo", "training", "export"),
     ("pretrained",),

@@ -77,42 +77,6 @@ _OUTPUTS = {
     "segments": "`segments`\n(text; segment, begin, end, no_speech, word_count; word, word_begin, "
     "word_end; in seconds)",
 }
-_XLA_USAGE
-    if "complete" in options.signatures:
-        usage += _COMPLETE_USAGE
-    if "stream" in options.signatures:
-        usage += _STREAM_USAGE.format(path=path, rate=reader.features.rate_hz)
-    if languages:
-        usage += _LANGUAGE_USAGE.format(path=path, code=languages[-1])
-    parts += ["## How to use it", usage]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-_USAGE = """\
-    python -m kzoo {path} {shell}
-
-In Python with `kzoo.load`, or without kzoo:
-
-    import tensorflow as tf
-    import tensorflow_text  # registers the ops
-
-    model = tf.saved_model.load("{path}")
-    model.signatures["serving_default"]({name}=tf.constant([{value}]){more})
-
-Signatures, each with the input `{name}` string [N]: """
-_OUTPUTS = {
-    "serving_default": "`serving_default` (text, score)",
-    "n_best": "`n_best`\n(text, score, log_prob; K of each)",
-    "align": "`align` (text, source_tokens, target_tokens, alignment)",
-    "segments": "`segments`\n(text; segment, begin, end, no_speech, word_count; word, word_begin, "
-    "word_end; in seconds)",
-}
-_LANGUAGE_USAGE = """
-Each has also the input `language`, one string or [N], which servers let you leave out: its tag, as
-`>>{code}<<`, is written before the texts. For "" the text itself may begin with a tag.
-
-    python -m kzoo {path} --language {code} "text"
-"""
 _XLA_USAGE = """
 `serving_xla` is as `serving_default`, from a search that XLA compiles."""
 _COMPLETE_USAGE = """

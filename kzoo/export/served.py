@@ -138,7 +138,9 @@ class ServedModel:
                 f"`path` must be a whole SavedModel, but {str(path)!r} cannot be loaded: {error}"
             ) from error
         self.content = _content_of(self._model.signatures, path)
-        self.takes_language = contents.LANGUAGE in _inputs(self._model.signatures["serving_default"])
+        self.takes_language = contents.LANGUAGE in _inputs(
+            self._model.signatures["serving_default"]
+        )
         self.rate_hz = None
         if "stream" in self._model.signatures:
             self.rate_hz = int(self._begin(1)["rate_hz"])

@@ -26,8 +26,9 @@ _REFUSED = Counter("kzoo_requests_refused", "Requests not answered", ["model", "
 class SavedModelRuntime(MLModel):
     """A SavedModel whose signatures take `string` [N], mostly one, as MLServer runs it.
 
-    `language`, of a model of several, may be left out of a request, or be one for all its texts. The request's parameter "signature" picks the signature; "content_type": "base64" of the input
-    says that its elements are base64. Texts are also taken as they are, str or bytes.
+    The request's parameter "signature" picks the signature; "content_type": "base64" of the input
+    says that its elements are base64. Texts are also taken as they are, str or bytes. The input
+    `language`, of a model of several, may be left out, or be one for all texts of a request.
     """
 
     async def load(self):

@@ -132,8 +132,8 @@ class SubwordTokenizer(Tokenizer):
         except RuntimeError as error:
             check_texts(words)
             raise ValueError(
-                "`vocabulary_size` must have room for the 4 special ids, the tags of `languages` and "
-                f"every character that `character_coverage` keeps, got "
+                "`vocabulary_size` must have room for the 4 special ids, the tags of `languages` "
+                "and every character that `character_coverage` keeps, got "
                 f"vocabulary_size={vocabulary_size}, character_coverage={character_coverage}, "
                 f"languages={languages}. SentencePiece says: {error}"
             ) from error
@@ -198,8 +198,9 @@ def _sentences(texts, lowercase, words):
 def _sorted_by_frequency(proto, words, tags):
     """Renumbers the pieces of a SentencePiece model by how often they occur, its `tags` tags last.
 
-    SentencePiece numbers its tags first, then BPE pieces by merge, and puts the single characters
-    last, however frequent. Which pieces a text is split into depends on their scores, not on their ids.
+    SentencePiece numbers the tags first, then BPE pieces by merge, and puts the single characters
+    last, however frequent. Which pieces a text is split into depends on their scores, not on their
+    ids.
     """
     tokenizer = sentencepiece_model(proto)
     counts = collections.Counter()

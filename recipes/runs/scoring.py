@@ -106,7 +106,9 @@ import sys, tensorflow as tf, tensorflow_text
 path, name, *items = sys.argv[1:]
 contents = items if name == "text" else [open(item, "rb").read() for item in items]
 model = tf.saved_model.load(path)
-answer = model.signatures["serving_default"](**{name: tf.constant(contents)})
+serve = model.signatures["serving_default"]
+inputs = dict.fromkeys(serve.structured_input_signature[1], tf.constant(""))  # of the language
+answer = serve(**inputs | {name: tf.constant(contents)})
 for item, text, score in zip(items, answer["text"].numpy(), answer["score"].numpy()):
     print(f"{item}\\n    -> {text.decode()}   (score {score:.2f})")
 """

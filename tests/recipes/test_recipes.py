@@ -17,6 +17,7 @@ import kzoo
 from kzoo import batching, export, plots, text, training
 from recipes import cli, reverse, runs, translation
 from recipes.data import examples
+from recipes.runs import translation_scores
 from recipes.studies import sampled_softmax
 
 WORDS = {
@@ -69,9 +70,9 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     seeds = []
     token_batches = batching.token_batches
 
-    def recording(corpus, batch_tokens, seed=None):
+    def recording(corpus, batch_tokens, seed=None, draw=None):
         seeds.append(seed)
-        return token_batches(corpus, batch_tokens, seed)
+        return token_batches(corpus, batch_tokens, seed, draw=draw)
 
     monkeypatch.setattr(batching, "token_batches", recording)
     resumed = dataclasses.replace(config, resume=True)
@@ -255,7 +256,7 @@ def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
 
     texts = [f"{number} b c d e" for number in range(17)]
     served = types.SimpleNamespace(path=tmp_path, align=align)
-    translation.draw(served, {"loss": [2.0, 1.0]}, examples.Pairs(texts, texts, texts))
+    translation.draw(served, {"loss": [2.0, 1.0]}, [examples.Pairs(texts, texts, texts)])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
 
@@ -331,10 +332,12 @@ def test_a_fingerprint_tells_texts_and_parts_apart():
 
 
 def test_bleu_splits_languages_without_spaces_into_characters(monkeypatch):
-    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)  # no MeCab
-    assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
-    assert translation.Config(target_language="ja").bleu_tokenizer == "char"
-    assert translation.Config(target_language="de").bleu_tokenizer == "13a"
+    monkeypatch.setattr(
+        translation_scores.importlib.util, "find_spec", lambda name: None
+    )  # no MeCab
+    assert translation_scores.bleu_tokenizer("zh-Hans") == "zh"
+    assert translation_scores.bleu_tokenizer("ja") == "char"
+    assert translation_scores.bleu_tokenizer("de") == "13a"
 
 
 def test_the_changed_flags_of_a_config_make_it_again():
