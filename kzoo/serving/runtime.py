@@ -135,7 +135,6 @@ class SavedModelRuntime(MLModel):
         rows = {tensor.name: self._rows(tensor) for tensor in payload.inputs}
         if LANGUAGE in arguments and len(languages := rows.get(LANGUAGE, [b""])) == 1:
             rows[LANGUAGE] = languages * len(rows[arguments[0]])
-        rows = {argument: rows[argument] for argument in arguments}
         counts = {argument: len(of_one) for argument, of_one in rows.items()}
         if len(set(counts.values())) > 1:
             raise MLServerError(f"`inputs` must have the same number of rows, got {counts}.")
