@@ -110,7 +110,9 @@ def write(folder, kind):
     for code in ("de", "fr"):
         if kind == "PO, a file a language":
             entries = "\n".join(f'msgid "{s}"\nmsgstr "{t}"\n' for s, t in rows_of("en", code))
-            head = f'msgid ""\nmsgstr "Language: {code}\\nContent-Type: text/plain; charset=UTF-8"\n'
+            head = (
+                f'msgid ""\nmsgstr "Language: {code}\\nContent-Type: text/plain; charset=UTF-8"\n'
+            )
             (folder / f"{code}.po").write_text(f"{head}\n{entries}", encoding="utf-8")
         else:
             lines = "\n".join(map("\t".join, rows_of("en", code)))
@@ -137,7 +139,9 @@ def test_a_file_of_one_language_is_refused_for_two(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "a Moses prefix")
     (tmp_path / "a.tsv").write_text("One.\tEins.\nTwo.\tZwei.\n", encoding="utf-8")
-    rule = r"(the same [23] pairs for 'de' and for 'fr'; .* write \{language\} in its path|files in)"
+    rule = (
+        r"(the same [23] pairs for 'de' and for 'fr'; .* write \{language\} in its path|files in)"
+    )
     with pytest.raises(ValueError, match=rule):
         load("homeassistant", ["de", "fr"], train=name)
 
