@@ -10,8 +10,8 @@
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
 and training_pictures (what a model is trained on), answering (a model in training as a function to
-texts), scored_parts (the clips or pictures that are scored), caption_scores, summary_scores, and
-trials (what the studies share). They read further fields of the recipe's config.
+texts), scored_parts (the clips or pictures that are scored), languages (several target languages),
+translation_scores, caption_scores, summary_scores, and trials (what the studies share). They read further fields of the recipe's config.
 
     run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
     with computing_in(config.precision):
