@@ -179,7 +179,7 @@ def main(config: Config) -> dict[str, float]:
     fit(model, splits, run, config)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored.part, config.seed)
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} picture.jpg")
     return runs.scores_of(saved)
 

@@ -159,7 +159,7 @@ def main(config: Config) -> dict[str, float]:
     saved = export_and_score(models, splits, run, config)
     words = runs.scored_split(splits)[1].words
     runs.show_answers(saved.path, words[:: math.ceil(len(words) / 5)])
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
     return runs.scores_of(saved)
 

@@ -208,7 +208,7 @@ def main(config: Config) -> dict[str, float]:
     scored = scored_clips(splits)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored)
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
     return runs.scores_of(saved)
 

@@ -232,7 +232,7 @@ def main(config: Config) -> dict[str, float]:
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
 

@@ -210,7 +210,7 @@ def main(config: Config) -> dict[str, float]:
     texts = [runs.scored_split(each)[1].source for each in splits.values()]
     shown = (each[:: math.ceil(len(each) / count)] for each in texts)
     runs.show_answers(saved.path, [text for each in shown for text in each])
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
 

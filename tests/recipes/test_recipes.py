@@ -287,6 +287,39 @@ def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
         runs.open_run(resumed, config.folder, "other")
 
 
+@pytest.mark.parametrize("part", [".", "members/2"])
+def test_a_run_whose_score_still_rose_is_kept_and_gone_on_with(part, config, capsys):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / part).mkdir(parents=True, exist_ok=True)
+    for name in ("journal.jsonl", "fitted"):
+        (run / part / name).touch()
+    (run / part / "rising.txt").write_text("It still rose.\n")
+    runs.close_run(run, config)
+    said = capsys.readouterr().out
+    assert said.startswith("It still rose.\nThe same command with --resume --minutes 120 goes on")
+
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(ValueError, match=r"`minutes` must be above 60 to go on with a run that ha"):
+        runs.open_run(resumed, config.folder, "digest")
+    more = dataclasses.replace(resumed, minutes=120.0)
+    assert runs.open_run(more, config.folder, "digest") == run
+    assert not (run / part / "fitted").exists() and not (run / part / "rising.txt").exists()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        runs.open_run(config, config.folder, "digest")  # it is under way again
+    runs.close_run(run, more)
+    assert not run.exists()
+
+
+def test_a_run_that_was_kept_makes_way_for_another_one(config):
+    run = runs.open_run(config, config.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt"):
+        (run / name).touch()
+    runs.close_run(run, config)
+    assert runs.open_run(config, config.folder, "other") == run
+    assert not (run / "journal.jsonl").exists()
+    runs.remove_run(run)
+
+
 @pytest.mark.parametrize("folder", ["first", "."])
 def test_a_run_is_resumed_from_the_epochs_of_its_first_model_too(folder, config):
     run = runs.open_run(config, config.folder, "digest")
