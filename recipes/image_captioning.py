@@ -109,7 +109,7 @@ class Config:
         0, "of weights, dropout, order and split, and of which test pictures are drawn"
     )
     output: str | None = flag(None, "folder; none takes saved_models/captions-<name of the data>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

@@ -106,7 +106,7 @@ class Config:
     max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str = flag("saved_models/pronunciation", "folder")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

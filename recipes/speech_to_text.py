@@ -138,7 +138,7 @@ class Config:
     max_length: int = flag(250, "most tokens of a transcript; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/speech-<name of the data>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

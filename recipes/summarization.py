@@ -142,7 +142,7 @@ class Config:
     max_length: int = flag(64, "most tokens of a summary; longer ones are left out in training")
     seed: int = flag(0, "of weights, dropout, order, split and bootstrap")
     output: str = flag("saved_models/summarization", "folder")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

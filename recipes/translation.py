@@ -138,7 +138,7 @@ class Config:
     max_length: int = flag(128, "most tokens of a source or target; longer pairs are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

@@ -48,6 +48,7 @@ from recipes.runs.fitting import (
 from recipes.runs.folder import (
     FIRST,
     MEMBERS,
+    RESUME_HELP,
     close_run,
     fingerprint,
     is_fitted,
@@ -107,6 +108,7 @@ __all__ = [
     "MEMBERS",
     "NEW_VOCABULARY_HELP",
     "RATE",
+    "RESUME_HELP",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",

@@ -12,6 +12,10 @@ from typing import Any
 import kzoo
 from recipes import cli
 
+RESUME_HELP = (
+    "go on with the interrupted run in the output folder; with more --minutes also with one that "
+    "they ended while its score still rose"
+)
 # From one run to its resumption.
 MAY_CHANGE = {"epochs", "minutes", "patience", "weights", "output", "resume"}
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
