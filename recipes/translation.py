@@ -62,8 +62,8 @@ class Config:
     )
     mixing_temperature: float = flag(
         5.0,
-        "several target languages: one of n pairs has a share of a pass like n ** (1 / temperature)"
-        "; 1: as many as it has",
+        "of several target languages: the share of one of n pairs in a pass goes with "
+        "n ** (1 / temperature); 1: as they are",
     )
     train: str | None = flag(
         None, "training pairs, in place of --data: a file, a Moses prefix or two files, a,b"
