@@ -88,7 +88,8 @@ class SubwordTokenizer(Tokenizer):
                 1.0 leaves none of the texts' characters unknown; 0.9999 on 29,000 English
                 captions loses "6", "(" and ":". Take less for thousands of rare characters.
             languages: codes of target languages, as ("de", "fr"). The tag of each, ">>fr<<" at the
-                beginning of a text or after a space, is one token whatever follows it.
+                beginning of a text or after a space, is one token whatever follows it. With
+                `lowercase` they are in lower case, too.
 
         Returns:
             SubwordTokenizer.
@@ -102,6 +103,7 @@ class SubwordTokenizer(Tokenizer):
             raise ValueError(f'`model` must be "bpe" or "unigram", got {model!r}.')
         check_size(vocabulary_size)
         tags = [f"▁{language_tag(code)}" for code in languages]
+        tags = [tag.lower() for tag in tags] if lowercase else tags
         sentencepiece = import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()

@@ -10,7 +10,7 @@ from exported import OPTIONS, TEXTS, multilingual, python, saved_model, transfor
 import kzoo
 from kzoo import export, text
 from kzoo.__main__ import main
-from kzoo.export import warmup
+from kzoo.export import engine_card, warmup
 
 CODES = ("de", "fr", "pt_BR")
 BATCHING = {"max_batch_size": 5, "max_delay_ms": 1.0}
@@ -166,6 +166,13 @@ def test_the_card_says_which_languages_there_are_and_how_to_ask_for_one(path):
     assert "| target languages | de, fr, pt_BR; the first one where none is asked for |" in card
     assert 'text=tf.constant(["text"]), language=tf.constant("pt_BR"))' in card
     assert f'python -m kzoo {path} --language pt_BR "text"' in card
+
+
+def test_the_card_for_another_engine_writes_the_tag(path, model):
+    card = engine_card.ctranslate2_card(path, model, None, "4.6")
+    assert 'source.encode(">>pt_BR<< text", out_type=str)' in card
+    card = engine_card.tflite_card(path, transformer(), None, 13)
+    assert 'source.encode("text")' in card
 
 
 def test_a_model_with_marians_tags_takes_a_language_too(tmp_path):

@@ -59,6 +59,12 @@ def test_a_vocabulary_of_fewer_than_two_tags_has_no_languages_to_choose_from():
     assert text.WordTokenizer.learn([">>de<< a", ">>fr<< b"], 20).languages == ()
 
 
+def test_tags_are_in_lower_case_where_texts_are():
+    tokenizer = SubwordTokenizer.learn(TEXTS, 73, languages=["de", "pt_BR"], lowercase=True)
+    assert tokenizer.languages == ("de", "pt_br")
+    assert pieces(tokenizer, ">>pt_br<< Turn")[0] == "▁>>pt_br<<"
+
+
 def test_subwords_are_sampled_and_the_tag_stays_whole(tokenizer):
     ids = tokenizer.tokenize([">>fr<< Turn off the light.", ">>de<<Turn"])
     sampled = text.SampledSubwords(tokenizer, ids, 0.5, seed=3)
