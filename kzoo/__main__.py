@@ -6,6 +6,7 @@ kzoo saved_models/en-de --text sentences.txt           # the text, though there 
 echo "A dog runs." | kzoo saved_models/en-de
 kzoo saved_models/en-de --n_best "A dog runs."
 kzoo saved_models/en-de --align "A dog runs."
+kzoo saved_models/en-many --language fr "A dog runs."    # of several target languages
 kzoo saved_models/speech recording.wav another.wav
 kzoo saved_models/whisper-tiny.en talk.wav --srt > talk.srt
 kzoo saved_models/captions picture.jpg another.png
@@ -65,6 +66,8 @@ def main(arguments=None):
         with imports.without_keras():
             from kzoo.export.served import ServedModel
         model = ServedModel(path)
+        if args.language is not None and not model.takes_language:
+            raise ValueError(f"`--language` must be left out, as {path} answers in one language")
         if args.live:
             _listen(model)
         else:
@@ -173,6 +176,12 @@ def _parser():
         action="store_true",
         help="take every TEXT as it is, also if there is a file of that name",
     )
+    parser.add_argument(
+        "--language",
+        metavar="CODE",
+        help="for a model of several target languages: the one to answer in, as fr; without, a "
+        'text may begin with it, as ">>fr<< A dog runs.", else the first of the model is taken',
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--live",
@@ -264,10 +273,10 @@ def _lines(path):
 def _answers(model, texts, args):
     """Yields what to print, per text or hypothesis."""
     if args.n_best:
-        for pairs in model.n_best(texts):
+        for pairs in model.n_best(texts, args.language):
             yield "\n".join(f"{score:.4f}\t{text}" for text, score in pairs) + "\n"
     elif args.align:
-        for alignment in model.align(texts):
+        for alignment in model.align(texts, args.language):
             yield _table(alignment)
     elif args.srt or args.vtt or args.json:
         from kzoo.export import subtitles
@@ -279,7 +288,7 @@ def _answers(model, texts, args):
                 written = subtitles.srt(segments) if args.srt else subtitles.vtt(segments)
             yield written.removesuffix("\n")
     else:
-        yield from model(texts)
+        yield from model(texts, args.language)
 
 
 def _table(alignment):

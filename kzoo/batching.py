@@ -64,13 +64,15 @@ def copying_corpus(
     return Corpus(*(tf.concat(sides, 0) for sides in zip(*parts, strict=True)))
 
 
-def map_by_length(function, texts, batch_size):
+def map_by_length(function, texts, batch_size, *beside):
     """Applies a function to batches of texts of like length: less padding than in their order.
 
     Args:
-        function: from a list of at most `batch_size` texts to as many answers.
+        function: from a list of at most `batch_size` texts, and as many of each of `beside`, to as
+            many answers.
         texts: list of N texts.
         batch_size: int.
+        *beside: further lists of N.
 
     Returns:
         list of N answers, in the order of `texts`.
@@ -79,7 +81,8 @@ def map_by_length(function, texts, batch_size):
     answers = [None] * len(texts)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        for i, answer in zip(rows, function([texts[i] for i in rows]), strict=True):
+        given = ([each[i] for i in rows] for each in (texts, *beside))
+        for i, answer in zip(rows, function(*given), strict=True):
             answers[i] = answer
     return answers
 
@@ -182,7 +185,7 @@ def padding_share(source_lengths, target_lengths, batches):
     return float(1 - real / padded) if padded else 0.0
 
 
-def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
+def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None):
     """Makes the dataset of teacher-forcing batches for `fit`.
 
     Each pass over a shuffled dataset has an order of its own. The dataset knows its number of
@@ -192,6 +195,8 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
         corpus: `Corpus`.
         batch_tokens, pool: as in `plan`.
         seed: int or list of int to shuffle, None to keep one fixed order.
+        draw: function from a numpy Generator to the (M,) rows of a pass, as `mixture.mixed` gives
+            it; None for all rows, each once. Needs a seed.
 
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
@@ -202,7 +207,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000):
         return teacher_forcing(*sides)
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
-    return _planned(*lengths, batch_tokens, gather, seed, pool)
+    return _planned(*lengths, batch_tokens, gather, seed, pool, draw)
 
 
 def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None):
@@ -303,22 +308,34 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
     return _gathered(planned, gather)
 
 
-def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool):
+def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool, draw=None):
     """The dataset of what `gather` makes of the rows of each planned batch."""
     rng = None if seed is None else np.random.default_rng(seed)
-    return _gathered(lambda: plan(source_lengths, target_lengths, batch_tokens, rng, pool), gather)
+
+    def planned():
+        if draw is None:
+            return plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+        rows = draw(rng)
+        batches = plan(source_lengths[rows], target_lengths[rows], batch_tokens, rng, pool)
+        return [rows[batch] for batch in batches]
+
+    return _gathered(planned, gather)
 
 
 def _gathered(planned, gather):
     """The dataset of what `gather` makes of each index array; `planned` lists them anew at every
-    pass, always equally many. `gather` is also given the number of the pass and that in the pass.
+    pass. `gather` is also given the number of the pass and that in the pass.
+
+    Every pass has as many batches as a first list: where one has more, the last ones are left out,
+    and where it has fewer, the first ones come again.
     """
     count = len(planned())
     passes = itertools.count()
 
     def numbered():
         number = next(passes)
-        return ((rows, (number, place)) for place, rows in enumerate(planned()))
+        batches = itertools.islice(itertools.cycle(planned()), count)
+        return ((rows, (number, place)) for place, rows in enumerate(batches))
 
     signature = tf.TensorSpec([None], tf.int64), tf.TensorSpec([2], tf.int64)
     dataset = tf.data.Dataset.from_generator(numbered, output_signature=signature)

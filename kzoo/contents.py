@@ -47,6 +47,7 @@ def _utf_8(text):
     return text.encode("utf-8", "surrogatepass")
 
 
+LANGUAGE = "language"  # an input that requests may leave out: of the answer, "" for the text's own
 _HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
 _SILENCE = (
     b"RIFF" + (36 + _HALF_A_SECOND).to_bytes(4, "little")

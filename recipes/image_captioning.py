@@ -119,7 +119,7 @@ class Config:
         0, "of weights, dropout, order and split, and of which test pictures are drawn"
     )
     output: str | None = flag(None, "folder; none takes saved_models/captions-<name of the data>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -190,7 +190,7 @@ def main(config: Config) -> dict[str, float]:
     fit(model, splits, run, config)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored.part, config.seed)
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} picture.jpg")
     return runs.scores_of(saved)
 

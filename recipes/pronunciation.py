@@ -125,7 +125,7 @@ class Config:
     max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str = flag("saved_models/pronunciation", "folder")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -190,7 +190,7 @@ def main(config: Config) -> dict[str, float]:
     saved = export_and_score(models, splits, run, config)
     words = runs.scored_split(splits)[1].words
     runs.show_answers(saved.path, words[:: math.ceil(len(words) / 5)])
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
     return runs.scores_of(saved)
 

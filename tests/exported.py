@@ -36,6 +36,18 @@ def transformer():
     return built(Seq2Seq(encoder, decoder, head, tokenizer, tokenizer))
 
 
+def multilingual(tokenizer=None):
+    """A transformer of three target languages, which answers differently in each."""
+    keras.utils.set_random_seed(6)
+    languages = ("de", "fr", "pt_BR")
+    tokenizer = tokenizer or text.SubwordTokenizer.learn(TEXTS, 71, languages=languages)
+    embedding = TokenEmbedding(tokenizer.vocabulary_size(), 16, scale=True)
+    encoder = TransformerEncoder(embedding, 1, 2, 23)
+    decoder = TransformerDecoder(embedding, 1, 2, 23)
+    head = VocabularyHead(tokenizer.vocabulary_size(), 16)
+    return built(Seq2Seq(encoder, decoder, head, tokenizer, tokenizer))
+
+
 def rnn():
     keras.utils.set_random_seed(6)
     source, target = text.WordTokenizer.learn(TEXTS, 71), text.CharacterTokenizer.learn(TEXTS, 71)

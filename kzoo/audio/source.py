@@ -40,6 +40,7 @@ class AudioSource(keras.layers.Layer):
 
     content = contents.SOUND
     is_static = False  # XLA has no ragged frames
+    languages = ()  # of answers among which the content chooses
 
     def __init__(self, features, **kwargs):
         super().__init__(autocast=False, **kwargs)

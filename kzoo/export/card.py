@@ -30,6 +30,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
     }
+    if languages := model.source_tokenizer.languages:
+        facts["target languages"] = f"{', '.join(languages)}; the first one where none is asked for"
     parts = [f"# {name}", description, table(("", ""), facts.items())]
     if metrics:
         parts += ["## Scores", table(("metric", "value", "signature"), _score_rows(metrics))]
@@ -39,13 +41,10 @@ def model_card(path, model, options, card, metrics, examples, answers):
     reader = model.source_tokenizer
     shell, value = reader.content.usage
     asked = shlex.quote(str(path))
-    usage = _USAGE.format(
-        path=path,
-        asked=asked,
-        shell=shell,
-        value=value,
-        name=reader.content.input_name,
-    )
+    # `tf.saved_model.load` knows no inputs that may be left out.
+    more = f', language=tf.constant("{languages[-1]}")' if languages else ""
+    name = reader.content.input_name
+    usage = _USAGE.format(path=path, asked=asked, shell=shell, value=value, more=more, name=name)
     said = (text for name, text in _OUTPUTS.items() if name in options.signatures)
     usage += ", ".join(said) + "."
     if "serving_xla" in options.signatures:
@@ -54,6 +53,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         usage += _COMPLETE_USAGE
     if "stream" in options.signatures:
         usage += _STREAM_USAGE.format(asked=asked, rate=reader.features.rate_hz)
+    if languages:
+        usage += _LANGUAGE_USAGE.format(asked=asked, code=languages[-1])
     parts += ["## How to use it", usage]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -67,7 +68,7 @@ In Python with `kzoo.load`, or without kzoo:
     import tensorflow_text  # registers the ops
 
     model = tf.saved_model.load("{path}")
-    model.signatures["serving_default"]({name}=tf.constant([{value}]))
+    model.signatures["serving_default"]({name}=tf.constant([{value}]){more})
 
 Signatures, each with the input `{name}` string [N]: """
 _OUTPUTS = {
@@ -89,6 +90,13 @@ For live audio `stream_begin` gives the state of `rows` streams and the rate of 
 text so far and the state for the next chunk. Keep that: the server keeps nothing.
 
     arecord -f S16_LE -c 1 -r {rate} -t raw | python -m kzoo {asked} --live"""
+
+_LANGUAGE_USAGE = """
+
+Each of these has also the input `language`, one string or [N], which servers let you leave out: its
+tag, as `>>{code}<<`, is written before a text. For "" the text may begin with a tag of its own.
+
+    python -m kzoo {asked} --language {code} "text\""""
 
 
 def _facts(model, options):

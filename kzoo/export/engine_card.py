@@ -4,7 +4,7 @@ import json
 
 import tensorflow as tf
 
-from kzoo.text import END_ID, PieceTokenizer, SubwordTokenizer
+from kzoo.text import END_ID, PieceTokenizer, SubwordTokenizer, language_tag
 
 _OF_SENTENCEPIECE = (SubwordTokenizer, PieceTokenizer)  # whose pieces the package alone gives
 
@@ -101,7 +101,10 @@ def _facts(path, model, quantization, of_sentencepiece):
 
 
 def _text(tokenizer):
-    return '"text".lower()' if tokenizer.lowercase else '"text"'
+    """A source in Python, with the tag of a language where sentencepiece knows tags."""
+    is_tagged = isinstance(tokenizer, SubwordTokenizer) and tokenizer.languages
+    tag = f"{language_tag(tokenizer.languages[-1])} " if is_tagged else ""
+    return f'"{tag}text"' + (".lower()" if tokenizer.lowercase else "")
 
 
 _CARD = """\

@@ -8,7 +8,7 @@ MAX_REQUEST = 1 << 20  # rows; TensorFlow wants to know
 
 
 def batch_requests(
-    function, *, max_batch_size=32, max_delay_ms=5.0, batch_threads=2, max_queue=128
+    function, *, max_batch_size=32, max_delay_ms=5.0, batch_threads=2, max_queue=128, inputs=1
 ):
     """A function that answers calls from several threads in one batch, in the graph.
 
@@ -17,15 +17,16 @@ def batch_requests(
     and a row that `function` refuses fails its neighbours too.
 
     Args:
-        function: from an (N,) string tensor to a dict of tensors with N rows, their other axes of
-            fixed size.
+        function: from an (N,) string tensor, or several, to a dict of tensors with N rows, their
+            other axes of fixed size.
         max_batch_size: int, most rows of a batch; a call with more is cut.
         max_delay_ms: float, longest wait for a batch to fill, in milliseconds.
         batch_threads: int, batches computed at once.
         max_queue: int, batches that may wait; further calls fail with UnavailableError.
+        inputs: int, how many tensors `function` takes.
 
     Returns:
-        A function from (N,) string to such a dict; for no rows, with no rows.
+        A function from as many (N,) string to such a dict; for no rows, with no rows.
 
     Raises:
         ValueError: `max_batch_size`, `batch_threads` or `max_queue` is not positive, or
@@ -54,15 +55,15 @@ def batch_requests(
         max_enqueued_batches=max_queue,
         autograph=False,
     )
-    def batch(rows):
-        answers = function(rows)
+    def batch(*rows):
+        answers = function(*rows)
         names[:] = answers
         return list(answers.values())
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-    def batched(rows):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * inputs, autograph=False)
+    def batched(*rows):
         with tf.name_scope(queue):
-            outputs = batch(rows)
+            outputs = batch(*rows)
         return dict(zip(names, outputs, strict=True))
 
     return batched

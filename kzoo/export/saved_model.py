@@ -19,6 +19,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo import checks
+from kzoo.contents import LANGUAGE
 from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
@@ -91,6 +92,13 @@ def save(
     rounded up to powers of two, and warm-up requests spare the first users the wait.
 
     A model with a Copier answers with words of the source that no vocabulary has, in all of these.
+
+    A model of several target languages, whose source tokenizer says which (`languages`), takes one
+    more input in all of these: `language`, string, one code or [N], one for each text. It writes
+    the tag ">>fr<<" before a text, in place of one that is there. For "", which servers and
+    TensorFlow 1 sessions take where a request leaves `language` out, a tag in the text counts, and
+    without one the first language. `tf.saved_model.load` wants it in any case. A language that the
+    model does not have fails its batch with InvalidArgument.
 
     The graph computes in `precision`, however the model was trained. `model.json` beside it says
     how to make the Keras model again, for `pretrained.load`. Everything is written to a hidden
@@ -269,11 +277,36 @@ def _write_saved_model(model, folder, options):
         root.weights = list({id(v): v for f in traced.values() for v in f.variables}.values())
         for name, function in traced.items():
             setattr(root, name, function)
-        tf.saved_model.save(root, str(folder), signatures=traced)
+        signatures = {
+            name: _with_default(function, functions[name][1]) for name, function in traced.items()
+        }
+        tf.saved_model.save(root, str(folder), signatures=signatures)
         replaced = {id(weight): variable for weight, variable in stored.pairs} if stored else {}
         variables = [replaced.get(id(weight), weight.value) for weight in model.weights]
         places = {id(variable): place for place, variable in enumerate(variables)}
         return [places.get(id(variable)) for variable in root.weights]
+
+
+def _with_default(function, specs):
+    """What is saved as a signature: `function`, but that `language` may be left out of a request.
+
+    The SavedModel has the default beside the signature, and a placeholder that takes it.
+    """
+    names = [getattr(spec, "name", None) for spec in specs]
+    default = tf.constant("")
+    if LANGUAGE not in names:
+        return function
+    if len(names) == 2:
+
+        def signature(texts, language=default):
+            return function(texts, language)
+
+    else:
+
+        def signature(texts, prefix, language=default):
+            return function(texts, prefix, language)
+
+    return tf.function(signature, input_signature=specs, autograph=False)
 
 
 def _plain(value):

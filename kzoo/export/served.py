@@ -101,12 +101,16 @@ class ServedModel:
     or its bytes, and likewise for one of pictures. A list is answered in batches of contents of
     like length.
 
+    A model of several target languages takes a `language`, one code or a list of one for each text;
+    without, a text may begin with its tag, ">>fr<<", and else is answered in the first language.
+
     Args:
         path: str or path of the SavedModel.
         batch_size: int, most contents that are answered at once.
 
     Attributes:
         content: contents.Content, what the model reads.
+        takes_language: bool, whether there are several target languages to choose from.
         rate_hz: int, samples a second of live audio; None for a model that does not take any.
 
     Example:
@@ -115,6 +119,8 @@ class ServedModel:
         "Ein Hund rennt."
         >>> translate(["A dog runs.", "A cat sleeps."])
         ["Ein Hund rennt.", "Eine Katze schläft."]
+        >>> ServedModel("saved_models/en-many/1")("A dog runs.", language="fr")
+        "Un chien court."
 
     Raises:
         ValueError: the SavedModel cannot be loaded, or lacks `serving_default` or what goes in or
@@ -132,6 +138,9 @@ class ServedModel:
                 f"`path` must be a whole SavedModel, but {str(path)!r} cannot be loaded: {error}"
             ) from error
         self.content = _content_of(self._model.signatures, path)
+        self.takes_language = contents.LANGUAGE in _inputs(
+            self._model.signatures["serving_default"]
+        )
         self.rate_hz = None
         if "stream" in self._model.signatures:
             self.rate_hz = int(self._begin(1)["rate_hz"])
@@ -141,16 +150,21 @@ class ServedModel:
         """str: "text", "audio_bytes" or "image_bytes"."""
         return self.content.input_name
 
-    def __call__(self, contents):
+    def __call__(self, contents, language=None):
         """The best answer to each content: str, or a list of N str.
 
         Raises:
             ValueError: `contents` is neither a content nor a list of contents, or one of them is
-                refused, such as a file that is no WAV or picture.
+                refused, such as a file that is no WAV or picture; or the model has not the
+                `language`, or but one.
         """
-        return self._answers(contents, "serving_default", lambda row: row["text"].decode())
 
-    def n_best(self, contents):
+        def answer(row):
+            return row["text"].decode()
+
+        return self._answers(contents, "serving_default", answer, language)
+
+    def n_best(self, contents, language=None):
         """The K best answers to each content: a list of (str, float score), best first, or N.
 
         Hypotheses without probability are left out, so that an empty text has one answer.
@@ -163,9 +177,9 @@ class ServedModel:
             pairs = zip(row["text"], row["score"].tolist(), strict=True)
             return [(text.decode(), score) for text, score in pairs if score > _NO_SCORE]
 
-        return self._answers(contents, "n_best", answer)
+        return self._answers(contents, "n_best", answer, language)
 
-    def align(self, contents):
+    def align(self, contents, language=None):
         """The best answer to each content with its attention weights: an Alignment, or N.
 
         Raises:
@@ -177,7 +191,7 @@ class ServedModel:
             weights = row["alignment"][: len(target), : len(source)]
             return Alignment(row["text"].decode(), source, target, weights)
 
-        return self._answers(contents, "align", answer)
+        return self._answers(contents, "align", answer, language)
 
     def segments(self, contents):
         """The parts of each recording that have words: a list of Segments, or N.
@@ -207,7 +221,7 @@ class ServedModel:
 
         return self._answers(contents, "segments", answer)
 
-    def complete(self, content, prefix):
+    def complete(self, content, prefix, language=None):
         """The best answer to one content that begins with the text `prefix`: a Completion.
 
         Raises:
@@ -221,8 +235,10 @@ class ServedModel:
         run = self._model.signatures["complete"]
         given = {self.input_name: self.content.as_bytes([content])}
         given |= {"prefix": contents.TEXT.as_bytes([prefix])}
+        given |= self._language_input(self._languages(language, 1))
         inputs = {name: tf.constant(value, tf.string) for name, value in given.items()}
-        row = {name: tensor.numpy()[0] for name, tensor in run(**inputs).items()}
+        outputs = _explained(lambda: run(**inputs), content)
+        row = {name: tensor.numpy()[0] for name, tensor in outputs.items()}
         tokens = _unpadded(row["target_tokens"])
         return Completion(
             row["text"].decode(), float(row["score"]), tokens, row["token_log_prob"][: len(tokens)]
@@ -257,10 +273,32 @@ class ServedModel:
     def _begin(self, rows):
         return self._model.signatures["stream_begin"](rows=tf.constant(rows))
 
-    def _answers(self, asked, signature, answer):
+    def _languages(self, language, count):
+        """The language of each of so many contents; "" for that of the text itself."""
+        if language is None:
+            return [""] * count
+        if not self.takes_language:
+            raise ValueError(
+                "`language` needs a model of several target languages, got "
+                f"language={language!r} for {self.path}, which has one."
+            )
+        languages = [language] * count if isinstance(language, str) else language
+        is_list = isinstance(languages, list | tuple) and len(languages) == count
+        if not is_list or not all(isinstance(each, str) for each in languages):
+            raise ValueError(
+                f"`language` must be a str or a list of {count}, one for each text, "
+                f"got {language!r}."
+            )
+        return list(languages)
+
+    def _language_input(self, languages):
+        return {contents.LANGUAGE: languages} if self.takes_language else {}
+
+    def _answers(self, asked, signature, answer, language=None):
         is_one = isinstance(asked, str | bytes | Path)
         asked = [asked] if is_one else asked
         given = self.content.as_bytes(asked)
+        languages = self._languages(language, len(given))
         if signature not in self._model.signatures:
             raise ValueError(
                 f"`{signature}` needs a model that was exported with the signature `{signature}`, "
@@ -268,8 +306,9 @@ class ServedModel:
             )
         run = self._model.signatures[signature]
 
-        def answers_to(batch):
-            outputs = run(**{self.input_name: tf.constant(batch, tf.string)})
+        def answers_to(batch, languages):
+            inputs = {self.input_name: batch} | self._language_input(languages)
+            outputs = run(**{name: tf.constant(rows, tf.string) for name, rows in inputs.items()})
             outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
             return [
                 answer({name: values[row] for name, values in outputs.items()})
@@ -277,10 +316,10 @@ class ServedModel:
             ]
 
         try:
-            answers = batching.map_by_length(answers_to, given, self.batch_size)
+            answers = batching.map_by_length(answers_to, given, self.batch_size, languages)
         except tf.errors.InvalidArgumentError:
-            for content, name in zip(given, asked, strict=True):  # which one is it?
-                _explained(answers_to, content, name)
+            for content, name, code in zip(given, asked, languages, strict=True):  # which is it?
+                _explained(lambda: answers_to([content], [code]), name)  # noqa: B023 (called now)
             raise
         return answers[0] if is_one else answers
 
@@ -294,7 +333,8 @@ def _content_of(signatures, path):
     for name, outputs in _OUTPUTS.items():
         if name not in signatures:
             continue
-        given = signatures[name].structured_input_signature[1]
+        given = _inputs(signatures[name])
+        given.pop(contents.LANGUAGE, None)
         is_text = [(spec.dtype, spec.shape.rank) for spec in given.values()] == [(tf.string, 1)]
         if not is_text or not set(given) <= set(contents.OF_INPUT):
             raise ValueError(
@@ -303,17 +343,23 @@ def _content_of(signatures, path):
             )
         if missing := outputs - set(signatures[name].structured_outputs):
             raise ValueError(f"{began} no output {', '.join(sorted(missing))} of {name}.")
-    (name,) = signatures["serving_default"].structured_input_signature[1]
+    (name,) = {*_inputs(signatures["serving_default"])} - {contents.LANGUAGE}
     return contents.OF_INPUT[name]
+
+
+def _inputs(signature):
+    """The TensorSpecs of a signature's inputs by name."""
+    return dict(signature.structured_input_signature[1])
 
 
 def _state_of(outputs):
     return {name: outputs[name] for name in outputs if name not in NOT_STATE}
 
 
-def _explained(answers_to, content, name):
+def _explained(answer, name):
+    """What `answer` gives, or a ValueError that says why the content `name` was refused."""
     try:
-        answers_to([content])
+        return answer()
     except tf.errors.InvalidArgumentError as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
         raise ValueError(f"{name} was refused: {_rule(error.message)}") from None

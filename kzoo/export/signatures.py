@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kzoo.contents import LANGUAGE
 from kzoo.export import requests
 from kzoo.export.recordings import of_recordings
 from kzoo.models.generator import looked_at
 from kzoo.models.transcription import Doubts, heard, is_silent, mean_log_probs, signs_of
 from kzoo.search import SearchResult
+from kzoo.text import in_language
 
 
 class Options(NamedTuple):
@@ -177,7 +179,25 @@ def of_contents(search):
     functions = {name: (function, [spec]) for name, function in functions.items()}
     prefix = tf.TensorSpec([None], tf.string, name="prefix")
     functions["complete"] = search.with_weights(_complete(search)), [spec, prefix]
+    if languages := model.source_tokenizer.languages:
+        functions = {
+            name: (_in_language(function, languages), [*specs, _LANGUAGE_SPEC])
+            for name, (function, specs) in functions.items()
+        }
     return {name: found for name, found in functions.items() if name in options.signatures}
+
+
+_LANGUAGE_SPEC = tf.TensorSpec(None, tf.string, LANGUAGE)
+
+
+def _in_language(function, languages):
+    """`function` of texts that begin with the tag of a language; the last input is `language`."""
+
+    def answer(texts, *others):
+        *others, language = others
+        return function(in_language(texts, language, languages), *others)
+
+    return answer
 
 
 def _complete(search):

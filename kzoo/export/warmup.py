@@ -23,8 +23,8 @@ MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 record
 def write(path, examples=(), batch_sizes=(1, 8), neutral=contents.TEXT.neutral):
     """Writes warm-up requests for all signatures of a SavedModel into its folder.
 
-    For each signature whose inputs are all `string` [N] there is a request of each batch size; the
-    inputs that `serving_default` does not have are empty strings.
+    For each signature whose inputs are all `string` [N] there is a request of each batch size; its
+    inputs beside the content are empty strings.
 
     Args:
         path: str or path of the SavedModel.
@@ -60,7 +60,8 @@ def string_signatures(path):
         path: str or path of the SavedModel.
 
     Returns:
-        list of (name of the signature, names of its inputs), "serving_default" and its input first.
+        list of (name of the signature, names of its inputs), "serving_default" and the content
+        first, and last `language`, of which there may be one for all.
     """
     model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
     signatures = model.meta_graphs[0].signature_def
@@ -68,11 +69,13 @@ def string_signatures(path):
     found = []
     for name, signature in signatures.items():
         if signature.inputs and all(
-            info.dtype == tf.string.as_datatype_enum and len(info.tensor_shape.dim) == 1
-            for info in signature.inputs.values()
+            info.dtype == tf.string.as_datatype_enum
+            and (len(info.tensor_shape.dim) == 1 or argument == contents.LANGUAGE)
+            for argument, info in signature.inputs.items()
         ):
             arguments = sorted(
-                signature.inputs, key=lambda argument: (argument not in main, argument)
+                signature.inputs,
+                key=lambda name: (name == contents.LANGUAGE, name not in main, name),
             )
             found.append((name, arguments))
     return sorted(found, key=lambda pair: (pair[0] != "serving_default", pair))

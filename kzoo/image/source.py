@@ -34,6 +34,7 @@ class ImageSource(keras.layers.Layer):
 
     content = contents.PICTURE
     is_static = False  # XLA decodes no pictures
+    languages = ()  # of answers among which the content chooses
     can_stream = False
 
     def __init__(self, size=224, **kwargs):

@@ -27,7 +27,8 @@ Also a folder of Hugging Face's transformers (MarianMT, Whisper) or of CTranslat
 Argos Translate (.argosmodel), OpenAI's .pt of Whisper, and kzoo's own .keras files. Names are those
 of the Hugging Face hub; whisper-tiny.en comes through pip. Nothing in these files is run.
 
-Models of several target languages want one before each text: ">>fra<< Two dogs run."
+Of several target languages a request names one, else the first of the card is taken:
+kzoo NAME --language fra "Two dogs run.", or kzoo NAME ">>fra<< Two dogs run."
 To train such a model on your own data: python -m recipes.translation --init_from NAME_OR_PATH
 """
 _SIGNATURES = ("serving_default", "n_best", "align", "segments", "complete")

@@ -15,6 +15,7 @@ from mlserver.errors import MLServerError
 from mlserver.types import InferenceResponse, MetadataTensor, Parameters, ResponseOutput
 from prometheus_client import Counter, Gauge
 
+from kzoo.contents import LANGUAGE
 from kzoo.export import batch_requests, ops, warmup
 
 _DATATYPES = {tf.string: "BYTES", tf.float32: "FP32", tf.int32: "INT32", tf.int64: "INT64"}
@@ -26,7 +27,8 @@ class SavedModelRuntime(MLModel):
     """A SavedModel whose signatures take `string` [N], mostly one, as MLServer runs it.
 
     The request's parameter "signature" picks the signature; "content_type": "base64" of the input
-    says that its elements are base64. Texts are also taken as they are, str or bytes.
+    says that its elements are base64. Texts are also taken as they are, str or bytes. The input
+    `language`, of a model of several, may be left out, or be one for all texts of a request.
     """
 
     async def load(self):
@@ -54,7 +56,7 @@ class SavedModelRuntime(MLModel):
         ops.register()
         self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
         signatures = dict(warmup.string_signatures(path))
-        if len(signatures.get("serving_default", [])) != 1:
+        if len({*signatures.get("serving_default", [])} - {LANGUAGE}) != 1:
             raise ValueError(f"{str(path)!r} has no signature serving_default of one string [N].")
         functions = {}
         for name, arguments in signatures.items():
@@ -103,8 +105,8 @@ class SavedModelRuntime(MLModel):
 
     def _run(self, functions, inputs):
         """Outputs by name, arrays, computed in one of the threads."""
-        alone, _, batched = functions
-        inputs = {argument: tf.constant(rows, tf.string) for argument, rows in inputs.items()}
+        alone, arguments, batched = functions
+        inputs = {argument: tf.constant(inputs[argument], tf.string) for argument in arguments}
         if batched is not None:
             try:
                 outputs = batched(*inputs.values())
@@ -124,11 +126,15 @@ class SavedModelRuntime(MLModel):
             )
         arguments = self._signatures[signature][1]
         names = [tensor.name for tensor in payload.inputs]
-        if sorted(names) != sorted(arguments):
+        is_left_out = LANGUAGE in arguments and LANGUAGE not in names
+        if sorted([*names, *[LANGUAGE] * is_left_out]) != sorted(arguments):
             wanted = " and ".join(repr(argument) for argument in arguments)
+            wanted = wanted.replace(f"and '{LANGUAGE}'", f"and perhaps '{LANGUAGE}'")
             kind = "one tensor" if len(arguments) == 1 else "tensors"
             raise MLServerError(f"`inputs` must be {kind} named {wanted}, got {names}.")
         rows = {tensor.name: self._rows(tensor) for tensor in payload.inputs}
+        if LANGUAGE in arguments and len(languages := rows.get(LANGUAGE, [b""])) == 1:
+            rows[LANGUAGE] = languages * len(rows[arguments[0]])
         counts = {argument: len(of_one) for argument, of_one in rows.items()}
         if len(set(counts.values())) > 1:
             raise MLServerError(f"`inputs` must have the same number of rows, got {counts}.")
@@ -170,12 +176,13 @@ def _batched(function, arguments, options):
     """
     outputs = function.structured_outputs
     is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
-    if options["max_batch_size"] == 1 or len(arguments) > 1 or not is_fixed:
+    if options["max_batch_size"] == 1 or not is_fixed:
         return None
-    (argument,) = arguments
     names = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
     return batch_requests(
-        lambda rows: function(**{argument: rows}), **{name: options[name] for name in names}
+        lambda *rows: function(**dict(zip(arguments, rows, strict=True))),
+        inputs=len(arguments),
+        **{name: options[name] for name in names},
     )
 
 

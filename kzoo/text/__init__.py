@@ -7,6 +7,7 @@ from kzoo import imports
 if TYPE_CHECKING:
     from kzoo.text.byte_files import ByteVocabulary, permutation, read_byte_vocabulary
     from kzoo.text.bytes import ByteTokenizer, byte_alphabet, byte_words
+    from kzoo.text.languages import in_language, language_tag
     from kzoo.text.pieces import PieceTokenizer
     from kzoo.text.special_ids import (
         END_ID,

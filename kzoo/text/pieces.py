@@ -6,6 +6,7 @@ import re
 import keras
 import tensorflow as tf
 
+from kzoo.text.languages import codes_of
 from kzoo.text.special_ids import PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
 from kzoo.text.subwords import decoded_proto, sentencepiece_model
 from kzoo.text.tokenizer import Tokenizer
@@ -82,6 +83,10 @@ class PieceTokenizer(Tokenizer):
 
     def get_vocabulary(self):
         return list(self._vocabulary)
+
+    @property
+    def languages(self):
+        return codes_of(self._vocabulary) if self.has_languages else ()
 
     @property
     def trackables(self):

@@ -14,6 +14,7 @@ import tensorflow_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
 
 from kzoo import protos
+from kzoo.text.languages import codes_of, language_tag
 from kzoo.text.special_ids import (
     END_ID,
     PADDING_ID,
@@ -70,6 +71,7 @@ class SubwordTokenizer(Tokenizer):
         model="bpe",
         lowercase=False,
         character_coverage=1.0,
+        languages=(),
     ):
         """Learns the pieces from texts. Needs the sentencepiece package; running does not.
 
@@ -85,17 +87,23 @@ class SubwordTokenizer(Tokenizer):
             character_coverage: float, the share of all characters that get a piece of their own.
                 1.0 leaves none of the texts' characters unknown; 0.9999 on 29,000 English
                 captions loses "6", "(" and ":". Take less for thousands of rare characters.
+            languages: codes of target languages, as ("de", "fr"). The tag of each, ">>fr<<" at the
+                beginning of a text or after a space, is one token whatever follows it. With
+                `lowercase` they are in lower case, too.
 
         Returns:
             SubwordTokenizer.
 
         Raises:
-            ValueError: no text, or `vocabulary_size` below the number of characters to cover.
+            ValueError: no text, `vocabulary_size` below the number of characters to cover, or one
+                of `languages` is no code.
             ImportError: the sentencepiece package is missing.
         """
         if model not in ("bpe", "unigram"):
             raise ValueError(f'`model` must be "bpe" or "unigram", got {model!r}.')
         check_size(vocabulary_size)
+        tags = [f"▁{language_tag(code)}" for code in languages]
+        tags = [tag.lower() for tag in tags] if lowercase else tags
         sentencepiece = import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()
@@ -121,18 +129,20 @@ class SubwordTokenizer(Tokenizer):
                 eos_id=END_ID,
                 unk_id=UNKNOWN_ID,
                 unk_surface=UNKNOWN_TEXT,  # the default has a space on either side
+                user_defined_symbols=tags,
             )
         except RuntimeError as error:
             check_texts(words)
             raise ValueError(
-                "`vocabulary_size` must have room for the 4 special ids and every character that "
-                f"`character_coverage` keeps, got vocabulary_size={vocabulary_size}, "
-                f"character_coverage={character_coverage}. SentencePiece says: {error}"
+                "`vocabulary_size` must have room for the 4 special ids, the tags of `languages` "
+                "and every character that `character_coverage` keeps, got "
+                f"vocabulary_size={vocabulary_size}, character_coverage={character_coverage}, "
+                f"languages={languages}. SentencePiece says: {error}"
             ) from error
         finally:
             rules.close()
         check_texts(words)
-        return cls(_sorted_by_frequency(written.getvalue(), words), lowercase)
+        return cls(_sorted_by_frequency(written.getvalue(), words, len(tags)), lowercase)
 
     def vocabulary_size(self):
         return self._size
@@ -141,6 +151,10 @@ class SubwordTokenizer(Tokenizer):
         with tf.init_scope():
             pieces = self._model.id_to_string(tf.range(self._size))
             return [piece.decode() for piece in pieces.numpy()]
+
+    @property
+    def languages(self):
+        return codes_of(self.get_vocabulary())
 
     @property
     def trackables(self):
@@ -183,11 +197,12 @@ def _sentences(texts, lowercase, words):
             yield text
 
 
-def _sorted_by_frequency(proto, words):
-    """Renumbers the pieces of a SentencePiece model by how often they occur.
+def _sorted_by_frequency(proto, words, tags):
+    """Renumbers the pieces of a SentencePiece model by how often they occur, its `tags` tags last.
 
-    SentencePiece numbers BPE pieces by merge and puts the single characters last, however
-    frequent. Which pieces a text is split into depends on their scores, not on their ids.
+    SentencePiece numbers the tags first, then BPE pieces by merge, and puts the single characters
+    last, however frequent. Which pieces a text is split into depends on their scores, not on their
+    ids.
     """
     tokenizer = sentencepiece_model(proto)
     counts = collections.Counter()
@@ -198,8 +213,10 @@ def _sorted_by_frequency(proto, words):
                 counts[id_] += words[word]
     fields = list(protos.fields(proto))
     pieces = [field for number, field in fields if number == 1]  # ModelProto.pieces
-    order = sorted(range(len(SPECIAL_TOKENS), len(pieces)), key=lambda id_: (-counts[id_], id_))
-    ranked = [*pieces[: len(SPECIAL_TOKENS)], *(pieces[id_] for id_ in order)]
+    first = len(SPECIAL_TOKENS)
+    order = sorted(range(first + tags, len(pieces)), key=lambda id_: (-counts[id_], id_))
+    order += range(first, first + tags)
+    ranked = [*pieces[:first], *(pieces[id_] for id_ in order)]
     others = [_without_path(field) if n == 3 else field for n, field in fields if n != 1]
     return b"".join([*ranked, *others])
 

@@ -47,6 +47,7 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
     adds_end = True  # whether `read` ends a source with the end id
     can_stream = False  # whether it reads live audio
     can_split = False  # whether it has a `split` into whole words or characters
+    languages = ()  # codes whose tags, as ">>fr<<" at the beginning of a text, are one token each
 
     def __init__(self, lowercase=False, name=None):
         super().__init__(name=name, dtype="int32", trainable=False)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_text
 
-_INVISIBLE = r"[\x{AD}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]"
+INVISIBLE = r"[\x{AD}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]"
 
 
 def normalize(texts, lowercase=False):
@@ -27,7 +27,7 @@ def normalize(texts, lowercase=False):
     """
     # normalize_utf8 raises on invalid UTF-8, so transcode first.
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    texts = tf.strings.regex_replace(texts, _INVISIBLE, "")
+    texts = tf.strings.regex_replace(texts, INVISIBLE, "")
     texts = tensorflow_text.normalize_utf8(texts, "NFC")
     texts = tf.strings.regex_replace(texts, r"[ \p{Zl}\p{Zp}\p{Cc}]+", " ")
     texts = tf.strings.regex_replace(texts, r"^\p{Z}+|\p{Z}+$", "")  # wide ones, too

@@ -18,18 +18,24 @@ class TimeBudget(keras.callbacks.Callback):
     Args:
         minutes: float.
         spent: float, minutes of the budget that earlier, interrupted runs have used.
+
+    Attributes:
+        is_over: bool, whether it was this that ended `fit`.
     """
 
     def __init__(self, minutes, spent=0.0):
         super().__init__()
         self.minutes = minutes
         self.spent = spent
+        self.is_over = False
 
     def on_train_begin(self, logs=None):
+        self.is_over = False
         self.deadline = time.monotonic() + 60 * (self.minutes - self.spent)
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() > self.deadline:
+            self.is_over = True
             self.model.stop_training = True
 
 

@@ -1,6 +1,6 @@
 """Data of the recipes: files and packages, and splits that hold out whole groups.
 
-    pairs*      parallel texts         load_pairs -> Splits of Pairs
+    pairs*      parallel texts         load_pairs -> Splits of Pairs; load_languages: of several
     pronunciations*  words with phonemes   load_pronunciations -> Splits of Words
     summaries*  texts and summaries    load_summaries -> Splits of Pairs
     clips*      transcribed audio      load_clips -> Splits of Clips;       frames: their features

@@ -55,25 +55,35 @@ def load_pairs(
         without `test` leaves `test` None. Files given for a split are used as they are: Multi30k
         en-de has 29,000 pairs in train and 1,014 in valid, 0 skipped.
     """
-    codes = source_language, target_language
+    places = {"train": train, "valid": valid, "test": test}
+    whole, given = read_pairs(data, (source_language, target_language), places, columns)
+    return completed(whole, given, is_train=train is not None, seed=seed)
+
+
+def read_pairs(
+    data: str, codes: tuple[str, str], places: dict[str, str | None], columns: str | None
+) -> tuple[Pairs, dict[str, Pairs]]:
+    """The pairs to train on and to split, and those of "valid" and "test" that `places` has.
+
+    Args:
+        data, columns: as in `load_pairs`.
+        codes: of the source and of the target.
+        places: {"train", "valid", "test": file, prefix, two files or None}.
+    """
     if is_same(*codes):
         raise ValueError(f"`target_language` must differ from `source_language`, got {codes}.")
     for name, code in zip(("source_language", "target_language"), codes, strict=True):
         if doubted := doubt(code):
             say(f"`{name}`: {doubted}")
-    name, place = chosen_place(data, train, "homeassistant")
-    places = {"valid": valid, "test": test}
-    chosen = _chosen_columns(columns, [place, *filter(None, places.values())])
-    if train is None and data in NAMED_SOURCES:
+    name, place = chosen_place(data, places["train"], "homeassistant")
+    held_out = {key: path for key in ("valid", "test") if (path := places[key]) is not None}
+    chosen = _chosen_columns(columns, [place, *held_out.values()])
+    if name == "data" and data in NAMED_SOURCES:
         whole = NAMED_SOURCES[data](*codes)
     else:
         whole = _read(name, place, *codes, chosen)
-    given = {
-        name: _read(name, place, *codes, chosen)
-        for name, place in places.items()
-        if place is not None
-    }
-    return completed(whole, given, is_train=train is not None, seed=seed)
+    given = {name: _read(name, place, *codes, chosen) for name, place in held_out.items()}
+    return whole, given
 
 
 def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: int) -> Splits:
@@ -86,6 +96,12 @@ def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: in
     shares = missing_shares(given, is_closed=is_train and "valid" in given)
     has_more = any(shares.values())
     splits = split(whole, **shares, seed=seed) if has_more else Splits(whole, Pairs(), None)
+    return with_given(splits, given)
+
+
+def with_given(splits: Splits, given: dict[str, Pairs]) -> Splits:
+    """The splits with the `given` ones; says how many pairs each has, and how many of the given
+    ones' sources are in train, too."""
     splits = splits._replace(**given)
     trained = set(map(normalized, splits.train.source)) if given else set()
     for name, pairs in splits._asdict().items():
@@ -104,9 +120,22 @@ def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
     is dropped and counted.
     """
     home = hold_out(pairs.groups, valid=valid, test=test, seed=seed)
+    return at_home(pairs, home, trained_sources(pairs, home), valid=valid, test=test)
+
+
+def trained_sources(pairs: Pairs, home: dict[str, str]) -> set[str]:
+    """The sources, normalized, of the groups that `home` does not hold out."""
+    rows = zip(pairs.source, pairs.groups, strict=True)
+    return {normalized(source) for source, group in rows if group not in home}
+
+
+def at_home(
+    pairs: Pairs, home: dict[str, str], trained: set[str], *, valid: float, test: float
+) -> Splits:
+    """Each pair in the part that `home` has for its group, else in train; but none in a held-out
+    part whose source is among those `trained`. A part with a share must not be empty."""
     parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
-    rows = list(zip(pairs.source, pairs.target, pairs.groups, pairs.further, strict=True))
-    trained = {normalized(source) for source, _, group, _ in rows if group not in home}
+    rows = zip(pairs.source, pairs.target, pairs.groups, pairs.further, strict=True)
     for source, target, group, further in rows:
         name = home.get(group, "train")
         if name != "train" and normalized(source) in trained:

@@ -10,8 +10,9 @@
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
 and training_pictures (what a model is trained on), answering (a model in training as a function to
-texts), scored_parts (the clips or pictures that are scored), caption_scores, summary_scores, and
-trials (what the studies share). They read further fields of the recipe's config.
+texts), languages (several target languages), scored_parts (the clips or pictures that are scored),
+translation_scores, caption_scores, summary_scores, and trials (what the studies share). They read
+further fields of the recipe's config.
 
     run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
     with computing_in(config.precision):
@@ -21,7 +22,7 @@ trials (what the studies share). They read further fields of the recipe's config
     fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
     saved = kzoo.export.save(..., card={...} | provenance("translation", config, minutes))
     show_answers(saved.path, texts)
-    remove_run(run)
+    close_run(run, config)
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
 `precision`, `output` and `resume`. Nothing here imports TensorFlow, Keras or matplotlib before a
@@ -47,6 +48,8 @@ from recipes.runs.fitting import (
 from recipes.runs.folder import (
     FIRST,
     MEMBERS,
+    RESUME_HELP,
+    close_run,
     fingerprint,
     is_fitted,
     open_journal,
@@ -107,6 +110,7 @@ __all__ = [
     "MEMBERS",
     "NEW_VOCABULARY_HELP",
     "RATE",
+    "RESUME_HELP",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",
@@ -120,6 +124,7 @@ __all__ = [
     "check_teaching",
     "choose_precision",
     "choose_weights",
+    "close_run",
     "compile_model",
     "compiled",
     "computing_in",

@@ -10,12 +10,13 @@ from typing import Any
 
 import kzoo
 from recipes.data import files
-from recipes.runs.folder import is_fitted, open_journal
+from recipes.runs.folder import RISING, is_fitted, open_journal
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 _READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
+_LAST = 3  # epochs that are looked at for whether a score still rises
 _NAMED = 8  # most files of a batch that a message names
 
 
@@ -65,6 +66,7 @@ def train(
     epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
     names, finite = NamesOfBatches(), kzoo.training.FiniteLoss()
+    budget = kzoo.training.TimeBudget(config.minutes, spent=journal.minutes)
     try:
         model.fit(
             names.taken_from(batches.repeat()),
@@ -74,7 +76,7 @@ def train(
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
                 *callbacks,
-                kzoo.training.TimeBudget(config.minutes, spent=journal.minutes),
+                budget,
                 finite,
                 kzoo.training.ValidationScore(monitor, score),
                 kzoo.training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
@@ -96,7 +98,30 @@ def train(
         print("\nInterrupted. The same command with --resume goes on from the last epoch.")
         raise
     check_convergence(journal, run, names.of(finite.step))
+    if budget.is_over:
+        say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
     (run / "fitted").touch()
+
+
+def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:
+    """Prints that more minutes may be worth it, if the best epoch is one of the last three, and
+    notes it in the run's folder for `folder.close_run`.
+
+    Args:
+        scores: of each epoch, more is better.
+    """
+    before, last = scores[:-_LAST] or scores[:1], scores[-_LAST:]
+    if max(last) <= max(before):
+        return
+    figures = ", ".join(f"{score:.2f}" for score in last)
+    count = min(_LAST, len(scores) - 1)
+    rise = (scores[-1] - scores[-1 - count]) / count
+    said = (
+        f"The {minutes:g} minutes were over after {len(scores)} epochs, while {monitor} still "
+        f"rose: {figures} in the last ones, {rise:+.2f} an epoch."
+    )
+    print(said, flush=True)
+    (run / RISING).write_text(f"{said}\n", encoding="utf-8")
 
 
 def check_convergence(journal: kzoo.training.Journal, run: Path, names: list[str]) -> None:

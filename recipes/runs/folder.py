@@ -12,13 +12,19 @@ from typing import Any
 import kzoo
 from recipes import cli
 
+RESUME_HELP = (
+    "go on with the interrupted run in the output folder; with more --minutes also with one that "
+    "they ended while its score still rose"
+)
 # From one run to its resumption.
 MAY_CHANGE = {"epochs", "minutes", "patience", "weights", "output", "resume"}
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with
 MEMBERS = "members"  # folder in that, of the runs 1, 2, ... of the models of an ensemble
+RISING = "rising.txt"  # file in it, where minutes ended a training whose score still rose
+DONE = "done"  # file in it, where the model was exported, too, and more minutes may be worth it
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
-    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted"),
+    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted", RISING, DONE),
     *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST, MEMBERS),
 )
 
@@ -26,9 +32,14 @@ RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed w
 def open_run(config: Any, folder: Path, digest: str) -> Path:
     """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
 
+    A run that is done and was kept goes on with --resume and more --minutes; else it makes way.
     `digest` is the `fingerprint` of the data, which must not change between the two.
     """
     run = folder / RUN_FOLDER
+    if (run / DONE).exists():
+        before = cli.load(type(config), run / "config.json")
+        if not config.resume or config.minutes <= before.minutes:
+            remove_run(run)
     names = (".", FIRST, f"{MEMBERS}/*")
     if not any(any(run.glob(f"{name}/journal.jsonl")) for name in names):  # no epoch is done
         if config.resume:
@@ -53,7 +64,34 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")
     if (run / "data.sha256").read_text(encoding="utf-8", errors="replace") != digest:
         raise ValueError("`resume` needs the data of the run before, but they have changed.")
+    if (run / DONE).exists():
+        for part in _parts(run):
+            for name in ("fitted", RISING):
+                (part / name).unlink(missing_ok=True)
+        (run / DONE).unlink()
+        cli.save(config, run / "config.json")
     return run
+
+
+def _parts(run: Path) -> list[Path]:
+    """The folders of all trainings of a run: its own, or those of the models of an ensemble."""
+    return [run, *run.glob(f"{MEMBERS}/*")]
+
+
+def close_run(run: Path, config: Any) -> None:
+    """Removes the folder of a run whose model is exported, but where minutes ended a training whose
+    score still rose: then it says how to go on."""
+    if not any((part / RISING).exists() for part in _parts(run)):
+        remove_run(run)
+        return
+    for part in _parts(run):
+        if (part / RISING).exists():
+            print((part / RISING).read_text(encoding="utf-8"), end="")
+    (run / DONE).touch()
+    print(
+        f"The same command with --resume --minutes {2 * config.minutes:g} goes on from there and "
+        f"writes the next version. {run} is kept for it until then, or until another run begins."
+    )
 
 
 def fingerprint(*parts: Sequence[str]) -> str:

@@ -107,7 +107,9 @@ import json, sys, tensorflow as tf, tensorflow_text
 path, name, *items = sys.argv[1:]
 contents = items if name == "text" else [open(item, "rb").read() for item in items]
 model = tf.saved_model.load(path)
-answer = model.signatures["serving_default"](**{name: tf.constant(contents)})
+serve = model.signatures["serving_default"]
+inputs = dict.fromkeys(serve.structured_input_signature[1], tf.constant(""))  # of the language
+answer = serve(**inputs | {name: tf.constant(contents)})
 print(json.dumps([[t.decode() for t in answer["text"].numpy()], answer["score"].numpy().tolist()]))
 """
 

@@ -11,6 +11,7 @@ A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,15 @@ def sampled_subwords(
     return train._replace(source=source, target=target)
 
 
-def make_batches(model, train: kzoo.batching.Corpus, valid, run: Path, config: Any):
-    """The training and validation batches; makes the weights of the model, too."""
+def make_batches(
+    model, train: kzoo.batching.Corpus, valid, run: Path, config: Any, draw: Callable | None = None
+):
+    """The training and validation batches; makes the weights of the model, too.
+
+    `draw` is as in `kzoo.batching.token_batches`.
+    """
     seed = seed_of(run, config)
-    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed)
+    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed, draw=draw)
     make_weights(model, batches, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))

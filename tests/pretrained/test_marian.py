@@ -148,7 +148,7 @@ def test_the_padding_keeps_its_share_of_the_softmax_and_is_never_an_output(folde
 
 def test_a_model_survives_a_keras_file_answers_from_a_saved_model_and_learns(folder, tmp_path):
     model = marian.from_hugging_face(folder)
-    texts = ["Two men", ">>fra<< a shirt", ""]
+    texts = [">>deu<< Two men", ">>fra<< a shirt", ""]
     expected = model.text_generator(beam_size=2, max_length=9)(texts)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -157,10 +157,13 @@ def test_a_model_survives_a_keras_file_answers_from_a_saved_model_and_learns(fol
 
     signatures = ("serving_default",)
     kzoo.export.save(model, tmp_path / "1", signatures=signatures, beam_size=2, max_length=9)
-    assert kzoo.load(tmp_path / "1")(texts) == [*expected[:2], ""]
+    served = kzoo.load(tmp_path / "1")
+    assert served(texts) == [*expected[:2], ""]
+    assert served(["Two men", "a shirt", ""], ["deu", "fra", "deu"]) == [*expected[:2], ""]
+    assert served("a shirt") == expected[1]  # in the first language of the vocabulary
 
     source, labels = (
-        tokenizer.read(tf.constant(texts[:2]), 9)[0]
+        tokenizer.read(tf.constant(["Two men", ">>fra<< a shirt"]), 9)[0]
         for tokenizer in (model.source_tokenizer, model.target_tokenizer)
     )
     target = np.pad(labels, [[0, 0], [1, 0]], constant_values=1)[:, :-1]

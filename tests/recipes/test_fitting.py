@@ -1,5 +1,6 @@
 """A training whose loss is no number says which files it was reading."""
 
+import re
 from types import SimpleNamespace
 
 import keras
@@ -8,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from kzoo import batching
-from recipes.runs import fitting
+from kzoo.training import callbacks
+from recipes.runs import fitting, folder
 
 NAMES = [f"clips/{number}.wav" for number in range(50)]
 
@@ -21,16 +23,18 @@ def batches(bad, size):
     return named.map(lambda inputs, labels: (inputs, inputs["source"][:, 0, :1]))
 
 
-def train(dataset, run):
+def train(dataset, run, scores=(1.0,), minutes=1.0):
+    scores = iter(scores)
     source = keras.Input((None, 3), name="source")
     rest = keras.Input((None,), name="source_mask"), keras.Input((None,), name="target")
     y = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(source))
     inputs = {"source": source, "source_mask": rest[0], "target": rest[1]}
     model = keras.Model(inputs, y)
     model.compile("sgd", "mse")
-    config = SimpleNamespace(epochs=9, minutes=1.0, average=0, patience=9, warmup_steps=0)
-    run.mkdir()
-    fitting.train(model, dataset, dataset.map(without_names), lambda: 1.0, run, config, "val_score")
+    config = SimpleNamespace(epochs=9, minutes=minutes, average=0, patience=9, warmup_steps=0)
+    run.mkdir(exist_ok=True)
+    validation = dataset.map(without_names)
+    fitting.train(model, dataset, validation, lambda: next(scores, 1.0), run, config, "val_score")
 
 
 def without_names(inputs, labels):
@@ -60,3 +64,57 @@ def test_a_training_of_named_batches_ends_as_any_other(tmp_path):
     assert sorted(names) == sorted(NAMES)
     train(dataset, tmp_path / "run")
     assert (tmp_path / "run/fitted").exists()
+
+
+class Minutes:
+    """A clock whose every look takes a minute."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        self.seconds += 60
+        return self.seconds
+
+
+def test_a_training_that_its_minutes_end_while_the_score_rises_says_so(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(callbacks, "time", Minutes())
+    train(batches(set(), 25), tmp_path / "run", [3.0, 11.0, 7.0, 12.5, 14.0, 18.0], minutes=14.5)
+    epochs = len((tmp_path / "run/journal.jsonl").read_text().split())
+    said = (tmp_path / "run" / folder.RISING).read_text()
+    assert said in capsys.readouterr().out
+    assert re.fullmatch(
+        r"The 14\.5 minutes were over after [3-6] epochs, while val_score still rose: "
+        r"(\d+\.\d\d, ){2}\d+\.\d\d in the last ones, \+\d\.\d\d an epoch\.\n",
+        said,
+    ), (said, epochs)
+
+
+@pytest.mark.parametrize(
+    ("scores", "figures"),
+    [
+        ([1.0, 2.0], "1.00, 2.00 in the last ones, +1.00 an epoch"),
+        ([1.0, 5.0, 2.0, 6.0, 4.0], "2.00, 6.00, 4.00 in the last ones, -0.33 an epoch"),
+        ([3.0], None),
+        ([3.0, 2.0], None),
+        ([1.0, 9.0, 7.0, 8.0, 9.0], None),
+    ],
+)
+def test_a_score_rises_if_the_best_epoch_is_one_of_the_last_three(
+    scores, figures, tmp_path, capsys
+):
+    fitting.say_if_rising(scores, tmp_path, "val_bleu", 30.0)
+    said = capsys.readouterr().out
+    assert (tmp_path / folder.RISING).exists() == (figures is not None)
+    if figures is not None:
+        assert f"30 minutes were over after {len(scores)} epochs, while val_bleu still" in said
+        assert figures in said
+    else:
+        assert not said
+
+
+def test_a_training_that_ends_by_its_epochs_says_nothing_of_minutes(tmp_path):
+    train(batches(set(), 25), tmp_path / "run", range(1, 20))
+    assert not (tmp_path / "run" / folder.RISING).exists()

@@ -17,6 +17,7 @@ import kzoo
 from kzoo import batching, export, plots, text, training
 from recipes import cli, reverse, runs, translation
 from recipes.data import examples
+from recipes.runs import translation_scores
 from recipes.studies import sampled_softmax
 
 WORDS = {
@@ -69,9 +70,9 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
     seeds = []
     token_batches = batching.token_batches
 
-    def recording(corpus, batch_tokens, seed=None):
+    def recording(corpus, batch_tokens, seed=None, draw=None):
         seeds.append(seed)
-        return token_batches(corpus, batch_tokens, seed)
+        return token_batches(corpus, batch_tokens, seed, draw=draw)
 
     monkeypatch.setattr(batching, "token_batches", recording)
     resumed = dataclasses.replace(config, resume=True)
@@ -255,7 +256,7 @@ def test_maps_are_drawn_of_what_has_tokens_only(tmp_path):
 
     texts = [f"{number} b c d e" for number in range(17)]
     served = types.SimpleNamespace(path=tmp_path, align=align)
-    translation.draw(served, {"loss": [2.0, 1.0]}, examples.Pairs(texts, texts, texts))
+    translation.draw(served, {"loss": [2.0, 1.0]}, [examples.Pairs(texts, texts, texts)])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["attention-1.png", "attention-2.png", "learning_curve.png"]
 
@@ -284,6 +285,39 @@ def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
     assert runs.open_run(resumed, config.folder, "digest") == run
     with pytest.raises(ValueError, match="`resume` needs the data of the run before"):
         runs.open_run(resumed, config.folder, "other")
+
+
+@pytest.mark.parametrize("part", [".", "members/2"])
+def test_a_run_whose_score_still_rose_is_kept_and_gone_on_with(part, config, capsys):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / part).mkdir(parents=True, exist_ok=True)
+    for name in ("journal.jsonl", "fitted"):
+        (run / part / name).touch()
+    (run / part / "rising.txt").write_text("It still rose.\n")
+    runs.close_run(run, config)
+    said = capsys.readouterr().out
+    assert said.startswith("It still rose.\nThe same command with --resume --minutes 120 goes on")
+
+    resumed = dataclasses.replace(config, resume=True)
+    more = dataclasses.replace(resumed, minutes=120.0)
+    assert runs.open_run(more, config.folder, "digest") == run
+    assert not (run / part / "fitted").exists() and not (run / part / "rising.txt").exists()
+    with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
+        runs.open_run(config, config.folder, "digest")  # it is under way again
+    runs.close_run(run, more)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])  # `make demo` a second time
+def test_a_run_that_was_kept_makes_way_for_another_one_or_the_same_minutes(resume, config):
+    run = runs.open_run(config, config.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt"):
+        (run / name).touch()
+    runs.close_run(run, config)
+    again = dataclasses.replace(config, resume=resume)
+    assert runs.open_run(again, config.folder, "other") == run
+    assert not (run / "journal.jsonl").exists()
+    runs.remove_run(run)
 
 
 @pytest.mark.parametrize("folder", ["first", "."])
@@ -331,10 +365,12 @@ def test_a_fingerprint_tells_texts_and_parts_apart():
 
 
 def test_bleu_splits_languages_without_spaces_into_characters(monkeypatch):
-    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)  # no MeCab
-    assert translation.Config(target_language="zh-Hans").bleu_tokenizer == "zh"
-    assert translation.Config(target_language="ja").bleu_tokenizer == "char"
-    assert translation.Config(target_language="de").bleu_tokenizer == "13a"
+    monkeypatch.setattr(
+        translation_scores.importlib.util, "find_spec", lambda name: None
+    )  # no MeCab
+    assert translation_scores.bleu_tokenizer("zh-Hans") == "zh"
+    assert translation_scores.bleu_tokenizer("ja") == "char"
+    assert translation_scores.bleu_tokenizer("de") == "13a"
 
 
 def test_the_changed_flags_of_a_config_make_it_again():

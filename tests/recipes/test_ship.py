@@ -216,7 +216,10 @@ import json, sys
 import tensorflow as tf, tensorflow_text
 path, name, contents = sys.argv[1], sys.argv[2], [bytes.fromhex(each) for each in sys.argv[3:]]
 run = tf.saved_model.load(path).signatures["serving_default"]
-answers = [run(**{name: tf.constant([each])})["text"].numpy()[0].decode() for each in contents]
+more = dict.fromkeys(run.structured_input_signature[1], tf.constant(""))  # the language
+answers = [
+    run(**more | {name: tf.constant([each])})["text"].numpy()[0].decode() for each in contents
+]
 print(json.dumps([answers, "kzoo" in sys.modules]))
 """
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import OPTIONS, TEXTS, rnn, transformer
+from exported import OPTIONS, TEXTS, multilingual, rnn, transformer
 
 from kzoo import export, serving
 from kzoo.__main__ import main
@@ -158,6 +158,47 @@ def test_a_signature_of_two_inputs_is_answered_and_wants_both(runtime, served):
     }.items():
         with pytest.raises(MLServerError, match=re.escape(message)):
             runtime(predict(spoilt))
+
+
+def test_a_language_may_be_left_out_or_be_one_for_all_texts_or_one_for_each(tmp_path):
+    names = ["serving_default", "n_best", "align"]
+    export.save(multilingual(), tmp_path / "many" / "1", signatures=names, **OPTIONS)
+    served = export.load(tmp_path / "many")
+
+    def asked(languages=None, texts=TEXTS, signature=None):
+        body = request(texts, signature)
+        if languages is not None:
+            tensor = {"name": "language", "shape": [len(languages)], "datatype": "BYTES"}
+            body["inputs"].insert(0, {**tensor, "data": languages})
+        return body
+
+    async def use():
+        (settings,) = await serving.SavedModels(tmp_path, **DEFAULTS).find("many")
+        model = serving.SavedModelRuntime(settings)
+        await model.load()
+        assert [tensor.name for tensor in model.inputs] == ["text", "language"]
+        for languages in (None, ["fr"], ["fr", "", "pt_BR"]):
+            found = texts_of({"text": (await predict(asked(languages))(model))["text"].data})
+            codes = (languages or [""]) * (3 // len(languages or [""]))
+            assert found == served(TEXTS, language=codes)
+        found = await predict(asked(["fr"], TEXTS[:1], "align"))(model)
+        assert found["source_tokens"].data[0].decode() == "▁>>fr<<"
+        answers = await asyncio.gather(
+            *(predict(asked([code]))(model) for code in ("de", "it", "fr")), return_exceptions=True
+        )
+        assert texts_of({"text": answers[0]["text"].data}) == served(TEXTS, language="de")
+        assert texts_of({"text": answers[2]["text"].data}) == served(TEXTS, language="fr")
+        assert answers[1].status_code == 400
+        assert "`language` must be one of de, fr, pt_BR, got it, it, it." in str(answers[1])
+        for message, body in {
+            "rows, got {'language': 2, 'text': 3}": asked(["de", "fr"]),
+            "tensors named 'text' and perhaps 'language', got ['txt']": request(name="txt"),
+        }.items():
+            with pytest.raises(MLServerError, match=re.escape(message)):
+                await predict(body)(model)
+        await model.unload()
+
+    asyncio.run(use())
 
 
 def test_a_hypothesis_that_there_is_not_has_the_lowest_score_that_json_can_write(runtime):

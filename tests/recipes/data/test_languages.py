@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recipes import translation
 from recipes.data import languages
 from recipes.data.languages import is_same, language_of, match, match_both, resolve
 from recipes.data.pairs import load_pairs
+from recipes.runs import translation_scores
 
 
 @pytest.mark.parametrize(
@@ -95,23 +95,23 @@ def test_a_code_that_is_none_is_said(tmp_path, capsys, code, said):
 
 def test_bleu_counts_what_are_words_in_the_target_in_any_spelling(monkeypatch):
     def tokenizer(code):
-        return translation.Config(target_language=code).bleu_tokenizer
+        return translation_scores.bleu_tokenizer(code)
 
-    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(translation_scores.importlib.util, "find_spec", lambda name: None)
     for code in ("ZH-CN", "zh_TW", "zho", "yue"):
         assert tokenizer(code) == "zh"
     for code in ("JA", "jpn", "ko-KR", "kor", "TH", "tha", "lo", "km", "my", "bur"):
         assert tokenizer(code) == "char"
     for code in ("de", "EN-us", "vi", "ar"):
         assert tokenizer(code) == "13a"
-    monkeypatch.setattr(translation.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(translation_scores.importlib.util, "find_spec", lambda name: name)
     assert [tokenizer(code) for code in ("jpn", "KO", "tha")] == ["ja-mecab", "ko-mecab", "char"]
 
 
 def test_every_tokenizer_that_needs_no_other_package_is_one_of_sacrebleus():
     from sacrebleu.metrics import BLEU
 
-    for name in {*translation.BLEU_TOKENIZERS.values()}:
+    for name in {*translation_scores.BLEU_TOKENIZERS.values()}:
         assert BLEU(tokenize=name).corpus_score(["a b c d"], [["a b c d"]]).score > 99
 
 

@@ -1,0 +1,62 @@
+"""Corpora of several languages as one training set: how often each of them is read."""
+
+import numpy as np
+
+from kzoo import checks
+
+
+def repetitions(sizes, temperature):
+    """How often a pass reads each of several corpora, mixed by temperature.
+
+        p_i ~ n_i^(1/T)
+
+    is the share of corpus i, of n_i pairs, in a pass (Arivazhagan et al. 2019,
+    https://arxiv.org/abs/1907.05019, section 3). With T = 1 corpora are read as they are; the
+    larger T, the more alike their shares. The largest corpus is read once, which gives
+    (max n / n_i)^(1 - 1/T) for the others.
+
+    Args:
+        sizes: list of int, n_i.
+        temperature: float, T, at least 1.
+
+    Returns:
+        (len(sizes),) float array, none below 1.
+
+    Raises:
+        ValueError: a size is below 1, or `temperature` is.
+
+    Example:
+        >>> repetitions([1600, 100], temperature=2)
+        array([1., 4.])
+    """
+    sizes = np.asarray(sizes, float)
+    checks.require(sizes.size and sizes.min() >= 1, "must be positive numbers", sizes=sizes)
+    checks.at_least(1, temperature=temperature)
+    return (sizes.max() / sizes) ** (1 - 1 / temperature)
+
+
+def mixed(sizes, temperature):
+    """Draws the rows of passes over several corpora that stand one after the other.
+
+    A corpus that is read 2.4 times is read twice, and 0.4 of its rows, others in each pass, a third
+    time.
+
+    Args:
+        sizes, temperature: as in `repetitions`.
+
+    Returns:
+        Function from a numpy Generator to the (M,) int rows of a pass, M the same in all. It is the
+        `draw` of `batching.token_batches`.
+    """
+    times = repetitions(sizes, temperature)
+    ends = np.cumsum(sizes)
+
+    def draw(rng):
+        rows = []
+        for end, size, factor in zip(ends, sizes, times, strict=True):
+            whole = int(factor)
+            some = rng.permutation(size)[: round((factor - whole) * size)]
+            rows += [np.tile(np.arange(size), whole) + end - size, some + end - size]
+        return np.concatenate(rows)
+
+    return draw
