@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_tables_of_a_page_are_those_of_their_runs(name):
     page = ROOT / name
     text = page.read_text(encoding="utf-8")
-    assert text.count("<!-- table of ") == len(report.TABLE.findall(text))
+    assert text.count("\n<!-- table of ") == len(report.TABLE.findall(text))
     assert report.with_tables(text, page.parent) == text
 
 
