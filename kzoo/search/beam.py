@@ -49,6 +49,7 @@ def beam_search(
     normalize=True,
     length_normalization="gnmt",
     finished_apart=False,
+    renormalize=False,
 ):
     """The K best continuations: argmax over y of the score
 
@@ -97,7 +98,7 @@ def beam_search(
         allowed=allowed, allowed_first=allowed_first, times=times, groups=groups,
         diversity_penalty=diversity_penalty, best_only=best_only,
         normalize=normalize, length_normalization=length_normalization,
-        finished_apart=finished_apart,
+        finished_apart=finished_apart, renormalize=renormalize,
     )  # fmt: skip
     return best_continuations(step, state, start_ids, options)
 
