@@ -1,11 +1,13 @@
 """Long recordings by one window after the other, against transformers and by hand."""
 
 import json
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported import saved_model
 
 from kzoo import audio, export
 from kzoo.__main__ import main
@@ -348,6 +350,20 @@ def test_an_export_takes_recordings_of_any_length_together(exported):
     assert run(audio_bytes=tf.zeros([0], tf.string))["text"].shape == (0,)
     with pytest.raises(ValueError, match="longer than 5"):
         exported(wav(5.1))
+
+
+def test_a_c_program_gets_the_same_texts(c_client, exported, tmp_path):
+    contents = [wav(2.1), wav(0.5, 1), wav(0.0)]
+    files = [tmp_path / f"{n}.wav" for n in range(3)]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    graph = saved_model(exported.path).meta_graphs[0]
+    signature = graph.signature_def["serving_default"]
+    tensors = [signature.inputs["audio_bytes"].name, signature.outputs["text"].name]
+    command = [c_client, exported.path, *tensors, "--files", *files]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(f"{answer}\n" for answer in exported(contents))
 
 
 def test_score_is_the_mean_log_p_of_a_short_and_of_a_long_recording(pair, exported):
