@@ -285,7 +285,9 @@ class _Advance(NamedTuple):
         options = self.options
         return {
             "end_id": options.end_id,
-            "end_allowed": True if forbidden is not None else position >= options.min_length,
+            "end_allowed": forbidden is not None
+            or options.min_length == 0
+            or position >= options.min_length,
             "ranking": Ranking(
                 options.length_penalty, options.expected_length, options.length_deviation_penalty,
                 options.length_normalization,

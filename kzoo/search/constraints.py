@@ -9,6 +9,7 @@ Axes: B batch, J hypotheses per sentence, N = B*J, P prefix, L longest output, V
 W windows of an output.
 """
 
+import functools
 import math
 
 import tensorflow as tf
@@ -53,16 +54,14 @@ def constrain(options, logits, ids, position):
 
     tokens = tf.range(size)
     forbidden.append((tokens == options.end_id) & (position < options.min_length))
-    union = tf.zeros(tf.shape(logits), tf.bool)
-    for each in forbidden:
-        union |= each
+    union = functools.reduce(tf.logical_or, forbidden)  # (V,) or (N, V)
     if options.times is not None:
         union |= forbidden_by_times(options.times, options.end_id, logits, ids, position, union)
     if options.prefix is not None:
         forced = tf.gather(options.prefix, position, axis=1)  # (B,)
         forced = tf.repeat(forced, beams)[:, None]
         union = tf.where(forced != 0, tokens != forced, union)
-    union = tf.ensure_shape(union, [None, size])
+    union = tf.broadcast_to(union, tf.shape(logits))
     if options.renormalize:
         return tf.where(union, -math.inf, tf.cast(logits, tf.float32)), None
     return logits, union
