@@ -56,10 +56,7 @@ class TokenEmbedding(keras.layers.Layer):
     def call(self, ids):
         ids, _ = masking.to_dense(masking.as_ids(ids))
         # Rows are cast after the lookup: casting the table would touch all V rows.
-        # A variable that `tf.gather` looks into itself is copied by every later read of it, in a
-        # tied head all V rows at each step of decoding; one that is read first is not.
-        table = tf.convert_to_tensor(self.embeddings.value)
-        rows = tf.cast(tf.gather(table, ids), self.compute_dtype)
+        rows = tf.cast(tf.gather(self.embeddings.value, ids), self.compute_dtype)
         return rows * tf.cast(self.units**0.5, rows.dtype) if self.scale else rows
 
     def compute_mask(self, ids, previous_mask=None):
