@@ -137,7 +137,7 @@ def compare_long(model, engine, recordings, options):
             transcript = models.transcribe(
                 model, samples, beam_size=beam, max_length=LONGEST, length_penalty=1.0,
                 length_normalization="length", finished_apart=True,
-                doubts=models.Doubts(2.0, 2.0, temperatures=()), word_times=False,
+                doubts=models.Doubts(1.0, 1.0, temperatures=()), word_times=False,
             )  # fmt: skip
             return models.segments(transcript, model)
 

@@ -281,11 +281,12 @@ def _answers(model, texts, args):
     elif args.srt or args.vtt or args.json:
         from kzoo.export import subtitles
 
-        for name, segments in zip(texts, model.segments(texts), strict=True):
+        write = subtitles.srt if args.srt else subtitles.vtt
+        for name, recording in zip(texts, model.recordings(texts), strict=True):
             if args.json:
-                written = subtitles.as_json(os.fsencode(name).decode("utf-8", "replace"), segments)
+                written = subtitles.as_json(os.fsencode(name).decode("utf-8", "replace"), recording)
             else:
-                written = subtitles.srt(segments) if args.srt else subtitles.vtt(segments)
+                written = write(recording.segments)
             yield written.removesuffix("\n")
     else:
         yield from model(texts, args.language)

@@ -1,10 +1,12 @@
-/* Answers texts with an exported model through the TensorFlow C API alone.
+/* Answers texts or files with an exported model through the TensorFlow C API alone.
 
        c_client MODEL_DIR INPUT OUTPUT LIBRARY... -- TEXT...
+       c_client MODEL_DIR INPUT OUTPUT LIBRARY... --files FILE...
 
    INPUT and OUTPUT are the tensors of the signature, such as serving_default_text:0 and
    StatefulPartitionedCall:0, as `saved_model_cli show` prints them; both are string [N]. LIBRARY
-   is a .so of tensorflow_text with ops of the model. Prints one answer a line. */
+   is a .so of tensorflow_text with ops of the model. Of a FILE, as a WAV file, the model gets the
+   bytes. Prints one answer a line. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,21 +40,45 @@ static TF_Output find(TF_Graph *graph, const char *tensor) {
   return found;
 }
 
-static TF_Tensor *string_tensor(char **texts, int64_t count) {
+/* Copies the bytes of a file into a string. */
+static void copy_file(TF_TString *string, const char *path) {
+  FILE *file = fopen(path, "rb");
+  if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+    perror(path);
+    exit(1);
+  }
+  size_t size = ftell(file);
+  rewind(file);
+  char *bytes = malloc(size + 1);
+  if (bytes == NULL || fread(bytes, 1, size, file) != size) {
+    perror(path);
+    exit(1);
+  }
+  fclose(file);
+  TF_StringCopy(string, bytes, size);
+  free(bytes);
+}
+
+static TF_Tensor *string_tensor(char **texts, int64_t count, int are_files) {
   TF_Tensor *tensor = TF_AllocateTensor(TF_STRING, &count, 1, count * sizeof(TF_TString));
   TF_TString *strings = TF_TensorData(tensor);
   for (int64_t i = 0; i < count; i++) {
     TF_StringInit(&strings[i]);
-    TF_StringCopy(&strings[i], texts[i], strlen(texts[i]));
+    if (are_files)
+      copy_file(&strings[i], texts[i]);
+    else
+      TF_StringCopy(&strings[i], texts[i], strlen(texts[i]));
   }
   return tensor;
 }
 
 int main(int argc, char **argv) {
   int dashes = 4;
-  while (dashes < argc && strcmp(argv[dashes], "--") != 0) dashes++;
-  if (dashes >= argc) {
-    fprintf(stderr, "usage: c_client MODEL_DIR INPUT OUTPUT LIBRARY... -- TEXT...\n");
+  while (dashes < argc && strncmp(argv[dashes], "--", 2) != 0) dashes++;
+  int are_files = dashes < argc && strcmp(argv[dashes], "--files") == 0;
+  if (dashes >= argc || (!are_files && strcmp(argv[dashes], "--") != 0)) {
+    fprintf(stderr, "usage: c_client MODEL_DIR INPUT OUTPUT LIBRARY... -- TEXT...\n"
+                    "       c_client MODEL_DIR INPUT OUTPUT LIBRARY... --files FILE...\n");
     return 2;
   }
   status = TF_NewStatus();
@@ -69,7 +95,8 @@ int main(int argc, char **argv) {
   check(argv[1]);
 
   TF_Output input = find(graph, argv[2]), output = find(graph, argv[3]);
-  TF_Tensor *texts = string_tensor(argv + dashes + 1, argc - dashes - 1), *answers = NULL;
+  TF_Tensor *texts = string_tensor(argv + dashes + 1, argc - dashes - 1, are_files);
+  TF_Tensor *answers = NULL;
   TF_SessionRun(session, NULL, &input, &texts, 1, &output, &answers, 1, NULL, 0, NULL, status);
   check("run");
 

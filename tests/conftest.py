@@ -3,6 +3,10 @@
 import contextlib
 import gc
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -58,3 +62,22 @@ def interrupted(monkeypatch):
                 yield
 
     return interrupt
+
+
+@pytest.fixture(scope="session")
+def c_client(tmp_path_factory):
+    """The path of tests/c_client.c as a program."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the wheel's libraries are .so")
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    program = tmp_path_factory.mktemp("c_client") / "c_client"
+    source, library = Path(__file__).parent / "c_client.c", tf.sysconfig.get_lib()
+    subprocess.run(
+        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program),
+         f"-I{tf.sysconfig.get_include()}", f"-L{library}", f"-Wl,-rpath,{library}",
+         "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"],
+        check=True,
+    )  # fmt: skip
+    return program

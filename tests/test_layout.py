@@ -68,6 +68,7 @@ INSIDE = {
             "texts",
             "prompts",
             "word_times",
+            "windows",
             "transcription",
             "parts",
             "generator",

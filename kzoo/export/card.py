@@ -1,5 +1,6 @@
 """`model_card.md`: what a written model is, how it was scored, how to use it."""
 
+import dataclasses
 import datetime
 import re
 import shlex
@@ -26,6 +27,7 @@ def model_card(path, model, options, card, metrics, examples, answers):
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
         f"at most {options.max_length} tokens with the end" + _words_of(model, options),
         **_facts(model, options),
+        **_doubts_of(options),
         "precision": options.precision,
         "exported": f"{datetime.date.today()}, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}",
@@ -102,6 +104,15 @@ tag, as `>>{code}<<`, is written before a text. For "" the text may begin with a
 def _facts(model, options):
     in_windows = {"in_windows": True} if "segments" in options.signatures else {}
     return model.source_tokenizer.facts(options.max_source_length, **in_windows)
+
+
+def _doubts_of(options):
+    if options.doubts is None:
+        return {}
+    thresholds = dataclasses.asdict(options.doubts)
+    temperatures = ", ".join(map(str, thresholds.pop("temperatures"))) or "none"
+    said = ", ".join(f"{name} {value}" for name, value in thresholds.items())
+    return {"doubts": f"{said}; drawn anew at the temperatures {temperatures}"}
 
 
 def _words_of(model, options):

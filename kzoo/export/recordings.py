@@ -1,19 +1,25 @@
 """Recordings of any length, for models that hear one window at a time, as Whisper does.
 
-Axis letters: N contents, G segments of the longest answer.
+Axis letters: N contents, G segments and M words of the longest answer, L samples.
 """
 
 import tensorflow as tf
 
-from kzoo.models.parts import segments
+from kzoo.models.parts import Segments, segments
 from kzoo.models.transcription import transcribe
+from kzoo.models.windows import answer_to_window, is_silent
+
+_OF_SEGMENTS = ("text", "segment", "begin", "end", "no_speech", "word_count")
+_NAMES = (*_OF_SEGMENTS, "word", "word_begin", "word_end")  # of the fields of Segments
 
 
 def of_recordings(search):
     """The functions of contents (N,) behind `serving_default` and `segments`.
 
-    A recording that fits into a window is searched as by every other signature; a longer one is
-    transcribed window by window, with times. Neither changes what the others of a batch get.
+    `serving_default` answers all recordings that fit into a window at once. Longer ones are
+    transcribed with times, one window after the other, and one recording after the other, so that
+    the samples and frames of one alone are in memory. Both are drawn anew where they are not
+    believed. Recordings of a batch do not change each other's results.
 
     Args:
         search: signatures.Search of a model with `signs`.
@@ -23,60 +29,85 @@ def of_recordings(search):
     """
     model, options = search.model, search.options
     reader = model.source_tokenizer
-    longest = reader.features.num_frames * reader.features.hop
+    window = reader.features.num_frames * reader.features.hop  # samples
+    of_search = {
+        "max_length": options.max_length,
+        "beam_size": options.beam_size,
+        "length_penalty": options.length_penalty,
+        **options.search_options,
+    }
 
-    def whole(samples, lengths, word_times):
-        """Scores and Segments of recordings, window by window."""
+    def in_many_windows(samples, lengths, word_times):
+        """The score and Segments of one recording (1, L), window by window."""
         transcript = transcribe(
-            model, samples, lengths, max_length=options.max_length, beam_size=options.beam_size,
-            length_penalty=options.length_penalty, word_times=word_times,
-            **options.search_options,
-        )  # fmt: skip
-        found = segments(transcript, model)
+            model, samples, lengths, word_times=word_times, doubts=options.doubts, **of_search
+        )
         has_words = tf.reduce_any(transcript.ids != 0, 2)
         counts = tf.reduce_sum(tf.cast(has_words, tf.float32), 1)
         total = tf.reduce_sum(tf.where(has_words, transcript.log_probs, 0.0), 1)
-        return tf.math.divide_no_nan(total, counts), found
+        return tf.math.divide_no_nan(total, counts)[0], segments(transcript, model)
 
     def in_one_window(samples, lengths):
-        """Texts and scores of recordings that fit into a window."""
+        """Texts and scores of recordings that fit into a window; N is at least 1."""
         inputs, is_empty = search.of_samples(samples, lengths)
-        found = search.found(inputs, is_empty, best_only=True)
-        return model.target_texts(found.ids[:, 0]), found.scores[:, 0]
-
-    def in_many_windows(samples, lengths):
-        scores, found = whole(samples, lengths, word_times=False)
-        return found.texts, scores
+        answer, _ = answer_to_window(
+            model, inputs["source"], search.prompt, search.signs, options.doubts, 0, of_search
+        )
+        is_empty |= is_silent(answer.log_probs, answer.no_speech, options.doubts)
+        ids = tf.where(is_empty[:, None], 0, answer.ids)
+        return model.target_texts(ids), tf.where(is_empty, 0.0, answer.log_probs)
 
     def serving_default(contents):
-        samples, lengths = reader.decode(contents, options.max_source_length)
-        is_long = lengths > longest
-        none = (tf.zeros([0], tf.string), tf.zeros([0]))
-        rows, answers = [], []
-        for function, chosen in ((in_one_window, ~is_long), (in_many_windows, is_long)):
-            places = tf.where(chosen)[:, 0]
-            few, count = tf.gather(samples, places), tf.gather(lengths, places)
-            few = few[:, : tf.maximum(tf.reduce_max(count), 1)]
-            rows.append(places)
-            answers.append(
-                tf.cond(
-                    tf.size(places) > 0, lambda f=function, x=few, n=count: f(x, n), lambda: none
-                )
-            )
-        order = tf.argsort(tf.concat(rows, 0))
-        texts, scores = (
-            tf.gather(tf.concat(both, 0), order) for both in zip(*answers, strict=True)
+        def decoded(content):
+            """The samples of a content if it is short; the text and score if it is long."""
+            samples, lengths = reader.decode(content[None], options.max_source_length)
+
+            def answered():
+                score, found = in_many_windows(samples, lengths, word_times=False)
+                return samples[0, :0], found.texts[0], score
+
+            is_long = lengths[0] > window
+            return *tf.cond(is_long, answered, lambda: (samples[0], "", 0.0)), is_long
+
+        specs = (tf.RaggedTensorSpec([None], tf.float32, 0), tf.string, tf.float32, tf.bool)
+        samples, texts, scores, is_long = tf.map_fn(
+            decoded, contents, fn_output_signature=specs, parallel_iterations=1
         )
+        places = tf.where(~is_long)
+        short = tf.gather(samples, places[:, 0])
+        lengths = tf.cast(short.row_lengths(), tf.int32)
+        short = short.to_tensor()
+        short = tf.pad(short, [[0, 0], [0, tf.maximum(1 - tf.shape(short)[1], 0)]])
+
+        def with_short():
+            found = in_one_window(short, lengths)
+            return tuple(
+                tf.tensor_scatter_nd_update(all_, places, few)
+                for all_, few in zip((texts, scores), found, strict=True)
+            )
+
+        texts, scores = tf.cond(tf.size(places) > 0, with_short, lambda: (texts, scores))
         return {"text": texts, "score": tf.maximum(scores, tf.float32.min)}
 
     def parts(contents):
-        samples, lengths = reader.decode(contents, options.max_source_length)
-        rows = tf.shape(contents)[0]
-        missing = tf.maximum(1 - rows, 0)
-        samples = tf.pad(samples, [[0, missing], [0, 0]])
-        _, found = whole(samples, tf.pad(lengths, [[0, missing]]), word_times=True)
-        of_parts = ("segment", "begin", "end", "no_speech", "word_count")
-        names = ("text", *of_parts, "word", "word_begin", "word_end")
-        return dict(zip(names, (each[:rows] for each in found), strict=True))
+        def of_one(content):
+            samples, lengths = reader.decode(content[None], options.max_source_length)
+            _, found = in_many_windows(samples, lengths, word_times=True)
+            return tuple(each[0] for each in found)
+
+        types = dict.fromkeys(Segments._fields, tf.float32)
+        types |= {"texts": tf.string, "parts": tf.string, "words": tf.string}
+        types |= {"word_counts": tf.int32}
+        specs = tuple(
+            tf.TensorSpec([], type_)
+            if name == "texts"
+            else tf.RaggedTensorSpec([None], type_, ragged_rank=0)
+            for name, type_ in types.items()
+        )
+        texts, *others = tf.map_fn(
+            of_one, contents, fn_output_signature=specs, parallel_iterations=1
+        )
+        found = (texts, *(each.to_tensor() for each in others))
+        return dict(zip(_NAMES, found, strict=True))
 
     return serving_default, parts

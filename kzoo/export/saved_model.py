@@ -27,6 +27,7 @@ from kzoo.export.parts import check_built
 from kzoo.export.precision import PRECISIONS, StoredWeights, computing_in
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
+from kzoo.models.windows import Doubts
 from kzoo.search.options import SHARED
 
 
@@ -44,6 +45,7 @@ def save(
     replace_unknown=False,
     lexicon=None,
     precision="float32",
+    doubts=None,
     card=None,
     metrics=None,
     examples=(),
@@ -81,7 +83,9 @@ def save(
 
     A model that has `segments` takes recordings of up to `max_source_length` seconds there and in
     `serving_default`, one window after the other; the other signatures take what fits into one.
-    Where nobody speaks the answer is empty: `models.transcription.Doubts` says when.
+    Where nobody speaks the answer is empty, and in these two signatures an answer that is not
+    believed is drawn anew: `doubts` says when. Their `score` is the mean log p of the tokens with
+    the end, of a recording of several windows the mean over those that have words; 0 without words.
 
     For pictures they are the regions of the grid that the square has, as "0,6" for the last of the
     first row of 7. What is no JPEG, PNG, GIF or BMP, is broken, or has more than
@@ -129,6 +133,8 @@ def save(
             computed with in float32, which casts them in every call; or "bfloat16" for weights and
             sums of half the size: faster for large models and large batches where the CPU
             multiplies in it (AMX, AVX512-BF16), a little less exact, and for texts only.
+        doubts: `models.Doubts`, when a model that has `segments` takes a window for silence, and
+            when it draws anew; None for its defaults.
         card: dict of what `model_card.md` says: "name", "description", "data", "licence",
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
@@ -145,7 +151,8 @@ def save(
         ValueError: `model` lacks a tokenizer or weights, `signatures` names one that the model
             cannot have or lacks "serving_default", `max_source_length` is not positive, or
             `search_options` names what has an argument of its own or is no option of a search, or
-            `precision` is none of the three, or not for this model.
+            `precision` is none of the three, or not for this model; or there are `doubts` for a
+            model that cannot have `segments`.
     """
     path = Path(path)
     options = _options(
@@ -160,6 +167,7 @@ def save(
         replace_unknown=replace_unknown,
         lexicon=lexicon,
         precision=precision,
+        doubts=doubts,
     )
     with written_at_once(path) as folder:
         keras_model.write(folder, model, _write_saved_model(model, folder, options))
@@ -211,7 +219,9 @@ class Saved(os.PathLike):
         return f"Saved({str(self.path)!r}, metrics={self.metrics!r})"
 
 
-def _options(model, *, signatures, search_options, max_source_length, lexicon, precision, **others):
+def _options(
+    model, *, signatures, search_options, max_source_length, lexicon, precision, doubts, **others
+):
     """Options, or the ValueErrors of `save`."""
     check_built(model)
     checks.require(
@@ -227,7 +237,12 @@ def _options(model, *, signatures, search_options, max_source_length, lexicon, p
         raise ValueError(
             f"`search_options` must be among {', '.join(sorted(SHARED))}, got {unknown}."
         )
-    if "times" in search_options and "segments" in all_names(model, lexicon):
+    hears_windows = "segments" in all_names(model, lexicon)
+    if doubts is not None or hears_windows:
+        message = "must be kzoo.models.Doubts of a model that hears windows, or None"
+        doubts = Doubts() if doubts is None else doubts
+        checks.require(hears_windows and isinstance(doubts, Doubts), message, doubts=doubts)
+    if "times" in search_options and hears_windows:
         raise ValueError(
             "`search_options` must not hold `times` for a model that knows them itself, got "
             f"times={search_options['times']}."
@@ -245,6 +260,7 @@ def _options(model, *, signatures, search_options, max_source_length, lexicon, p
         max_source_length=max_source_length,
         lexicon=lexicon,
         precision=precision,
+        doubts=doubts,
         **others,
     )
 

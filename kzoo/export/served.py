@@ -85,6 +85,13 @@ class Segment(NamedTuple):
     words: list  # of Word
 
 
+class Recording(NamedTuple):
+    """What is said in a recording, and when."""
+
+    text: str  # of all segments, with the spaces that the model has written, or has not
+    segments: list  # of Segment
+
+
 class Completion(NamedTuple):
     """An answer that begins as asked, and how sure the model was of each token."""
 
@@ -200,6 +207,15 @@ class ServedModel:
             ValueError: as a call; or the model was exported without this signature, which those
                 have that hear windows with times, as Whisper does.
         """
+        found = self.recordings(contents)
+        return found.segments if isinstance(found, Recording) else [one.segments for one in found]
+
+    def recordings(self, contents):
+        """The text and the segments of each recording: a Recording, or N.
+
+        Raises:
+            ValueError: as `segments`.
+        """
 
         def answer(row):
             names = ("word_begin", "word_end", "word")
@@ -217,7 +233,7 @@ class ServedModel:
                 if text:
                     part = float(begin), float(end), text.decode(), float(no_speech), own
                     found.append(Segment(*part))
-            return found
+            return Recording(row["text"].decode(), found)
 
         return self._answers(contents, "segments", answer)
 

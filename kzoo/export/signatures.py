@@ -17,7 +17,7 @@ from kzoo.contents import LANGUAGE
 from kzoo.export import requests
 from kzoo.export.recordings import of_recordings
 from kzoo.models.generator import looked_at
-from kzoo.models.transcription import Doubts, heard, is_silent, mean_log_probs, signs_of
+from kzoo.models.windows import heard, is_silent, mean_log_probs, signs_of
 from kzoo.search import SearchResult
 from kzoo.text import in_language
 
@@ -35,6 +35,7 @@ class Options(NamedTuple):
     replace_unknown: bool
     lexicon: Any  # models.Lexicon or None
     precision: str
+    doubts: Any  # models.Doubts; None for a model without windows of speech
 
 
 def all_names(model, lexicon=None):
@@ -72,6 +73,8 @@ class Search:
         self.model, self.options = model, options
         self.with_weights = with_weights or (lambda function: function)
         self.signs = signs_of(model)
+        if self.signs is not None:
+            self.prompt = tuple(options.search_options.get("prompt", model.prompt))
         self.read = self.graph(self._read, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def graph(self, function, **options):
@@ -102,13 +105,14 @@ class Search:
         """SearchResult of what was read: the empty text for what is empty, or no speech."""
         longest = self.options.max_length
         if self.signs is not None:
-            prompt = tuple(self.options.search_options.get("prompt", self.model.prompt))
             more["start"], no_speech = heard(
-                self.model, inputs["source"], prompt, self.signs, longest
+                self.model, inputs["source"], self.prompt, self.signs, longest
             )
+            more["renormalize"] = "prefix" not in more
         found = _generate(self.model, self.options, inputs, longest, best_only=best_only, **more)
         if self.signs is not None and "prefix" not in more:
-            is_empty |= is_silent(mean_log_probs(found, longest), no_speech, Doubts())
+            means = mean_log_probs(found, longest)
+            is_empty |= is_silent(means, no_speech, self.options.doubts)
         return _silenced(found, is_empty)
 
     def texts(self, contents, source, found, beams=1):
@@ -253,8 +257,7 @@ def _generate(model, options, inputs, max_length, **more):
         beam_size=options.beam_size,
         max_length=max_length,
         length_penalty=options.length_penalty,
-        **options.search_options,
-        **more,
+        **{**more, **options.search_options},
     )
 
 

@@ -49,14 +49,14 @@ def vtt(segments):
     )
 
 
-def as_json(name, segments):
+def as_json(name, recording):
     """One line of JSON.
 
         {"file", "text", "segments": [{"begin", "end", "text", "no_speech",
                                        "words": [{"begin", "end", "text"}]}]}
 
     Args:
-        name: str. segments: list of `served.Segment`.
+        name: str. recording: `served.Recording`.
 
     Returns:
         str.
@@ -66,10 +66,10 @@ def as_json(name, segments):
             **_times(part), "text": part.text, "no_speech": round(part.no_speech, 4),
             "words": [{**_times(word), "text": word.text} for word in part.words],
         }
-        for part in segments
+        for part in recording.segments
     ]  # fmt: skip
-    text = " ".join(part.text for part in segments)
-    return json.dumps({"file": name, "text": text, "segments": parts}, ensure_ascii=False) + "\n"
+    found = {"file": name, "text": recording.text, "segments": parts}
+    return json.dumps(found, ensure_ascii=False) + "\n"
 
 
 def _times(part):

@@ -160,11 +160,26 @@ class VocabularyHead(keras.layers.Layer):
         return self.kernel if self.tied is None else self.tied.embeddings
 
     def call(self, hidden):
-        rows = tf.reshape(tf.cast(hidden, self.compute_dtype), (-1, self.units))
-        logits = tf.matmul(rows, tf.cast(self.weight, rows.dtype), transpose_b=True)
-        if self.use_bias:
-            logits = tf.nn.bias_add(logits, tf.cast(self.bias, rows.dtype))
-        return tf.reshape(logits, tf.concat([tf.shape(hidden)[:-1], [self.vocabulary_size]], 0))
+        return self.read_once()(hidden)
+
+    def read_once(self):
+        """The head as a function from hidden (..., D) to logits (..., V), for a search.
+
+        W is read here and not at each step: TensorFlow copies all of a variable that `tf.gather`
+        looks into, as an embedding does, at every read.
+        """
+        weight = tf.cast(self.weight, self.compute_dtype)
+        bias = tf.cast(self.bias, self.compute_dtype) if self.use_bias else None
+
+        def logits(hidden):
+            rows = tf.reshape(tf.cast(hidden, self.compute_dtype), (-1, self.units))
+            found = tf.matmul(rows, weight, transpose_b=True)
+            if bias is not None:
+                found = tf.nn.bias_add(found, bias)
+            shape = tf.concat([tf.shape(hidden)[:-1], [self.vocabulary_size]], 0)
+            return tf.reshape(found, shape)
+
+        return logits
 
     def restricted(self, lists):
         """The head for the words on the lists alone, whose rows of W are gathered once.

@@ -7,7 +7,8 @@ from kzoo.models.lexicon import Lexicon
 from kzoo.models.parts import segments
 from kzoo.models.scheduled_sampling import ScheduledSampling
 from kzoo.models.seq2seq import Seq2Seq
-from kzoo.models.transcription import Doubts, transcribe
+from kzoo.models.transcription import transcribe
+from kzoo.models.windows import Doubts
 
 __all__ = [
     "CTCModel",

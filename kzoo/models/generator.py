@@ -136,6 +136,7 @@ class Generator(Texts):
         copy_ids=None,
         prompt=None,
         times=None,
+        renormalize=False,
         static_shapes=False,
         start=None,
     ):
@@ -171,6 +172,7 @@ class Generator(Texts):
             prompt: (P,) or (B, P) int, ids that the decoder reads between the start and what it
                 gives, as of a language and a task; None for the model's own.
             times: `search.Times` among the target's ids, for outputs that say when; or None.
+            renormalize: bool, whether probabilities are among the ids that these rules leave.
             static_shapes: bool, whether a step costs what the longest output would, so that XLA
                 can compile it. Otherwise, in a graph, it costs what was generated so far.
             start: `SearchStart` of this source, where `search_step` was called before; None to call
@@ -232,6 +234,7 @@ class Generator(Texts):
             normalize=start.normalize,
             allowed_first=self._allowed_first(lists),
             times=times,
+            renormalize=renormalize,
             length_normalization=length_normalization,
             finished_apart=finished_apart,
         )
@@ -260,6 +263,7 @@ class Generator(Texts):
         copy_ids=None,
         prompt=None,
         times=None,
+        renormalize=False,
         start=None,
     ):
         """Draws outputs instead of searching for the best.
@@ -274,7 +278,8 @@ class Generator(Texts):
             same_for_rows: bool, whether each row draws with the same random numbers, so that its
                 samples do not depend on the other rows.
             max_length, min_length, length_penalty, no_repeat_ngram, repetition_penalty, prefix,
-                allowed, ctc_weight, copy_ids, prompt, times, start: as in `generate`.
+                allowed, ctc_weight, copy_ids, prompt, times, renormalize, start: as in
+                `generate`.
 
             `sampling.sample` says precisely what each does.
 
@@ -308,6 +313,7 @@ class Generator(Texts):
             allowed=allowed,
             allowed_first=self._allowed_first(None),
             times=times,
+            renormalize=renormalize,
             normalize=start.normalize,
         )
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.models.transcription import FRAMES, signs_of
+from kzoo.models.transcription import FRAMES
+from kzoo.models.windows import signs_of
 
 
 class Segments(NamedTuple):

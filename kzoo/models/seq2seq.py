@@ -420,11 +420,9 @@ class Seq2Seq(Trainable):
         ctc_weight = self._search_ctc_weight(ctc_weight)
         memory, memory_mask = self._encode(source)
         prepared = self.decoder.prepare(memory, memory_mask)
-        head = self.head
-        if lists is not None:
-            if not head.built:
-                head.build((None, head.units))
-            head = head.restricted(lists)
+        if not self.head.built:
+            self.head.build((None, self.head.units))
+        head = self.head.read_once() if lists is None else self.head.restricted(lists)
 
         def step(ids, state, position):
             if lists is not None:

@@ -29,6 +29,7 @@ def token_steps(weights, counts, steps):
     Returns:
         (B, T) int32; 0 for padding.
     """
+    # Memory steps that all tokens look at alike have a variance of rounding errors in float32.
     weights = tf.cast(weights, tf.float64)
     is_step = tf.range(tf.shape(weights)[3]) < steps[:, None]  # (B, S)
     is_token = tf.range(tf.shape(weights)[2]) < counts[:, None]  # (B, T)
@@ -39,8 +40,9 @@ def token_steps(weights, counts, steps):
     mean = tf.reduce_sum(weights * real, 2, keepdims=True) / count
     variance = tf.reduce_sum((weights - mean) ** 2 * real, 2, keepdims=True) / count
     scaled = tf.math.divide_no_nan(weights - mean, tf.sqrt(variance))
-    gains = tf.reduce_mean(median_filtered(scaled, steps), 1)
-    return warped(-gains, counts, steps)
+    # The filter holds `_WIDTH` such tensors at once.
+    smooth = median_filtered(tf.cast(scaled, tf.float32), steps)
+    return warped(-tf.cast(tf.reduce_mean(smooth, 1), tf.float64), counts, steps)
 
 
 def median_filtered(x, steps, width=_WIDTH):

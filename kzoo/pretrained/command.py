@@ -20,6 +20,7 @@ kzoo opus-mt-en-de "Two dogs run."
 
 kzoo import whisper-tiny.en
 kzoo whisper-tiny.en recording.wav
+kzoo import whisper-tiny.en saved_models/bold --temperatures    # never draws an answer anew
 
 kzoo import my_marian_model saved_models/mine
 
@@ -32,6 +33,35 @@ kzoo NAME --language fra "Two dogs run.", or kzoo NAME ">>fra<< Two dogs run."
 To train such a model on your own data: python -m recipes.translation --init_from NAME_OR_PATH
 """
 _SIGNATURES = ("serving_default", "n_best", "align", "segments", "complete")
+_DOUBTS = {  # the attributes of models.Doubts
+    "no_speech_threshold": {
+        "metavar": "P",
+        "help": "a window is silent if nobody speaks there with a higher probability and the mean "
+        "log p of its tokens is below --log_prob_threshold; higher keeps more doubtful words; "
+        "default: 0.6",
+    },
+    "surely_no_speech_threshold": {
+        "metavar": "P",
+        "help": "it is also silent if nobody speaks with a higher probability than this, whatever "
+        "its tokens; 1 for never; default: 0.9",
+    },
+    "log_prob_threshold": {
+        "metavar": "LOG_P",
+        "help": "an answer whose tokens have a lower mean log p is drawn anew; =-inf for never; "
+        "default: -1.0",
+    },
+    "repetition_threshold": {
+        "metavar": "TIMES",
+        "help": "so is one whose pairs of tokens come more often than this on average; inf for "
+        "never; default: 2.4",
+    },
+    "temperatures": {
+        "nargs": "*",
+        "metavar": "T",
+        "help": "of what is drawn, one after the other until an answer is believed; without any, "
+        "the first answer stays; default: 0.2 0.4 0.6 0.8 1.0",
+    },
+}
 _LONGEST = 3600  # seconds of a recording, for models that hear window by window
 _SAMPLE = "Hello!"
 # What the search of transformers does with these models; kzoo's own divides otherwise.
@@ -73,6 +103,13 @@ def parsed(arguments=None):
         help="bfloat16_weights take half the room and are computed with in float32; bfloat16 "
         "computes in it too, and is for texts; default: float32",
     )
+    speech = parser.add_argument_group(
+        "for speech",
+        "A window of 30 s is taken for silence, or drawn anew at a temperature, where its answer "
+        "is not believed. The card says what was chosen.",
+    )
+    for flag, options in _DOUBTS.items():
+        speech.add_argument(f"--{flag}", type=float, **options)
     add("--sample", metavar="TEXT", help="what the SavedModel is to answer; a WAV file for speech")
     args = parser.parse_args(arguments)
     for name in ("beam_size", "max_length"):
@@ -108,6 +145,7 @@ def run(args):
     from kzoo.pretrained.loading import load
 
     _check_is_free(args)
+    doubts = _doubts(args)
     _say(1, f"Looking for {args.model}")
     found = fetch(args.model)
     _say(2, f"Reading {found.path}")
@@ -119,6 +157,12 @@ def run(args):
     sample = args.sample or (None if is_file else _text_for(model))
     possible = all_names(model)
     facts = _card(args, found)
+    if doubts is not None and "segments" not in possible:
+        given = ", ".join(f"--{name}" for name in _DOUBTS if getattr(args, name) is not None)
+        raise ValueError(
+            f"`{given}` must be left out for {args.model}, which does not hear windows of speech "
+            "as Whisper does."
+        )
     export.save(
         model,
         path,
@@ -128,6 +172,7 @@ def run(args):
         max_length=args.max_length,
         **({"length_penalty": 1.0, "search_options": _OF_TRANSLATORS} if translates else {}),
         precision=args.precision,
+        doubts=doubts,
         card=facts,
         examples=[sample] if sample else (),
     )
@@ -143,6 +188,17 @@ def run(args):
         asked = "recording.wav" if is_file else '"text"'
         print(f"Ask it: kzoo {facts['name']} {asked}", file=sys.stderr)
     return path
+
+
+def _doubts(args):
+    """What `export.save` is to be told; None where the defaults are good."""
+    from kzoo.models import Doubts
+
+    given = {name: getattr(args, name) for name in _DOUBTS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "temperatures" in given:
+        given["temperatures"] = tuple(given["temperatures"])
+    return Doubts(**given) if given else None
 
 
 def _is_by_name(args):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.models.transcription import NO_TIMES
+from kzoo.models.windows import NO_TIMES
 from kzoo.text import SPECIAL_TOKENS, ByteTokenizer, permutation
 
 START, END = "<|startoftranscript|>", "<|endoftext|>"

@@ -66,8 +66,9 @@ def apart_step(
     """
     ranking = ranking or Ranking()
     logits, normalizer = possible_logits(logits, forbidden, normalize)
-    is_end = tf.range(logits.shape[1]) == end_id
-    logits = tf.where(is_end & tf.logical_not(end_allowed), -math.inf, logits)
+    if end_allowed is not True:  # spares a copy of all logits
+        is_end = tf.range(logits.shape[1]) == end_id
+        logits = tf.where(is_end & tf.logical_not(end_allowed), -math.inf, logits)
 
     sentences, beams = tf.shape(log_probs)[0], log_probs.shape[1]
     values, ids = top_k(logits, min(2 * beam_size, logits.shape[1]))  # (B*J, C)

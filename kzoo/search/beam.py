@@ -49,6 +49,7 @@ def beam_search(
     normalize=True,
     length_normalization="gnmt",
     finished_apart=False,
+    renormalize=False,
 ):
     """The K best continuations: argmax over y of the score
 
@@ -97,7 +98,7 @@ def beam_search(
         allowed=allowed, allowed_first=allowed_first, times=times, groups=groups,
         diversity_penalty=diversity_penalty, best_only=best_only,
         normalize=normalize, length_normalization=length_normalization,
-        finished_apart=finished_apart,
+        finished_apart=finished_apart, renormalize=renormalize,
     )  # fmt: skip
     return best_continuations(step, state, start_ids, options)
 
@@ -284,7 +285,9 @@ class _Advance(NamedTuple):
         options = self.options
         return {
             "end_id": options.end_id,
-            "end_allowed": True if forbidden is not None else position >= options.min_length,
+            "end_allowed": forbidden is not None
+            or options.min_length == 0
+            or position >= options.min_length,
             "ranking": Ranking(
                 options.length_penalty, options.expected_length, options.length_deviation_penalty,
                 options.length_normalization,

@@ -1,12 +1,16 @@
 """Constraints: what a search must not generate, and what it must.
 
 A constraint takes candidates away and leaves the probabilities of the others as the model gives
-them: nothing is renormalised, so scores stay comparable. The repetition penalty is no constraint
+them: nothing is renormalised, so scores stay comparable, unless a search is asked to
+(`SearchOptions.renormalize`). The repetition penalty is no constraint
 but another softmax. What `prefix` forces is generated whatever the other constraints say.
 
 Axes: B batch, J hypotheses per sentence, N = B*J, P prefix, L longest output, V vocabulary,
 W windows of an output.
 """
+
+import functools
+import math
 
 import tensorflow as tf
 
@@ -23,8 +27,10 @@ def constrain(options, logits, ids, position):
         position: int32 scalar.
 
     Returns:
-        logits: (N, V), float32 if the repetition penalty changed them. forbidden: (N, V) bool, or
-        None when no constraint but `min_length` is set; that one is left to the caller then.
+        logits: (N, V), float32 if the repetition penalty changed them. With `renormalize` they are
+        -inf for what is forbidden, so that no softmax sees it. forbidden: (N, V) bool; or None with
+        `renormalize`, or when no constraint but `min_length` is set, which is left to the caller
+        then.
 
     Raises:
         ValueError: `allowed` or `allowed_first` is not of the vocabulary.
@@ -42,21 +48,23 @@ def constrain(options, logits, ids, position):
         forbidden.append(not_first & (position == 0))
     if options.no_repeat_ngram:
         forbidden.append(repeating_tokens(ids, position, options.no_repeat_ngram, size))
-    if not forbidden and options.prefix is None and options.times is None:
+    is_free = not forbidden and options.prefix is None and options.times is None
+    if is_free and not options.renormalize:
         return logits, None
 
     tokens = tf.range(size)
     forbidden.append((tokens == options.end_id) & (position < options.min_length))
-    union = tf.zeros(tf.shape(logits), tf.bool)
-    for each in forbidden:
-        union |= each
+    union = functools.reduce(tf.logical_or, forbidden)  # (V,) or (N, V)
     if options.times is not None:
         union |= forbidden_by_times(options.times, options.end_id, logits, ids, position, union)
     if options.prefix is not None:
         forced = tf.gather(options.prefix, position, axis=1)  # (B,)
         forced = tf.repeat(forced, beams)[:, None]
         union = tf.where(forced != 0, tokens != forced, union)
-    return logits, tf.ensure_shape(union, [None, size])
+    union = tf.broadcast_to(union, tf.shape(logits))
+    if options.renormalize:
+        return tf.where(union, -math.inf, tf.cast(logits, tf.float32)), None
+    return logits, union
 
 
 def _not_allowed(name, allowed, beams, size):

@@ -20,7 +20,7 @@ SHARED = (
     *("min_length", "length_normalization", "finished_apart", "coverage_penalty"),
     *("expected_length", "length_deviation_penalty"),
     *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
-    *("ctc_weight", "prompt", "times"),
+    *("ctc_weight", "prompt", "times", "renormalize"),
 )
 
 
@@ -29,9 +29,9 @@ class SearchOptions:
     """What a search looks for. Ids and lengths count the end token unless it says otherwise.
 
     `min_length`, `allowed`, `allowed_first`, `times` and `no_repeat_ngram` take tokens away and
-    leave the probabilities of the others as they are: nothing is renormalised. What `prefix` forces
-    is generated whatever those say, at the log-probability that the model gives it. A sentence for
-    which the constraints leave nothing scores -inf.
+    leave the probabilities of the others as they are, unless `renormalize` says otherwise. What
+    `prefix` forces is generated whatever those say, at the log-probability that the model gives it.
+    A sentence for which the constraints leave nothing scores -inf.
 
     Attributes:
         end_id: int in [0, V).
@@ -67,6 +67,9 @@ class SearchOptions:
         normalize: bool, whether to take the softmax of the step's logits. Without, they are
             log-probabilities as they are, even where these sum to less than 1: see
             `ctc.joint_step`.
+        renormalize: bool, whether the softmax is taken over the tokens that the constraints leave,
+            as in Whisper's published decoding, so that what is left alone has probability 1. What a
+            `prefix` forces is left alone.
 
     Raises:
         ValueError: an option breaks its rule.
@@ -93,6 +96,7 @@ class SearchOptions:
     normalize: bool = True
     length_normalization: str = "gnmt"
     finished_apart: bool = False
+    renormalize: bool = False
 
     def __post_init__(self):
         checks.integer(0, end_id=self.end_id)

@@ -70,6 +70,7 @@ def sample(
     allowed_first=None,
     times=None,
     normalize=True,
+    renormalize=False,
 ):
     """Independent continuations, drawn token by token from `truncated_logits`.
 
@@ -104,6 +105,7 @@ def sample(
         end_id=end_id, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
         no_repeat_ngram=no_repeat_ngram, repetition_penalty=repetition_penalty, prefix=prefix,
         allowed=allowed, allowed_first=allowed_first, times=times, normalize=normalize,
+        renormalize=renormalize,
     )  # fmt: skip
     choice = SamplingOptions(num_samples, temperature, top_k, top_p, seed, same_for_rows)
     return drawn_continuations(step, state, start_ids, options, choice)

@@ -39,13 +39,13 @@ def forbidden_by_times(times, end_id, logits, ids, position, others):
         logits: (N, V) float.
         ids: (N, L) int32, generated so far: `position` tokens each.
         position: int32 scalar.
-        others: (N, V) bool, forbidden by other constraints.
+        others: (V,) or (N, V) bool, forbidden by other constraints.
 
     Returns:
         (N, V) bool.
     """
-    tokens = tf.range(logits.shape[1])
-    is_time = tokens >= times.first_id
+    first = times.first_id  # all before are no times, all from it on are: two slices
+    texts, steps = tf.range(first), tf.range(first, logits.shape[1])
     last = tf.gather(ids, tf.maximum(position - 1, 0), axis=1)[:, None]  # (N, 1)
     second_last = tf.gather(ids, tf.maximum(position - 2, 0), axis=1)[:, None]
     after_time = (last >= times.first_id) & (position > 0)
@@ -54,16 +54,16 @@ def forbidden_by_times(times, end_id, logits, ids, position, others):
 
     is_known = (tf.range(tf.shape(ids)[1]) < position) & (ids >= times.first_id)
     latest = tf.reduce_max(tf.where(is_known, ids, times.first_id - 1), 1, keepdims=True)
-    too_early = tokens < tf.where(ends_part, latest, latest + 1)
-    not_first = ~is_time | (tokens > times.first_id + times.latest_at_first)
-    forbidden = (
-        (after_two & is_time)
-        | (ends_part & ~is_time & (tokens != end_id))
-        | (is_time & too_early)
-        | (not_first & (position == 0))
-        | (tokens == times.first_id - 1)
+    too_early = steps < tf.where(ends_part, latest, latest + 1)
+    too_late = (steps > first + times.latest_at_first) & (position == 0)
+    no_time = after_two | too_early | too_late  # (N, V - first)
+    no_text = (ends_part & (texts != end_id)) | (texts == first - 1) | (position == 0)  # (N, first)
+
+    def possible(forbidden, place):
+        return tf.where(forbidden | others[..., place], -math.inf, logits[:, place])
+
+    mass = tf.reduce_logsumexp(
+        tf.cast(possible(no_time, slice(first, None)), tf.float32), 1, keepdims=True
     )
-    possible = tf.where(forbidden | others, -math.inf, tf.cast(logits, tf.float32))
-    mass = tf.reduce_logsumexp(tf.where(is_time, possible, -math.inf), 1, keepdims=True)
-    best = tf.reduce_max(tf.where(is_time, -math.inf, possible), 1, keepdims=True)
-    return forbidden | (~is_time & (mass > best))
+    best = tf.cast(tf.reduce_max(possible(no_text, slice(first)), 1, keepdims=True), tf.float32)
+    return tf.concat([no_text | (mass > best), no_time], 1)

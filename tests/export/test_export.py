@@ -232,23 +232,6 @@ def test_unknown_words_become_what_they_looked_at_in_every_signature(models, tmp
         assert outputs["text"] == served(texts)
 
 
-@pytest.fixture(scope="module")
-def c_client(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler on this machine")
-    program = tmp_path_factory.mktemp("c_client") / "c_client"
-    source, library = Path(__file__).parents[1] / "c_client.c", tf.sysconfig.get_lib()
-    subprocess.run(
-        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program),
-         f"-I{tf.sysconfig.get_include()}", f"-L{library}", f"-Wl,-rpath,{library}",
-         "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"],
-        check=True,
-    )  # fmt: skip
-    return program
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the wheel's libraries are .so")
 @each_family
 def test_a_c_program_gets_the_same_answers(c_client, paths, served, name):
     ops = Path(tensorflow_text.__file__).parent / "python" / "ops"

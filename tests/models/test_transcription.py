@@ -1,20 +1,26 @@
 """Long recordings by one window after the other, against transformers and by hand."""
 
+import json
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported import saved_model
 
 from kzoo import audio, export
 from kzoo.__main__ import main
-from kzoo.models import transcription
+from kzoo.export import subtitles
+from kzoo.export.served import Recording, Segment
+from kzoo.models import transcription, windows
 from kzoo.models.parts import segments
-from kzoo.models.transcription import Doubts
+from kzoo.models.windows import Doubts
 from kzoo.pretrained import whisper
 
 MELS, STEPS = 9, 40  # a window is 80 frames, 0.8 s
-BELIEVED = Doubts(no_speech=2.0, surely_no_speech=2.0, temperatures=())
+BELIEVED = Doubts(1.0, 1.0, temperatures=())
+DRAWN = Doubts(1.0, 1.0, log_prob_threshold=-2.0, temperatures=(0.7,))  # mostly
 T = 100  # the time 0 of the tests by hand
 
 
@@ -96,9 +102,115 @@ def test_windows_and_segments_are_those_of_transformers(pair):
     assert pairs > 0  # some windows have several parts
 
 
-def parts_of(ids, span=300):
+def test_mean_log_p_and_no_speech_are_those_of_transformers(pair):
+    """Of each window, with a softmax over what its rules leave."""
+    import torch
+
+    theirs, _, model = pair
+    means, silences = [], []
+    own_mean, own_doubts = theirs._retrieve_avg_logprobs, theirs._need_fallback
+
+    def mean(*given):
+        means.append(float(own_mean(*given)))
+        return torch.tensor(means[-1])
+
+    def doubts(*given):
+        found = [each.no_speech_prob for each in given[3] if hasattr(each, "no_speech_prob")]
+        silences.append(float(found[0][0]))
+        return own_doubts(*given)
+
+    samples = tf.random.stateless_normal((1, 30_000), (5, 6)) * 0.1
+    frames, counts = model.source_tokenizer.features.whole(samples)
+    theirs._retrieve_avg_logprobs, theirs._need_fallback = mean, doubts
+    try:
+        with torch.no_grad():
+            theirs.generate(
+                torch.tensor(frames.numpy()[:, : counts[0]].transpose(0, 2, 1)),
+                attention_mask=torch.ones((1, int(counts[0])), dtype=torch.long),
+                return_timestamps=True, language="de", task="translate", max_new_tokens=20,
+                condition_on_prev_tokens=False, do_sample=False, num_beams=1,
+                temperature=(0.0,), logprob_threshold=-99.0, no_speech_threshold=1.0,
+            )  # fmt: skip
+    finally:
+        del theirs._retrieve_avg_logprobs, theirs._need_fallback
+    found = transcription.transcribe(
+        model, samples, max_length=20, length_penalty=0.0, doubts=BELIEVED, word_times=False
+    )
+    assert len(means) > 2
+    np.testing.assert_allclose(found.log_probs[0], means, rtol=1e-4)
+    np.testing.assert_allclose(found.no_speech[0], silences, rtol=1e-4)
+
+
+def test_the_first_step_is_made_once(pair, monkeypatch):
+    model = pair[2]
+    calls, step = [], model.decoder.step
+
+    def counted(ids, *others):
+        calls.append(ids.numpy().tolist())
+        return step(ids, *others)
+
+    monkeypatch.setattr(model.decoder, "step", counted)
+    source = tf.zeros((2, 2 * STEPS, MELS))
+    signs = windows.signs_of(model)
+    for prompt in (), (7,), (7, 8, 9):
+        calls.clear()
+        start, _ = windows.heard(model, source, prompt, signs, 3)
+        start.step(start.start_ids, start.state, tf.constant(0))
+        assert calls == [[id_, id_] for id_ in (1, *prompt)]
+
+
+def test_a_window_that_is_not_believed_is_what_sample_draws(pair):
+    model = pair[2]
+    source = tf.random.stateless_normal((2, 2 * STEPS, MELS), (1, 2))
+    options = {"max_length": 6, "beam_size": 1}
+    doubts = Doubts(1.0, 1.0, log_prob_threshold=0.0, temperatures=(1.5,))
+    answer, _ = windows.answer_to_window(
+        model, source, model.prompt, windows.signs_of(model), doubts, 3, options
+    )
+    drawn = model.sample(source, max_length=6, temperature=1.5, seed=3, same_for_rows=True)
+    ids = np.where(np.arange(6) < drawn.lengths[:, 0].numpy()[:, None], drawn.ids[:, 0], 0)
+    assert np.array_equal(answer.ids, ids)
+    for row, length in enumerate(drawn.lengths[:, 0].numpy()):
+        tokens = drawn.ids[row, 0, : length + 1].numpy()
+        target = np.array([[1, *tokens[:-1]]])
+        logits = model({"source": source[row : row + 1], "target": target})["logits"].numpy()[0]
+        logits[:, list(model.suppressed)] = logits[0, list(model.suppressed_first)] = -np.inf
+        log_p = tf.nn.log_softmax(logits).numpy()[np.arange(len(tokens)), tokens]
+        np.testing.assert_allclose(answer.log_probs[row], log_p.mean(), rtol=1e-4)
+
+
+def test_doubts_are_checked():
+    for wrong in (
+        {"no_speech_threshold": 1.1}, {"surely_no_speech_threshold": -0.1},
+        {"log_prob_threshold": 0.5}, {"repetition_threshold": 0.9}, {"temperatures": (0.0,)},
+    ):  # fmt: skip
+        name = next(iter(wrong)).removesuffix("s")
+        with pytest.raises(ValueError, match=name):
+            Doubts(**wrong)
+
+
+def test_a_recording_has_a_bounded_number_of_windows(pair):
+    """Only the times 0 and 0.02 s are allowed: each window would advance by 2 frames."""
+    model = pair[2]
+    first = windows.signs_of(model).times.first_id
+    allowed = np.zeros(model.head.vocabulary_size, bool)
+    allowed[[first, first + 1, 100]] = True
+    samples = tf.random.stateless_normal((1, 32_000), (7, 8)) * 0.1
+    options = {"max_length": 6, "allowed": allowed, "doubts": BELIEVED, "word_times": False}
+    found = tf.function(transcription.transcribe)(model, samples, **options)
+    steps = np.diff(found.begins[0].numpy())
+    assert (steps[:10] == 2).all()  # as the published decoding would go on
+    assert 10 < found.ids.shape[1] <= 11 + 200 / 8  # 200 frames, tenths of 8
+    assert set(steps) == {2, 80}
+    said = (found.parts >= 0) == (found.ids != 0)
+    assert np.array_equal(said.numpy()[0].all(1)[:-1], steps == 80)
+
+
+def parts_of(ids, span=300, is_over=False):
     ids = tf.constant([ids])
-    parts, advance = transcription.closed_parts(ids, tf.constant([ids.shape[1]]), [span], T)
+    parts, advance = transcription.closed_parts(
+        ids, tf.constant([ids.shape[1]]), [span], T, is_over
+    )
     return parts[0].numpy().tolist(), int(advance[0])
 
 
@@ -111,6 +223,8 @@ def test_a_window_is_cut_at_pairs_of_times():
     # Two parts, and the end behind a pair: the next window begins there.
     assert parts_of([T, 7, T + 3, T + 4, 8, T + 9, T + 9]) == ([0, 0, 0, 1, 1, 1, -1], 18)
     assert parts_of([T, 7, T + 200, T + 200], span=100)[1] == 100  # never behind its end
+    # Over in any case: what stands behind the last pair is not heard again.
+    assert parts_of([T, 7, 8, T + 9, T + 9, 5], is_over=True) == ([0, 0, 0, 0, 1, 1], 300)
 
 
 def test_padding_of_an_answer_does_not_change_its_parts():
@@ -124,7 +238,7 @@ def test_repetition_counts_how_often_pairs_come():
     ids = tf.constant(
         [[5, 6, 5, 6, 5, 6, 5], [1, 2, 3, 4, 5, 6, 7], [9, 9, 9, 9, 0, 0, 0], [4] * 7]
     )
-    found = transcription.repetition(ids, tf.constant([7, 7, 4, 1]))
+    found = windows.repetition(ids, tf.constant([7, 7, 4, 1]))
     np.testing.assert_allclose(found, [3, 1, 3, 1])
 
 
@@ -132,7 +246,7 @@ def test_a_loop_is_seen_through_its_times(pair):
     """What is said again and again has other times each time."""
     ids = tf.constant([[T + n // 2 if n % 2 == 0 else 7 for n in range(20)]])
     texts = tf.ragged.boolean_mask(ids, ids < T).to_tensor()
-    assert transcription.repetition(texts, tf.constant([10])) > 8
+    assert windows.repetition(texts, tf.constant([10])) > 8
 
 
 def test_frames_of_rows_with_more_padding_than_a_window(pair):
@@ -151,20 +265,18 @@ def test_what_is_drawn_anew_heeds_what_is_allowed(pair):
     allowed[10:200] = False
     found = transcription.transcribe(
         model, samples, max_length=6, allowed=allowed, word_times=False,
-        doubts=Doubts(2.0, 2.0, log_prob=0.0, temperatures=(5.0,)),
+        doubts=Doubts(1.0, 1.0, log_prob_threshold=0.0, temperatures=(5.0,)),
     ).ids.numpy()  # fmt: skip
     assert allowed[found].all()
-    with pytest.raises(ValueError, match="`temperature` must be"):
-        transcription.transcribe(model, samples, doubts=Doubts(temperatures=(0.0,)))
 
 
 def test_silence_is_what_is_surely_none_or_likely_none_and_badly_said():
     doubts = Doubts()
     sums, lengths = tf.constant([[-9.0], [-30.0], [-1.0], [-30.0]]), tf.fill([4, 1], 9)
-    means = transcription.mean_log_probs(SimpleNamespace(log_probs=sums, lengths=lengths), 20)
+    means = windows.mean_log_probs(SimpleNamespace(log_probs=sums, lengths=lengths), 20)
     np.testing.assert_allclose(means, sums[:, 0] / 10)
     no_speech = tf.constant([0.7, 0.7, 0.95, 0.5])
-    found = transcription.is_silent(means, no_speech, doubts)
+    found = windows.is_silent(means, no_speech, doubts)
     assert found.numpy().tolist() == [False, True, True, False]
 
 
@@ -183,7 +295,7 @@ def test_the_frames_of_a_recording_are_those_of_one_long_window(pair):
 def test_rows_of_a_batch_do_not_change_each_other(pair):
     model = pair[2]
     samples = tf.random.stateless_normal((2, 20_000), (3, 4)) * 0.1
-    options = {"max_length": 6, "doubts": Doubts(2.0, 2.0, temperatures=())}
+    options = {"max_length": 6, "doubts": Doubts(1.0, 1.0, temperatures=())}
     both = transcription.transcribe(model, samples, [20_000, 9_000], **options)
     alone = transcription.transcribe(model, samples[1:, :9_000], **options)
     count = alone.ids.shape[1]
@@ -197,7 +309,7 @@ def test_what_is_not_believed_is_drawn_anew(pair):
     first, again, other = (
         transcription.transcribe(
             model, samples, max_length=6, seed=seed,
-            doubts=Doubts(2.0, 2.0, log_prob=worst, temperatures=(1.5,)),
+            doubts=Doubts(1.0, 1.0, log_prob_threshold=worst, temperatures=(1.5,)),
         ).ids.numpy()
         for seed, worst in ((1, 0.0), (1, 0.0), (1, -99.0))
     )  # fmt: skip
@@ -214,7 +326,13 @@ def exported(pair, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "1"
     names = ["serving_default", "segments"]
     return export.save(
-        pair[2], path, signatures=names, beam_size=1, max_length=12, max_source_length=5
+        pair[2],
+        path,
+        signatures=names,
+        beam_size=1,
+        max_length=12,
+        max_source_length=5,
+        doubts=DRAWN,
     ).served
 
 
@@ -234,6 +352,60 @@ def test_an_export_takes_recordings_of_any_length_together(exported):
         exported(wav(5.1))
 
 
+def test_a_c_program_gets_the_same_texts(c_client, exported, tmp_path):
+    contents = [wav(2.1), wav(0.5, 1), wav(0.0)]
+    files = [tmp_path / f"{n}.wav" for n in range(3)]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    graph = saved_model(exported.path).meta_graphs[0]
+    signature = graph.signature_def["serving_default"]
+    tensors = [signature.inputs["audio_bytes"].name, signature.outputs["text"].name]
+    command = [c_client, exported.path, *tensors, "--files", *files]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(f"{answer}\n" for answer in exported(contents))
+
+
+def test_score_is_the_mean_log_p_of_a_short_and_of_a_long_recording(pair, exported):
+    model = pair[2]
+    run = exported._model.signatures["serving_default"]
+    contents = tf.constant([wav(2.1), wav(0.5, 1), wav(0.0)])
+    scores = run(audio_bytes=contents)["score"].numpy()
+    samples, lengths = model.source_tokenizer.decode(contents, 5)
+    options = {"max_length": 12, "beam_size": 1, "length_penalty": 0.6}
+    long = transcription.transcribe(
+        model, samples[:1], lengths[:1], word_times=False, doubts=DRAWN, **options
+    )
+    said = long.ids.numpy()[0].any(1)
+    np.testing.assert_allclose(scores[0], long.log_probs.numpy()[0][said].mean(), rtol=1e-4)
+    source = model.source_tokenizer(samples[1:2], lengths[1:2])
+    signs = windows.signs_of(model)
+    short, _ = windows.answer_to_window(model, source, model.prompt, signs, DRAWN, 0, options)
+    np.testing.assert_allclose(scores[1], short.log_probs[0], rtol=1e-4)
+    assert scores[2] == 0
+
+
+def test_an_export_has_the_doubts_that_it_was_given(pair, tmp_path):
+    saved = export.save(
+        pair[2], tmp_path / "1", signatures=["serving_default"], beam_size=1, max_length=4,
+        doubts=Doubts(surely_no_speech_threshold=0.0, temperatures=()),
+    )  # fmt: skip
+    assert saved.served([wav(0.5), wav(1.1)]) == ["", ""]
+    card = (tmp_path / "1/model_card.md").read_text()
+    assert "surely_no_speech_threshold 0.0, log_prob_threshold -1.0" in card
+    assert "drawn anew at the temperatures none" in card
+    for wrong in (0.6, {}):
+        with pytest.raises(ValueError, match="`doubts` must be kzoo"):
+            export.save(pair[2], tmp_path / "2", doubts=wrong)
+
+
+def test_the_text_of_json_is_joined_as_the_model_wrote_it():
+    parts = [Segment(0.0, 1.0, text, 0.0, []) for text in ("こんにちは。", "元気?")]
+    written = json.loads(subtitles.as_json("a.wav", Recording("こんにちは。元気?", parts)))
+    assert written["text"] == "こんにちは。元気?"
+    assert [part["text"] for part in written["segments"]] == ["こんにちは。", "元気?"]
+
+
 def test_segments_have_seconds_and_make_subtitles(exported, tmp_path, capsys):
     parts = exported.segments(wav(2.1))
     assert parts and all(0 <= part.begin <= part.end <= 2.1 + 1e-4 for part in parts)
@@ -250,6 +422,7 @@ def test_segments_have_seconds_and_make_subtitles(exported, tmp_path, capsys):
         outputs.append(capsys.readouterr().out)
     assert outputs[0].startswith("1\n00:00:0") and " --> " in outputs[0]
     assert outputs[1].startswith("WEBVTT\n\n00:00:0")
+    assert json.loads(outputs[2])["text"] == exported.recordings(wav(2.1)).text
     assert f'"file": "{file}"' in outputs[2] and outputs[2].count("\n") == 1
     with pytest.raises(SystemExit):
         main([str(exported.path), str(file), str(file), "--srt"])

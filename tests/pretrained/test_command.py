@@ -1,6 +1,8 @@
 """`kzoo import`: a folder of transformers becomes a SavedModel that answers; help; refusals."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 import kzoo
 from kzoo import __main__ as kzoo_main
 from kzoo.export import manifest
-from kzoo.pretrained import downloads
+from kzoo.pretrained import command, downloads
 
 pytest.importorskip("transformers")
 
@@ -34,6 +36,34 @@ def test_a_folder_becomes_a_saved_model_with_a_card_that_answers_by_itself(tmp_p
     served = kzoo.load(folder)
     assert served([">>fra<< Hello!"])[0] == shown.out.removeprefix(">>fra<< Hello! -> ").strip()
     assert served.align("Two men").text == served("Two men")
+
+
+def test_flags_for_speech_teach_the_defaults_of_doubts(capsys):
+    with pytest.raises(SystemExit):
+        command.parsed(["--help"])
+    shown = " ".join(capsys.readouterr().out.split()).partition(" for speech: ")[2]
+    for field in dataclasses.fields(kzoo.models.Doubts):
+        default = field.default if field.name != "temperatures" else "0.2 0.4 0.6 0.8 1.0"
+        about = shown.partition(f"--{field.name} ")[2]
+        assert f"default: {default}" in about.partition(" --")[0] + about.partition(" --")[2][:90]
+    args = command.parsed(["x", "y", "--temperatures", "--log_prob_threshold=-inf"])
+    assert (args.temperatures, args.log_prob_threshold) == ([], -math.inf)
+
+
+def test_flags_for_speech_are_refused_with_a_reason(tmp_path, capsys):
+    import marian_models
+
+    (tmp_path / "opus").mkdir()
+    marian_models.write(tmp_path / "opus", encoder_layers=1, decoder_layers=1)
+    words = ["import", str(tmp_path / "opus"), str(tmp_path / "saved"), "--no_speech_threshold"]
+    for value, message in (
+        ("0.5", "`--no_speech_threshold` must be left out for"),
+        ("1.5", "`no_speech_threshold` and `surely_no_speech_threshold` must lie in"),
+    ):
+        with pytest.raises(SystemExit):
+            kzoo_main.main([*words, value])
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "saved").exists()
 
 
 def test_a_name_without_a_folder_is_imported_into_the_cache_and_asked_by_its_name(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import SOURCE_STEPS, Script
 
-from kzoo.search import beam_search, greedy_search
+from kzoo.search import beam_search, greedy_search, sample
 
 V, L, END = 5, 5, 2
 
@@ -345,3 +345,41 @@ def test_a_bad_option_is_named_with_its_rule_and_value(change, message):
     options = {"end_id": 2, "beam_size": 3, "max_length": 7} | change
     with pytest.raises(ValueError, match=re.escape(message)):
         beam_search(uniform_step, (), [1, 1], **options)
+
+
+def test_renormalized_probabilities_are_a_softmax_over_what_is_left():
+    """Of beams, of beams that end apart, and of samples, token by token."""
+    rng = np.random.default_rng(4)
+    table = rng.normal(size=(7, 7)).astype("float32")
+    allowed = np.array([False, False, True, True, False, True, True])
+
+    def step(ids, state, position):
+        return tf.gather(tf.constant(table), ids), state
+
+    options = {
+        "end_id": 2, "max_length": 5, "min_length": 2, "allowed": allowed, "no_repeat_ngram": 1,
+        "renormalize": True,
+    }  # fmt: skip
+    start = tf.constant([1, 4])
+    found = [
+        beam_search(step, (), start, beam_size=3, **options),
+        beam_search(step, (), start, beam_size=3, finished_apart=True, **options),
+        sample(step, (), start, num_samples=9, seed=1, **options),
+    ]
+    for result in found:
+        for row, first in enumerate([1, 4]):
+            for beam, length in enumerate(result.lengths[row].numpy()):
+                ids = result.ids[row, beam].numpy()
+                expected, last, left = [], first, allowed.copy()
+                for place, id_ in enumerate(ids[: length + 1]):
+                    logits = np.where(left, table[last], -np.inf)
+                    if place < 2:
+                        logits[2] = -np.inf
+                    log_p = logits - np.log(np.exp(logits).sum())
+                    expected.append(log_p[id_])
+                    left[id_], last = False, id_
+                np.testing.assert_allclose(
+                    result.step_log_probs[row, beam, : len(expected)], expected, atol=1e-5
+                )
+                total = result.log_probs[row, beam]
+                np.testing.assert_allclose(total, np.sum(expected), atol=1e-5)
