@@ -1,10 +1,13 @@
 """Attention weights as a map: source tokens below, target tokens at the side."""
 
+import math
+
 import numpy as np
 
 from kzoo.plots.figure import INK, drawable_text, new_figure, texts_of, written
 
-_CELL_INCHES = 0.27
+_CELL_INCHES = 0.27  # room for a label
+_MOST_INCHES = 18.0  # of a side; the cells of more tokens are narrower, and not all are labelled
 
 
 def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
@@ -12,7 +15,8 @@ def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
 
     The darkest cell is the largest weight of the picture, white is 0; the bar at the side tells.
     Padding, that is tokens "" at the end, is left out with its weights. A space shows as "␣"; a
-    character that no installed font has, as "□".
+    character that no installed font has, as "□". Of many tokens, such as the 0.02 s of a recording,
+    every second one or fewer is labelled.
 
     Args:
         weights: (T, S) float, each at least 0, array or tensor.
@@ -52,10 +56,19 @@ def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
         )
     weights = weights[: len(target), : len(source)]  # (T, S)
 
-    width, height = (_CELL_INCHES * max(len(tokens), 4) for tokens in (source, target))
+    width, height = (
+        min(_CELL_INCHES * max(len(tokens), 4), _MOST_INCHES) for tokens in (source, target)
+    )
     figure = new_figure(width + 2.4, height + 1.9, layout="compressed")
     axes = figure.add_subplot()
-    image = axes.imshow(weights, cmap=_white_to_blue(), vmin=0, vmax=weights.max() or 1)
+    is_narrow = _MOST_INCHES in (width, height)
+    image = axes.imshow(
+        weights,
+        cmap=_white_to_blue(),
+        vmin=0,
+        vmax=weights.max() or 1,
+        aspect="auto" if is_narrow else "equal",
+    )
     bar = figure.colorbar(image, ax=axes, shrink=min(1, 2.5 / height), aspect=14, pad=0.02)
     bar.set_label("attention weight", color=INK, size=9)
     bar.ax.tick_params(labelsize=8, color=INK, labelcolor=INK)
@@ -68,9 +81,10 @@ def attention_map(weights, source_tokens, target_tokens, path=None, title=None):
     axes.set_xlabel("source", color=INK, size=9, labelpad=8)
     axes.set_ylabel("target", color=INK, size=9, labelpad=8)
     axes.tick_params(length=0, labelcolor=INK)
-    axes.set_xticks([step - 0.5 for step in range(1, len(source))], minor=True)
-    axes.set_yticks([step - 0.5 for step in range(1, len(target))], minor=True)
-    axes.grid(which="minor", color="#e9edf1", linewidth=0.6)
+    if not is_narrow:
+        axes.set_xticks([step - 0.5 for step in range(1, len(source))], minor=True)
+        axes.set_yticks([step - 0.5 for step in range(1, len(target))], minor=True)
+        axes.grid(which="minor", color="#e9edf1", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_color("#c5ced6")
     if title:
@@ -95,8 +109,10 @@ def _without_padding(tokens):
 
 
 def _label_steps(axis, tokens, **placement):
+    stride = math.ceil(_CELL_INCHES * len(tokens) / _MOST_INCHES)
+    tokens = tokens[::stride]
     drawn = [drawable_text("␣" * len(token) if token.isspace() else token) for token in tokens]
-    axis.set_ticks(range(len(tokens)))
+    axis.set_ticks([stride * place for place in range(len(tokens))])
     labels = axis.set_ticklabels([text for text, _ in drawn], fontsize=9, **placement)
     for label, (_, families) in zip(labels, drawn, strict=True):
         label.set(family=families, parse_math=False)  # "$" in a token is no formula

@@ -60,6 +60,17 @@ def test_the_labels_of_forty_long_tokens_and_the_title_do_not_overlap():
     assert figure._suptitle.get_window_extent(renderer).y0 >= name.y1
 
 
+def test_a_map_of_many_steps_is_bounded_and_labels_every_second_or_fewer():
+    weights, steps = np.eye(4, 200), [f"{0.02 * step:.2f}" for step in range(200)]
+    figure = plots.attention_map(weights, steps, list("abcd"))
+    assert figure.get_size_inches()[0] < 21
+    figure.canvas.draw()
+    labels = figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == steps[::3]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(a.x0 + 12 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
 def test_padding_at_the_end_is_left_out_of_the_map():
     weights = np.array([[0.5, 0.5, 0.0], [0.1, 0.9, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     figure = attention_map(weights, [b"a", "é".encode(), b""], [b"b", b"c", b"", b""])
