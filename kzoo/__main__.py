@@ -67,7 +67,7 @@ def main(arguments=None):
             from kzoo.export.served import ServedModel
         model = ServedModel(path)
         if args.language is not None and not model.takes_language:
-            raise ValueError(f"`--language` must be left out, as {path} answers in one language")
+            raise ValueError(f"`--language` must be left out, as {path} has no input `language`")
         if args.live:
             _listen(model)
         else:

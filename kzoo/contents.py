@@ -47,6 +47,7 @@ def _utf_8(text):
     return text.encode("utf-8", "surrogatepass")
 
 
+LANGUAGE_CODE = "[A-Za-z]{2,4}(?:[-_][A-Za-z0-9]+)*"  # fr, fra, pt_BR, zh-Hans
 LANGUAGE = "language"  # an input that requests may leave out: of the answer, "" for the text's own
 _HALF_A_SECOND = 16_000  # bytes: 16 bits, one channel, 16 kHz
 _SILENCE = (

@@ -51,8 +51,15 @@ TAKEN = (
     *("model", "tokenizer", "vocabulary_size", "sampled", "rate_hz", "num_mels", "normalize"),
     *("dropout", "ctc_weight", "splice_after"),
 )
-WHISPER = "whisper-tiny.en"
-MINUTES, MINUTES_FROM_TRAINED = 60.0, 8.0
+AUTO, WHISPER = "auto", "whisper-tiny.en"
+# What flags that are none stand for.
+FROM_NOTHING = {
+    "model": "speech_transformer",
+    **{"minutes": 60.0, "learning_rate": 1e-3, "warmup_steps": 500, "spec_augment_after": 10},
+}
+FROM_TRAINED = {
+    **{"minutes": 8.0, "learning_rate": 3e-5, "warmup_steps": 100, "spec_augment_after": 2},
+}
 MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
 
@@ -67,13 +74,14 @@ class Config:
     transcripts: Literal["spoken", "written"] = flag(
         "spoken", "spoken: lower case without punctuation; written: as they are"
     )
-    model: Literal["speech_transformer", "listen_attend_spell", "streaming_ctc"] = flag(
-        "speech_transformer", "architecture, see kzoo.zoo"
+    model: Literal["speech_transformer", "listen_attend_spell", "streaming_ctc"] | None = flag(
+        None,
+        "architecture of a model that begins with nothing, see kzoo.zoo; none: speech_transformer",
     )
     init_from: str | None = flag(
-        "auto",
-        f"{runs.INIT_FROM_HELP}; auto: {WHISPER} for the English prompts of Asterisk unless a flag "
-        "describes a new model, and else none",
+        AUTO,
+        f"{runs.INIT_FROM_HELP}; auto: {WHISPER} for the English prompts of Asterisk, unless "
+        "--model is given or another flag of a new model differs from its default; else none",
     )
     freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
     tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
@@ -112,8 +120,10 @@ class Config:
         0.4,
         "the longest of these; short where words do not tell of their neighbours, as in spelling",
     )
-    spec_augment_after: int = flag(
-        10, "epochs before that: what is said when is learnt sooner from whole features"
+    spec_augment_after: int | None = flag(
+        None,
+        "epochs before that: what is said when is learnt sooner from whole features; none: 10, or "
+        "2 if the model has been trained",
     )
     splice_after: int | None = flag(
         None,
@@ -127,14 +137,18 @@ class Config:
     )
     minutes: float | None = flag(
         None,
-        "time budget for all training; the best weights so far are kept; none: 60, and with "
-        f"--init_from {MINUTES_FROM_TRAINED}",
+        "time budget for all training; the best weights so far are kept; none: 60, or 8 if the "
+        "model has been trained",
     )
     batch_seconds: float = flag(40.0, "seconds of audio in a batch, padding included")
     learning_rate: float | None = flag(
-        None, "peak of the schedule; none: 0.001, and 0.0001 with --init_from"
+        None, "peak of the schedule; none: 0.001, or 0.00003 if the model has been trained"
     )
-    warmup_steps: int = flag(500, "steps to the peak, then decay with 1 / sqrt(step)")
+    warmup_steps: int | None = flag(
+        None,
+        "steps to the peak, then decay with 1 / sqrt(step); none: 500, or 100 if the model has "
+        "been trained",
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
@@ -154,7 +168,8 @@ class Config:
         cli.check_training(self)
         runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
         runs.check_subword_sampling(self)
-        runs.check_start(self, taken=TAKEN)
+        if self.init_from != AUTO:
+            runs.check_start(self, taken=TAKEN)
         for name in ("num_mels", "validation_clips"):
             cli.check(self, name, least=1)
         for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):
@@ -225,17 +240,16 @@ def main(config: Config) -> dict[str, float]:
 
 
 def settled(config: Config) -> Config:
-    """What --init_from auto and the minutes stand for."""
+    """The flags, with what --init_from auto and those that are none stand for."""
     init_from = config.init_from
-    if init_from == runs.AUTO:
+    if init_from == AUTO:
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
         is_new = any(getattr(config, name) != defaults[name] for name in TAKEN)
         is_english = config.train is None and config.data == defaults["data"]
         init_from = WHISPER if is_english and not is_new else None
-    minutes = config.minutes
-    if minutes is None:
-        minutes = MINUTES if init_from is None else MINUTES_FROM_TRAINED
-    return dataclasses.replace(config, init_from=init_from, minutes=minutes)
+    meant = FROM_NOTHING if init_from is None else FROM_TRAINED
+    meant = {name: value for name, value in meant.items() if getattr(config, name) is None}
+    return dataclasses.replace(config, init_from=init_from, **meant)
 
 
 def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
@@ -245,7 +259,7 @@ def start(config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     heard = model.source_tokenizer.features
     if isinstance(heard, kzoo.WhisperMel):
         heard.is_filled = False
-    return runs.compiled(model, config, runs.RATE)
+    return runs.compiled(model, config, FROM_TRAINED["learning_rate"])
 
 
 def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
@@ -266,7 +280,7 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     with runs.computing_in(config.precision):
         source = kzoo.AudioSource(features)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)
-    return runs.compiled(model, config, 1e-3)
+    return runs.compiled(model, config, FROM_NOTHING["learning_rate"])
 
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:

@@ -23,6 +23,7 @@ What it reached on which data, with every flag, stands in recipes/README.md.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Literal
 
 import kzoo
+from kzoo.contents import LANGUAGE_CODE
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import examples
@@ -149,10 +151,12 @@ class Config:
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
         cli.check(self, "mixing_temperature", least=1)
-        if not all(self.target_languages):
+        codes, is_code = self.target_languages, re.compile(LANGUAGE_CODE).fullmatch
+        # One alone may be spelled as `recipes.data.languages` knows it; several become tags.
+        if not (all(codes) and (len(codes) == 1 or all(map(is_code, codes)))):
             raise ValueError(
-                "`target_language` must be a code, or several with commas between them, "
-                f"got {self.target_language!r}."
+                "`target_language` must be a code, or several with commas between them, each of "
+                f"two to four letters, perhaps more after - or _, got {self.target_language!r}."
             )
         if len(self.target_languages) > 1 and self.tokenizer != "subwords":
             raise ValueError(

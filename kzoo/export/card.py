@@ -174,7 +174,9 @@ def revised(text, path, facts):
             raise ValueError(f"`facts` must be among {', '.join(facts_of(text))}, got {key!r}.")
     shell = shlex.quote(path)
     text = re.sub(
-        r"(\n    .*python -m kzoo )(?:'[^'\n]*'|\S+)", lambda found: found[1] + shell, text
+        r"(\n    .*python -m kzoo )(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s'\"])+",
+        lambda found: found[1] + shell,
+        text,
     )
     text = re.sub(r'(saved_model\.load\(")[^"]+', lambda found: found[1] + path, text)
     return text

@@ -121,8 +121,10 @@ def sha256_of(path):
 def _files(folder):
     """The paths of all files in a folder but the manifest, in their order.
 
-    Hidden ones, which desktops leave and TensorFlow does not read, are passed over.
+    Hidden ones, which desktops leave and TensorFlow does not read, are passed over, and so are
+    those in hidden folders.
     """
     entries = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-    paths = (path.relative_to(folder) for path in entries if path.name[0] != ".")
-    return sorted(path.as_posix() for path in paths if path.as_posix() != FILE)
+    paths = (path.relative_to(folder) for path in entries)
+    seen = (path for path in paths if not any(part.startswith(".") for part in path.parts))
+    return sorted(path.as_posix() for path in seen if path.as_posix() != FILE)

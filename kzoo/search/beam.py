@@ -286,6 +286,7 @@ class _Advance(NamedTuple):
         return {
             "end_id": options.end_id,
             "end_allowed": forbidden is not None
+            or options.renormalize
             or options.min_length == 0
             or position >= options.min_length,
             "ranking": Ranking(

@@ -8,11 +8,11 @@ import re
 
 import tensorflow as tf
 
+from kzoo.contents import LANGUAGE_CODE
 from kzoo.text.words import INVISIBLE
 
-_CODE = "[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*"  # fr, fra, pt_BR, zh-Hans
 _SPACES = rf"(?:[\s\p{{Z}}\p{{Cc}}]|{INVISIBLE})*"
-_BEFORE = f"^{_SPACES}>>{_CODE}<<"
+_BEFORE = f"^{_SPACES}>>{LANGUAGE_CODE}<<"
 
 
 def language_tag(code):
@@ -21,9 +21,9 @@ def language_tag(code):
     Raises:
         ValueError: `code` is no code of a language.
     """
-    if not isinstance(code, str) or not re.fullmatch(_CODE, code):
+    if not isinstance(code, str) or not re.fullmatch(LANGUAGE_CODE, code):
         raise ValueError(
-            "`code` must be a language's: two or three letters, perhaps more after - or _, "
+            "`code` must be a language's: two to four letters, perhaps more after - or _, "
             f"got {code!r}."
         )
     return f">>{code}<<"
@@ -35,7 +35,7 @@ def codes_of(pieces):
     Returns:
         tuple of at least two str; empty for a single one too, as there is nothing to choose.
     """
-    found = [re.fullmatch(f"▁?>>({_CODE})<<", piece) for piece in pieces]
+    found = [re.fullmatch(f"▁?>>({LANGUAGE_CODE})<<", piece) for piece in pieces]
     codes = tuple(piece[1] for piece in found if piece)
     return codes if len(codes) > 1 else ()
 

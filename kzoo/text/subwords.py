@@ -96,7 +96,7 @@ class SubwordTokenizer(Tokenizer):
 
         Raises:
             ValueError: no text, `vocabulary_size` below the number of characters to cover, or one
-                of `languages` is no code.
+                of `languages` is no code or comes twice.
             ImportError: the sentencepiece package is missing.
         """
         if model not in ("bpe", "unigram"):
@@ -104,6 +104,8 @@ class SubwordTokenizer(Tokenizer):
         check_size(vocabulary_size)
         tags = [f"▁{language_tag(code)}" for code in languages]
         tags = [tag.lower() for tag in tags] if lowercase else tags
+        if len(set(tags)) < len(tags):
+            raise ValueError(f"`languages` must not name one twice, got {tuple(languages)}.")
         sentencepiece = import_sentencepiece()
         words = collections.Counter()
         written = io.BytesIO()

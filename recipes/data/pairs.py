@@ -99,11 +99,12 @@ def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: in
     return with_given(splits, given)
 
 
-def with_given(splits: Splits, given: dict[str, Pairs]) -> Splits:
+def with_given(splits: Splits, given: dict[str, Pairs], trained: set[str] | None = None) -> Splits:
     """The splits with the `given` ones; says how many pairs each has, and how many of the given
-    ones' sources are in train, too."""
+    ones' sources are in train, too, or among `trained`, normalized sources."""
     splits = splits._replace(**given)
-    trained = set(map(normalized, splits.train.source)) if given else set()
+    if trained is None:
+        trained = set(map(normalized, splits.train.source)) if given else set()
     for name, pairs in splits._asdict().items():
         known = sum(normalized(text) in trained for text in pairs.source) if name in given else 0
         also = f"; {known:,} of the sources are also in train" if known else ""

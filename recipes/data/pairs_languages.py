@@ -6,6 +6,7 @@ load_languages("homeassistant", source_language="en", target_languages=["de", "f
 
 from collections.abc import Sequence
 
+from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
 from recipes.data.files import say
 from recipes.data.languages import is_same
@@ -30,7 +31,9 @@ def load_languages(
 
     A group, as a component of a program, is held out in all languages or in none, and a source that
     training has in any language is in no held-out part. The first language is held out as it is
-    alone, by `pairs.load_pairs`; groups that only later ones have are held out by the same shares.
+    alone, by `pairs.load_pairs`; groups that only later ones have are held out by the same shares,
+    but at least one for each part. Parts that are given are taken as they are, and what of their
+    sources some language trains on is counted.
 
     Args:
         data, source_language, train, valid, test, columns, seed: as in `pairs.load_pairs`. A path
@@ -71,12 +74,16 @@ def load_languages(
     trained = set().union(*(trained_sources(whole, home) for whole in wholes.values()))
     found = {}
     for code, whole in wholes.items():
-        say(f"{source_language} to {code}:")
         if any(shares.values()):
             splits = at_home(whole, home, trained, **shares)
         else:
             splits = Splits(whole, Pairs(), None)
-        found[code] = with_given(splits, givens[code])
+        found[code] = splits
+    read = (text for splits in found.values() for text in splits.train.source)
+    trained = set(map(normalized, read)) if any(givens.values()) else set()
+    for code, splits in found.items():
+        say(f"{source_language} to {code}:")
+        found[code] = with_given(splits, givens[code], trained)
     return found
 
 

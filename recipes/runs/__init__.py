@@ -76,7 +76,6 @@ from recipes.runs.scoring import (
     show_files,
 )
 from recipes.runs.starting import (
-    AUTO,
     FREEZE_HELP,
     INIT_FROM_HELP,
     NEW_VOCABULARY_HELP,
@@ -100,7 +99,6 @@ from recipes.runs.teaching import (
 )
 
 __all__ = [
-    "AUTO",
     "AVERAGE_HELP",
     "EPOCH_BATCHES",
     "FIRST",

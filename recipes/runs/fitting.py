@@ -98,23 +98,25 @@ def train(
         print("\nInterrupted. The same command with --resume goes on from the last epoch.")
         raise
     check_convergence(journal, run, names.of(finite.step))
-    if budget.is_over:
+    # A rate that falls to 0 with the budget would rise again.
+    is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
+    if budget.is_over and not is_at_rest:
         say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
     (run / "fitted").touch()
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:
-    """Prints that more minutes may be worth it, if the best epoch is one of the last three, and
-    notes it in the run's folder for `folder.close_run`.
+    """Prints that more minutes may be worth it, if the best epoch is one of the last three and they
+    rise on the whole, and notes it in the run's folder for `folder.close_run`.
 
     Args:
         scores: of each epoch, more is better.
     """
     before, last = scores[:-_LAST] or scores[:1], scores[-_LAST:]
-    if max(last) <= max(before):
+    count = min(_LAST, len(scores) - 1)
+    if max(last) <= max(before) or scores[-1] <= scores[-1 - count]:
         return
     figures = ", ".join(f"{score:.2f}" for score in last)
-    count = min(_LAST, len(scores) - 1)
     rise = (scores[-1] - scores[-1 - count]) / count
     said = (
         f"The {minutes:g} minutes were over after {len(scores)} epochs, while {monitor} still "

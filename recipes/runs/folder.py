@@ -87,6 +87,7 @@ def close_run(run: Path, config: Any) -> None:
     for part in _parts(run):
         if (part / RISING).exists():
             print((part / RISING).read_text(encoding="utf-8"), end="")
+    cli.save(config, run / "config.json")  # with its minutes, which a resumed run may have changed
     (run / DONE).touch()
     print(
         f"The same command with --resume --minutes {2 * config.minutes:g} goes on from there and "

@@ -85,7 +85,7 @@ def tokenize(
         for code, pairs in parts.items()
     ]
     sizes = [int(corpus.source.nrows()) for corpus in corpora]
-    sides = (None if None in each else tf.concat(each, 0) for each in zip(*corpora, strict=True))
+    sides = (None if each[0] is None else tf.concat(each, 0) for each in zip(*corpora, strict=True))
     return kzoo.batching.Corpus(*sides), sizes
 
 

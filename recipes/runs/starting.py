@@ -25,7 +25,6 @@ NEW_VOCABULARY_HELP = (
     "their weights"
 )
 READS = {"text": "texts", "audio_bytes": "WAV files", "image_bytes": "pictures"}
-AUTO = "auto"  # of --init_from: the recipe chooses
 RATE = 1e-4  # the peak where a run goes on from a trained model and no rate is given
 
 
@@ -35,8 +34,6 @@ def check_start(config: Any, *, taken: tuple[str, ...]) -> None:
     Args:
         taken: names of the flags that describe a model from nothing.
     """
-    if config.init_from == AUTO:
-        return
     if config.init_from is None:
         for name in ("freeze", "new_vocabulary"):
             if value := getattr(config, name, None):

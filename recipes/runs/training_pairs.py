@@ -129,6 +129,10 @@ def make_batches(
     batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed, draw=draw)
     make_weights(model, batches, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    planned = kzoo.batching.plan(*lengths, config.batch_tokens, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    if draw is not None:
+        rows = draw(rng)
+        lengths = tuple(side[rows] for side in lengths)
+    planned = kzoo.batching.plan(*lengths, config.batch_tokens, rng)
     print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")
     return batches, kzoo.batching.token_batches(valid, config.batch_tokens)

@@ -94,6 +94,10 @@ def test_of_a_named_model_a_changed_a_missing_and_an_extra_file_are_named(places
     with pytest.raises(ValueError, match=r"/1/extra is not listed in manifest\.json, so"):
         names.find("tiny")
     (path / "extra").unlink()
+    (path / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", ".ipynb_checkpoints/card.md"):  # which desktops leave
+        (path / name).touch()
+    assert names.find("tiny") == path
     (path / "saved_model.pb").unlink()
     with pytest.raises(ValueError, match=r"/saved_model\.pb is missing, but manifest\.json lists"):
         names.find("tiny")

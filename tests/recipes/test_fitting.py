@@ -96,13 +96,14 @@ def test_a_training_that_its_minutes_end_while_the_score_rises_says_so(
     ("scores", "figures"),
     [
         ([1.0, 2.0], "1.00, 2.00 in the last ones, +1.00 an epoch"),
-        ([1.0, 5.0, 2.0, 6.0, 4.0], "2.00, 6.00, 4.00 in the last ones, -0.33 an epoch"),
+        ([1.0, 5.0, 2.0, 6.0, 5.5], "2.00, 6.00, 5.50 in the last ones, +0.17 an epoch"),
+        ([1.0, 5.0, 2.0, 6.0, 4.0], None),
         ([3.0], None),
         ([3.0, 2.0], None),
         ([1.0, 9.0, 7.0, 8.0, 9.0], None),
     ],
 )
-def test_a_score_rises_if_the_best_epoch_is_one_of_the_last_three(
+def test_a_score_rises_if_one_of_the_last_three_epochs_is_best_and_they_rise_on_the_whole(
     scores, figures, tmp_path, capsys
 ):
     fitting.say_if_rising(scores, tmp_path, "val_bleu", 30.0)

@@ -320,6 +320,18 @@ def test_a_run_that_was_kept_makes_way_for_another_one_or_the_same_minutes(resum
     runs.remove_run(run)
 
 
+def test_a_run_that_was_resumed_with_other_minutes_says_how_to_go_on_and_does(config, capsys):
+    run = runs.open_run(dataclasses.replace(config, minutes=120.0), config.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt"):
+        (run / name).touch()
+    runs.close_run(run, dataclasses.replace(config, minutes=60.0))
+    assert "--resume --minutes 120 goes on" in capsys.readouterr().out
+    more = dataclasses.replace(config, resume=True, minutes=120.0)
+    assert runs.open_run(more, config.folder, "digest") == run
+    assert (run / "journal.jsonl").exists()
+    runs.remove_run(run)
+
+
 @pytest.mark.parametrize("folder", ["first", "."])
 def test_a_run_is_resumed_from_the_epochs_of_its_first_model_too(folder, config):
     run = runs.open_run(config, config.folder, "digest")

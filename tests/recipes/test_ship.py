@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,14 @@ def test_a_version_is_copied_without_pictures_and_its_card_speaks_of_the_copy(zo
     ]
     weights = "variables/variables.data-00000-of-00001"
     assert (path / weights).read_bytes() == (old / weights).read_bytes()
+
+
+def test_a_card_speaks_of_a_folder_whose_name_needs_quotes():
+    card = kzoo.export.card
+    text = "| licence | CC0 |\n\n    python -m kzoo a/1 'text'\n"
+    once = card.revised(text, "it's my/1", {})
+    assert shlex.split(once.splitlines()[-1]) == ["python", "-m", "kzoo", "it's my/1", "text"]
+    assert card.revised(once, "a/1", {}) == text
 
 
 def test_a_manifest_holds_what_the_card_and_the_metrics_say_and_what_was_asked(zoo):

@@ -42,7 +42,7 @@ def folder(tmp_path):
 def config(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KZOO_CACHE", str(tmp_path / "cache"))
-    return speech_to_text.Config(
+    config = speech_to_text.Config(
         data=folder,
         model="streaming_ctc",
         num_mels=20,
@@ -56,6 +56,7 @@ def config(folder, tmp_path, monkeypatch):
         beam_size=3,
         output="out",
     )
+    return speech_to_text.settled(config)
 
 
 @pytest.mark.slow

@@ -200,7 +200,8 @@ def test_a_flag_that_the_model_answers_already_is_refused(recipe, flags, message
         ({}, "whisper-tiny.en", 8),
         ({"freeze": "encoder", "minutes": 3.0}, "whisper-tiny.en", 3),
         ({"init_from": None}, None, 60),
-        ({"model": "streaming_ctc"}, None, 60),
+        ({"model": "speech_transformer"}, None, 60),
+        ({"num_mels": 40}, None, 60),
         ({"data": "asterisk-fr"}, None, 60),
         ({"train": "my_clips", "valid": "others"}, None, 60),
         ({"data": "my_clips", "init_from": "mine"}, "mine", 8),
@@ -211,6 +212,10 @@ def test_english_prompts_go_on_from_whisper_unless_a_flag_describes_a_new_model(
 ):
     config = speech_to_text.settled(speech_to_text.Config(**flags))
     assert (config.init_from, config.minutes) == (init_from, minutes)
+    assert config.warmup_steps == (500 if init_from is None else 100)
+    assert config.model == (
+        (flags.get("model") or "speech_transformer") if init_from is None else None
+    )
 
 
 def test_a_model_of_another_kind_is_refused(config, trained):

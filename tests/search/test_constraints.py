@@ -205,6 +205,11 @@ def test_what_is_forced_is_exempt_from_the_other_constraints():
     forbidding = {"no_repeat_ngram": 1, "allowed": [True, True, True, False, True]}
     found = script.search(2, end_id=END, prefix=[3, 3], min_length=1, **forbidding)
     assert (found.ids[:, :, :2] == 3).all() and not (found.ids[:, :, 2:] == 3).any()
+    for renormalize in (False, True):  # alone, what is forced has probability 1
+        ended = script.search(2, end_id=END, prefix=[3, END], min_length=3, renormalize=renormalize)
+        assert (ended.ids[:, 0, :2] == [3, END]).all()
+        assert np.isfinite(ended.scores[:, 0]).all()
+    np.testing.assert_allclose(ended.log_probs[:, 0], 0, atol=1e-6)
 
 
 def test_a_sentence_without_an_allowed_token_scores_minus_infinity_alone():

@@ -158,3 +158,14 @@ def test_a_given_part_of_one_language_is_refused_for_two(tmp_path, monkeypatch):
 def test_a_language_is_named_once(codes, source):
     with pytest.raises(ValueError, match="`target_language` must not name a language twice, got"):
         load(source, codes)
+
+
+def test_given_parts_are_compared_with_the_training_of_all_languages(tmp_path, capsys):
+    for code, first in (("de", 0), ("fr", 20)):
+        rows = range(first, first + 40)
+        for name, own in (("train", rows), ("valid", [50 if code == "de" else 5])):
+            text = "".join(f"source {row}\t{code} {row}\n" for row in own)
+            (tmp_path / f"{name}.{code}.tsv").write_text(text)
+    places = {name: str(tmp_path / f"{name}.{{language}}.tsv") for name in ("train", "valid")}
+    load("homeassistant", ("de", "fr"), **places)
+    assert capsys.readouterr().err.count("valid: 1 pairs; 1 of the sources are also in train") == 2
