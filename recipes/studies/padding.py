@@ -145,7 +145,7 @@ def table(study: trials.Trials) -> str:
     """Means and intervals, in Markdown; the time of each trial as a multiple of the last kind's."""
     last = study.values(KINDS[-1], "seconds of an epoch")
     lines = [
-        "| batches | padding, % | seconds of an epoch | times the last row's, each trial |",
+        "| | padding, % | seconds of an epoch | times the last row's, each trial |",
         "|--|--:|--:|--:|",
     ]
     for name in study.names():
