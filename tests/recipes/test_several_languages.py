@@ -94,7 +94,7 @@ FLAGS = {
     "`tokenizer` must be subwords with several target languages, got tokenizer=words": {
         "tokenizer": "words"
     },
-    "`target_language` must be a code, or several with commas between them, got 'de,'": {
+    "`target_language` must be a code, or several with commas between them, each of two to": {
         "target_language": "de,"
     },
     "`mixing_temperature` must be at least 1, got mixing_temperature=0.5": {
