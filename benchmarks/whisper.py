@@ -56,7 +56,6 @@ def main(options):
             found = model.generate(
                 source, beam_size=beam, max_length=LONGEST, length_penalty=1.0,
                 length_normalization="length", finished_apart=True, best_only=True,
-                renormalize=True,
             )  # fmt: skip
             return found.ids[:, 0]
 
