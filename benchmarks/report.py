@@ -22,8 +22,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import kzoo
-from recipes import cli
+from recipes import cli, runs
 from recipes.cli import flag
 from recipes.runs import trials
 
@@ -99,15 +98,10 @@ def table_of_runs(paths: list[Path], scores: list[str]) -> str:
         facts, cells = run["facts"], []
         for name in scores:
             score = run["metrics"].get(name)
-            cells.append("" if score is None else _said(score))
+            cells.append("" if score is None else runs.in_table(score))
         training = f"{facts['time'].removesuffix(' of training')}, {facts['machine']}"
         rows.append((facts["scored on"], f"`{facts['command']}`", training, *cells))
-    return card.table(("scored on", "made by", "training", *scores), rows).rstrip()
-
-
-def _said(score: dict) -> str:
-    score = kzoo.metrics.Score(**score)
-    return f"{score.figure} `{score.signature}`"
+    return card.table(("scored on", "made by", "training", *scores), rows)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,6 @@ def with_table(text: str, paths: Iterable[Path]) -> str:
 def row(path: Path) -> tuple[str, ...]:
     """A model's line in the table."""
     facts = manifest.read(path)
-    score = kzoo.metrics.Score(**{k: v for k, v in facts.score.items() if k != "metric"})
     return (
         f"`{facts.name}`",
         ", ".join([facts.task, *facts.languages]),
@@ -208,7 +207,7 @@ def row(path: Path) -> tuple[str, ...]:
         facts.licence,
         f"{facts.parameters:,}",
         f"{manifest.size_bytes(path) / 1e6:.1f} MB",
-        f"{facts.score['metric']} {score.figure} `{score.signature}`",
+        f"{facts.score['metric']} {runs.in_table(facts.score)}",
         facts.time.removesuffix(" of training"),
         f"{facts.milliseconds} ms ({facts.machine})",
         f"`{facts.command}`",

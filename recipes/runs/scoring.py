@@ -114,6 +114,12 @@ print(json.dumps([[t.decode() for t in answer["text"].numpy()], answer["score"].
 """
 
 
+def in_table(score: dict) -> str:
+    """What a table shows of a score that metrics.json or a manifest holds."""
+    score = kzoo.metrics.Score(**{key: value for key, value in score.items() if key != "metric"})
+    return f"{score.figure} `{score.signature}`"
+
+
 def show_answers(path: Path, items: list[str], input_name: str = "text") -> list[str]:
     """Asks the SavedModel in a new process that knows TensorFlow and nothing of kzoo; its answers.
 
