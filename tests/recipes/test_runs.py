@@ -85,7 +85,8 @@ def build_speech(monkeypatch):
     monkeypatch.setattr(
         speech_to_text.clips_audio, "read_all", lambda part: iter([(part.rows[0], sound)])
     )
-    speech_to_text.build(part, speech_to_text.Config(precision="mixed_bfloat16"))
+    config = speech_to_text.Config(init_from=None, precision="mixed_bfloat16")
+    speech_to_text.build(part, speech_to_text.settled(config))
 
 
 def build_study(monkeypatch):
