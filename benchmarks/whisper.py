@@ -55,7 +55,8 @@ def main(options):
         def answer(source, beam=beam):
             found = model.generate(
                 source, beam_size=beam, max_length=LONGEST, length_penalty=1.0,
-                length_normalization="length", finished_apart=True, best_only=True,
+                length_normalization="length", finished_apart=True, patience=1.0, best_only=True,
+                renormalize=True,
             )  # fmt: skip
             return found.ids[:, 0]
 
@@ -136,7 +137,7 @@ def compare_long(model, engine, recordings, options):
         def transcribe(samples, beam=beam):
             transcript = models.transcribe(
                 model, samples, beam_size=beam, max_length=LONGEST, length_penalty=1.0,
-                length_normalization="length", finished_apart=True,
+                length_normalization="length", finished_apart=True, patience=1.0,
                 doubts=models.Doubts(1.0, 1.0, temperatures=()), word_times=False,
             )  # fmt: skip
             return models.segments(transcript, model)

@@ -131,6 +131,7 @@ class Generator(Texts):
         best_only=False,
         length_normalization="gnmt",
         finished_apart=False,
+        patience=None,
         lexicon=None,
         ctc_weight=None,
         copy_ids=None,
@@ -151,6 +152,8 @@ class Generator(Texts):
             length_normalization: "gnmt" for GNMT's length penalty, or "length" for the length.
             finished_apart: bool, whether finished outputs leave the K places to others. With it and
                 "length" the search is that of Hugging Face's transformers.
+            patience: float, p: with `finished_apart`, how many times K outputs have to be finished
+                before the search ends, or None to end it when no better one is to be expected.
             coverage_penalty: float, of GNMT, for source steps that no token looked at.
             expected_length: (B,) float, tokens without the end, or one number for all; None for
                 what the model's `length_head` expects.
@@ -237,6 +240,7 @@ class Generator(Texts):
             renormalize=renormalize,
             length_normalization=length_normalization,
             finished_apart=finished_apart,
+            patience=patience,
         )
         if lists is None:
             return found

@@ -64,8 +64,9 @@ _DOUBTS = {  # the attributes of models.Doubts
 }
 _LONGEST = 3600  # seconds of a recording, for models that hear window by window
 _SAMPLE = "Hello!"
-# What the search of transformers does with these models; kzoo's own divides otherwise.
+# The search that these models were published with; kzoo's own divides otherwise.
 _OF_TRANSLATORS = {"finished_apart": True, "length_normalization": "length"}
+_OF_SPEECH = {**_OF_TRANSLATORS, "patience": 1.0}
 
 
 def parsed(arguments=None):
@@ -153,9 +154,10 @@ def run(args):
     is_file = model.source_tokenizer.content.is_file
     path = export.next_version(args.folder)
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
-    translates = not is_file and not model.copies and getattr(model, "suppressed", ())
-    sample = args.sample or (None if is_file else _text_for(model))
     possible = all_names(model)
+    translates = not is_file and not model.copies and getattr(model, "suppressed", ())
+    published = _OF_TRANSLATORS if translates else _OF_SPEECH if "segments" in possible else None
+    sample = args.sample or (None if is_file else _text_for(model))
     facts = _card(args, found)
     if doubts is not None and "segments" not in possible:
         given = ", ".join(f"--{name}" for name in _DOUBTS if getattr(args, name) is not None)
@@ -170,7 +172,7 @@ def run(args):
         max_source_length=_LONGEST if "segments" in possible else None,
         beam_size=args.beam_size or (1 if is_file else 4),
         max_length=args.max_length,
-        **({"length_penalty": 1.0, "search_options": _OF_TRANSLATORS} if translates else {}),
+        **({"length_penalty": 1.0, "search_options": published} if published else {}),
         precision=args.precision,
         doubts=doubts,
         card=facts,

@@ -1,7 +1,8 @@
 """Beam search whose finished hypotheses stand apart: the K beams are all for those that grow.
 
-`beam_search(finished_apart=True)` searches so, as Hugging Face's transformers, fairseq and
-CTranslate2 do: models of theirs then give the answers they gave there.
+`beam_search(finished_apart=True)` searches so, as Hugging Face's transformers, fairseq, CTranslate2
+and OpenAI's Whisper do: models of theirs then give the answers they gave there. The first of them
+stops when nothing better is to be expected, the others when enough have finished: see `pooled`.
 
 Axes: B batch, K beams, J beams before a step, L longest output, V vocabulary, C candidates.
 """
@@ -21,6 +22,7 @@ class Pool(NamedTuple):
     ids: tf.Tensor  # (B, K, L) int32
     parents: tf.Tensor  # (B, K, L) int32: which beam of the step before each token extends
     step_log_probs: tf.Tensor  # (B, K, L) float32
+    count: tf.Tensor  # (B,) int32: how many have finished, those without a place counted
     is_open: tf.Tensor  # (B,) bool: whether the search of the sentence goes on
 
 
@@ -31,7 +33,8 @@ def empty_pool(sentences, beam_size, max_length):
     slots = tf.zeros([sentences, beam_size, max_length], tf.int32)
     return Pool(
         Beams(none, none, zero - math.inf, zero - math.inf, zero, none, none == 0),
-        slots, slots, tf.cast(slots, tf.float32), tf.fill([sentences], True),
+        slots, slots, tf.cast(slots, tf.float32),
+        tf.zeros([sentences], tf.int32), tf.fill([sentences], True),
     )  # fmt: skip
 
 
@@ -111,9 +114,16 @@ def apart_step(
 def pooled(pool, ended, histories, growing, *, position, options):
     """The pool with the hypotheses that ended in a step.
 
-    A sentence is closed, and takes up no more, once K hypotheses have finished and the best that
-    grows is no better than the worst of them: by the score that it would have if it ended now. With
-    a `length_penalty` it might become better than that; the other projects stop there as well.
+    When a sentence is closed, and takes up no more, is what projects differ in:
+
+    - without `patience`, once K hypotheses have finished and the best that grows is no better than
+      the worst of them: by the score that it would have if it ended now. With a `length_penalty` it
+      might become better than that; transformers stops there as well.
+    - with `patience` p, once round(K p) have finished, whatever grows: first come, first served.
+      It is what p = 1 is in fairseq, CTranslate2 and Whisper (Kasai et al., 2022,
+      https://arxiv.org/abs/2204.05424). It matters where scores are means per token: a text that
+      repeats itself for ever becomes ever more probable by that measure, and is not waited for.
+
     With one beam the first end is the answer: greedy search.
 
     Args:
@@ -133,10 +143,13 @@ def pooled(pool, ended, histories, growing, *, position, options):
         (pool.beams, pool.ids, pool.parents, pool.step_log_probs),
         (ended, *histories),
     )
+    count = pool.count + tf.reduce_sum(tf.cast(ended.scores > -math.inf, tf.int32), axis=1)
     scores, best = tf.math.top_k(merged[0].scores, options.beam_size)
     beams, *histories = tf.nest.map_structure(lambda x: tf.gather(x, best, batch_dims=1), merged)
     if options.beam_size == 1:
         still = scores[:, 0] == -math.inf
+    elif options.patience is not None:
+        still = count < max(1, round(options.beam_size * options.patience))
     else:
         worst = scores[:, 0] if options.best_only and not options.length_penalty else scores[:, -1]
         reachable = normalized_scores(
@@ -145,4 +158,4 @@ def pooled(pool, ended, histories, growing, *, position, options):
         )  # fmt: skip
         still = reachable > worst
     still &= ~growing.finished[:, 0]
-    return Pool(beams, *histories, pool.is_open & still)
+    return Pool(beams, *histories, count, pool.is_open & still)

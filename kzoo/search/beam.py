@@ -49,6 +49,7 @@ def beam_search(
     normalize=True,
     length_normalization="gnmt",
     finished_apart=False,
+    patience=None,
     renormalize=False,
 ):
     """The K best continuations: argmax over y of the score
@@ -64,7 +65,8 @@ def beam_search(
     Finished hypotheses stay in the K slots with the score they have; the search ends when all K of
     every sentence are finished, or at `max_length`. It is exhaustive when
     `beam_size >= V ** max_length` and greedy when `beam_size` is 1. Hugging Face's transformers and
-    others search as it does with `finished_apart=True, length_normalization="length"`.
+    others search as it does with `finished_apart=True, length_normalization="length"`; CTranslate2,
+    fairseq and Whisper with `patience=1.0` beside.
 
     Args:
         step: function, see `search.steps`.
@@ -98,7 +100,7 @@ def beam_search(
         allowed=allowed, allowed_first=allowed_first, times=times, groups=groups,
         diversity_penalty=diversity_penalty, best_only=best_only,
         normalize=normalize, length_normalization=length_normalization,
-        finished_apart=finished_apart, renormalize=renormalize,
+        finished_apart=finished_apart, patience=patience, renormalize=renormalize,
     )  # fmt: skip
     return best_continuations(step, state, start_ids, options)
 

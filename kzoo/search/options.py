@@ -17,7 +17,7 @@ NORMALIZATIONS = ("gnmt", "length")  # see `beams.normalized_scores`
 # The options of a model's `generate` that are one value for all sources, and that an export has no
 # argument of its own for. `ctc_weight` is for a model with a CTC head.
 SHARED = (
-    *("min_length", "length_normalization", "finished_apart", "coverage_penalty"),
+    *("min_length", "length_normalization", "finished_apart", "patience", "coverage_penalty"),
     *("expected_length", "length_deviation_penalty"),
     *("no_repeat_ngram", "repetition_penalty", "allowed", "groups", "diversity_penalty"),
     *("ctc_weight", "prompt", "times", "renormalize"),
@@ -44,6 +44,9 @@ class SearchOptions:
             `beams.normalized_scores`.
         finished_apart: bool, whether finished hypotheses leave the K slots to others, see
             `apart.apart_step`. Then no group may be diverse.
+        patience: float > 0, p: with `finished_apart`, the search of a sentence ends when round(K p)
+            hypotheses have finished; None to go on while a better one is to be expected, see
+            `apart.pooled`.
         coverage_penalty: float >= 0; larger favours hypotheses that looked at all of the source.
             The step must return weights.
         source_mask: (B, S) bool, True = real: the source steps to cover; None for all.
@@ -96,6 +99,7 @@ class SearchOptions:
     normalize: bool = True
     length_normalization: str = "gnmt"
     finished_apart: bool = False
+    patience: float | None = None
     renormalize: bool = False
 
     def __post_init__(self):
@@ -120,6 +124,11 @@ class SearchOptions:
         checks.one_of(NORMALIZATIONS, length_normalization=self.length_normalization)
         if self.finished_apart and self.groups > 1:
             raise ValueError(f"`groups` must be 1 with finished_apart, got groups={self.groups}.")
+        if self.patience is not None:
+            checks.finite_positive(patience=self.patience)
+            checks.require(
+                self.finished_apart, "must be None without finished_apart", patience=self.patience
+            )
         if self.beam_size % self.groups:
             raise ValueError(
                 "`groups` must divide beam_size, "

@@ -12,9 +12,9 @@ from kzoo.search import beam_search
 END, SIZE, LONGEST = 2, 5, 5
 
 
-def reference(script, sentence, beam_size, length_penalty, min_length=0):
+def reference(script, sentence, beam_size, length_penalty, min_length=0, patience=None):
     """Two lists: hypotheses that grow, and those that ended with log p / tokens ** penalty."""
-    growing, ended, is_open = [((), 0.0)], [], True
+    growing, ended, is_open, count = [((), 0.0)], [], True, 0
     for step in range(LONGEST):
         candidates = []
         for ids, log_prob in growing:
@@ -25,9 +25,12 @@ def reference(script, sentence, beam_size, length_penalty, min_length=0):
         for ids, log_prob in candidates[:beam_size]:
             if is_open and (ids[-1] == END or step == LONGEST - 1):
                 ended.append((ids, log_prob, log_prob / len(ids) ** length_penalty))
+                count += 1
         ended = sorted(ended, key=lambda each: -each[2])[:beam_size]
         growing = [each for each in candidates if each[0][-1] != END][:beam_size]
-        if len(ended) == beam_size:
+        if patience and beam_size > 1:
+            is_open &= count < round(patience * beam_size)
+        elif len(ended) == beam_size:
             if beam_size == 1:
                 break
             is_open &= growing[0][1] / (step + 1) ** length_penalty > ended[-1][2]
@@ -41,15 +44,16 @@ def reference(script, sentence, beam_size, length_penalty, min_length=0):
     beam_size=st.integers(1, 4),
     length_penalty=st.sampled_from([0.0, 0.6, 1.0]),
     min_length=st.integers(0, 2),
+    patience=st.sampled_from([None, 0.5, 1.0, 2.0]),
 )
-def test_it_equals_a_search_with_two_lists(seed, beam_size, length_penalty, min_length):
+def test_it_equals_a_search_with_two_lists(seed, beam_size, length_penalty, min_length, patience):
     script = Script(seed, 3, SIZE, LONGEST)
     found = script.search(
         beam_size, end_id=END, length_penalty=length_penalty, min_length=min_length,
-        finished_apart=True, length_normalization="length",
+        finished_apart=True, length_normalization="length", patience=patience,
     )  # fmt: skip
     for b in range(3):
-        expected = reference(script, b, beam_size, length_penalty, min_length)
+        expected = reference(script, b, beam_size, length_penalty, min_length, patience)
         for k, (tokens, log_prob, score) in enumerate(expected):
             count = len(tokens)
             assert found.ids[b, k].tolist() == [*tokens, *[0] * (LONGEST - count)]
@@ -116,3 +120,19 @@ def test_a_sentence_without_a_possible_token_scores_minus_infinity():
         step, (), [1, 1], end_id=END, beam_size=3, max_length=4, finished_apart=True
     )
     assert np.isneginf(found.scores).all() and not found.ids.numpy().any()
+
+
+def test_a_text_that_repeats_itself_for_ever_is_not_waited_for_with_patience():
+    # The end has probability 0.2 or 0.1; 3 follows itself with 0.9, so its mean log p only rises.
+    rows = {1: [0, 0, 0.2, 0.5, 0.3], 3: [0, 0, 0.1, 0.9, 0], 4: [0, 0, 0.9, 0.1, 0]}
+
+    def step(ids, state, position):
+        return tf.math.log(tf.constant([rows.get(i, rows[3]) for i in ids.numpy().tolist()])), state
+
+    options = {
+        "end_id": END, "beam_size": 2, "max_length": 30, "length_penalty": 1.0,
+        "length_normalization": "length", "finished_apart": True,
+    }  # fmt: skip
+    assert beam_search(step, (), [1], **options).lengths[0, 0] == 30
+    found = beam_search(step, (), [1], **options, patience=1.0)
+    assert found.ids[0, 0, :3].numpy().tolist() == [4, 2, 0]

@@ -450,6 +450,14 @@ def uniform_step(ids, state, position):
             {"finished_apart": True, "groups": 3},
             "`groups` must be 1 with finished_apart, got groups=3.",
         ),
+        (
+            {"patience": 1.0},
+            "`patience` must be None without finished_apart, got patience=1.0.",
+        ),
+        (
+            {"finished_apart": True, "patience": 0.0},
+            "`patience` must be finite and positive, got patience=0.0.",
+        ),
         ({"end_id": -1}, "`end_id` must be an integer of at least 0, got end_id=-1."),
         (
             {"end_id": 5},
