@@ -108,7 +108,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
-    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
+    weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
     patience: int = flag(10, "epochs without a better validation score before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)

@@ -108,7 +108,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
-    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
+    weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
     sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
         "linear", runs.SAMPLING_DECAY_HELP

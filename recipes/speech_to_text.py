@@ -152,7 +152,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
-    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
+    weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     validation_clips: int = flag(200, "validation WER is measured on this many clips")
     patience: int = flag(30, "epochs without a better validation WER before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)

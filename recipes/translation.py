@@ -125,7 +125,7 @@ class Config:
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
         "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
     )
-    weights: Literal["float32", "bfloat16"] = flag("float32", runs.WEIGHTS_HELP)
+    weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     validation_pairs: int = flag(
         200, "validation BLEU is measured on this many pairs; the mean of that of each language"
     )

@@ -11,14 +11,15 @@ import keras
 FILE = "model.json"
 
 
-def write(folder, model, places):
+def write(folder, model, variables):
     """Writes the configuration of a model, with its tokenizers, unless Keras cannot serialize it.
 
     Args:
         folder: pathlib.Path of the SavedModel.
         model: keras.Model.
-        places: list of int or None: which of `model.weights` each variable `weights/0`,
-            `weights/1`, ... of the SavedModel is; None for one that is no weight.
+        variables: of each variable `weights/0`, `weights/1`, ... of the SavedModel, which of
+            `model.weights` it is, None for none, and the number of the variable that it has to be
+            multiplied with, None for none.
     """
     try:
         serialized = keras.saving.serialize_keras_object(model)
@@ -26,7 +27,8 @@ def write(folder, model, places):
             "keras": keras.__version__,
             "model": {k: v for k, v in serialized.items() if k != "compile_config"},
             "weights": [[weight.path, list(weight.shape)] for weight in model.weights],
-            "variables": places,
+            "variables": [place for place, _ in variables],
+            "scales": [scale for _, scale in variables],
         }
         text = json.dumps(content, ensure_ascii=False)
     except (NotImplementedError, TypeError):  # a user's layer that does not say what it is made of

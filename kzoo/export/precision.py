@@ -7,9 +7,10 @@ import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-PRECISIONS = ("float32", "bfloat16_weights", "bfloat16")
+PRECISIONS = ("float32", "bfloat16_weights", "int8_weights", "bfloat16")
 
 
 @contextlib.contextmanager
@@ -22,22 +23,62 @@ def computing_in(precision, model):
         yield model
 
 
+class Bfloat16Weight:
+    """A weight rounded to bfloat16: half the room."""
+
+    scale = None
+
+    def __init__(self, weight):
+        self.value = tf.Variable(tf.cast(weight.value, tf.bfloat16), trainable=False)
+
+    def read(self):
+        return tf.cast(self.value, tf.float32)
+
+
+class Int8Weight:
+    """A weight rounded to int8, in steps of its own for each channel: a quarter of the room.
+
+        stored = round(w / scale), scale = max |w| / 127 over a channel
+
+    A channel is an entry of the last axis, as of a kernel's output, or of the first, as of an
+    embedding's word: whichever of the two is rounded less.
+    """
+
+    def __init__(self, weight):
+        weight = weight.numpy()
+        found = [_rounded(weight, axis) for axis in (weight.ndim - 1, 0)]
+        stored, scale = min(found, key=lambda each: np.square(each[0] * each[1] - weight).sum())
+        self.value = tf.Variable(stored.astype("int8"), trainable=False)
+        self.scale = tf.Variable(scale, trainable=False)
+
+    def read(self):
+        return tf.cast(self.value, tf.float32) * self.scale
+
+
+def _rounded(weight, axis):
+    """Whole numbers from -127 to 127, and the scale (1, ..., C, ..., 1) of the channels."""
+    others = tuple(each for each in range(weight.ndim) if each != axis)
+    scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(127)
+    return np.round(weight / np.where(scale == 0, 1, scale)), scale
+
+
 class StoredWeights:
-    """Matrices and kernels of a model in bfloat16, for a graph that computes with them in float32.
+    """Matrices and kernels of a model in few bits, for a graph that computes with them in float32.
 
     Vectors (biases, scales) stay as they are: they are few. A call holds what it reads in float32
     beside what is stored: it is less room on disk, not in memory.
 
     Args:
         model: keras.Model, its weights built.
+        kind: Bfloat16Weight or Int8Weight.
 
     Attributes:
-        pairs: list of (Keras variable, tf.Variable in bfloat16).
+        pairs: list of (Keras variable, what it is stored as).
     """
 
-    def __init__(self, model):
+    def __init__(self, model, kind):
         self.pairs = [
-            (weight, tf.Variable(tf.cast(weight.value, tf.bfloat16), trainable=False))
+            (weight, kind(weight))
             for weight in model.weights
             if len(weight.shape) > 1 and weight.dtype == "float32"
         ]
@@ -45,16 +86,19 @@ class StoredWeights:
     def read_in(self, function):
         """`function`, traced with the stored weights in the place of the model's.
 
-        A graph casts those it uses once in a call, before any of its loops. Every function that
+        A graph reads those it uses once in a call, before any of its loops. Every function that
         becomes a graph of its own needs it: what one has read is not there in another.
         """
 
         def reading(*args, **kwargs):
-            read = [(weight, tf.cast(stored, tf.float32)) for weight, stored in self.pairs]
+            read = [(weight, stored.read()) for weight, stored in self.pairs]
             with keras.StatelessScope(state_mapping=read):
                 return function(*args, **kwargs)
 
         return reading
+
+
+STORED = {"bfloat16_weights": Bfloat16Weight, "int8_weights": Int8Weight}
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
 from kzoo.export.parts import check_built
-from kzoo.export.precision import PRECISIONS, StoredWeights, computing_in
+from kzoo.export.precision import PRECISIONS, STORED, StoredWeights, computing_in
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
 from kzoo.models.windows import Doubts
@@ -129,8 +129,9 @@ def save(
         replace_unknown: bool, whether an unknown word of an answer becomes the source word that it
             looked at most; for words and characters.
         lexicon: `models.Lexicon` that says which words an answer may hold, or None for all.
-        precision: "float32"; "bfloat16_weights" for weights that are stored in half the room and
-            computed with in float32, which casts them in every call; or "bfloat16" for weights and
+        precision: "float32"; "bfloat16_weights" or "int8_weights" for weights that are stored in
+            half or a quarter of the room and computed with in float32, which casts them in every
+            call (`precision.Int8Weight` says how int8 are scaled); or "bfloat16" for weights and
             sums of half the size: faster for large models and large batches where the CPU
             multiplies in it (AMX, AVX512-BF16), a little less exact, and for texts only.
         doubts: `models.Doubts`, when a model that has `segments` takes a window for silence, and
@@ -249,7 +250,7 @@ def _options(
         )
     checks.one_of(PRECISIONS, precision=precision)
     is_possible = precision != "bfloat16" or model.source_tokenizer.is_static
-    message = 'must be "float32" or "bfloat16_weights" but for texts'
+    message = 'must be "bfloat16" for texts alone'
     checks.require(is_possible, message, precision=precision)
     if max_source_length is None:
         max_source_length = model.source_tokenizer.content.longest
@@ -276,9 +277,11 @@ def _chosen(signatures, names):
 
 
 def _write_saved_model(model, folder, options):
-    """Returns the place of each variable that was written among the weights of the model."""
+    """Returns, of each variable that was written, its place among the weights of the model and the
+    number of the variable that scales it; None for what is no weight or not scaled."""
     with computing_in(options.precision, model) as model:
-        stored = StoredWeights(model) if options.precision == "bfloat16_weights" else None
+        kind = STORED.get(options.precision)
+        stored = StoredWeights(model, kind) if kind else None
         search = Search(model, options, stored.read_in if stored else None)
         functions = of_contents(search) | of_streams(search)
         # TensorFlow traces a `tf.function` that it saves once more; these it takes as they are.
@@ -297,10 +300,15 @@ def _write_saved_model(model, folder, options):
             name: _with_default(function, functions[name][1]) for name, function in traced.items()
         }
         tf.saved_model.save(root, str(folder), signatures=signatures)
-        replaced = {id(weight): variable for weight, variable in stored.pairs} if stored else {}
-        variables = [replaced.get(id(weight), weight.value) for weight in model.weights]
-        places = {id(variable): place for place, variable in enumerate(variables)}
-        return [places.get(id(variable)) for variable in root.weights]
+        replaced = {id(weight): each for weight, each in stored.pairs} if stored else {}
+        holders = [replaced.get(id(weight), weight) for weight in model.weights]
+        places = {id(each.value): place for place, each in enumerate(holders)}
+        scales = {id(each.value): getattr(each, "scale", None) for each in holders}
+        numbers = {id(variable): number for number, variable in enumerate(root.weights)}
+        return [
+            (places.get(id(variable)), numbers.get(id(scales.get(id(variable)))))
+            for variable in root.weights
+        ]
 
 
 def _with_default(function, specs):

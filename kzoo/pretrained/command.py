@@ -99,9 +99,10 @@ def parsed(arguments=None):
     add("--max_length", type=int, default=256, help="most tokens of an answer; default: 256")
     add(
         "--precision",
-        choices=["float32", "bfloat16_weights", "bfloat16"],
+        choices=["float32", "bfloat16_weights", "int8_weights", "bfloat16"],
         default="float32",
-        help="bfloat16_weights take half the room and are computed with in float32; bfloat16 "
+        help="bfloat16_weights take half the room, int8_weights a quarter, and are computed with "
+        "in float32; bfloat16 "
         "computes in it too, and is for texts; default: float32",
     )
     speech = parser.add_argument_group(

@@ -3,6 +3,7 @@
 model = pretrained.load("saved_models/en-de")
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def from_saved_model(path):
     """The model that `export.save` wrote, with its weights and tokenizers, not compiled.
 
     It computes in the global dtype policy, whatever it was trained or exported in. Weights of an
-    export in bfloat16 come back as the float32 numbers that they are.
+    export in bfloat16 or int8 come back as the float32 numbers that they are.
 
     Args:
         path: str or path of a SavedModel, or of a folder of versions, of which the highest counts.
@@ -42,6 +43,7 @@ def from_saved_model(path):
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         serialized, shapes, places = (content[n] for n in ("model", "weights", "variables"))
+        scales = content.get("scales", [None] * len(places))  # older files have none
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: expected what kzoo.export.save writes, got {error}") from error
     try:
@@ -54,7 +56,7 @@ def from_saved_model(path):
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: cannot make the model: {error}") from error
     _check_weights(file, model, shapes)
-    _assign(folder, model, places)
+    _assign(folder, model, places, scales)
     return model
 
 
@@ -70,17 +72,21 @@ def _check_weights(file, model, shapes):
         )
 
 
-def _assign(folder, model, places):
+def _assign(folder, model, places, scales):
     """Sets the weights to the variables of the SavedModel."""
     reader = tf.train.load_checkpoint(str(Path(folder, "variables", "variables")))
     weights = model.weights
-    for number, place in enumerate(places):
-        if place is None:
-            continue
+
+    def read(number):
         name = f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"
         if not reader.has_tensor(name):
             raise ValueError(f"{folder}: the variable of {weights[place].path} is missing.")
-        value = np.asarray(reader.get_tensor(name)).astype("float32")
+        return np.asarray(reader.get_tensor(name)).astype("float32")
+
+    for number, (place, scale) in enumerate(itertools.zip_longest(places, scales)):
+        if place is None:
+            continue
+        value = read(number) * (1 if scale is None else read(scale))
         if value.shape != tuple(weights[place].shape):
             raise ValueError(
                 f"{folder}: {weights[place].path} must have shape {tuple(weights[place].shape)}, "

@@ -229,9 +229,7 @@ def test_the_limit_of_megapixels_is_that_of_the_export(models, tmp_path):
     assert "at most 1 megapixels" in (path / "model_card.md").read_text()
     assert "python -m kzoo" in (path / "model_card.md").read_text()
     assert "a JPEG or PNG is turned as its EXIF data say" in (path / "model_card.md").read_text()
-    with pytest.raises(
-        ValueError, match='`precision` must be "float32" or "bfloat16_weights" but for texts'
-    ):
+    with pytest.raises(ValueError, match='`precision` must be "bfloat16" for texts alone'):
         export.save(models["show_attend_tell"], tmp_path / "2", precision="bfloat16")
 
 
