@@ -11,9 +11,10 @@ from pathlib import Path
 import exported
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kzoo
-from kzoo.export import manifest, names
+from kzoo.export import folder, manifest, names
 from recipes import cli, ship
 
 ROOT = Path(__file__).parents[2]
@@ -25,13 +26,13 @@ COMMAND = "python -m recipes.translation --epochs 2"
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
     """A folder like a checkout, with a version that a recipe may have written; that is shipped."""
-    folder = tmp_path_factory.mktemp("zoo")
-    (folder / "saved_models").mkdir()
+    place = tmp_path_factory.mktemp("zoo")
+    (place / "saved_models").mkdir()
     text = f"# The zoo\n\n{ship.BEGIN}old\n{ship.END}\n## Names\n"
-    (folder / "saved_models/README.md").write_text(text)
-    (folder / ".gitignore").write_text("saved_models/*\n")
+    (place / "saved_models/README.md").write_text(text)
+    (place / ".gitignore").write_text("saved_models/*\n")
     model = exported.rnn()
-    run = folder / "run/1"
+    run = place / "run/1"
     score = kzoo.metrics.Score("BLEU", 23.4567, "nrefs:1|tok:13a", (22.0, 25.0))
     kzoo.export.save(
         model, run, signatures=["serving_default", "n_best"], max_length=7,
@@ -41,7 +42,7 @@ def zoo(tmp_path_factory):
     )  # fmt: skip
     (run / "learning_curve.png").touch()
     before = os.getcwd()
-    os.chdir(folder)
+    os.chdir(place)
     try:
         ship.main(
             ship.Config(
@@ -50,7 +51,7 @@ def zoo(tmp_path_factory):
         )
     finally:
         os.chdir(before)
-    return folder
+    return place
 
 
 def test_a_version_is_copied_without_pictures_and_its_card_speaks_of_the_copy(zoo):
@@ -267,3 +268,19 @@ def test_git_ignores_models_but_those_that_are_shipped():
     permitted = {line for line in lines if line.startswith("!saved_models/")}
     assert permitted == {"!saved_models/README.md", *(f"!saved_models/{n}/" for n in SHIPPED)}
     assert "saved_models/*/** -text" in (ROOT / ".gitattributes").read_text(encoding="utf-8")
+
+
+def test_the_nodes_of_what_is_shipped_have_short_names_and_all_signatures_answer_alike(zoo):
+    given, shipped = zoo / "run", zoo / "saved_models/made-en/1"
+    given = folder.of_saved_model(given)
+    sizes = [(path / "saved_model.pb").stat().st_size for path in (given, shipped)]
+    assert sizes[1] < 0.8 * sizes[0]
+    assert not (shipped / "fingerprint.pb").exists()
+    before, after = (tf.saved_model.load(str(path)) for path in (given, shipped))
+    assert sorted(before.signatures) == sorted(after.signatures)
+    for name, signature in before.signatures.items():
+        inputs = dict.fromkeys(signature.structured_input_signature[1], tf.constant(TEXTS))
+        inputs |= {"prefix": tf.constant([""] * len(TEXTS))} if name == "complete" else {}
+        found = after.signatures[name](**inputs)
+        for output, value in signature(**inputs).items():
+            np.testing.assert_array_equal(found[output], value)
