@@ -150,7 +150,7 @@ def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config)
         return score
 
     with tempfile.TemporaryDirectory() as folder:
-        best = Path(folder, "best.weights.h5")
+        best = kzoo.training.BestWeights(Path(folder, "best.npz"), "val_exact_match")
         model.fit(
             kzoo.batching.token_batches(corpus, config.batch_tokens, seed=config.seed),
             epochs=config.epochs,
@@ -158,10 +158,10 @@ def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config)
             callbacks=[
                 kzoo.training.TimeBudget(config.minutes),
                 kzoo.training.ValidationScore("val_exact_match", validation_score),
-                kzoo.training.BestWeights(best, "val_exact_match"),
+                best,
             ],
         )
-        model.load_weights(best)
+        best.restore(model)
     return (time.monotonic() - start) / 60
 
 

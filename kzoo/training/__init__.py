@@ -9,12 +9,14 @@ from kzoo.training.callbacks import (
     TimeBudget,
     ValidationScore,
 )
+from kzoo.training.checkpoints import Checkpoints
 from kzoo.training.losses import SequenceAccuracy, SequenceCrossEntropy
 from kzoo.training.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 
 __all__ = [
     "BestWeights",
     "BudgetDecay",
+    "Checkpoints",
     "FiniteLoss",
     "FusedAdam",
     "InverseSquareRoot",

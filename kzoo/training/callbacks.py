@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kzoo import checks
+from kzoo.training.checkpoints import read_arrays, write_arrays
 
 
 class TimeBudget(keras.callbacks.Callback):
@@ -83,22 +84,64 @@ class BudgetDecay(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Ends `fit` at a loss that is no finite number, as `keras.callbacks.TerminateOnNaN`.
+    """Ends `fit` where losses are no finite numbers, and counts the steps that were left out.
+
+    kzoo's optimizers leave out a step whose gradients are not finite. It is then left out of the
+    metrics, too, and `fit` goes on, until there are `most` in a row, or a weight that is not
+    trained, as a mean of batch normalization, is no finite number. With other optimizers one such
+    loss spoils the weights, and `fit` ends, as by `keras.callbacks.TerminateOnNaN`.
+
+    Args:
+        most: int, steps left out in a row that end `fit`.
 
     Attributes:
-        step: int, the batch of this `fit`, counted from 0 through all epochs, with which the loss
-            was no finite number first; None while all are.
+        step: int, the batch of this `fit`, counted from 0 through all epochs, that ended it, the
+            first one of several in a row; None if none did.
+        skipped: int, steps that were left out.
     """
+
+    def __init__(self, most=10):
+        super().__init__()
+        checks.at_least(1, most=most)
+        self.most = most
 
     def on_train_begin(self, logs=None):
         self.step = None
-        self._steps = 0
+        self.skipped = 0
+        self._steps = self._in_a_row = 0
+        self._iterations = int(self.model.optimizer.iterations)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._metrics = self._metric_values()
+
+    def _metric_values(self):
+        return [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.step is None and not math.isfinite(logs["loss"]):
-            self.step = self._steps
-            self.model.stop_training = True
+        before, self._iterations = self._iterations, int(self.model.optimizer.iterations)
+        if self._iterations == before:
+            self.skipped += 1
+            self._in_a_row += 1
+            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
+                variable.assign(value)
+            logs.update({k: float(v) for k, v in self.model.get_metrics_result().items()})
+            if self._in_a_row >= self.most or not self._is_whole():
+                self._end(self._steps + 1 - self._in_a_row)
+        elif not math.isfinite(logs["loss"]):
+            self._end(self._steps)
+        else:
+            self._in_a_row = 0
+            self._metrics = self._metric_values()
         self._steps += 1
+
+    def _is_whole(self):
+        """Whether the weights that no gradient changes are finite."""
+        values = map(keras.ops.convert_to_numpy, self.model.non_trainable_weights)
+        return all(np.isfinite(each).all() for each in values if each.dtype.kind == "f")
+
+    def _end(self, step):
+        self.step = step if self.step is None else self.step
+        self.model.stop_training = True
 
 
 class ValidationScore(keras.callbacks.Callback):
@@ -181,6 +224,15 @@ class Journal(keras.callbacks.Callback):
         values = [line[name] for line in self._lines() if line.get(name) is not None]
         return max(values, default=None)
 
+    def rewind(self, epochs, minutes):
+        """Forgets what came after so many epochs and minutes, where a run goes on."""
+        lines = [json.dumps(line) for line in self._lines() if line["epoch"] <= epochs]
+        if self.path.exists():
+            part = self.path.with_name(f"{self.path.name}.part")
+            part.write_text("".join(f"\n{line}" for line in lines), encoding="utf-8")
+            part.replace(self.path)
+        self.epochs, self.minutes = epochs, minutes
+
     def on_train_begin(self, logs=None):
         self.start = time.monotonic()
 
@@ -195,11 +247,11 @@ class Journal(keras.callbacks.Callback):
 class BestWeights(keras.callbacks.Callback):
     """Saves the weights of the epoch with the highest value of a metric, whole or not at all.
 
-    Unlike `keras.callbacks.ModelCheckpoint`, a process killed while it writes leaves the file of
-    the best epoch before.
+    Unlike `keras.callbacks.ModelCheckpoint`, a process killed while it writes, or a full disk,
+    leaves the file of the best epoch before.
 
     Args:
-        path: file name that ends with ".weights.h5".
+        path: file name that ends with ".npz".
         monitor: str, key in the logs; more is better.
         best: float, the value to beat, if there is one from a run before.
     """
@@ -212,10 +264,22 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.best is None or logs[self.monitor] > self.best:
-            part = self.path.with_name(f"part.{self.path.name}")
-            self.model.save_weights(part, overwrite=True)
-            part.replace(self.path)
+            write_arrays(self.path, _numbered(self.model.get_weights()))
             self.best = logs[self.monitor]
+
+    def restore(self, model):
+        """Puts the saved weights into a model.
+
+        Raises:
+            ValueError: with the path, if the file is broken or of another model.
+        """
+        arrays = list(read_arrays(self.path).values())
+        try:
+            model.set_weights(arrays)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path}: expected weights of this model, got: {error}"
+            ) from error
 
 
 class LastWeights(keras.callbacks.Callback):
@@ -242,13 +306,15 @@ class LastWeights(keras.callbacks.Callback):
         """Returns the files there are, oldest first."""
         return sorted(self.folder.glob("epoch-*.npz"))
 
+    def rewind(self, epochs):
+        """Removes what came after so many epochs, which a run goes on from."""
+        for path in self.paths():
+            if int(path.stem.removeprefix("epoch-")) > epochs:
+                path.unlink()
+
     def on_epoch_end(self, epoch, logs=None):
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch-{epoch + 1:06d}.npz"
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, *self.model.get_weights())
-        part.replace(path)
+        write_arrays(path, _numbered(self.model.get_weights()))
         paths = self.paths()
         for old in paths[: max(len(paths) - self.count, 0)]:
             old.unlink()
@@ -259,19 +325,22 @@ class LastWeights(keras.callbacks.Callback):
         Raises:
             ValueError: if there are none, or one file is broken.
         """
-        mean = None
         paths = self.paths()
         if not paths:
             raise ValueError(f"`folder` holds no weights of an epoch, got {self.folder}.")
+        mean = None
         for path in paths:
+            arrays = list(read_arrays(path).values())
             try:
-                with path.open("rb") as file, np.load(file) as found:
-                    arrays = [found[name] for name in found.files]
                 mean = (
                     arrays if mean is None else [a + b for a, b in zip(mean, arrays, strict=True)]
                 )
-            except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
+            except ValueError as error:
                 raise ValueError(
-                    f"{path}: expected the weights of an epoch, got {type(error).__name__}: {error}"
+                    f"{path}: expected the weights of an epoch, got: {error}"
                 ) from error
         return [array / len(paths) for array in mean]
+
+
+def _numbered(arrays):
+    return {f"{i:06d}": array for i, array in enumerate(arrays)}

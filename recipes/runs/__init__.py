@@ -25,9 +25,9 @@ further fields of the recipe's config.
     close_run(run, config)
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
-`precision`, `output` and `resume`. Nothing here imports TensorFlow, Keras or matplotlib before a
-function needs it, so that `--help`, a wrong flag and a path that does not exist are answered at
-once; the recipes keep to that too.
+`precision`, `output`, `resume` and `save_minutes`. Nothing here imports TensorFlow, Keras or
+matplotlib before a function needs it, so that `--help`, a wrong flag and a path that does not exist
+are answered at once; the recipes keep to that too.
 """
 
 from recipes.runs.building import (
@@ -49,11 +49,13 @@ from recipes.runs.folder import (
     FIRST,
     MEMBERS,
     RESUME_HELP,
+    SAVE_MINUTES_HELP,
     close_run,
     fingerprint,
     is_fitted,
     open_journal,
     open_run,
+    position,
     remove_run,
 )
 from recipes.runs.processor import (
@@ -113,6 +115,7 @@ __all__ = [
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",
+    "SAVE_MINUTES_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
     "WEIGHTS_HELP",
@@ -140,6 +143,7 @@ __all__ = [
     "make_weights",
     "open_journal",
     "open_run",
+    "position",
     "provenance",
     "remove_run",
     "said",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kzoo
-from recipes.data import files
-from recipes.runs.folder import RISING, is_fitted, open_journal
+from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
@@ -29,20 +29,23 @@ def fit(
     config: Any,
     monitor: str,
     callbacks: Sequence = (),
+    change: Callable | None = None,
 ) -> None:
     """Trains within the budget and leaves the best weights in the model.
 
-    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
-    validation score, more is better; the logs call it `monitor`. `callbacks` are further ones.
+    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`, and begin at
+    `position(run).batches`. `score` is the validation score, more is better; the logs call it
+    `monitor`. `callbacks` are further ones. `change` makes other inputs of the number of a batch,
+    through all epochs, and its inputs, and must be decided by these two.
     """
     if not is_fitted(run):
-        train(model, batches, valid_batches, score, run, config, monitor, callbacks)
+        train(model, batches, valid_batches, score, run, config, monitor, callbacks, change)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
 
     last = kzoo.training.LastWeights(run / "last", config.average)
-    choose_weights(model, run / "best.weights.h5", last, judge, monitor)
+    choose_weights(model, kzoo.training.BestWeights(run / BEST, monitor), last, judge)
 
 
 def train(
@@ -54,6 +57,7 @@ def train(
     config: Any,
     monitor: str,
     callbacks: Sequence = (),
+    change: Callable | None = None,
 ) -> None:
     """Trains within the budget and leaves the last weights in the model.
 
@@ -62,47 +66,81 @@ def train(
     """
     import keras
 
-    journal = open_journal(run)
+    begin, journal = position(run), open_journal(run)
     epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    journal.rewind(begin.epoch, begin.minutes)
+    last = kzoo.training.LastWeights(run / "last", config.average)
+    last.rewind(begin.epoch)
     names, finite = NamesOfBatches(), kzoo.training.FiniteLoss()
-    budget = kzoo.training.TimeBudget(config.minutes, spent=journal.minutes)
-    try:
+    budget = kzoo.training.TimeBudget(config.minutes, spent=begin.minutes)
+    stopping = keras.callbacks.EarlyStopping(
+        monitor,
+        mode="max",
+        patience=config.patience,
+        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+    )
+    with explained(run):
         model.fit(
-            names.taken_from(batches.repeat()),
+            numbered(batches, begin.batches, names, change),
             steps_per_epoch=epoch_steps,
             validation_data=valid_batches,
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
+                kzoo.training.Checkpoints(
+                    run / CHECKPOINTS,
+                    epoch_steps,
+                    config.save_minutes,
+                    keep=[(stopping, ["wait", "best"]), (finite, ["skipped"])],
+                ),
                 *callbacks,
                 budget,
                 finite,
                 kzoo.training.ValidationScore(monitor, score),
-                kzoo.training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
-                kzoo.training.LastWeights(run / "last", config.average),
+                kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
+                last,
                 journal,
-                keras.callbacks.EarlyStopping(
-                    monitor,
-                    mode="max",
-                    patience=config.patience,
-                    baseline=journal.best(monitor),
-                    start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
-                ),
-                keras.callbacks.BackupAndRestore(
-                    run / "backup", delete_checkpoint=False, double_checkpoint=True
-                ),
+                stopping,
             ],
         )
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on from the last epoch.")
-        raise
-    check_convergence(journal, run, names.of(finite.step))
+    check_convergence(journal, run, finite, names.of(finite.step))
     # A rate that falls to 0 with the budget would rise again.
     is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
     if budget.is_over and not is_at_rest:
         say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
     (run / "fitted").touch()
+
+
+@contextlib.contextmanager
+def explained(run: Path) -> Iterator[None]:
+    """Says of whatever ends a training inside what is left of it, and how to go on.
+
+    Raises:
+        RuntimeError: in place of an OSError, as of a full disk, or of an error of TensorFlow's,
+            as of an example that cannot be read.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, tf.errors.OpError) as error:
+        found = position(run)
+        left = f"The last checkpoint in {run} is of {found}" if found.batches else "No checkpoint"
+        left += ": the same command with --resume goes on from there." if found.batches else " yet."
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\nInterrupted. {left}")
+            raise
+        if isinstance(error, OSError):
+            what = f"a file of the run could not be written or read: {error}"
+        else:
+            what = f"a batch could not be computed: {first_line(error.message)}"
+        raise RuntimeError(f"{what}. {left}") from error
+
+
+def first_line(message: str) -> str:
+    """What an error of TensorFlow's is about; of one of Python's inside, its kind and message."""
+    return next((line.strip() for line in message.split("\n") if line.strip()), "").rstrip(".")
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:
@@ -126,19 +164,48 @@ def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) 
     (run / RISING).write_text(f"{said}\n", encoding="utf-8")
 
 
-def check_convergence(journal: kzoo.training.Journal, run: Path, names: list[str]) -> None:
-    """Raises a RuntimeError if the last epoch's loss is no number.
+def check_convergence(
+    journal: kzoo.training.Journal, run: Path, finite: kzoo.training.FiniteLoss, names: list[str]
+) -> None:
+    """Raises a RuntimeError if a loss was no number, or so many in a row that training was ended;
+    says how many steps were left out.
 
-    `names` are those of the batch where it was none first, as far as they are known.
+    `names` are those of the batch that ended it, as far as they are known.
     """
-    losses = journal.history()["loss"]
-    if not math.isfinite(losses[-1]):
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
-        raise RuntimeError(
-            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; {batch}"
-            f"remove {run} and lower --learning_rate."
-        )
+    history = journal.history()
+    epoch, losses = len(history["loss"]), (history["loss"][-1], history["val_loss"][-1])
+    if finite.step is None and all(map(math.isfinite, losses)):
+        if finite.skipped:
+            print(f"{finite.skipped:,} steps were left out: their gradients were no numbers.")
+        return
+    steps = f"{finite.most} steps in a row had gradients that are no numbers"
+    what = f"the loss is {losses[0]}, in validation {losses[1]}"
+    if finite.step is not None and all(map(math.isfinite, losses)):
+        what = steps
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
+    raise RuntimeError(
+        f"training diverged in epoch {epoch}: {what}; {batch}"
+        f"remove {run} and lower --learning_rate."
+    )
+
+
+def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None):
+    """The stream of batches without the names, which are kept, and with what `change` makes.
+
+    Batches are read in passes, and counted from `first` on through all of them.
+    """
+    import tensorflow as tf
+
+    def changed(number, inputs, labels):
+        if isinstance(inputs, dict) and "name" in inputs:
+            kept = tf.numpy_function(names.keep, [number - first, inputs["name"]], tf.int64)
+            with tf.control_dependencies([kept]):
+                inputs = {k: tf.identity(v) for k, v in inputs.items() if k != "name"}
+        return inputs if change is None else change(number, inputs), labels
+
+    stream = batches.repeat().enumerate(first).map(lambda n, batch: changed(n, *batch))
+    return stream if change is None else stream.prefetch(2)
 
 
 class NamesOfBatches:
@@ -147,25 +214,10 @@ class NamesOfBatches:
     def __init__(self):
         self._kept = deque(maxlen=_READ_AHEAD)
 
-    def taken_from(self, batches):
-        """The dataset without the names, which are kept as it is read."""
-        import tensorflow as tf
-
-        inputs, _ = batches.element_spec
-        if not isinstance(inputs, dict) or "name" not in inputs:
-            return batches
-
-        def keep(step, names):
-            self._kept.append((step, names))
-            return step
-
-        def without(step, batch):
-            inputs, labels = batch
-            kept = tf.numpy_function(keep, [step, inputs["name"]], tf.int64)
-            with tf.control_dependencies([kept]):
-                return {k: tf.identity(v) for k, v in inputs.items() if k != "name"}, labels
-
-        return batches.enumerate().map(without)
+    def keep(self, step, names):
+        """Keeps the names of a batch, counted from 0; returns the step."""
+        self._kept.append((step, names))
+        return step
 
     def of(self, step: int | None) -> list[str]:
         """Those of a batch, counted from 0; none if it is None, not named or long past."""
@@ -175,10 +227,9 @@ class NamesOfBatches:
 
 def choose_weights(
     model,
-    best_path: Path,
+    best: kzoo.training.BestWeights,
     last: kzoo.training.LastWeights,
     judge: Callable[[], tuple[float, float]],
-    name: str,
 ) -> None:
     """Leaves the average of the last epochs in the model, or the weights of the best epoch.
 
@@ -186,19 +237,18 @@ def choose_weights(
     which the loss, of every token, has less of: the average is taken for a better score, and for a
     better loss if its score is lower by at most `TOLERANCE`.
     """
-    with files.parsing(best_path, "weights of this model"):
-        model.load_weights(best_path)
+    best.restore(model)
     if not last.paths():
         return
-    best, best_loss = judge()
+    score, loss = judge()
     weights = model.get_weights()
     model.set_weights(last.average())
     average, average_loss = judge()
     print(
-        f"{name}: best epoch {best:.2f} (loss {best_loss:.4f}), "
+        f"{best.monitor}: best epoch {score:.2f} (loss {loss:.4f}), "
         f"average of the last epochs {average:.2f} (loss {average_loss:.4f})"
     )
     is_finite = math.isfinite(average) and math.isfinite(average_loss)
-    is_near = average >= best - TOLERANCE * abs(best) and average_loss < best_loss
-    if not (is_finite and (average > best or is_near)):
+    is_near = average >= score - TOLERANCE * abs(score) and average_loss < loss
+    if not (is_finite and (average > score or is_near)):
         model.set_weights(weights)
