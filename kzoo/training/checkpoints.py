@@ -1,13 +1,11 @@
-"""Checkpoints that survive whatever ends the process; files written whole or not at all.
+"""Checkpoints that survive whatever ends the process, and go on as if it had not.
 
 checkpoints = Checkpoints("run/checkpoints", steps_per_epoch=500, minutes=10)
 batches = batching.token_batches(corpus, 4096, seed=7, start=checkpoints.position().batches)
 model.fit(batches.repeat(), steps_per_epoch=500, epochs=9, callbacks=[checkpoints, ...])
 """
 
-import contextlib
 import json
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -17,54 +15,11 @@ import keras
 import numpy as np
 
 from kzoo import checks
+from kzoo.training.kept_weights import PART, parsing, read_arrays, write_arrays
 
 _STATE = "state"  # name of what is no variable
-_PART = "part."  # begins the name of a file that is being written
+_WHOLE = "a whole checkpoint"
 _EPOCH_IS_OVER = "the rest of a resumed epoch is done"
-
-
-def write_arrays(path, arrays):
-    """Writes arrays as an .npz file, whole or not at all: beside, to the disk, then renamed.
-
-    Args:
-        path: pathlib.Path that ends with ".npz"; a file that is there stays until then.
-        arrays: dict of arrays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{_PART}{path.name}")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)  # a full disk has its room back
-        raise
-    with contextlib.suppress(OSError):  # not every system opens folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def read_arrays(path):
-    """Reads what `write_arrays` wrote; returns a dict of arrays.
-
-    Raises:
-        ValueError: with the path, if the file is broken, and be it in one bit.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}  # each has a checksum
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
-        raise ValueError(
-            f"{path}: expected arrays, whole, got {type(error).__name__}: {error}"
-        ) from error
 
 
 class Position(NamedTuple):
@@ -120,19 +75,21 @@ class Checkpoints(keras.callbacks.Callback):
         return position(self.folder)
 
     def on_train_begin(self, logs=None):
-        path, found, errors = _newest(self.folder, read_arrays)
+        path, found, errors = _newest(self.folder, lambda path: read_arrays(path, _WHOLE))
         self._now = _position(found)
         self._start = self._saved = time.monotonic()
         self._spent = self._now.minutes
         self._is_rest = self._now.step > 0
         self._kept = None
-        for part in self.folder.glob(f"{_PART}*"):
+        for part in self.folder.glob(f"{PART}*"):
             part.unlink()  # of a process killed while it wrote
         for error in errors:
             print(f"A checkpoint is broken, the one before it is looked at: {error}")
         if found is None:
             return
         self._kept = found
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
         self._restore("variable", self._variables())
         self.model._initial_epoch = self._now.epoch  # as Keras's own callback goes on
         print(f"Going on from {path}: {self._now}", flush=True)
@@ -239,14 +196,9 @@ def _array(variable):
 
 
 def _checked(path):
-    """The state in a file whose checksums are all right."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if (broken := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {broken}")
-        with np.load(path, allow_pickle=False) as found:
+    """The state in a checkpoint whose checksums are all right."""
+    with parsing(path, _WHOLE), zipfile.ZipFile(path) as archive:
+        if (broken := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {broken}")
+        with np.load(path) as found:
             return {_STATE: found[_STATE]}
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
-        raise ValueError(
-            f"{path}: expected arrays, whole, got {type(error).__name__}: {error}"
-        ) from error

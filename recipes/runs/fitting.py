@@ -80,6 +80,15 @@ def train(
         patience=config.patience,
         start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
     )
+
+    def finish(logs):  # before the last checkpoint: whichever is there says that it is all done
+        check_convergence(journal, run, finite, names.of(finite.step))
+        # A rate that falls to 0 with the budget would rise again.
+        is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
+        if budget.is_over and not is_at_rest:
+            say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
+        (run / "fitted").touch()
+
     with explained(run):
         model.fit(
             numbered(batches, begin.batches, names, change),
@@ -88,6 +97,7 @@ def train(
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
+                keras.callbacks.LambdaCallback(on_train_end=finish),
                 kzoo.training.Checkpoints(
                     run / CHECKPOINTS,
                     epoch_steps,
@@ -104,12 +114,6 @@ def train(
                 stopping,
             ],
         )
-    check_convergence(journal, run, finite, names.of(finite.step))
-    # A rate that falls to 0 with the budget would rise again.
-    is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
-    if budget.is_over and not is_at_rest:
-        say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
-    (run / "fitted").touch()
 
 
 @contextlib.contextmanager
@@ -178,10 +182,12 @@ def check_convergence(
         if finite.skipped:
             print(f"{finite.skipped:,} steps were left out: their gradients were no numbers.")
         return
-    steps = f"{finite.most} steps in a row had gradients that are no numbers"
-    what = f"the loss is {losses[0]}, in validation {losses[1]}"
-    if finite.step is not None and all(map(math.isfinite, losses)):
-        what = steps
+    if not math.isfinite(losses[0]):
+        what = f"the loss is {losses[0]}"
+    elif finite.step is not None:
+        what = f"{finite.most} steps in a row had gradients that are no numbers"
+    else:
+        what = f"the validation loss is {losses[1]}"
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
     raise RuntimeError(

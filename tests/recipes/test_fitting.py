@@ -31,7 +31,9 @@ def train(dataset, run, scores=(1.0,), minutes=1.0):
     inputs = {"source": source, "source_mask": rest[0], "target": rest[1]}
     model = keras.Model(inputs, y)
     model.compile("sgd", "mse")
-    config = SimpleNamespace(epochs=9, minutes=minutes, average=0, patience=9, warmup_steps=0)
+    config = SimpleNamespace(
+        epochs=9, minutes=minutes, average=0, patience=9, warmup_steps=0, save_minutes=9.0
+    )
     run.mkdir(exist_ok=True)
     validation = dataset.map(without_names)
     fitting.train(model, dataset, validation, lambda: next(scores, 1.0), run, config, "val_score")
