@@ -127,6 +127,7 @@ class Config:
     output: str = flag("saved_models/pronunciation", "folder")
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

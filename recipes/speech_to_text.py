@@ -165,6 +165,7 @@ class Config:
     output: str | None = flag(None, "folder; none takes saved_models/speech-<name of the data>")
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -293,7 +294,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     train = examples(model, splits.train, speeds, config, "train")
     valid = examples(model, splits.valid, (1.0,), config, "valid")
     batches, epochs = whole_batches(model, train, run, config), 0
-    if config.splice_after is not None and not runs.is_fitted(run):
+    is_spliced = config.splice_after is not None and not config.dry_run  # no other step then
+    if is_spliced and not runs.is_fitted(run):
         pieces = spelled_pieces(model, splits, train, valid, run / runs.FIRST, config)
         batches, epochs = (
             spliced_batches(model, pieces, train.voices, run, config),

@@ -144,6 +144,7 @@ class Config:
     output: str = flag("saved_models/summarization", "folder")
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

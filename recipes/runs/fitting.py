@@ -11,6 +11,7 @@ from typing import Any
 
 import kzoo
 from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
+from recipes.runs.planning import end_dry_run
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
@@ -89,9 +90,12 @@ def train(
             say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
         (run / "fitted").touch()
 
+    stream = numbered(batches, begin.batches, names, change)
+    if config.dry_run:
+        end_dry_run(model, stream, epoch_steps, valid_batches, score, config)
     with explained(run):
         model.fit(
-            numbered(batches, begin.batches, names, change),
+            stream,
             steps_per_epoch=epoch_steps,
             validation_data=valid_batches,
             epochs=epochs,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +46,13 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
 
     A run that is done and was kept goes on with --resume and more --minutes; else it makes way.
-    `digest` is the `fingerprint` of the data, which must not change between the two.
+    `digest` is the `fingerprint` of the data, which must not change between the two. With
+    --dry_run it is a folder that goes with the process, and nothing else is touched.
     """
+    if config.dry_run:
+        forgotten = tempfile.mkdtemp(prefix="kzoo-dry-run-")
+        atexit.register(shutil.rmtree, forgotten, ignore_errors=True)
+        return Path(forgotten)
     run = folder / RUN_FOLDER
     _lock(folder)
     if (run / DONE).exists():

@@ -32,7 +32,13 @@ def train(dataset, run, scores=(1.0,), minutes=1.0):
     model = keras.Model(inputs, y)
     model.compile("sgd", "mse")
     config = SimpleNamespace(
-        epochs=9, minutes=minutes, average=0, patience=9, warmup_steps=0, save_minutes=9.0
+        epochs=9,
+        minutes=minutes,
+        average=0,
+        patience=9,
+        warmup_steps=0,
+        save_minutes=9.0,
+        dry_run=False,
     )
     run.mkdir(exist_ok=True)
     validation = dataset.map(without_names)
