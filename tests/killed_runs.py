@@ -110,7 +110,7 @@ def _before_an_epoch_is_noted():
     """Its weights are the best and among the last, but in no journal and no checkpoint."""
     from kzoo import training
 
-    return _at(training.Journal, "on_epoch_end", 1)
+    return _at(training.Journal, "on_epoch_end", 2)
 
 
 def _while_weights_are_chosen():
