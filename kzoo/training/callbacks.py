@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -97,6 +98,7 @@ class FiniteLoss(keras.callbacks.Callback):
         step: int, the batch of this `fit`, counted from 0 through all epochs, that ended it, the
             first one of several in a row; None if none did.
         skipped: int, steps that were left out.
+        in_a_row: int, steps left out since the last one that was not.
     """
 
     def __init__(self, most=10):
@@ -107,7 +109,7 @@ class FiniteLoss(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.step = None
         self.skipped = 0
-        self._steps = self._in_a_row = 0
+        self.in_a_row = self._steps = 0
         self._iterations = int(self.model.optimizer.iterations)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -120,16 +122,16 @@ class FiniteLoss(keras.callbacks.Callback):
         before, self._iterations = self._iterations, int(self.model.optimizer.iterations)
         if self._iterations == before:
             self.skipped += 1
-            self._in_a_row += 1
+            self.in_a_row += 1
             for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
                 variable.assign(value)
             logs.update({k: float(v) for k, v in self.model.get_metrics_result().items()})
-            if self._in_a_row >= self.most or not self._is_whole():
-                self._end(self._steps + 1 - self._in_a_row)
+            if self.in_a_row >= self.most or not self._is_whole():
+                self._end(self._steps + 1 - self.in_a_row)
         elif not math.isfinite(logs["loss"]):
             self._end(self._steps)
         else:
-            self._in_a_row = 0
+            self.in_a_row = 0
             self._metrics = self._metric_values()
         self._steps += 1
 
@@ -241,3 +243,5 @@ class Journal(keras.callbacks.Callback):
         line |= {name: float(value) for name, value in logs.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line))
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that counts on it

@@ -138,6 +138,8 @@ class LastWeights(keras.callbacks.Callback):
                 path.unlink()
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self.count:
+            return
         path = self.folder / f"epoch-{epoch + 1:06d}.npz"
         write_arrays(path, _numbered(self.model.get_weights()))
         paths = self.paths()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,11 @@ AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 _READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
 _LAST = 3  # epochs that are looked at for whether a score still rises
-_NAMED = 8  # most files of a batch that a message names
+_MOST_LOSS = 1e4  # nats a token, where any guess among a million words has 14; CTC's may be 100s
+_IN_DATA = re.compile(r"Error in user-defined function .* iterator: \S+ (.*)")
+_AROUND = re.compile(r"Graph execution error|Detected at|<stack|File |\{\{")
+_NAMED = 8  # most files or texts of a batch that a message names
+_SHOWN = 60  # most characters of each of these texts
 
 
 def fit(
@@ -73,7 +78,8 @@ def train(
     journal.rewind(begin.epoch, begin.minutes)
     last = kzoo.training.LastWeights(run / "last", config.average)
     last.rewind(begin.epoch)
-    names, finite = NamesOfBatches(), kzoo.training.FiniteLoss()
+    names = NamesOfBatches(getattr(model, "source_tokenizer", None))
+    finite = kzoo.training.FiniteLoss()
     budget = kzoo.training.TimeBudget(config.minutes, spent=begin.minutes)
     stopping = keras.callbacks.EarlyStopping(
         monitor,
@@ -83,7 +89,7 @@ def train(
     )
 
     def finish(logs):  # before the last checkpoint: whichever is there says that it is all done
-        check_convergence(journal, run, finite, names.of(finite.step))
+        check_convergence(journal, run, finite, names.of(finite.step), epoch_steps)
         # A rate that falls to 0 with the budget would rise again.
         is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
         if budget.is_over and not is_at_rest:
@@ -142,13 +148,18 @@ def explained(run: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             what = f"a file of the run could not be written or read: {error}"
         else:
-            what = f"a batch could not be computed: {first_line(error.message)}"
+            what = f"a batch could not be computed: {cause(error.message)}"
         raise RuntimeError(f"{what}. {left}") from error
 
 
-def first_line(message: str) -> str:
-    """What an error of TensorFlow's is about; of one of Python's inside, its kind and message."""
-    return next((line.strip() for line in message.split("\n") if line.strip()), "").rstrip(".")
+def cause(message: str) -> str:
+    """The line of an error of TensorFlow's that says what it is about."""
+    for line in map(str.strip, message.split("\n")):
+        if found := _IN_DATA.fullmatch(line):
+            return found[1].rstrip(".")
+        if line and not _AROUND.match(line):
+            return line.rstrip(".")
+    return message.strip()
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:
@@ -173,25 +184,29 @@ def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) 
 
 
 def check_convergence(
-    journal: kzoo.training.Journal, run: Path, finite: kzoo.training.FiniteLoss, names: list[str]
+    journal: kzoo.training.Journal,
+    run: Path,
+    finite: kzoo.training.FiniteLoss,
+    names: list[str],
+    epoch_steps: int,
 ) -> None:
-    """Raises a RuntimeError if a loss was no number, or so many in a row that training was ended;
-    says how many steps were left out.
+    """Raises a RuntimeError if a loss is no number, or none that a model can have, or if too many
+    steps in a row were left out, or as many as an epoch has; says how many were.
 
     `names` are those of the batch that ended it, as far as they are known.
     """
     history = journal.history()
-    epoch, losses = len(history["loss"]), (history["loss"][-1], history["val_loss"][-1])
-    if finite.step is None and all(map(math.isfinite, losses)):
+    epoch, loss, valid_loss = len(history["loss"]), history["loss"][-1], history["val_loss"][-1]
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif finite.step is not None or finite.in_a_row >= epoch_steps:
+        what = f"{finite.in_a_row:,} steps in a row had gradients that are no numbers"
+    elif not valid_loss < _MOST_LOSS:
+        what = f"the validation loss is {valid_loss:.3g}"
+    else:
         if finite.skipped:
             print(f"{finite.skipped:,} steps were left out: their gradients were no numbers.")
         return
-    if not math.isfinite(losses[0]):
-        what = f"the loss is {losses[0]}"
-    elif finite.step is not None:
-        what = f"{finite.most} steps in a row had gradients that are no numbers"
-    else:
-        what = f"the validation loss is {losses[1]}"
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
     raise RuntimeError(
@@ -208,8 +223,11 @@ def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None
     import tensorflow as tf
 
     def changed(number, inputs, labels):
-        if isinstance(inputs, dict) and "name" in inputs:
-            kept = tf.numpy_function(names.keep, [number - first, inputs["name"]], tf.int64)
+        source = inputs.get("source") if isinstance(inputs, dict) else None
+        is_text = source is not None and source.dtype == tf.int32 and source.shape.rank == 2
+        if is_text or "name" in inputs:
+            said = inputs.get("name", source)
+            kept = tf.numpy_function(names.keep, [number - first, said], tf.int64)
             with tf.control_dependencies([kept]):
                 inputs = {k: tf.identity(v) for k, v in inputs.items() if k != "name"}
         return inputs if change is None else change(number, inputs), labels
@@ -219,20 +237,31 @@ def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None
 
 
 class NamesOfBatches:
-    """What the last batches of a `fit` are named, where their inputs hold a "name"."""
+    """What the last batches of a `fit` are named, where their inputs hold a "name", or the texts
+    that they hold the ids of.
 
-    def __init__(self):
+    Args:
+        tokenizer: of the ids; None if there are none.
+    """
+
+    def __init__(self, tokenizer=None):
+        self._tokenizer = tokenizer
         self._kept = deque(maxlen=_READ_AHEAD)
 
     def keep(self, step, names):
-        """Keeps the names of a batch, counted from 0; returns the step."""
+        """Keeps the names or ids of a batch, counted from 0; returns the step."""
         self._kept.append((step, names))
         return step
 
     def of(self, step: int | None) -> list[str]:
         """Those of a batch, counted from 0; none if it is None, not named or long past."""
-        names = dict(self._kept).get(step, ())
-        return [name.decode(errors="replace") for name in names]
+        names = dict(self._kept).get(step)
+        if names is None:
+            return []
+        if names.ndim == 1:
+            return [name.decode(errors="replace") for name in names]
+        texts = self._tokenizer.detokenize(names).numpy()
+        return [repr(text.decode(errors="replace")[:_SHOWN]) for text in texts]
 
 
 def choose_weights(
