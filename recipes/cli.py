@@ -126,6 +126,8 @@ def check_training(config: Any) -> None:
     check_share(config, "dropout")
     for name in ("learning_rate", "save_minutes"):
         check_positive(config, name)
+    if config.profile and config.tensorboard is None:
+        raise ValueError("`profile` needs tensorboard, got profile=True, tensorboard=None.")
     if config.sampled > config.vocabulary_size:
         raise ValueError(
             "`sampled` must not be above vocabulary_size, "

@@ -166,6 +166,8 @@ class Config:
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
+    tensorboard: str | None = flag(None, runs.TENSORBOARD_HELP)
+    profile: bool = flag(False, runs.PROFILE_HELP)
 
     def __post_init__(self):
         cli.check_training(self)

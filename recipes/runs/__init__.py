@@ -7,6 +7,7 @@
     teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
     planning   --dry_run: what a run would take
+    watching   --tensorboard, --profile
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
@@ -26,9 +27,9 @@ further fields of the recipe's config.
     close_run(run, config)
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
-`precision`, `output`, `resume`, `save_minutes` and `dry_run`. Nothing here imports TensorFlow,
-Keras or matplotlib before a function needs it, so that `--help`, a wrong flag and a path that does
-not exist are answered at once; the recipes keep to that too.
+`precision`, `output`, `resume`, `save_minutes`, `dry_run`, `tensorboard` and `profile`. Nothing
+here imports TensorFlow, Keras or matplotlib before a function needs it, so that `--help`, a wrong
+flag and a path that does not exist are answered at once; the recipes keep to that too.
 """
 
 from recipes.runs.building import (
@@ -42,6 +43,8 @@ from recipes.runs.building import (
 from recipes.runs.fitting import (
     AVERAGE_HELP,
     EPOCH_BATCHES,
+    PROFILE_HELP,
+    TENSORBOARD_HELP,
     choose_weights,
     fit,
     train,
@@ -113,6 +116,7 @@ __all__ = [
     "MAPS",
     "MEMBERS",
     "NEW_VOCABULARY_HELP",
+    "PROFILE_HELP",
     "RATE",
     "RESUME_HELP",
     "R_DROP_HELP",
@@ -121,6 +125,7 @@ __all__ = [
     "SAVE_MINUTES_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
+    "TENSORBOARD_HELP",
     "WEIGHTS_HELP",
     "answers_of",
     "check_length_head",

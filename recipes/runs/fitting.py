@@ -16,6 +16,11 @@ from recipes.runs.planning import end_dry_run
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
+TENSORBOARD_HELP = (
+    "folder for TensorBoard: losses, scores and rate of each epoch, and answers to a fixed sample "
+    "with their attention"
+)
+PROFILE_HELP = "with --tensorboard: where the time of ten batches goes"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 _READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
 _LAST = 3  # epochs that are looked at for whether a score still rises
@@ -121,9 +126,20 @@ def train(
                 kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
                 last,
                 journal,
+                *watching(config, valid_batches),
                 stopping,
             ],
         )
+
+
+def watching(config: Any, valid_batches) -> list:
+    """The callbacks that write for TensorBoard, if `config` asks for them."""
+    if config.tensorboard is None:
+        return []
+    from recipes.runs.watching import Board, Profile
+
+    board = Board(config.tensorboard, valid_batches, config.max_length)
+    return [board, Profile(config.tensorboard)] if config.profile else [board]
 
 
 @contextlib.contextmanager

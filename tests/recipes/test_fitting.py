@@ -40,6 +40,7 @@ def train(dataset, run, scores=(1.0,), minutes=1.0, optimizer="sgd", epochs=9, v
         warmup_steps=0,
         save_minutes=9.0,
         dry_run=False,
+        tensorboard=None,
     )
     run.mkdir(exist_ok=True)
     validation = (valid or dataset).map(without_names)

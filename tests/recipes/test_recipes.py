@@ -171,7 +171,7 @@ def test_a_diverged_run_says_so_and_never_counts_as_fitted(config, tmp_path):
     config = dataclasses.replace(config, learning_rate=1e30, warmup_steps=1)
     for resume in (False, True):  # what is left of it has not been fitted either
         with pytest.raises(
-            RuntimeError, match=r"diverged in epoch \d: the loss is nan; .*lower --l"
+            RuntimeError, match=r"diverged in epoch \d: .*(row|e\+\d+|nan); .*lower --l"
         ):
             translation.main(dataclasses.replace(config, resume=resume))
     assert not (tmp_path / "out/.kzoo-run/fitted").exists()
