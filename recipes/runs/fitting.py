@@ -239,8 +239,10 @@ def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None
     import tensorflow as tf
 
     def changed(number, inputs, labels):
-        source = inputs.get("source") if isinstance(inputs, dict) else None
-        is_text = source is not None and source.dtype == tf.int32 and source.shape.rank == 2
+        if not isinstance(inputs, dict):
+            return inputs, labels
+        source = inputs["source"]
+        is_text = source.dtype == tf.int32 and source.shape.rank == 2
         if is_text or "name" in inputs:
             said = inputs.get("name", source)
             kept = tf.numpy_function(names.keep, [number - first, said], tf.int64)

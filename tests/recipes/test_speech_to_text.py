@@ -70,7 +70,7 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
         with interrupted(tmp_path / f"out/.kzoo-run/{folder}checkpoints"):
             speech_to_text.main(options)
         printed = capfd.readouterr().out
-        assert "The same command with --resume goes on" in printed
+        assert "the same command with --resume goes on from there." in printed
         assert ("Epoch 1/2" in printed.split("Cutting")[0]) == (folder == "first/")
     with pytest.raises(ValueError, match=r"`resume` needs the flags of the run before; .*'seed'"):
         speech_to_text.main(dataclasses.replace(resumed, seed=7))
