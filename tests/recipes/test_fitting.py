@@ -202,3 +202,14 @@ def test_a_full_disk_is_said_with_what_is_left(tmp_path, monkeypatch):
         train(batches(set(), 25), tmp_path / "run")
     found = [path.name for path in tmp_path.rglob("*") if path.name.startswith("part.")]
     assert not found
+
+
+def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [f'{{"epoch": {n}, "minutes": {n}.0, "loss": 1.0, "val_score": 9.0}}' for n in (1, 2)]
+    (run / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    train(batches(set(), 25), run, epochs=3)
+    journal = training.Journal(run / "journal.jsonl")
+    assert journal.history()["val_score"] == [1.0] * 3
+    assert journal.minutes < 1.0
