@@ -85,7 +85,7 @@ INSIDE = {
         *("whisper_names", "whisper_vocabulary", "whisper"),
         *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
-    "training": ("losses", "optimizers", "callbacks", "splice"),
+    "training": ("losses", "optimizers", "kept_weights", "callbacks", "checkpoints", "splice"),
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
         *("signatures", "warmup", "served", "subtitles"),

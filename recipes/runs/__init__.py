@@ -6,6 +6,8 @@
     starting   from a trained model: --init_from, --freeze, --new_vocabulary
     teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
+    planning   --dry_run: what a run would take
+    watching   --tensorboard, --profile
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
@@ -25,9 +27,9 @@ further fields of the recipe's config.
     close_run(run, config)
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
-`precision`, `output` and `resume`. Nothing here imports TensorFlow, Keras or matplotlib before a
-function needs it, so that `--help`, a wrong flag and a path that does not exist are answered at
-once; the recipes keep to that too.
+`precision`, `output`, `resume`, `save_minutes`, `dry_run`, `tensorboard` and `profile`. Nothing
+here imports TensorFlow, Keras or matplotlib before a function needs it, so that `--help`, a wrong
+flag and a path that does not exist are answered at once; the recipes keep to that too.
 """
 
 from recipes.runs.building import (
@@ -41,6 +43,8 @@ from recipes.runs.building import (
 from recipes.runs.fitting import (
     AVERAGE_HELP,
     EPOCH_BATCHES,
+    PROFILE_HELP,
+    TENSORBOARD_HELP,
     choose_weights,
     fit,
     train,
@@ -49,13 +53,16 @@ from recipes.runs.folder import (
     FIRST,
     MEMBERS,
     RESUME_HELP,
+    SAVE_MINUTES_HELP,
     close_run,
     fingerprint,
     is_fitted,
     open_journal,
     open_run,
+    position,
     remove_run,
 )
+from recipes.runs.planning import DRY_RUN_HELP, end_dry_run
 from recipes.runs.processor import (
     choose_precision,
     computing_in,
@@ -101,6 +108,7 @@ from recipes.runs.teaching import (
 
 __all__ = [
     "AVERAGE_HELP",
+    "DRY_RUN_HELP",
     "EPOCH_BATCHES",
     "FIRST",
     "FREEZE_HELP",
@@ -108,13 +116,16 @@ __all__ = [
     "MAPS",
     "MEMBERS",
     "NEW_VOCABULARY_HELP",
+    "PROFILE_HELP",
     "RATE",
     "RESUME_HELP",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",
+    "SAVE_MINUTES_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
+    "TENSORBOARD_HELP",
     "WEIGHTS_HELP",
     "answers_of",
     "check_length_head",
@@ -129,6 +140,7 @@ __all__ = [
     "computing_in",
     "draw_attention",
     "drawing",
+    "end_dry_run",
     "export_precision",
     "fingerprint",
     "fit",
@@ -140,6 +152,7 @@ __all__ = [
     "make_weights",
     "open_journal",
     "open_run",
+    "position",
     "provenance",
     "remove_run",
     "said",
