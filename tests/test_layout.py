@@ -89,7 +89,15 @@ INSIDE = {
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
         *("signatures", "warmup", "served", "subtitles"),
-        *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
+        *(
+            "card",
+            "node_names",
+            "keras_model",
+            "saved_model",
+            "engine_card",
+            "ctranslate2",
+            "tflite",
+        ),
     ),
     "serving": ("folder", "command", "runtime", "server"),
 }
