@@ -183,8 +183,8 @@ def test_an_example_that_breaks_in_the_middle_is_said_with_what_is_left(tmp_path
     broken = broken.apply(tf.data.experimental.assert_cardinality(int(dataset.cardinality())))
     message = (
         r"^a batch could not be computed: ValueError: clips/31.wav: expected a WAV file, got "
-        r"True\. The last checkpoint in .*run is of the begin of epoch \d, after \d\.\d minutes: the "
-        r"same command with --resume goes on from there\.$"
+        r"True\. The last checkpoint in .*run is of the begin of epoch \d, after \d\.\d minutes: "
+        r"the same command with --resume goes on from there\.$"
     )  # fmt: skip
     with pytest.raises(RuntimeError, match=message):
         train(broken, tmp_path / "run")
