@@ -204,7 +204,7 @@ def test_a_full_disk_is_said_with_what_is_left(tmp_path, monkeypatch):
     assert not found
 
 
-def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path):
+def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     lines = [f'{{"epoch": {n}, "minutes": {n}.0, "loss": 1.0, "val_score": 9.0}}' for n in (1, 2)]
@@ -213,3 +213,5 @@ def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path):
     journal = training.Journal(run / "journal.jsonl")
     assert journal.history()["val_score"] == [1.0] * 3
     assert journal.minutes < 1.0
+    said = capsys.readouterr().out
+    assert said.startswith(f"There is no whole checkpoint in {run}: the training begins anew.")
