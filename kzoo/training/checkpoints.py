@@ -115,10 +115,10 @@ class Checkpoints(keras.callbacks.Callback):
             for (callback, _), values in zip(self.keep, self._kept[_STATE]["kept"], strict=True):
                 for name, value in values.items():
                     setattr(callback, name, value)
-            self._kept = None
+            self._kept, self._offset = None, self._now.step
             return
         self._now = self._now._replace(epoch=epoch, step=0)
-        self._is_rest = False
+        self._is_rest, self._offset = False, 0
         if self._now.batches:
             self._save()
 
@@ -127,7 +127,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._save()
 
     def on_train_batch_end(self, batch, logs=None):
-        step, batches = self._now.step + 1, self._now.batches + 1
+        step = self._offset + batch + 1
+        batches = self._now.batches + step - self._now.step
         self._now = self._now._replace(step=step, batches=batches)
         if self._is_rest and step >= self.steps_per_epoch:
             self.model.stop_training = _EPOCH_IS_OVER

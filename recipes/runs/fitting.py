@@ -80,6 +80,8 @@ def train(
     begin, journal = position(run), open_journal(run)
     epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
+    if journal.epochs and not begin.batches:
+        print(f"There is no whole checkpoint in {run}: the training begins anew.")
     journal.rewind(begin.epoch, begin.minutes)
     last = kzoo.training.LastWeights(run / "last", config.average)
     last.rewind(begin.epoch)

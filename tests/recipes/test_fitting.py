@@ -183,8 +183,8 @@ def test_an_example_that_breaks_in_the_middle_is_said_with_what_is_left(tmp_path
     broken = broken.apply(tf.data.experimental.assert_cardinality(int(dataset.cardinality())))
     message = (
         r"^a batch could not be computed: ValueError: clips/31.wav: expected a WAV file, got "
-        r"True\. The last checkpoint in .*run is of the begin of epoch \d, after 0\.0 minutes: the "
-        r"same command with --resume goes on from there\.$"
+        r"True\. The last checkpoint in .*run is of the begin of epoch \d, after \d\.\d minutes: "
+        r"the same command with --resume goes on from there\.$"
     )  # fmt: skip
     with pytest.raises(RuntimeError, match=message):
         train(broken, tmp_path / "run")
@@ -204,7 +204,7 @@ def test_a_full_disk_is_said_with_what_is_left(tmp_path, monkeypatch):
     assert not found
 
 
-def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path):
+def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     lines = [f'{{"epoch": {n}, "minutes": {n}.0, "loss": 1.0, "val_score": 9.0}}' for n in (1, 2)]
@@ -213,3 +213,5 @@ def test_epochs_that_no_checkpoint_knows_are_run_again(tmp_path):
     journal = training.Journal(run / "journal.jsonl")
     assert journal.history()["val_score"] == [1.0] * 3
     assert journal.minutes < 1.0
+    said = capsys.readouterr().out
+    assert said.startswith(f"There is no whole checkpoint in {run}: the training begins anew.")
