@@ -72,6 +72,7 @@ INSIDE = {
             "transcription",
             "parts",
             "generator",
+            "distributed",
             "trainable",
             "scheduled_sampling",
             "r_drop",
@@ -85,7 +86,7 @@ INSIDE = {
         *("whisper_names", "whisper_vocabulary", "whisper"),
         *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
-    "training": ("losses", "optimizers", "callbacks", "splice"),
+    "training": ("losses", "optimizers", "callbacks", "splice", "distribution"),
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
         *("signatures", "warmup", "served", "subtitles"),

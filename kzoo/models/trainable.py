@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from kzoo import checks, ctc
 from kzoo.layers import masking, replicas, sharing
+from kzoo.models.distributed import DistributedFit, sharded_by_data
 from kzoo.models.generator import Generator
 
 
-class Trainable(Generator):
+class Trainable(DistributedFit, Generator):
     """A generator with its loss built in.
 
     A child has `call`, `compute_loss`, `get_config`, `own_metrics`, a dict of metrics by name, and
@@ -77,19 +78,11 @@ class Trainable(Generator):
                     self(tf.nest.map_structure(_symbolic, specs))
                 if self.has_all_weights:
                     self.optimizer.build(self.trainable_variables)
-        return super().fit(x, *args, **kwargs)
+        return super().fit(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras asks for the mean of a batch over the replicas, which masks do not have.
-        if self._distribute_strategy is not None and iterator is not None:
-            for _, _, batches in iterator:
-                data_batch = tf.nest.map_structure(self._first_replica, next(batches))
-                break
-            iterator = None
-        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
-
-    def _first_replica(self, x):
-        return self.distribute_strategy.experimental_local_results(x)[0]
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, *args, **kwargs):
+        return super().evaluate(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -137,7 +130,7 @@ class Trainable(Generator):
         weights = tf.math.divide_no_nan(counts, real)
         total = tf.reduce_sum(counts)
         loss = replicas.mean(tf.reduce_sum(losses * weights), total)
-        self.own_metrics["ctc_loss"].update_state(replicas.total(loss), total)
+        self.own_metrics["ctc_loss"].update_state(*replicas.reported(loss, total))
         missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
         self.own_metrics["infeasible"].update_state(missing / passes)
         return loss
