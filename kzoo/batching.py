@@ -5,7 +5,6 @@ Axis letters: B batch, T target steps, S source steps. A batch is
 shifted right by the start id and is to say the labels, which end with the end id. 0 is padding.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -185,10 +184,11 @@ def padding_share(source_lengths, target_lengths, batches):
     return float(1 - real / padded) if padded else 0.0
 
 
-def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None):
+def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, start=0):
     """Makes the dataset of teacher-forcing batches for `fit`.
 
-    Each pass over a shuffled dataset has an order of its own. The dataset knows its number of
+    Each pass over a shuffled dataset has an order of its own, which `seed` and the number of the
+    pass decide; one that was not read to its end is begun again. The dataset knows its number of
     batches, so `fit` shows a proper progress bar.
 
     Args:
@@ -197,6 +197,8 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None):
         seed: int or list of int to shuffle, None to keep one fixed order.
         draw: function from a numpy Generator to the (M,) rows of a pass, as `mixture.mixed` gives
             it; None for all rows, each once. Needs a seed.
+        start: int, the batch that the dataset begins with, counted from 0 through all passes, where
+            a resumed training goes on. Each pass has all batches, and then ends within an order.
 
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
@@ -207,10 +209,10 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None):
         return teacher_forcing(*sides)
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
-    return _planned(*lengths, batch_tokens, gather, seed, pool, draw)
+    return _planned(*lengths, batch_tokens, gather, seed, pool, start, draw)
 
 
-def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None):
+def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None, start=0):
     """Makes the dataset of teacher-forcing batches of features, of speech for example.
 
     Args:
@@ -220,6 +222,7 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
         batch_frames: int, most frames of a batch, padding included; as `batch_tokens` of `plan`.
         seed, pool: as in `token_batches`.
         names: list of N str, such as files, or None.
+        start: as in `token_batches`.
 
     Returns:
         tf.data.Dataset of `({"source": (B, S, F) float32, "source_mask": (B, S) bool,
@@ -243,7 +246,8 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
         inputs = {"source": source, "source_mask": mask, "target": shifted}
         return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
-    return _planned(lengths, target.row_lengths().numpy(), batch_frames, gather, seed, pool)
+    target_lengths = target.row_lengths().numpy()
+    return _planned(lengths, target_lengths, batch_frames, gather, seed, pool, start)
 
 
 def padded(frames):
@@ -255,7 +259,7 @@ def padded(frames):
     return source, np.arange(lengths.max()) < lengths[:, None]
 
 
-def picture_batches(pictures, rows, target, batch_size, seed=None):
+def picture_batches(pictures, rows, target, batch_size, seed=None, start=0):
     """Makes the dataset of teacher-forcing batches of pictures, or of features of their regions.
 
     Captions of one picture share it. Batches of features have captions of like length, as in Xu et
@@ -268,7 +272,7 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
         rows: (M,) int, the picture of each caption.
         target: (M, None) ragged int32 ids, without start and end, or `text.SampledSubwords`.
         batch_size: int, captions of a batch; the last one may have fewer.
-        seed: as in `token_batches`.
+        seed, start: as in `token_batches`.
 
     Returns:
         tf.data.Dataset of `({"source": (B, H, W, 3) or (B, R, D) float32, "target": (B, T) int32},
@@ -284,10 +288,9 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
             "`batch_size` must be at least 1 and `rows` and `target` of one length, "
             f"got batch_size={batch_size}, {len(rows)} rows and {count} texts."
         )
-    rng = None if seed is None else np.random.default_rng(seed)
     lengths = target.row_lengths().numpy()
 
-    def planned():
+    def planned(rng):
         order = np.arange(count) if rng is None else rng.permutation(count)
         sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
         if pictures.ndim == 3:
@@ -305,42 +308,69 @@ def picture_batches(pictures, rows, target, batch_size, seed=None):
         shifted, labels = decoder_ids(_ids_of(target, batch, number))
         return {"source": tf.cast(source, tf.float32), "target": shifted}, labels
 
-    return _gathered(planned, gather)
+    return _gathered(planned, gather, seed, start)
 
 
-def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool, draw=None):
+def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool, start, draw=None):
     """The dataset of what `gather` makes of the rows of each planned batch."""
-    rng = None if seed is None else np.random.default_rng(seed)
 
-    def planned():
+    def planned(rng):
         if draw is None:
             return plan(source_lengths, target_lengths, batch_tokens, rng, pool)
         rows = draw(rng)
         batches = plan(source_lengths[rows], target_lengths[rows], batch_tokens, rng, pool)
         return [rows[batch] for batch in batches]
 
-    return _gathered(planned, gather)
+    return _gathered(planned, gather, seed, start)
 
 
-def _gathered(planned, gather):
-    """The dataset of what `gather` makes of each index array; `planned` lists them anew at every
-    pass. `gather` is also given the number of the pass and that in the pass.
+def _gathered(planned, gather, seed, start):
+    """The dataset of what `gather` makes of each index array, which `planned` lists for a generator
+    of random numbers. `gather` is also given the number of the pass and that in the pass."""
 
-    Every pass has as many batches as a first list: where one has more, the last ones are left out,
-    and where it has fewer, the first ones come again.
-    """
-    count = len(planned())
-    passes = itertools.count()
+    def lists(number):
+        batches = planned(pass_rng(seed, number))
+        return [(rows, (number, place)) for place, rows in enumerate(batches)]
 
-    def numbered():
-        number = next(passes)
-        batches = itertools.islice(itertools.cycle(planned()), count)
-        return ((rows, (number, place)) for place, rows in enumerate(batches))
-
+    numbered, count = stream(lists, start)
     signature = tf.TensorSpec([None], tf.int64), tf.TensorSpec([2], tf.int64)
     dataset = tf.data.Dataset.from_generator(numbered, output_signature=signature)
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def pass_rng(seed, number):
+    """The numpy Generator of a pass: int, list of int or None -> what is the same in every run."""
+    return None if seed is None else np.random.default_rng([*np.ravel(seed).tolist(), number])
+
+
+def stream(lists, start):
+    """Passes over data that are drawn anew, from any batch on.
+
+    Every pass has as many items as the first one: where one has more, the last ones are left out,
+    and where it has fewer, the first ones come again.
+
+    Args:
+        lists: function from the number of a pass to the list of its items.
+        start: int, the item to begin with, counted from 0 through all passes.
+
+    Returns:
+        function that gives the next so many items, a pass's number of them, as an iterator: those
+        after the last ones that were read to their end. And their number.
+    """
+    count = len(lists(0))
+
+    def items():
+        nonlocal start
+        number = None
+        for place in range(start, start + count):
+            if number != place // count:
+                number = place // count
+                found = lists(number)
+            yield found[place % count % len(found)]
+        start += count
+
+    return items, count
 
 
 def _ids_of(ids, rows, number):

@@ -124,7 +124,8 @@ def check_training(config: Any) -> None:
     for name in ("minutes", "average", "length_penalty", "sampled"):
         check(config, name, least=0)
     check_share(config, "dropout")
-    check_positive(config, "learning_rate")
+    for name in ("learning_rate", "save_minutes"):
+        check_positive(config, name)
     if config.sampled > config.vocabulary_size:
         raise ValueError(
             "`sampled` must not be above vocabulary_size, "

@@ -33,7 +33,7 @@ from recipes.data.splits import Splits
 from recipes.runs.answering import describer
 from recipes.runs.caption_scores import caption_scores, validation_score
 from recipes.runs.scored_parts import ScoredPictures, scored_pictures
-from recipes.runs.training_pictures import augmented, examples
+from recipes.runs.training_pictures import augmentation, examples
 
 if TYPE_CHECKING:
     import keras
@@ -120,6 +120,8 @@ class Config:
     )
     output: str | None = flag(None, "folder; none takes saved_models/captions-<name of the data>")
     resume: bool = flag(False, runs.RESUME_HELP)
+    save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -245,15 +247,11 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     train = examples(model, splits.train, config, "train")
     valid = examples(model, splits.valid, config, "valid")
-    # With the epochs done in the seed, a resumed run does not repeat the first ones' batches.
-    seed = [config.seed, runs.open_journal(run).epochs]
-    ids = runs.segmented(model.target_tokenizer, train.ids, config, seed)
+    ids = runs.segmented(model.target_tokenizer, train.ids, config, [config.seed])
+    start = runs.position(run).batches
     batches = kzoo.batching.picture_batches(
-        train.seen, train.rows, ids, config.batch_size, seed=seed
+        train.seen, train.rows, ids, config.batch_size, seed=config.seed, start=start
     )
-    if config.augment:
-        augment = kzoo.image.ImageAugment(seed=seed[0] + seed[1])
-        batches = batches.map(lambda inputs, labels: (augmented(augment, inputs), labels))
     runs.make_weights(model, batches, config.init_from or f"{config.model} and {config.backbone}")
     chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
@@ -264,7 +262,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
         return measure(describe(valid.seen[chosen])).value
 
     valid_batches = kzoo.batching.picture_batches(*valid[:3], config.batch_size)
-    runs.fit(model, batches, valid_batches, score, run, config, monitor=name)
+    change = augmentation(config)
+    runs.fit(model, batches, valid_batches, score, run, config, monitor=name, change=change)
 
 
 def export_and_score(

@@ -126,6 +126,8 @@ class Config:
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str = flag("saved_models/pronunciation", "folder")
     resume: bool = flag(False, runs.RESUME_HELP)
+    save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -265,7 +267,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     callbacks = []
     if not config.has_schedule:
         steps = config.epochs * min(int(batches.cardinality()), runs.EPOCH_BATCHES)
-        spent = runs.open_journal(run).minutes
+        spent = runs.position(run).minutes
         callbacks = [
             kzoo.training.BudgetDecay(
                 config.learning_rate, config.warmup_steps, config.minutes, steps, spent

@@ -54,6 +54,7 @@ class Config:
     beam_size: int = flag(2, "hypotheses that beam search keeps")
     seed: int = flag(0, "of strings, weights and order")
     output: str | None = flag(None, "folder; none takes saved_models/reverse-<model>")
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         for name in ("strings", "test_strings", "longest", "batch_tokens", "epochs"):
@@ -149,19 +150,23 @@ def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config)
         model.stop_training |= score >= 99.8
         return score
 
+    batches = kzoo.batching.token_batches(corpus, config.batch_tokens, seed=config.seed)
+    if config.dry_run:
+        steps = int(batches.cardinality())
+        runs.end_dry_run(model, batches.repeat(), steps, None, validation_score, config)
     with tempfile.TemporaryDirectory() as folder:
-        best = Path(folder, "best.weights.h5")
+        best = kzoo.training.BestWeights(Path(folder, "best.npz"), "val_exact_match")
         model.fit(
-            kzoo.batching.token_batches(corpus, config.batch_tokens, seed=config.seed),
+            batches,
             epochs=config.epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
                 kzoo.training.TimeBudget(config.minutes),
                 kzoo.training.ValidationScore("val_exact_match", validation_score),
-                kzoo.training.BestWeights(best, "val_exact_match"),
+                best,
             ],
         )
-        model.load_weights(best)
+        best.restore(model)
     return (time.monotonic() - start) / 60
 
 

@@ -36,6 +36,7 @@ from recipes.runs.scored_parts import ScoredClips, scored_clips
 from recipes.runs.training_clips import (
     SPEEDS,
     Examples,
+    augmentation,
     batch_frames,
     examples,
     spliced_batches,
@@ -163,6 +164,8 @@ class Config:
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/speech-<name of the data>")
     resume: bool = flag(False, runs.RESUME_HELP)
+    save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -290,13 +293,19 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     config = dataclasses.replace(config, max_seconds=min(config.max_seconds, longest))
     train = examples(model, splits.train, speeds, config, "train")
     valid = examples(model, splits.valid, (1.0,), config, "valid")
-    batches = whole_batches(model, train, run, config)
-    if config.splice_after is not None and not runs.is_fitted(run):
+    batches, epochs = whole_batches(model, train, run, config), 0
+    is_spliced = config.splice_after is not None and not config.dry_run  # no other step then
+    if is_spliced and not runs.is_fitted(run):
         pieces = spelled_pieces(model, splits, train, valid, run / runs.FIRST, config)
-        batches = spliced_batches(model, pieces, train.voices, run, config)
+        batches, epochs = (
+            spliced_batches(model, pieces, train.voices, run, config),
+            config.splice_after,
+        )
         spent = runs.open_journal(run / runs.FIRST).minutes
         config = dataclasses.replace(config, minutes=max(config.minutes - spent, 0))
-    runs.fit(model, batches, *validation(model, valid, config), run, config, MONITOR)
+    change = augmentation(batches, model.source_tokenizer.features, config, epochs)
+    checked = validation(model, valid, config)
+    runs.fit(model, batches, *checked, run, config, MONITOR, change=change)
 
 
 def validation(
@@ -337,7 +346,9 @@ def spelled_pieces(
     speller = build(splits.train, config)
     run.mkdir(exist_ok=True)
     batches = whole_batches(speller, train, run, config)
-    runs.train(speller, batches, *validation(speller, valid, config), run, config, MONITOR)
+    change = augmentation(batches, speller.source_tokenizer.features, config)
+    checked = validation(speller, valid, config)
+    runs.train(speller, batches, *checked, run, config, MONITOR, change=change)
     learnt, taught = (speller, model) if is_like_model else (speller.encoder, model.encoder)
     taught.set_weights(learnt.get_weights())
     done = runs.open_journal(run)

@@ -143,6 +143,8 @@ class Config:
     seed: int = flag(0, "of weights, dropout, order, split and bootstrap")
     output: str = flag("saved_models/summarization", "folder")
     resume: bool = flag(False, runs.RESUME_HELP)
+    save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -266,7 +268,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     limits = {"max_length": config.max_length, "max_source_tokens": config.max_source_tokens}
     train = training_pairs.tokenize(model, splits.train, "train", **limits)
     valid = training_pairs.tokenize(model, splits.valid, "valid", **limits)
-    train = training_pairs.sampled_subwords(model, train, run, config, config.max_source_tokens)
+    train = training_pairs.sampled_subwords(model, train, config, config.max_source_tokens)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
     score = validation_rouge(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_rouge_l")

@@ -141,6 +141,8 @@ class Config:
     seed: int = flag(0, "of weights, dropout, order and split")
     output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
     resume: bool = flag(False, runs.RESUME_HELP)
+    save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
+    dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
@@ -286,7 +288,7 @@ def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
     if len(splits) > 1:
         languages.say_repetitions(splits, sizes, config.mixing_temperature)
         draw = kzoo.mixture.mixed(sizes, config.mixing_temperature)
-    corpus = training_pairs.sampled_subwords(model, corpus, run, config)
+    corpus = training_pairs.sampled_subwords(model, corpus, config)
     batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
     score = validation_bleu(model, valid, config)
     runs.fit(model, *batches, score, run, config, monitor="val_bleu")

@@ -2,14 +2,23 @@
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+HIDDEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of folders that are being written
+
 
 @contextlib.contextmanager
 def written_at_once(path):
-    """Yields a hidden folder beside `path`, and renames it to `path` unless an exception came.
+    """Yields a path in a hidden folder beside `path`, and renames what is written there to `path`
+    unless an exception came. Hidden folders of processes that were killed are removed.
 
     Args:
         path: pathlib.Path.
@@ -20,13 +29,61 @@ def written_at_once(path):
     if path.exists():
         raise FileExistsError(f"`path` must not exist yet, got {str(path)!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    remove_unfinished(path.parent)
+    hidden, lock = _locked_folder(path)
     try:
-        yield folder
-        folder.rename(path)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        yield hidden / path.name
+        (hidden / path.name).rename(path)
+    finally:  # Ctrl-C too
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder(path):
+    """A new hidden folder beside `path`, and its lock, which says that it is being written."""
+    while True:
+        hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        hidden.mkdir()
+        lock = try_lock(hidden)
+        if lock is not None and hidden.exists():
+            return hidden, lock
+        if lock is not None:  # another process has taken it for a forgotten one
+            os.close(lock)
+
+
+def remove_unfinished(folder):
+    """Removes what processes that were killed have left of `written_at_once` in a folder."""
+    for hidden in Path(folder).glob(".*.tmp"):
+        if HIDDEN.fullmatch(hidden.name) and hidden.is_dir():
+            lock = try_lock(hidden, else_given=False)
+            if lock is not None:
+                shutil.rmtree(hidden, ignore_errors=True)
+                os.close(lock)
+
+
+def try_lock(folder, else_given=True):
+    """Locks a folder for this process, until that ends in any way or closes the file number.
+
+    Nothing is written for it.
+
+    Args:
+        folder: str or path.
+        else_given: bool, whether one is given where a system, or one of a network, has no locks.
+
+    Returns:
+        int, a file number, or None if somebody has the lock.
+    """
+    if fcntl is None:  # Windows, which opens no folders either
+        return os.open(os.devnull, os.O_RDONLY) if else_given else None
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if else_given and not isinstance(error, BlockingIOError):
+            return number
+        os.close(number)
+        return None
+    return number
 
 
 def of_saved_model(path):

@@ -37,4 +37,5 @@ def share(x):
 def has_workers(strategy):
     """Whether a strategy computes in several processes, as MultiWorkerMirroredStrategy may."""
     cluster = getattr(strategy, "cluster_resolver", None)
-    return cluster is not None and len(cluster.cluster_spec().as_dict().get("worker", ())) > 1
+    jobs = cluster.cluster_spec().as_dict() if cluster is not None else {}
+    return sum(len(jobs.get(job, ())) for job in ("chief", "worker")) > 1

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -83,22 +84,67 @@ class BudgetDecay(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Ends `fit` at a loss that is no finite number, as `keras.callbacks.TerminateOnNaN`.
+    """Ends `fit` where losses are no finite numbers, and counts the steps that were left out.
+
+    kzoo's optimizers leave out a step whose gradients are not finite. It is then left out of the
+    metrics, too, and `fit` goes on, until there are `most` in a row, or a weight that is not
+    trained, as a mean of batch normalization, is no finite number. With other optimizers one such
+    loss spoils the weights, and `fit` ends, as by `keras.callbacks.TerminateOnNaN`.
+
+    Args:
+        most: int, steps left out in a row that end `fit`.
 
     Attributes:
-        step: int, the batch of this `fit`, counted from 0 through all epochs, with which the loss
-            was no finite number first; None while all are.
+        step: int, the batch of this `fit`, counted from 0 through all epochs, that ended it, the
+            first one of several in a row; None if none did.
+        skipped: int, steps that were left out.
+        in_a_row: int, steps left out since the last one that was not.
     """
+
+    def __init__(self, most=10):
+        super().__init__()
+        checks.at_least(1, most=most)
+        self.most = most
 
     def on_train_begin(self, logs=None):
         self.step = None
-        self._steps = 0
+        self.skipped = 0
+        self.in_a_row = self._steps = 0
+        self._iterations = int(self.model.optimizer.iterations)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._metrics = self._metric_values()
+
+    def _metric_values(self):
+        if self.model.distribute_strategy.num_replicas_in_sync > 1:
+            return []  # no step is left out there, and to read them takes all workers
+        return [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.step is None and not math.isfinite(logs["loss"]):
-            self.step = self._steps
-            self.model.stop_training = True
+        before, self._iterations = self._iterations, int(self.model.optimizer.iterations)
+        if self._iterations == before:
+            self.skipped += 1
+            self.in_a_row += 1
+            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
+                variable.assign(value)
+            logs.update({k: float(v) for k, v in self.model.get_metrics_result().items()})
+            if self.in_a_row >= self.most or not self._is_whole():
+                self._end(self._steps + 1 - self.in_a_row)
+        elif not math.isfinite(logs["loss"]):
+            self._end(self._steps)
+        else:
+            self.in_a_row = 0
+            self._metrics = self._metric_values()
         self._steps += 1
+
+    def _is_whole(self):
+        """Whether the weights that no gradient changes are finite."""
+        values = map(keras.ops.convert_to_numpy, self.model.non_trainable_weights)
+        return all(np.isfinite(each).all() for each in values if each.dtype.kind == "f")
+
+    def _end(self, step):
+        self.step = step if self.step is None else self.step
+        self.model.stop_training = True
 
 
 class ValidationScore(keras.callbacks.Callback):
@@ -181,6 +227,15 @@ class Journal(keras.callbacks.Callback):
         values = [line[name] for line in self._lines() if line.get(name) is not None]
         return max(values, default=None)
 
+    def rewind(self, epochs, minutes):
+        """Forgets what came after so many epochs and minutes, where a run goes on."""
+        lines = [json.dumps(line) for line in self._lines() if line["epoch"] <= epochs]
+        if self.path.exists():
+            part = self.path.with_name(f"{self.path.name}.part")
+            part.write_text("".join(f"\n{line}" for line in lines), encoding="utf-8")
+            part.replace(self.path)
+        self.epochs, self.minutes = epochs, minutes
+
     def on_train_begin(self, logs=None):
         self.start = time.monotonic()
 
@@ -190,88 +245,5 @@ class Journal(keras.callbacks.Callback):
         line |= {name: float(value) for name, value in logs.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line))
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Saves the weights of the epoch with the highest value of a metric, whole or not at all.
-
-    Unlike `keras.callbacks.ModelCheckpoint`, a process killed while it writes leaves the file of
-    the best epoch before.
-
-    Args:
-        path: file name that ends with ".weights.h5".
-        monitor: str, key in the logs; more is better.
-        best: float, the value to beat, if there is one from a run before.
-    """
-
-    def __init__(self, path, monitor, best=None):
-        super().__init__()
-        self.path = Path(path)
-        self.monitor = monitor
-        self.best = best
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.best is None or logs[self.monitor] > self.best:
-            part = self.path.with_name(f"part.{self.path.name}")
-            self.model.save_weights(part, overwrite=True)
-            part.replace(self.path)
-            self.best = logs[self.monitor]
-
-
-class LastWeights(keras.callbacks.Callback):
-    """Keeps the weights of the last epochs on disk, to be averaged after training.
-
-    Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 6.1, averages the last
-    checkpoints.
-
-    Args:
-        folder: where to keep them, 4 bytes a parameter and epoch.
-        count: int, how many epochs; 0 keeps nothing.
-
-    Raises:
-        ValueError: if `count` is negative.
-    """
-
-    def __init__(self, folder, count):
-        super().__init__()
-        checks.not_negative(count=count)
-        self.folder = Path(folder)
-        self.count = count
-
-    def paths(self):
-        """Returns the files there are, oldest first."""
-        return sorted(self.folder.glob("epoch-*.npz"))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"epoch-{epoch + 1:06d}.npz"
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, *self.model.get_weights())
-        part.replace(path)
-        paths = self.paths()
-        for old in paths[: max(len(paths) - self.count, 0)]:
-            old.unlink()
-
-    def average(self):
-        """Returns the mean of the kept weights, in the order of `model.set_weights`.
-
-        Raises:
-            ValueError: if there are none, or one file is broken.
-        """
-        mean = None
-        paths = self.paths()
-        if not paths:
-            raise ValueError(f"`folder` holds no weights of an epoch, got {self.folder}.")
-        for path in paths:
-            try:
-                with path.open("rb") as file, np.load(file) as found:
-                    arrays = [found[name] for name in found.files]
-                mean = (
-                    arrays if mean is None else [a + b for a, b in zip(mean, arrays, strict=True)]
-                )
-            except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
-                raise ValueError(
-                    f"{path}: expected the weights of an epoch, got {type(error).__name__}: {error}"
-                ) from error
-        return [array / len(paths) for array in mean]
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that counts on it

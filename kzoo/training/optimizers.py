@@ -57,6 +57,9 @@ class FusedAdam(keras.optimizers.Adam):
     saved variables; a sparse gradient or `amsgrad` goes Keras's way. Of several replicas the sum of
     the gradients is clipped, as that of one batch would be; Keras clips each before they add up.
 
+    A step whose gradients are not finite, or whose norm is not, is left out: no variable changes,
+    `iterations` neither, and `training.FiniteLoss` counts it. On several replicas it is not.
+
     Example:
 
     >>> optimizer = kzoo.FusedAdam(learning_rate=0.1)
@@ -78,6 +81,22 @@ class FusedAdam(keras.optimizers.Adam):
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return grads_and_vars if self._clips else super()._all_reduce_sum_gradients(grads_and_vars)
+
+    def apply(self, grads, trainable_variables=None):
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync > 1:  # Keras merges there: no condition
+            super().apply(grads, trainable_variables)
+            return
+        given = [g for g in grads if g is not None]
+        squares = [tf.nn.l2_loss(g.values if isinstance(g, tf.IndexedSlices) else g) for g in given]
+        total = tf.add_n([tf.cast(square, tf.float32) for square in squares]) if given else 0.0
+        tf.cond(
+            tf.math.is_finite(total),
+            lambda: _done(super(FusedAdam, self).apply(grads, trainable_variables)),
+            lambda: _done(None),
+        )
 
     def update_step(self, gradient, variable, learning_rate):
         if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
@@ -180,6 +199,11 @@ class LazyAdam(FusedAdam):
         m.scatter_update(tf.IndexedSlices(m_rows, rows))
         v.scatter_update(tf.IndexedSlices(v_rows, rows))
         weight.scatter_sub(tf.IndexedSlices(step, rows))
+
+
+def _done(nothing):
+    """What both branches of a condition return that is about their effects alone."""
+    return tf.constant(True)
 
 
 def _summed(gradient):

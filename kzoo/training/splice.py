@@ -176,6 +176,7 @@ def spliced_batches(
     batch_frames: int,
     normalize: bool = True,
     seed=None,
+    start: int = 0,
 ):
     """Makes the dataset of batches of clips that are drawn anew at every pass.
 
@@ -185,7 +186,7 @@ def spliced_batches(
         batch_frames: int, most frames of a batch, padding included.
         normalize: bool, whether a spliced clip's features are normalised, as those of whole clips
             are if LogMel normalises by "utterance".
-        seed: of what is drawn.
+        seed, start: as in `batching.token_batches`.
 
     Returns:
         tf.data.Dataset as of `batching.frame_batches`. All passes have as many batches as the
@@ -202,27 +203,27 @@ def spliced_batches(
         raise ValueError(
             f"`pieces` and `groups` must be as many, got {len(pieces)} and {len(groups)}."
         )
-    rng = np.random.default_rng(seed)
     features = pieces[0][0].frames.shape[1]
 
-    def draw():
+    def draw(number):
+        rng = batching.pass_rng(seed, number)
         clips = draw_clips(pieces, groups, rng)
         target = batching.tokenize(
             tokenizer, [" ".join(one.text for one in clip) for clip in clips]
         )
         lengths = [_length(clip) for clip in clips]
         batches = batching.plan(lengths, target.row_lengths().numpy(), batch_frames, rng)
-        return clips, target, batches
+        return [(clips, target, rows) for rows in batches]
 
     def spliced(clip):
         return np.concatenate([piece.frames for piece in clip])
 
+    drawn, count = batching.stream(draw, start)
+
     def read():
-        while True:
-            clips, target, batches = draw()
-            for rows in batches:
-                source, mask = batching.padded([spliced(clips[row]) for row in rows])
-                yield source, mask, tf.gather(target, rows)
+        for clips, target, rows in drawn():
+            source, mask = batching.padded([spliced(clips[row]) for row in rows])
+            yield source, mask, tf.gather(target, rows)
 
     def gather(source, mask, target):
         if normalize:  # which changes nothing in a whole clip
@@ -230,12 +231,11 @@ def spliced_batches(
         ids, labels = batching.decoder_ids(target)
         return {"source": source, "source_mask": mask, "target": ids}, labels
 
-    count = len(draw()[2])
     signature = (
         tf.TensorSpec([None, None, features]),
         tf.TensorSpec([None, None], tf.bool),
         tf.RaggedTensorSpec([None, None], tf.int32),
     )
-    dataset = tf.data.Dataset.from_generator(read, output_signature=signature).take(count)
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
     return dataset.apply(tf.data.experimental.assert_cardinality(count))

@@ -6,6 +6,7 @@
     starting   from a trained model: --init_from, --freeze, --new_vocabulary
     teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
+    planning   --dry_run: what a run would take
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
@@ -25,9 +26,9 @@ further fields of the recipe's config.
     close_run(run, config)
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
-`precision`, `output` and `resume`. Nothing here imports TensorFlow, Keras or matplotlib before a
-function needs it, so that `--help`, a wrong flag and a path that does not exist are answered at
-once; the recipes keep to that too.
+`precision`, `output`, `resume`, `save_minutes` and `dry_run`. Nothing here imports TensorFlow,
+Keras or matplotlib before a function needs it, so that `--help`, a wrong flag and a path that does
+not exist are answered at once; the recipes keep to that too.
 """
 
 from recipes.runs.building import (
@@ -49,13 +50,16 @@ from recipes.runs.folder import (
     FIRST,
     MEMBERS,
     RESUME_HELP,
+    SAVE_MINUTES_HELP,
     close_run,
     fingerprint,
     is_fitted,
     open_journal,
     open_run,
+    position,
     remove_run,
 )
+from recipes.runs.planning import DRY_RUN_HELP, end_dry_run
 from recipes.runs.processor import (
     choose_precision,
     computing_in,
@@ -101,6 +105,7 @@ from recipes.runs.teaching import (
 
 __all__ = [
     "AVERAGE_HELP",
+    "DRY_RUN_HELP",
     "EPOCH_BATCHES",
     "FIRST",
     "FREEZE_HELP",
@@ -113,6 +118,7 @@ __all__ = [
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
     "SAMPLING_STEPS_HELP",
+    "SAVE_MINUTES_HELP",
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
     "WEIGHTS_HELP",
@@ -129,6 +135,7 @@ __all__ = [
     "computing_in",
     "draw_attention",
     "drawing",
+    "end_dry_run",
     "export_precision",
     "fingerprint",
     "fit",
@@ -140,6 +147,7 @@ __all__ = [
     "make_weights",
     "open_journal",
     "open_run",
+    "position",
     "provenance",
     "remove_run",
     "said",

@@ -62,6 +62,17 @@ def spread_rows(count: int, total: int) -> np.ndarray:
     return np.linspace(0, total - 1, min(count, total)).astype(int)
 
 
+def draw_anew(layer, number) -> None:
+    """Has a layer that draws at random draw what its seed and the number of a batch decide.
+
+    `number` is a tensor, int64. A layer may draw 16 times for a batch.
+    """
+    import tensorflow as tf
+
+    state = layer.seed_generator.state
+    state.assign(tf.cast(tf.stack([tf.constant(layer.seed, tf.int64), 16 * number]), state.dtype))
+
+
 def compile_model(
     model,
     learning_rate: float,

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kzoo
-from recipes.data import files
-from recipes.runs.folder import RISING, is_fitted, open_journal
+from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
+from recipes.runs.planning import end_dry_run
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
 EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 _READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
 _LAST = 3  # epochs that are looked at for whether a score still rises
-_NAMED = 8  # most files of a batch that a message names
+_MOST_LOSS = 1e4  # nats a token, where any guess among a million words has 14; CTC's may be 100s
+_IN_DATA = re.compile(r"Error in user-defined function .* iterator: \S+ (.*)")
+_AROUND = re.compile(r"Graph execution error|Detected at|<stack|File |\{\{")
+_NAMED = 8  # most files or texts of a batch that a message names
+_SHOWN = 60  # most characters of each of these texts
 
 
 def fit(
@@ -29,20 +35,23 @@ def fit(
     config: Any,
     monitor: str,
     callbacks: Sequence = (),
+    change: Callable | None = None,
 ) -> None:
     """Trains within the budget and leaves the best weights in the model.
 
-    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`. `score` is the
-    validation score, more is better; the logs call it `monitor`. `callbacks` are further ones.
+    `batches` know their number, of which an epoch has at most `EPOCH_BATCHES`, and begin at
+    `position(run).batches`. `score` is the validation score, more is better; the logs call it
+    `monitor`. `callbacks` are further ones. `change` makes other inputs of the number of a batch,
+    through all epochs, and its inputs, and must be decided by these two.
     """
     if not is_fitted(run):
-        train(model, batches, valid_batches, score, run, config, monitor, callbacks)
+        train(model, batches, valid_batches, score, run, config, monitor, callbacks, change)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
 
     last = kzoo.training.LastWeights(run / "last", config.average)
-    choose_weights(model, run / "best.weights.h5", last, judge, monitor)
+    choose_weights(model, kzoo.training.BestWeights(run / BEST, monitor), last, judge)
 
 
 def train(
@@ -54,6 +63,7 @@ def train(
     config: Any,
     monitor: str,
     callbacks: Sequence = (),
+    change: Callable | None = None,
 ) -> None:
     """Trains within the budget and leaves the last weights in the model.
 
@@ -62,47 +72,94 @@ def train(
     """
     import keras
 
-    journal = open_journal(run)
+    begin, journal = position(run), open_journal(run)
     epochs = journal.epochs if is_fitted(run) else config.epochs
     epoch_steps = min(int(batches.cardinality()), EPOCH_BATCHES)
-    names, finite = NamesOfBatches(), kzoo.training.FiniteLoss()
-    budget = kzoo.training.TimeBudget(config.minutes, spent=journal.minutes)
-    try:
+    journal.rewind(begin.epoch, begin.minutes)
+    last = kzoo.training.LastWeights(run / "last", config.average)
+    last.rewind(begin.epoch)
+    names = NamesOfBatches(getattr(model, "source_tokenizer", None))
+    finite = kzoo.training.FiniteLoss()
+    budget = kzoo.training.TimeBudget(config.minutes, spent=begin.minutes)
+    stopping = keras.callbacks.EarlyStopping(
+        monitor,
+        mode="max",
+        patience=config.patience,
+        start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
+    )
+
+    def finish(logs):  # before the last checkpoint: whichever is there says that it is all done
+        check_convergence(journal, run, finite, names.of(finite.step), epoch_steps)
+        # A rate that falls to 0 with the budget would rise again.
+        is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
+        if budget.is_over and not is_at_rest:
+            say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
+        (run / "fitted").touch()
+
+    stream = numbered(batches, begin.batches, names, change)
+    if config.dry_run:
+        end_dry_run(model, stream, epoch_steps, valid_batches, score, config)
+    with explained(run):
         model.fit(
-            names.taken_from(batches.repeat()),
+            stream,
             steps_per_epoch=epoch_steps,
             validation_data=valid_batches,
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
             callbacks=[
+                keras.callbacks.LambdaCallback(on_train_end=finish),
+                kzoo.training.Checkpoints(
+                    run / CHECKPOINTS,
+                    epoch_steps,
+                    config.save_minutes,
+                    keep=[(stopping, ["wait", "best"]), (finite, ["skipped"])],
+                ),
                 *callbacks,
                 budget,
                 finite,
                 kzoo.training.ValidationScore(monitor, score),
-                kzoo.training.BestWeights(run / "best.weights.h5", monitor, journal.best(monitor)),
-                kzoo.training.LastWeights(run / "last", config.average),
+                kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
+                last,
                 journal,
-                keras.callbacks.EarlyStopping(
-                    monitor,
-                    mode="max",
-                    patience=config.patience,
-                    baseline=journal.best(monitor),
-                    start_from_epoch=math.ceil(config.warmup_steps / epoch_steps),
-                ),
-                keras.callbacks.BackupAndRestore(
-                    run / "backup", delete_checkpoint=False, double_checkpoint=True
-                ),
+                stopping,
             ],
         )
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on from the last epoch.")
-        raise
-    check_convergence(journal, run, names.of(finite.step))
-    # A rate that falls to 0 with the budget would rise again.
-    is_at_rest = any(isinstance(each, kzoo.training.BudgetDecay) for each in callbacks)
-    if budget.is_over and not is_at_rest:
-        say_if_rising(journal.history()[monitor], run, monitor, config.minutes)
-    (run / "fitted").touch()
+
+
+@contextlib.contextmanager
+def explained(run: Path) -> Iterator[None]:
+    """Says of whatever ends a training inside what is left of it, and how to go on.
+
+    Raises:
+        RuntimeError: in place of an OSError, as of a full disk, or of an error of TensorFlow's,
+            as of an example that cannot be read.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, tf.errors.OpError) as error:
+        found = position(run)
+        left = f"The last checkpoint in {run} is of {found}" if found.batches else "No checkpoint"
+        left += ": the same command with --resume goes on from there." if found.batches else " yet."
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\nInterrupted. {left}")
+            raise
+        if isinstance(error, OSError):
+            what = f"a file of the run could not be written or read: {error}"
+        else:
+            what = f"a batch could not be computed: {cause(error.message)}"
+        raise RuntimeError(f"{what}. {left}") from error
+
+
+def cause(message: str) -> str:
+    """The line of an error of TensorFlow's that says what it is about."""
+    for line in map(str.strip, message.split("\n")):
+        if found := _IN_DATA.fullmatch(line):
+            return found[1].rstrip(".")
+        if line and not _AROUND.match(line):
+            return line.rstrip(".")
+    return message.strip()
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:
@@ -126,59 +183,92 @@ def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) 
     (run / RISING).write_text(f"{said}\n", encoding="utf-8")
 
 
-def check_convergence(journal: kzoo.training.Journal, run: Path, names: list[str]) -> None:
-    """Raises a RuntimeError if the last epoch's loss is no number.
+def check_convergence(
+    journal: kzoo.training.Journal,
+    run: Path,
+    finite: kzoo.training.FiniteLoss,
+    names: list[str],
+    epoch_steps: int,
+) -> None:
+    """Raises a RuntimeError if a loss is no number, or none that a model can have, or if too many
+    steps in a row were left out, or as many as an epoch has; says how many were.
 
-    `names` are those of the batch where it was none first, as far as they are known.
+    `names` are those of the batch that ended it, as far as they are known.
     """
-    losses = journal.history()["loss"]
-    if not math.isfinite(losses[-1]):
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
-        raise RuntimeError(
-            f"training diverged in epoch {len(losses)}: the loss is {losses[-1]}; {batch}"
-            f"remove {run} and lower --learning_rate."
-        )
+    history = journal.history()
+    epoch, loss, valid_loss = len(history["loss"]), history["loss"][-1], history["val_loss"][-1]
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif finite.step is not None or finite.in_a_row >= epoch_steps:
+        what = f"{finite.in_a_row:,} steps in a row had gradients that are no numbers"
+    elif not valid_loss < _MOST_LOSS:
+        what = f"the validation loss is {valid_loss:.3g}"
+    else:
+        if finite.skipped:
+            print(f"{finite.skipped:,} steps were left out: their gradients were no numbers.")
+        return
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
+    raise RuntimeError(
+        f"training diverged in epoch {epoch}: {what}; {batch}"
+        f"remove {run} and lower --learning_rate."
+    )
+
+
+def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None):
+    """The stream of batches without the names, which are kept, and with what `change` makes.
+
+    Batches are read in passes, and counted from `first` on through all of them.
+    """
+    import tensorflow as tf
+
+    def changed(number, inputs, labels):
+        source = inputs.get("source") if isinstance(inputs, dict) else None
+        is_text = source is not None and source.dtype == tf.int32 and source.shape.rank == 2
+        if is_text or "name" in inputs:
+            said = inputs.get("name", source)
+            kept = tf.numpy_function(names.keep, [number - first, said], tf.int64)
+            with tf.control_dependencies([kept]):
+                inputs = {k: tf.identity(v) for k, v in inputs.items() if k != "name"}
+        return inputs if change is None else change(number, inputs), labels
+
+    stream = batches.repeat().enumerate(first).map(lambda n, batch: changed(n, *batch))
+    return stream if change is None else stream.prefetch(2)
 
 
 class NamesOfBatches:
-    """What the last batches of a `fit` are named, where their inputs hold a "name"."""
+    """What the last batches of a `fit` are named, where their inputs hold a "name", or the texts
+    that they hold the ids of.
 
-    def __init__(self):
+    Args:
+        tokenizer: of the ids; None if there are none.
+    """
+
+    def __init__(self, tokenizer=None):
+        self._tokenizer = tokenizer
         self._kept = deque(maxlen=_READ_AHEAD)
 
-    def taken_from(self, batches):
-        """The dataset without the names, which are kept as it is read."""
-        import tensorflow as tf
-
-        inputs, _ = batches.element_spec
-        if not isinstance(inputs, dict) or "name" not in inputs:
-            return batches
-
-        def keep(step, names):
-            self._kept.append((step, names))
-            return step
-
-        def without(step, batch):
-            inputs, labels = batch
-            kept = tf.numpy_function(keep, [step, inputs["name"]], tf.int64)
-            with tf.control_dependencies([kept]):
-                return {k: tf.identity(v) for k, v in inputs.items() if k != "name"}, labels
-
-        return batches.enumerate().map(without)
+    def keep(self, step, names):
+        """Keeps the names or ids of a batch, counted from 0; returns the step."""
+        self._kept.append((step, names))
+        return step
 
     def of(self, step: int | None) -> list[str]:
         """Those of a batch, counted from 0; none if it is None, not named or long past."""
-        names = dict(self._kept).get(step, ())
-        return [name.decode(errors="replace") for name in names]
+        names = dict(self._kept).get(step)
+        if names is None:
+            return []
+        if names.ndim == 1:
+            return [name.decode(errors="replace") for name in names]
+        texts = self._tokenizer.detokenize(names).numpy()
+        return [repr(text.decode(errors="replace")[:_SHOWN]) for text in texts]
 
 
 def choose_weights(
     model,
-    best_path: Path,
+    best: kzoo.training.BestWeights,
     last: kzoo.training.LastWeights,
     judge: Callable[[], tuple[float, float]],
-    name: str,
 ) -> None:
     """Leaves the average of the last epochs in the model, or the weights of the best epoch.
 
@@ -186,19 +276,18 @@ def choose_weights(
     which the loss, of every token, has less of: the average is taken for a better score, and for a
     better loss if its score is lower by at most `TOLERANCE`.
     """
-    with files.parsing(best_path, "weights of this model"):
-        model.load_weights(best_path)
+    best.restore(model)
     if not last.paths():
         return
-    best, best_loss = judge()
+    score, loss = judge()
     weights = model.get_weights()
     model.set_weights(last.average())
     average, average_loss = judge()
     print(
-        f"{name}: best epoch {best:.2f} (loss {best_loss:.4f}), "
+        f"{best.monitor}: best epoch {score:.2f} (loss {loss:.4f}), "
         f"average of the last epochs {average:.2f} (loss {average_loss:.4f})"
     )
     is_finite = math.isfinite(average) and math.isfinite(average_loss)
-    is_near = average >= best - TOLERANCE * abs(best) and average_loss < best_loss
-    if not (is_finite and (average > best or is_near)):
+    is_near = average >= score - TOLERANCE * abs(score) and average_loss < loss
+    if not (is_finite and (average > score or is_near)):
         model.set_weights(weights)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import kzoo
+from kzoo.export.folder import remove_unfinished, try_lock
 from recipes import cli
 
 RESUME_HELP = (
@@ -17,31 +21,47 @@ RESUME_HELP = (
     "they ended while its score still rose"
 )
 # From one run to its resumption.
-MAY_CHANGE = {"epochs", "minutes", "patience", "weights", "output", "resume"}
+MAY_CHANGE = {"epochs", "minutes", "save_minutes", "patience", "weights", "output", "resume"}
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with
 MEMBERS = "members"  # folder in that, of the runs 1, 2, ... of the models of an ensemble
 RISING = "rising.txt"  # file in it, where minutes ended a training whose score still rose
 DONE = "done"  # file in it, where the model was exported, too, and more minutes may be worth it
+CHECKPOINTS = "checkpoints"  # folder in it, of `kzoo.training.Checkpoints`
+BEST = "best.npz"  # file in it, the weights of the best epoch
 RUN_FILES = (  # all that a run may leave in it; "part" is of a process killed while it wrote
-    *("config.json", "config.json.part", "data.sha256", "journal.jsonl", "fitted", RISING, DONE),
-    *("best.weights.h5", "part.best.weights.h5", "last", "backup", FIRST, MEMBERS),
+    *("config.json", "config.json.part", "data.sha256", "fitted", RISING, DONE),
+    *("journal.jsonl", "journal.jsonl.part", BEST, f"part.{BEST}", "last", CHECKPOINTS),
+    *(FIRST, MEMBERS),
+    *("best.weights.h5", "part.best.weights.h5", "backup"),  # of a run before version 0.2
 )
+SAVE_MINUTES_HELP = (
+    "time between two checkpoints within an epoch, which --resume goes on from; every epoch ends "
+    "with one, too"
+)
+_locks: dict[Path, int] = {}  # of the output folders whose runs this process is in
 
 
 def open_run(config: Any, folder: Path, digest: str) -> Path:
     """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
 
     A run that is done and was kept goes on with --resume and more --minutes; else it makes way.
-    `digest` is the `fingerprint` of the data, which must not change between the two.
+    `digest` is the `fingerprint` of the data, which must not change between the two. With
+    --dry_run it is a folder that goes with the process, and nothing else is touched.
     """
+    if config.dry_run:
+        forgotten = tempfile.mkdtemp(prefix="kzoo-dry-run-")
+        atexit.register(shutil.rmtree, forgotten, ignore_errors=True)
+        return Path(forgotten)
     run = folder / RUN_FOLDER
+    _lock(folder)
     if (run / DONE).exists():
         before = cli.load(type(config), run / "config.json")
         if not config.resume or config.minutes <= before.minutes:
             remove_run(run)
-    names = (".", FIRST, f"{MEMBERS}/*")
-    if not any(any(run.glob(f"{name}/journal.jsonl")) for name in names):  # no epoch is done
+    parts = (".", FIRST, f"{MEMBERS}/*")
+    begun = ("journal.jsonl", f"{CHECKPOINTS}/checkpoint-*.npz")
+    if not any(any(run.glob(f"{part}/{name}")) for part in parts for name in begun):
         if config.resume:
             print(f"Nothing to resume in {folder}: starting.")
         remove_run(run)
@@ -73,6 +93,34 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     return run
 
 
+def _lock(folder: Path) -> None:
+    """Keeps other processes' runs out of an output folder until `close_run` or the process's end.
+
+    Raises:
+        ValueError: another process is in a run there, or the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"`output` must be a folder that can be made and written to, got {folder}: "
+            f"{error.strerror}."
+        ) from error
+    if folder.resolve() in _locks:
+        return
+    lock = try_lock(folder)
+    if lock is None:
+        raise ValueError(
+            f"`output` {folder} is in use by another run; wait for its end, or choose another "
+            "--output. Nothing was changed."
+        )
+    _locks[folder.resolve()] = lock
+    remove_unfinished(folder)
+
+
 def _parts(run: Path) -> list[Path]:
     """The folders of all trainings of a run: its own, or those of the models of an ensemble."""
     return [run, *run.glob(f"{MEMBERS}/*")]
@@ -81,18 +129,21 @@ def _parts(run: Path) -> list[Path]:
 def close_run(run: Path, config: Any) -> None:
     """Removes the folder of a run whose model is exported, but where minutes ended a training whose
     score still rose: then it says how to go on."""
-    if not any((part / RISING).exists() for part in _parts(run)):
+    if any((part / RISING).exists() for part in _parts(run)):
+        for part in _parts(run):
+            if (part / RISING).exists():
+                print((part / RISING).read_text(encoding="utf-8"), end="")
+        cli.save(config, run / "config.json")  # with its minutes, which --resume may have changed
+        (run / DONE).touch()
+        print(
+            f"The same command with --resume --minutes {2 * config.minutes:g} goes on from there "
+            f"and writes the next version. {run} is kept for it until then, or until another run "
+            "begins."
+        )
+    else:
         remove_run(run)
-        return
-    for part in _parts(run):
-        if (part / RISING).exists():
-            print((part / RISING).read_text(encoding="utf-8"), end="")
-    cli.save(config, run / "config.json")  # with its minutes, which a resumed run may have changed
-    (run / DONE).touch()
-    print(
-        f"The same command with --resume --minutes {2 * config.minutes:g} goes on from there and "
-        f"writes the next version. {run} is kept for it until then, or until another run begins."
-    )
+    if (lock := _locks.pop(run.parent.resolve(), None)) is not None:
+        os.close(lock)
 
 
 def fingerprint(*parts: Sequence[str]) -> str:
@@ -120,6 +171,11 @@ def remove_run(run: Path) -> None:
 def open_journal(run: Path) -> kzoo.training.Journal:
     """The journal of a run, with what its interrupted parts have written."""
     return kzoo.training.Journal(run / "journal.jsonl")
+
+
+def position(run: Path) -> kzoo.training.checkpoints.Position:
+    """How far the training of a run has come, in its newest whole checkpoint."""
+    return kzoo.training.checkpoints.position(run / CHECKPOINTS)
 
 
 def is_fitted(run: Path) -> bool:

@@ -3,12 +3,14 @@
     found = examples(model, splits.train, SPEEDS, config, "train")
     batches = whole_batches(model, found, run, config)           # as they were said
     batches = spliced_batches(model, pieces, found.voices, run, config)      # put together anew
+    runs.fit(model, batches, ..., change=augmentation(batches, features, config))
 
 Axis letters: S frames, F features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,9 +19,9 @@ import numpy as np
 import kzoo
 from recipes.data.examples import Clips
 from recipes.data.frames import extract
-from recipes.runs.building import fitting_rows, make_weights
+from recipes.runs.building import draw_anew, fitting_rows, make_weights
 from recipes.runs.fitting import EPOCH_BATCHES
-from recipes.runs.folder import open_journal
+from recipes.runs.folder import position
 from recipes.runs.teaching import segmented
 
 if TYPE_CHECKING:
@@ -61,14 +63,15 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
 
 def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
     """The batches of the clips as they were said; makes the weights of the model, too."""
-    features = model.source_tokenizer.features
-    seed = [config.seed, open_journal(run).epochs]  # a resumed run has other batches
     ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
-    ids = segmented(model.target_tokenizer, ids, config, seed)
     batches = kzoo.batching.frame_batches(
-        train.frames, ids, batch_frames(features, config), seed=seed, names=train.names
+        train.frames,
+        segmented(model.target_tokenizer, ids, config, [config.seed]),
+        batch_frames(model.source_tokenizer.features, config),
+        seed=config.seed,
+        names=train.names,
+        start=position(run).batches,
     )
-    batches = augmented(batches, features, seed, config)
     make_weights(model, batches, config.init_from or config.model)
     return batches
 
@@ -78,28 +81,32 @@ def spliced_batches(
 ) -> tf.data.Dataset:
     """The batches of clips that are put together anew for every epoch."""
     features = model.source_tokenizer.features
-    epochs = open_journal(run).epochs
     batches = kzoo.training.splice.spliced_batches(
         pieces,
         voices,
         model.target_tokenizer,
         batch_frames(features, config),
         normalize=features.normalize == "utterance",
-        seed=[config.seed, epochs],
+        seed=config.seed,
+        start=position(run).batches,
     )
     print(f"{int(batches.cardinality()):,} batches of spliced clips")
-    return augmented(batches, features, [config.seed, epochs + config.splice_after], config)
+    return batches
 
 
-def augmented(
-    batches: tf.data.Dataset, features: kzoo.audio.LogMel, seed: list[int], config
-) -> tf.data.Dataset:
-    """Batches changed anew whenever they are read; `seed` ends with the epochs done."""
+def augmentation(
+    batches: tf.data.Dataset, features: kzoo.audio.LogMel, config, epochs: int = 0
+) -> Callable:
+    """What changes the inputs of a batch anew in every epoch, for `runs.fit`.
+
+    `epochs` are those of the model of characters before.
+    """
     import tensorflow as tf
 
     steps = min(int(batches.cardinality()), EPOCH_BATCHES)
-    first = steps * (config.spec_augment_after - seed[-1])  # batch that SpecAugment blots
-    seeds = np.random.SeedSequence(seed).generate_state(2).tolist()  # streams of their own
+    first = steps * (config.spec_augment_after - epochs)  # batch that SpecAugment blots
+    # Streams of their own.
+    seeds = np.random.SeedSequence([config.seed, epochs]).generate_state(2).tolist()
     perturb = kzoo.audio.VocalTractPerturbation(features.rate_hz, seed=seeds[0])
     blot = kzoo.audio.SpecAugment(
         feature_width=config.spec_augment_features,
@@ -107,19 +114,19 @@ def augmented(
         frame_width=round(config.spec_augment_seconds / features.hop_seconds),
         seed=seeds[1],
     )
-    number = tf.Variable(-1, trainable=False, dtype=tf.int64)
 
-    def change(inputs, labels):
-        is_due = number.assign_add(1) >= first
+    def change(number, inputs):
         source = inputs["source"]
         options = {"mask": inputs["source_mask"], "training": True}
+        for layer in (perturb, blot):
+            draw_anew(layer, number)
         if config.vocal_tract_perturbation:
             source = perturb(source, **options)
         if config.spec_augment:
-            source = tf.cond(is_due, lambda: blot(source, **options), lambda: source)
-        return inputs | {"source": source}, labels
+            source = tf.cond(number >= first, lambda: blot(source, **options), lambda: source)
+        return inputs | {"source": source}
 
-    return batches.map(change).prefetch(2)
+    return change
 
 
 def batch_frames(features: kzoo.audio.LogMel, config) -> int:

@@ -2,7 +2,7 @@
 
     model = build(source_tokenizer, target_tokenizer, config, length_head=True)
     train = tokenize(model, splits.train, "train", max_length=128)
-    train = sampled_subwords(model, train, run, config)                       # of subwords
+    train = sampled_subwords(model, train, config)                            # of subwords
     batches, valid_batches = make_batches(model, train, valid, run, config)
 
 A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`, `warmup_steps`,
@@ -21,7 +21,7 @@ import kzoo
 from recipes import cli
 from recipes.data.examples import Pairs
 from recipes.runs.building import fitting_rows, make_weights
-from recipes.runs.folder import open_journal
+from recipes.runs.folder import position
 from recipes.runs.processor import computing_in
 from recipes.runs.teaching import compiled, segmented
 
@@ -96,15 +96,9 @@ def tokenize(
     return kzoo.batching.Corpus(*sides)
 
 
-def seed_of(run: Path, config: Any) -> list[int]:
-    """With the epochs done in the seed, a resumed run does not repeat the first ones' batches."""
-    return [config.seed, open_journal(run).epochs]
-
-
 def sampled_subwords(
     model,
     train: kzoo.batching.Corpus,
-    run: Path,
     config: Any,
     max_source_tokens: int | None = None,
 ) -> kzoo.batching.Corpus:
@@ -112,9 +106,9 @@ def sampled_subwords(
 
     `max_source_tokens` is as in `tokenize`: a source is cut into at most so many.
     """
-    seed = seed_of(run, config)
-    source = segmented(model.source_tokenizer, train.source, config, [*seed, 0], max_source_tokens)
-    target = segmented(model.target_tokenizer, train.target, config, [*seed, 1])
+    seeds = [config.seed, 0], [config.seed, 1]
+    source = segmented(model.source_tokenizer, train.source, config, seeds[0], max_source_tokens)
+    target = segmented(model.target_tokenizer, train.target, config, seeds[1])
     return train._replace(source=source, target=target)
 
 
@@ -123,13 +117,15 @@ def make_batches(
 ):
     """The training and validation batches; makes the weights of the model, too.
 
-    `draw` is as in `kzoo.batching.token_batches`.
+    A resumed run goes on in their order. `draw` is as in `kzoo.batching.token_batches`.
     """
-    seed = seed_of(run, config)
-    batches = kzoo.batching.token_batches(train, config.batch_tokens, seed=seed, draw=draw)
+    start = position(run).batches
+    batches = kzoo.batching.token_batches(
+        train, config.batch_tokens, seed=config.seed, draw=draw, start=start
+    )
     make_weights(model, batches, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
-    rng = np.random.default_rng(seed)
+    rng = kzoo.batching.pass_rng(config.seed, 0)
     if draw is not None:
         rows = draw(rng)
         lengths = tuple(side[rows] for side in lengths)

@@ -5,6 +5,7 @@ Axis letters: K pictures, M captions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 import kzoo
 from recipes.data import captions, regions
 from recipes.data.examples import Pictures
-from recipes.runs.building import fitting_rows
+from recipes.runs.building import draw_anew, fitting_rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,6 +56,15 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
     return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
 
 
-def augmented(augment: kzoo.image.ImageAugment, inputs: dict) -> dict:
-    """Inputs whose pictures are turned, zoomed, shifted and relit."""
-    return inputs | {"source": augment(inputs["source"], training=True)}
+def augmentation(config) -> Callable | None:
+    """What turns, zooms, shifts and relights the pictures of a batch anew in every epoch, for
+    `runs.fit`; None if nothing does."""
+    if not config.augment:
+        return None
+    augment = kzoo.image.ImageAugment(seed=config.seed)
+
+    def change(number, inputs):
+        draw_anew(augment, number)
+        return inputs | {"source": augment(inputs["source"], training=True)}
+
+    return change

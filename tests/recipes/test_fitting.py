@@ -1,5 +1,6 @@
 """A training whose loss is no number says which files it was reading."""
 
+import itertools
 import re
 from types import SimpleNamespace
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import batching
-from kzoo.training import callbacks
+from kzoo import batching, text, training
+from kzoo.training import callbacks, kept_weights
 from recipes.runs import fitting, folder
 
 NAMES = [f"clips/{number}.wav" for number in range(50)]
@@ -23,17 +24,25 @@ def batches(bad, size):
     return named.map(lambda inputs, labels: (inputs, inputs["source"][:, 0, :1]))
 
 
-def train(dataset, run, scores=(1.0,), minutes=1.0):
+def train(dataset, run, scores=(1.0,), minutes=1.0, optimizer="sgd", epochs=9, valid=None):
     scores = iter(scores)
     source = keras.Input((None, 3), name="source")
     rest = keras.Input((None,), name="source_mask"), keras.Input((None,), name="target")
     y = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(source))
     inputs = {"source": source, "source_mask": rest[0], "target": rest[1]}
     model = keras.Model(inputs, y)
-    model.compile("sgd", "mse")
-    config = SimpleNamespace(epochs=9, minutes=minutes, average=0, patience=9, warmup_steps=0)
+    model.compile(optimizer, "mse", jit_compile=False)
+    config = SimpleNamespace(
+        epochs=epochs,
+        minutes=minutes,
+        average=0,
+        patience=9,
+        warmup_steps=0,
+        save_minutes=9.0,
+        dry_run=False,
+    )
     run.mkdir(exist_ok=True)
-    validation = dataset.map(without_names)
+    validation = (valid or dataset).map(without_names)
     fitting.train(model, dataset, validation, lambda: next(scores, 1.0), run, config, "val_score")
 
 
@@ -119,3 +128,76 @@ def test_a_score_rises_if_one_of_the_last_three_epochs_is_best_and_they_rise_on_
 def test_a_training_that_ends_by_its_epochs_says_nothing_of_minutes(tmp_path):
     train(batches(set(), 25), tmp_path / "run", range(1, 20))
     assert not (tmp_path / "run" / folder.RISING).exists()
+
+
+def test_a_batch_without_gradients_is_left_out_and_counted(tmp_path, capsys):
+    bad, whole = batches({31}, 5), batches(set(), 5)
+    train(bad, tmp_path / "run", optimizer=training.FusedAdam(0.01), valid=whole)
+    assert "9 steps were left out: their gradients were no numbers." in capsys.readouterr().out
+    assert (tmp_path / "run/fitted").exists()
+
+
+@pytest.mark.parametrize(("size", "message"), [(1, "10 steps"), (50, "1 steps")])
+def test_so_many_in_a_row_or_all_of_an_epoch_end_a_training(size, message, tmp_path):
+    bad = set(range(50))
+    with pytest.raises(RuntimeError, match=f"diverged in epoch 1: {message} in a row had grad"):
+        train(batches(bad, size), tmp_path / "run", optimizer=training.FusedAdam(0.01), epochs=1)
+    assert not (tmp_path / "run/fitted").exists()
+
+
+def test_a_validation_loss_that_no_model_has_is_no_success(tmp_path):
+    with pytest.raises(RuntimeError, match=r"diverged in epoch 1: the validation loss is .*e\+"):
+        train(batches(set(), 50), tmp_path / "run", optimizer=training.FusedAdam(1e9), epochs=1)
+
+
+def test_texts_of_a_batch_are_named_by_what_they_say():
+    tokenizer = text.WordTokenizer.learn(["red cats", "green dogs"], 11)
+    corpus = batching.Corpus(*[tokenizer.tokenize(["red cats", "dogs"])] * 2)
+    names = fitting.NamesOfBatches(tokenizer)
+    stream = fitting.numbered(batching.token_batches(corpus, 99), 7, names, None)
+    assert [*next(iter(stream))[0]] == ["source", "target"]
+    assert sorted(names.of(0)) == ["'dogs'", "'red cats'"]
+    assert names.of(None) == []
+
+
+def test_an_example_that_breaks_in_the_middle_is_said_with_what_is_left(tmp_path):
+    def read(source):
+        if calls := next(counter) == 45:
+            raise ValueError(f"clips/31.wav: expected a WAV file, got {calls}.")
+        return source
+
+    counter = itertools.count()
+    dataset = batches(set(), 5)
+    broken = dataset.map(
+        lambda inputs, labels: (
+            inputs
+            | {
+                "source": tf.ensure_shape(
+                    tf.numpy_function(read, [inputs["source"]], tf.float32), (None, None, 3)
+                )
+            },
+            labels,
+        )
+    )
+    broken = broken.apply(tf.data.experimental.assert_cardinality(int(dataset.cardinality())))
+    message = (
+        r"^a batch could not be computed: ValueError: clips/31.wav: expected a WAV file, got "
+        r"True\. The last checkpoint in .*run is of the begin of epoch \d, after 0\.0 minutes: the "
+        r"same command with --resume goes on from there\.$"
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match=message):
+        train(broken, tmp_path / "run")
+
+
+def test_a_full_disk_is_said_with_what_is_left(tmp_path, monkeypatch):
+    writes = itertools.count()
+
+    def full(number):
+        if next(writes) == 6:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept_weights.os, "fsync", full)
+    with pytest.raises(RuntimeError, match=r"could not be written .*No space left on device\. The"):
+        train(batches(set(), 25), tmp_path / "run")
+    found = [path.name for path in tmp_path.rglob("*") if path.name.startswith("part.")]
+    assert not found

@@ -76,7 +76,7 @@ def test_an_interrupted_captioning_run_goes_on_and_leaves_a_scored_model(
     config, tmp_path, monkeypatch, capfd, interrupted
 ):
     config = dataclasses.replace(config, precision="float32")  # as the SavedModel answers
-    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+    with interrupted(tmp_path / "out/.kzoo-run/checkpoints"):
         image_captioning.main(config)
     assert "The same command with --resume goes on" in capfd.readouterr().out
     resumed = dataclasses.replace(config, resume=True)

@@ -56,7 +56,7 @@ def test_an_ensemble_goes_on_at_the_model_where_it_was_stopped_and_is_scored(
     shown = []  # by a fresh process, as in the tests of other recipes
     monkeypatch.setattr(runs, "show_answers", lambda path, words: shown.extend(words))
     run = tmp_path / "out/.kzoo-run"
-    with interrupted(run / "members/2/backup/latest.weights.h5"):
+    with interrupted(run / "members/2/checkpoints"):
         pronunciation.main(config)
     assert (run / "members/1/fitted").exists() and not (run / "members/2/fitted").exists()
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):

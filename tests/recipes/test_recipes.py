@@ -4,8 +4,12 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import re
 import shlex
+import signal
 import sys
+import tempfile
 import types
 
 import keras
@@ -15,6 +19,7 @@ import tensorflow as tf
 
 import kzoo
 from kzoo import batching, export, plots, text, training
+from kzoo.export import folder
 from recipes import cli, reverse, runs, translation
 from recipes.data import examples
 from recipes.runs import translation_scores
@@ -62,17 +67,21 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
 ):
     with pytest.raises(ValueError, match="vocabulary_size"):
         translation.main(dataclasses.replace(config, vocabulary_size=4))  # blocks nothing
-    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+    with interrupted(tmp_path / "out/.kzoo-run/checkpoints"):
         translation.main(config)
-    assert "The same command with --resume goes on" in capfd.readouterr().out
+    interruption = capfd.readouterr().out.split("\nInterrupted. ")[1]
+    assert interruption.startswith(
+        "The last checkpoint in out/.kzoo-run is of the begin of epoch 2"
+    )
+    assert ": the same command with --resume goes on from there." in interruption
     with pytest.raises(ValueError, match="holds an interrupted run: go on with it by --resume"):
         translation.main(config)
-    seeds = []
+    starts = []
     token_batches = batching.token_batches
 
-    def recording(corpus, batch_tokens, seed=None, draw=None):
-        seeds.append(seed)
-        return token_batches(corpus, batch_tokens, seed, draw=draw)
+    def recording(corpus, batch_tokens, seed=None, draw=None, start=0):
+        starts.append(start)
+        return token_batches(corpus, batch_tokens, seed, draw=draw, start=start)
 
     monkeypatch.setattr(batching, "token_batches", recording)
     resumed = dataclasses.replace(config, resume=True)
@@ -86,7 +95,7 @@ def test_an_interrupted_translation_run_goes_on_and_leaves_a_scored_model(
         patch.setattr(plots, "attention_map", no_map)
         with pytest.warns(UserWarning, match=r"out/1 is whole, .*no such font"):
             figures = translation.main(resumed)
-    assert seeds[0] == [0, 1]  # other batches than those of the epoch that is done
+    assert starts[0] > 0  # other batches than those of the epoch that is done
     printed = capfd.readouterr().out
     assert "Epoch 1/3" not in printed.split("Learning a vocabulary")[-1]
     assert "Epoch 2/3" in printed
@@ -188,10 +197,11 @@ def test_the_average_is_taken_for_a_better_score_or_a_better_loss_at_nearly_the_
     last.set_model(model)
     last.on_epoch_end(0)
     model.set_weights([np.full((1, 1), 5.0)])
-    model.save_weights(tmp_path / "best.weights.h5")
+    best = training.BestWeights(tmp_path / "best.npz", "val_bleu")
+    best.set_model(model)
+    best.on_epoch_end(0, {"val_bleu": 50.0})
     judged = iter([(50.0, 2.0), average])
-    best = tmp_path / "best.weights.h5"
-    runs.choose_weights(model, best, last, lambda: next(judged), "val_bleu")
+    runs.choose_weights(model, best, last, lambda: next(judged))
     assert model.get_weights()[0] == kept
 
 
@@ -208,6 +218,60 @@ def test_a_run_removes_its_own_folder_only(config, tmp_path):
     (run / "notes.txt").unlink()
     runs.remove_run(run)
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["training", "thesis.txt"]
+
+
+def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(config, tmp_path):
+    run = tmp_path / "out/.kzoo-run"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")  # in its first epoch
+    other = folder.try_lock(tmp_path / "out")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="`output` out is in use by another run; wait for its"):
+            runs.open_run(dataclasses.replace(config, resume=resume), config.folder, "digest")
+    assert (run / "config.json").read_text() == "{}"
+    os.close(other)
+    run = runs.open_run(config, config.folder, "digest")
+    assert folder.try_lock(tmp_path / "out") is None
+    runs.close_run(run, config)
+    os.close(folder.try_lock(tmp_path / "out"))
+
+
+def test_the_lock_of_a_run_dies_with_its_process(config, tmp_path):
+    child = os.fork()
+    if child == 0:
+        runs.open_run(config, config.folder, "digest")
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert (tmp_path / "out/.kzoo-run/config.json").exists()
+    runs.close_run(runs.open_run(config, config.folder, "digest"), config)
+
+
+@pytest.mark.parametrize("parent", ["pairs.tsv", "/proc"])
+def test_a_folder_that_cannot_be_written_is_named_before_any_training(parent, config):
+    config = dataclasses.replace(config, output=f"{parent}/out")
+    with pytest.raises(ValueError, match=f"must be a folder that can be .*got {parent}/out: N"):
+        translation.main(config)
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        translation.main(dataclasses.replace(config, dry_run=True, epochs=20_000, minutes=1.5))
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    plan = said[said.index("The plan:") :]
+    assert re.search(r"parameters +1,\d{3},\d{3}, of which 1,\d{3},\d{3} are trained", plan)
+    assert re.search(r"an epoch +4 steps of [\d,]+ ms, and \d+\.\d s of validation", plan)
+    assert re.search(r"at most 20,000 epochs; --minutes 1.5 ends it in epoch \d", plan)
+    minutes = re.search(
+        r"minutes +reading (\S+) \+ training 1\.5 \+ export and scores (\S+) = (\S+)", plan
+    )
+    reading, rest, total = map(float, minutes.groups())
+    assert total == pytest.approx(reading + 1.5 + rest, abs=0.2)
+    assert sorted(path for path in tmp_path.rglob("*") if "dry-run" not in str(path)) == before
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def config(tmp_path, monkeypatch):
 def test_an_interrupted_run_of_two_languages_goes_on_and_scores_each(
     config, tmp_path, capfd, interrupted
 ):
-    with interrupted(tmp_path / "out/.kzoo-run/backup/latest.weights.h5"):
+    with interrupted(tmp_path / "out/.kzoo-run/checkpoints"):
         translation.main(config)
     printed = capfd.readouterr().out
     assert "Times that a pass reads the pairs of each language: de 1.00, fr 3." in printed

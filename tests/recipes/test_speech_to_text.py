@@ -14,7 +14,7 @@ import kzoo
 from kzoo.audio import LogMel
 from recipes import runs, speech_to_text
 from recipes.data import clips, clips_audio, examples
-from recipes.runs import training_clips
+from recipes.runs import fitting, training_clips
 from recipes.runs.scored_parts import scored_clips
 
 RATE = 8000
@@ -67,7 +67,7 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
         part.rows[0].path.write_bytes(b"RIFF")  # broken files do not end a run
     resumed = dataclasses.replace(config, resume=True)
     for folder, options in (("first/", config), ("", resumed)):
-        with interrupted(tmp_path / f"out/.kzoo-run/{folder}backup/latest.weights.h5"):
+        with interrupted(tmp_path / f"out/.kzoo-run/{folder}checkpoints"):
             speech_to_text.main(options)
         printed = capfd.readouterr().out
         assert "The same command with --resume goes on" in printed
@@ -132,21 +132,20 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
     run = runs.open_run(config, config.folder, "digest")
     trained, seen = [], []
 
-    def train(speller, batches, valid, score, folder, options, monitor):
+    def train(speller, batches, valid, score, folder, options, monitor, change):
         trained.append((speller, folder, options))
         speller.set_weights([weights + 1 for weights in speller.get_weights()])
         (folder / "journal.jsonl").write_text('{"epoch": 2, "minutes": 3.5, "loss": 2.0}\n')
 
-    def fit(model, batches, valid, score, folder, options, monitor):
+    def fit(model, batches, valid, score, folder, options, monitor, change):
         seen.append((folder, options, batches))
 
-    def augmented(batches, features, seed, options):
-        seen.append(seed[-1])
-        return batches
+    def augmentation(batches, features, options, epochs=0):
+        seen.append(epochs)
 
     monkeypatch.setattr(runs, "train", train)
     monkeypatch.setattr(runs, "fit", fit)
-    monkeypatch.setattr(training_clips, "augmented", augmented)
+    monkeypatch.setattr(speech_to_text, "augmentation", augmentation)
     speech_to_text.fit(model, splits, run, config)
     [(speller, folder, options)] = trained
     assert type(speller.target_tokenizer).__name__ == "CharacterTokenizer"
@@ -158,8 +157,8 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
     heads = speller.head.get_weights(), model.head.get_weights()
     is_equal = all(np.array_equal(one, other) for one, other in zip(*heads, strict=True))
     assert is_equal == (tokenizer == "characters")
-    assert seen[:3] == [0, 0, config.splice_after]  # epochs of whole clips, twice, and of spliced
-    [(folder, options, _)] = seen[3:]
+    assert seen[:2] == [0, config.splice_after]  # epochs before, of whole clips and of spliced
+    [(folder, options, _)] = seen[2:]
     assert (folder, options.minutes) == (run, 6.5)
 
 
@@ -243,10 +242,11 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
     assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
 
 
-def augmented(batches, epochs=0, done=0, **flags):
-    """After `done` epochs, with SpecAugment after `epochs`."""
+def augmented(batches, epochs=0, done=0, start=0, **flags):
+    """After `done` epochs of another model, with SpecAugment after `epochs`; from a batch on."""
     config = speech_to_text.Config(spec_augment_after=epochs, **flags)
-    return training_clips.augmented(batches, LogMel(RATE, num_mels=20), [0, done], config)
+    change = training_clips.augmentation(batches, LogMel(RATE, num_mels=20), config, done)
+    return fitting.numbered(batches.skip(start), start, fitting.NamesOfBatches(), change)
 
 
 def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():
@@ -256,7 +256,8 @@ def test_every_batch_is_perturbed_anew_but_for_its_padding_and_its_texts():
     inputs = {"source": source, "source_mask": np.stack([mask] * 3), "target": np.ones((3, 2, 5))}
     batches = tf.data.Dataset.from_tensor_slices((inputs, np.full((3, 2, 5), 7)))
     changed = augmented(batches, vocal_tract_perturbation=True, spec_augment=False)
-    passes = [list(changed) for _ in range(2)]
+    found = list(changed.take(6))
+    passes = found[:3], found[3:]
     for found, again, (before, labels) in zip(*passes, batches, strict=True):
         np.testing.assert_array_equal(found[1], labels)
         np.testing.assert_array_equal(found[0]["target"], before["target"])
@@ -271,18 +272,30 @@ def test_spec_augment_begins_after_some_batches_also_of_a_repeated_dataset():
     batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((6, 2))))
     changed = [
         bool((inputs["source"].numpy() != 1).any())
-        for inputs, _ in augmented(batches, epochs=3, done=2).repeat(2)
+        for inputs, _ in augmented(batches, epochs=3, done=2).take(12)
     ]
     assert changed == [False] * 6 + [True] * 6
     late = augmented(batches, epochs=3, done=5)
-    assert all((inputs["source"].numpy() != 1).any() for inputs, _ in late)
+    assert all((inputs["source"].numpy() != 1).any() for inputs, _ in late.take(6))
+
+
+def test_a_resumed_run_changes_a_batch_as_an_undisturbed_one_does():
+    random = np.random.default_rng(0).normal(size=(5, 2, 31, 20)).astype("float32")
+    inputs = {"source": random, "source_mask": tf.ones((5, 2, 31), tf.bool)}
+    batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((5, 2))))
+    whole = [inputs["source"].numpy() for inputs, _ in augmented(batches, epochs=0).take(5)]
+    rest = [inputs["source"].numpy() for inputs, _ in augmented(batches, start=3).take(2)]
+    np.testing.assert_array_equal(rest, whole[3:])
+    assert not np.array_equal(whole[0], random[0])
 
 
 def test_flags_say_what_spec_augment_blots_out():
     inputs = {"source": tf.ones((9, 4, 200, 20)), "source_mask": tf.ones((9, 4, 200), tf.bool)}
     batches = tf.data.Dataset.from_tensor_slices((inputs, tf.zeros((9, 4))))
     flags = {"spec_augment_features": 0, "spec_augment_stretches": 3, "spec_augment_seconds": 0.05}
-    blotted = np.concatenate([x["source"].numpy() == 0 for x, _ in augmented(batches, **flags)])
+    blotted = np.concatenate(
+        [x["source"].numpy() == 0 for x, _ in augmented(batches, **flags).take(9)]
+    )
     assert (blotted.all(2) == blotted.any(2)).all()  # no bands
     assert blotted.all(2).sum(1).max() <= 3 * 5
     assert blotted.all(2).sum(1).max() > 5

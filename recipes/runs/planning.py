@@ -1,0 +1,103 @@
+"""`--dry_run`: what a run would take, found out by some of its steps; nothing is left on disk."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+DRY_RUN_HELP = (
+    "read and check the data, build the model, train some steps for their time, print the plan, "
+    "and leave nothing on disk"
+)
+BEGAN = time.monotonic()  # of the process, nearly: before data are read
+STEPS = 40  # most steps that are timed
+SECONDS = 20.0  # after so many no further one is timed
+VALIDATION_BATCHES = 5  # of which the loss is timed
+# Of an export: searches that are traced, each as long as that of the validation score, and answers
+# to a test set, a beam search of each, in times of those to the validation examples.
+TRACED_SEARCHES, ANSWERED_SETS, PROOF_SECONDS = 8, 4, 20.0
+
+
+def end_dry_run(
+    model, stream, epoch_steps: int, valid_batches, score: Callable[[], float], config: Any
+) -> NoReturn:
+    """Prints the plan of a training, with the times of some steps, and ends the program.
+
+    Args:
+        model: compiled, its weights made.
+        stream: the batches as `fit` takes them.
+        epoch_steps: of an epoch.
+        valid_batches: those of validation, or None.
+        score: the validation score.
+        config: with `minutes` and `epochs`; with `ensemble`, of that many models.
+    """
+    reading = time.monotonic() - BEGAN
+    print("\nDry run: some steps are trained, and forgotten", flush=True)
+    first, step = _step_seconds(model, stream)
+    tracing, answering = (_timed(score) for _ in range(2))
+    loss = 0.0 if valid_batches is None else _loss_seconds(model, valid_batches)
+    models = getattr(config, "ensemble", 1)
+    epoch = epoch_steps * step + loss + answering
+    budget, needed = 60 * config.minutes, first + config.epochs * epoch
+    training = models * min(budget, needed)
+    tracing = max(tracing - answering, 0.0)
+    rest = TRACED_SEARCHES * tracing + ANSWERED_SETS * answering + PROOF_SECONDS
+    rest += models * 2 * (answering + loss)  # of the best weights and of the average
+    if needed > budget:
+        ends = f"--minutes {config.minutes:g} ends it in epoch {1 + int(budget // epoch):,}"
+    else:
+        ends = "--epochs ends it"
+    of = "" if models == 1 else f" of each of {models} models"
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    print(
+        f"\nThe plan{of}:\n"
+        f"  parameters  {model.count_params():,}, of which {trained:,} are trained\n"
+        f"  an epoch    {epoch_steps:,} steps of {1000 * step:,.0f} ms, and "
+        f"{loss + answering:.1f} s of validation\n"
+        f"  training    at most {config.epochs:,} epochs; {ends}, unless --patience does before\n"
+        f"  memory      {_peak_gigabytes():.1f} GB at most so far\n"
+        f"  minutes     {_sum(reading=reading, training=training, export_and_scores=rest)}",
+        flush=True,
+    )
+    sys.exit(0)
+
+
+def _step_seconds(model, stream) -> tuple[float, float]:
+    """Seconds of the first step, which is traced, and the mean of those after it."""
+    model.make_train_function()
+    batches = iter(stream)
+    first = _timed(lambda: model.train_function(batches))
+    seconds = []
+    while len(seconds) < STEPS and sum(seconds) < SECONDS:
+        seconds.append(_timed(lambda: model.train_function(batches)))
+    return first, statistics.fmean(seconds)
+
+
+def _timed(function: Callable) -> float:
+    start = time.monotonic()
+    function()
+    return time.monotonic() - start
+
+
+def _loss_seconds(model, batches) -> float:
+    """Seconds of the loss of all validation batches, by some of them."""
+    some = min(int(batches.cardinality()), VALIDATION_BATCHES)
+    part = batches.take(some)
+    _, seconds = (_timed(lambda: model.evaluate(part, verbose=0)) for _ in range(2))
+    return seconds * int(batches.cardinality()) / some
+
+
+def _peak_gigabytes() -> float:
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kilobytes, on Linux
+
+
+def _sum(**seconds: float) -> str:
+    parts = [f"{name.replace('_', ' ')} {each / 60:.1f}" for name, each in seconds.items()]
+    return f"{' + '.join(parts)} = {sum(seconds.values()) / 60:.1f}"
