@@ -86,7 +86,10 @@ INSIDE = {
         *("whisper_names", "whisper_vocabulary", "whisper"),
         *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
-    "training": ("losses", "optimizers", "callbacks", "splice", "distribution"),
+    "training": (
+        *("losses", "optimizers", "kept_weights", "checkpoints", "callbacks", "splice"),
+        "distribution",
+    ),
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
         *("signatures", "warmup", "served", "subtitles"),

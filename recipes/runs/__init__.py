@@ -7,6 +7,7 @@
     teaching   flags in place of teacher forcing, one dropout and one way to cut a text
     fitting    `fit` within a budget, the better weights
     planning   --dry_run: what a run would take
+    workers    --workers: training on several machines
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
@@ -55,7 +56,6 @@ from recipes.runs.folder import (
     fingerprint,
     is_fitted,
     open_journal,
-    open_run,
     position,
     remove_run,
 )
@@ -102,6 +102,13 @@ from recipes.runs.teaching import (
     segmented,
     teach,
 )
+from recipes.runs.workers import (
+    WORKER_HELP,
+    WORKERS_HELP,
+    check_workers,
+    open_run,
+    workers_of,
+)
 
 __all__ = [
     "AVERAGE_HELP",
@@ -122,11 +129,14 @@ __all__ = [
     "SCHEDULED_SAMPLING_HELP",
     "SUBWORD_SAMPLING_HELP",
     "WEIGHTS_HELP",
+    "WORKERS_HELP",
+    "WORKER_HELP",
     "answers_of",
     "check_length_head",
     "check_start",
     "check_subword_sampling",
     "check_teaching",
+    "check_workers",
     "choose_precision",
     "choose_weights",
     "close_run",
@@ -162,4 +172,5 @@ __all__ = [
     "teach",
     "train",
     "with_vocabulary",
+    "workers_of",
 ]

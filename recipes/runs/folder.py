@@ -21,7 +21,9 @@ RESUME_HELP = (
     "they ended while its score still rose"
 )
 # From one run to its resumption.
-MAY_CHANGE = {"epochs", "minutes", "save_minutes", "patience", "weights", "output", "resume"}
+MAY_CHANGE = {"epochs", "minutes", "save_minutes", "patience", "weights", "output", "resume"} | {
+    *("workers", "worker"),
+}
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with
 MEMBERS = "members"  # folder in that, of the runs 1, 2, ... of the models of an ensemble
