@@ -72,6 +72,7 @@ INSIDE = {
             "transcription",
             "parts",
             "generator",
+            "accumulation",
             "distributed",
             "trainable",
             "scheduled_sampling",

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kzoo import checks, ctc
 from kzoo.layers import masking, replicas, sharing
+from kzoo.models.accumulation import accumulated_gradients
 from kzoo.models.distributed import DistributedFit, sharded_by_data
 from kzoo.models.generator import Generator
 
@@ -48,12 +49,29 @@ class Trainable(DistributedFit, Generator):
             {name: _input_of(name, shape) for name, shape in inputs_shape.items()}
         )
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+    accumulate = 1  # parts of a batch; `compile` sets it
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, accumulate=1, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
+        Args:
+            accumulate: int, in how many parts a step of `fit` computes the gradients of a batch,
+                one after the other: a step has the memory of a part, and the gradients, weighted by
+                tokens, of the batch. A sampled softmax draws classes for each part.
+            optimizer, loss, jit_compile and all others: as in `keras.Model.compile`.
+
         Raises:
-            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers.
+            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers, or
+                `accumulate` is below 1, or above it for several replicas.
         """
+        checks.integer(1, accumulate=accumulate)
+        replicas_in_sync = self.distribute_strategy.num_replicas_in_sync
+        checks.require(
+            accumulate == 1 or replicas_in_sync == 1,
+            "must be 1 under a strategy of several replicas, each of which has a part of the batch",
+            accumulate=accumulate,
+        )
+        self.accumulate = accumulate
         own = {name.lower(): name for name in ("FusedAdam", "LazyAdam")}
         if isinstance(optimizer, str) and optimizer.lower() in own:
             raise ValueError(
@@ -83,6 +101,24 @@ class Trainable(DistributedFit, Generator):
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, *args, **kwargs):
         return super().evaluate(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
+
+    def train_step(self, data):
+        """One step of `fit`, in parts if `compile` was told so."""
+        if self.accumulate == 1:
+            return super().train_step(data)
+        weights = self.trainable_weights
+        gradients = accumulated_gradients(self._tokens_and_gradients, data, self.accumulate)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self.get_metrics_result()
+
+    def _tokens_and_gradients(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        tokens = tf.reduce_sum(self.label_weights(y, sample_weight)[1])
+        return tokens, tape.gradient(loss, self.trainable_weights)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""

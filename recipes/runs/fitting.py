@@ -47,7 +47,7 @@ def fit(
     """
     if not is_fitted(run):
         train(model, batches, valid_batches, score, run, config, monitor, callbacks, change)
-    workers_leave(config)
+    workers_leave(config, run)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]

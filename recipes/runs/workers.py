@@ -3,7 +3,7 @@
     workers_of(config)                                  # before TensorFlow computes; joins the others
     run = open_run(config, folder, digest)              # the chief's; the others' goes with them
     twin = replica(model, batches, workers)             # what is trained, under the strategy
-    workers_leave(config)                               # the others end when the chief does
+    workers_leave(config, run)                          # the others end when the chief does
 
 Each process runs the same recipe on the same data. What a run leaves is the chief's: it alone scores,
 saves, exports. Its model is an ordinary one; its twin under the strategy is trained.
@@ -113,8 +113,11 @@ def scored_after(model: Any, twin: Any, score: Callable[[], float]) -> Callable[
     return scored
 
 
-def workers_leave(config: Any) -> None:
+def workers_leave(config: Any, run: Path) -> None:
     """After training: all workers but the chief end here, when the chief has ended."""
     workers = workers_of(config)
-    if workers is not None:
-        workers.leave()
+    if workers is None:
+        return
+    if not workers.is_chief:
+        shutil.rmtree(run, ignore_errors=True)
+    workers.leave()
