@@ -25,7 +25,7 @@ LEVELS = (
 # The order inside a package; its face, `__init__`, stands last.
 INSIDE = {
     "layers": (
-        *("__init__", "sharing", "replicas", "masking", "products"),
+        *("__init__", "sharing", "replicas", "masking", "products", "recomputing"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
         *(
             "attention.location",
@@ -89,7 +89,7 @@ INSIDE = {
     ),
     "training": (
         *("losses", "optimizers", "kept_weights", "checkpoints", "callbacks", "splice"),
-        "distribution",
+        *("moving_average", "distribution"),
     ),
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),

@@ -81,5 +81,7 @@ def _added(total, gradient, i):
 def _whole(total, gradient):
     if isinstance(gradient, tf.IndexedSlices):
         indices, values = (each.concat() for each in total)
-        return tf.IndexedSlices(values, indices, tf.constant(gradient.shape.as_list(), indices.dtype))
+        return tf.IndexedSlices(
+            values, indices, tf.constant(gradient.shape.as_list(), indices.dtype)
+        )
     return total

@@ -3,11 +3,14 @@
     workers = join("10.0.0.1:2222,10.0.0.2:2222", 0)      # first of all, in each process
     with workers.strategy.scope():
         model = ...
-    model.fit(batches, callbacks=[OneDecision(workers)])
+    with workers.together():
+        model.fit(batches, callbacks=[OneDecision(workers)])
+    workers.leave()                                       # the chief goes on alone
 
 `models.distributed` says what Keras's `fit` needs beside this. Worker 0 is the chief.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -83,6 +86,7 @@ def join(workers=None, index=None):
         os.environ["TF_CONFIG"] = json.dumps(
             {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         )
+    print(f"Worker {index} of {len(addresses)} waits for the others", flush=True)
     return Workers(addresses, index)
 
 
@@ -128,6 +132,22 @@ class Workers:
         mine = np.frombuffer(content, np.uint8) if self.is_chief else np.zeros(size, np.uint8)
         return self.from_chief(mine).tobytes() if size else b""
 
+    @contextlib.contextmanager
+    def together(self):
+        """Around `fit`: the error that TensorFlow raises where another worker is gone says so.
+
+        Raises:
+            RuntimeError: in place of a tf.errors.OpError, if a worker does not answer.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._is_over.set()
+            gone = [a for a in self.addresses if not self._answers(a)]
+            if gone:
+                raise RuntimeError(self._without(gone[0])) from error
+            raise
+
     def leave(self):
         """Ends the watch after training; all others but the chief end when the chief does."""
         self.from_chief(np.int64(0))  # until all are here
@@ -144,15 +164,15 @@ class Workers:
             for address in failed:
                 failed[address] = 0 if self._answers(address) else failed[address] + 1
                 if failed[address] >= FAILED_CHECKS and not self._is_over.is_set():
-                    number = self.addresses.index(address)
-                    print(
-                        f"\nerror: worker {number} ({address}) no longer answers, so this worker, "
-                        f"{self.index}, ends, too. Start all of them again; a recipe with "
-                        "--resume goes on from the last checkpoint.",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    print(f"\nerror: {self._without(address)}", file=sys.stderr, flush=True)
                     _end_at_once(1)
+
+    def _without(self, address):
+        return (
+            f"worker {self.addresses.index(address)} ({address}) no longer answers, so this "
+            f"worker, {self.index}, ends, too. Start all of them again; a recipe with --resume "
+            "goes on from the last checkpoint."
+        )
 
     @staticmethod
     def _answers(address):

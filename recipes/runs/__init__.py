@@ -91,11 +91,15 @@ from recipes.runs.starting import (
     with_vocabulary,
 )
 from recipes.runs.teaching import (
+    ACCUMULATE_HELP,
+    EMA_HELP,
     R_DROP_HELP,
+    RECOMPUTE_HELP,
     SAMPLING_DECAY_HELP,
     SAMPLING_STEPS_HELP,
     SCHEDULED_SAMPLING_HELP,
     SUBWORD_SAMPLING_HELP,
+    check_scaling,
     check_subword_sampling,
     check_teaching,
     compiled,
@@ -111,8 +115,10 @@ from recipes.runs.workers import (
 )
 
 __all__ = [
+    "ACCUMULATE_HELP",
     "AVERAGE_HELP",
     "DRY_RUN_HELP",
+    "EMA_HELP",
     "EPOCH_BATCHES",
     "FIRST",
     "FREEZE_HELP",
@@ -121,6 +127,7 @@ __all__ = [
     "MEMBERS",
     "NEW_VOCABULARY_HELP",
     "RATE",
+    "RECOMPUTE_HELP",
     "RESUME_HELP",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
@@ -133,6 +140,7 @@ __all__ = [
     "WORKER_HELP",
     "answers_of",
     "check_length_head",
+    "check_scaling",
     "check_start",
     "check_subword_sampling",
     "check_teaching",

@@ -106,6 +106,7 @@ def train(
         trained, save_minutes = replica(model, batches, workers), math.inf
         score = scored_after(model, trained, score)
     is_chief = workers is None or workers.is_chief
+    average, back = averaging(config)
     callbacks = [
         keras.callbacks.LambdaCallback(on_train_end=finish),
         kzoo.training.Checkpoints(
@@ -117,13 +118,15 @@ def train(
         *callbacks,
         budget,
         finite,
+        *average,
         kzoo.training.ValidationScore(monitor, score),
         kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
         last,
+        *back,
         journal,
         stopping,
     ]
-    with explained(run):
+    with explained(run), contextlib.nullcontext() if workers is None else workers.together():
         trained.fit(
             stream,
             steps_per_epoch=epoch_steps,
@@ -132,12 +135,20 @@ def train(
             shuffle=False,  # the dataset shuffles itself
             verbose="auto" if is_chief else 0,
             callbacks=[
-                *(callbacks if is_chief else []),
+                *(callbacks if is_chief else [*average, *back]),
                 *([] if workers is None else [kzoo.training.OneDecision(workers)]),
             ],
         )
     if trained is not model:
         model.set_weights(trained.get_weights())
+
+
+def averaging(config: Any) -> tuple[list, list]:
+    """The callbacks that put the moving average of --ema in the place of the weights, and back."""
+    if not getattr(config, "ema", 0.0):
+        return [], []
+    average = kzoo.training.MovingAverage()
+    return [average], [average.back]
 
 
 @contextlib.contextmanager

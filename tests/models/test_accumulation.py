@@ -34,7 +34,9 @@ def trained(optimizer, accumulate, weights=None, **options):
     model = model_of(**options)
     model.compile(optimizer(0.05, global_clipnorm=1.0), accumulate=accumulate)
     inputs, labels = batch()
-    data = tf.data.Dataset.from_tensors((inputs, labels) if weights is None else (inputs, labels, weights))
+    data = tf.data.Dataset.from_tensors(
+        (inputs, labels) if weights is None else (inputs, labels, weights)
+    )
     loss = model.fit(data.repeat(3), shuffle=False, verbose=0).history["loss"]
     return model.get_weights(), loss
 
@@ -63,5 +65,3 @@ def test_the_weights_of_rows_count_in_all_parts():
 def test_no_part_is_refused():
     with pytest.raises(ValueError, match="`accumulate` must be an integer of at least 1, got acc"):
         model_of().compile(accumulate=0)
-
-

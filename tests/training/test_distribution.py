@@ -73,11 +73,16 @@ def two_workers(*more):
         yield processes
 
 
+def report_of(process):
+    """The first line that is a report; "" if the process ends before."""
+    return next((line for line in process.stdout if line.startswith("{")), "")
+
+
 @pytest.fixture(scope="module")
 def reports():
     """Of one process and of two workers; then one of the workers, in training, is killed."""
     with ended(start("", 0)) as alone, two_workers("until killed") as processes:
-        lines = [process.stdout.readline() for process in processes]
+        lines = [report_of(process) for process in processes]
         assert all(lines), processes[0].communicate()[1][-3000:]
         killed, left = processes
         os.kill(killed.pid, signal.SIGKILL)
@@ -107,12 +112,12 @@ def test_workers_are_told_what_the_chief_says(reports):
 @pytest.mark.slow
 def test_keras_alone_still_fails_on_several_workers(reports):
     """When it no longer does, `models.distributed` has done its service: lower its KERAS_FAILS."""
-    assert "strategy.reduce" in reports[1]["keras"] or "axis" in reports[1]["keras"]
+    assert "PerReplica" in reports[1]["keras"]
 
 
 @pytest.mark.slow
 def test_a_worker_whose_chief_is_killed_says_so_and_ends(reports):
     code, error = reports[3]
     assert code == 1
-    assert "error: worker 0 (127.0.0.1:" in error
+    assert "rror: worker 0 (127.0.0.1:" in error
     assert "no longer answers, so this worker, 1, ends, too. Start all of them again" in error
