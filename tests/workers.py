@@ -90,11 +90,11 @@ def main(addresses, index):
         found["keras"] = plain_keras_fails(strategy)
     print(json.dumps(found), flush=True)
     if len(sys.argv) > 3:  # until it is killed
-        with strategy.scope():
-            model = seq2seq()
-            model.compile(kzoo.FusedAdam(0.01))
-        data = batches().repeat()
         with workers.together():
+            with strategy.scope():
+                model = seq2seq()
+                model.compile(kzoo.FusedAdam(0.01))
+            data = batches().repeat()
             model.fit(data, epochs=10**9, steps_per_epoch=10, shuffle=False, verbose=0)
     elif workers:
         workers.leave()

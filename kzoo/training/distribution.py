@@ -124,7 +124,8 @@ class Workers:
             return sent if is_first else tf.zeros_like(sent)
 
         values = self.strategy.experimental_distribute_values_from_function(value)
-        return self.strategy.reduce("SUM", values, axis=None).numpy().astype(x.dtype)
+        with self.together():
+            return self.strategy.reduce("SUM", values, axis=None).numpy().astype(x.dtype)
 
     def bytes_from_chief(self, content=b""):
         """The chief's bytes, on all workers."""
@@ -168,6 +169,7 @@ class Workers:
                     _end_at_once(1)
 
     def _without(self, address):
+        """The sentence about a worker that is gone."""
         return (
             f"worker {self.addresses.index(address)} ({address}) no longer answers, so this "
             f"worker, {self.index}, ends, too. Start all of them again; a recipe with --resume "

@@ -1,8 +1,8 @@
 """How a decoder is taught: the flags in place of plain teacher forcing, and what they turn on.
 
 A recipe's config has the fields `scheduled_sampling`, `sampling_decay`, `sampling_steps`, `r_drop`,
-`seed` and `sampled`; one with subwords also `subword_sampling` and `tokenizer`; one that scales also
-`accumulate`, `ema` and `recompute`.
+`seed` and `sampled`; one with subwords also `subword_sampling` and `tokenizer`; one that
+scales also `accumulate`, `ema` and `recompute`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Training on several machines: `--workers` and `--worker`, or TF_CONFIG.
 
-    workers_of(config)                                  # before TensorFlow computes; joins the others
-    run = open_run(config, folder, digest)              # the chief's; the others' goes with them
-    twin = replica(model, batches, workers)             # what is trained, under the strategy
-    workers_leave(config, run)                          # the others end when the chief does
+    workers_of(config)                          # joins the others, before TensorFlow computes
+    run = open_run(config, folder, digest)      # the chief's; the others' goes with them
+    twin = replica(model, batches, workers)     # what is trained, under the strategy
+    workers_leave(config, run)                  # the others end when the chief does
 
-Each process runs the same recipe on the same data. What a run leaves is the chief's: it alone scores,
-saves, exports. Its model is an ordinary one; its twin under the strategy is trained.
+Each process runs the same recipe on the same data. What a run leaves is the chief's: it alone
+scores, saves, exports. Its model is an ordinary one; its twin under the strategy is trained.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def replica(model: Any, batches: Any, workers: Any) -> Any:
     shapes = {name: tuple(spec.shape) for name, spec in batches.element_spec[0].items()}
     shapes.pop("name", None)
     optimizer = model.optimizer
-    with workers.strategy.scope():
+    with workers.together(), workers.strategy.scope():
         twin = type(model).from_config(model.get_config())
         twin.compile(type(optimizer).from_config(optimizer.get_config()))
         twin.build(shapes)
