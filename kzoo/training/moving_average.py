@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, looked at in validation and kept by checkpoints."""
+"""The exponential moving average of the weights, which validation sees and checkpoints keep."""
 
 import keras
 
