@@ -17,6 +17,7 @@ Each of them is a new process in every round; the table has medians.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -70,7 +71,7 @@ def measure(name, rows, cores, steps, addresses=None, index=None):
         verbose=0, callbacks=[clock],
     )  # fmt: skip
     times = clock.times[WARM_STEPS - 1 :]
-    seconds = [b - a for a, b in zip(times, times[1:], strict=False)]
+    seconds = [b - a for a, b in itertools.pairwise(times)]
     print(json.dumps(statistics.median(seconds)), flush=True)
     if workers:
         workers.leave()
