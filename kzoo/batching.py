@@ -209,7 +209,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, star
         return teacher_forcing(*sides)
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
-    return _planned(*lengths, batch_tokens, gather, seed, pool, start, draw)
+    return planned_batches(*lengths, batch_tokens, gather, seed, pool, start, draw)
 
 
 def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None, start=0):
@@ -247,7 +247,7 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
         return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
     target_lengths = target.row_lengths().numpy()
-    return _planned(lengths, target_lengths, batch_frames, gather, seed, pool, start)
+    return planned_batches(lengths, target_lengths, batch_frames, gather, seed, pool, start)
 
 
 def padded(frames):
@@ -311,8 +311,16 @@ def picture_batches(pictures, rows, target, batch_size, seed=None, start=0):
     return _gathered(planned, gather, seed, start)
 
 
-def _planned(source_lengths, target_lengths, batch_tokens, gather, seed, pool, start, draw=None):
-    """The dataset of what `gather` makes of the rows of each planned batch."""
+def planned_batches(
+    source_lengths, target_lengths, batch_tokens, gather, seed, pool=100_000, start=0, draw=None
+):
+    """The dataset of what `gather` makes of the rows of each planned batch.
+
+    Args:
+        source_lengths, target_lengths, batch_tokens, pool: as in `plan`.
+        gather: function of the rows of a batch, (B,) int64, and the numbers of pass and batch.
+        seed, start, draw: as in `token_batches`.
+    """
 
     def planned(rng):
         if draw is None:

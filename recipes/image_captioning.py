@@ -124,9 +124,12 @@ class Config:
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
     tensorboard: str | None = flag(None, runs.TENSORBOARD_HELP)
     profile: bool = flag(False, runs.PROFILE_HELP)
+    workers: str | None = flag(None, runs.WORKERS_HELP)
+    worker: int | None = flag(None, runs.WORKER_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_workers(self)
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
@@ -176,6 +179,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    runs.workers_of(config)  # joins them, before TensorFlow computes
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")

@@ -168,9 +168,12 @@ class Config:
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
     tensorboard: str | None = flag(None, runs.TENSORBOARD_HELP)
     profile: bool = flag(False, runs.PROFILE_HELP)
+    workers: str | None = flag(None, runs.WORKERS_HELP)
+    worker: int | None = flag(None, runs.WORKER_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_workers(self)
         runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
         runs.check_subword_sampling(self)
         if self.init_from != AUTO:
@@ -219,6 +222,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    runs.workers_of(config)  # joins them, before TensorFlow computes
     config = settled(config)
     cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":

@@ -116,6 +116,9 @@ class Config:
     epochs: int = flag(100, "most passes over the training pairs, or of 1,000 batches of them")
     minutes: float = flag(60.0, "time budget for training; the best weights so far are kept")
     batch_tokens: int = flag(4096, "tokens of a batch on either side, padding included")
+    accumulate: int = flag(1, runs.ACCUMULATE_HELP)
+    ema: float = flag(0.0, runs.EMA_HELP)
+    recompute: bool = flag(False, runs.RECOMPUTE_HELP)
     learning_rate: float | None = flag(
         None,
         "peak of the schedule; none: 0.5 / sqrt(units x warmup_steps), for RNNs 0.001, and 0.0001 "
@@ -145,9 +148,13 @@ class Config:
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
     tensorboard: str | None = flag(None, runs.TENSORBOARD_HELP)
     profile: bool = flag(False, runs.PROFILE_HELP)
+    workers: str | None = flag(None, runs.WORKERS_HELP)
+    worker: int | None = flag(None, runs.WORKER_HELP)
 
     def __post_init__(self):
         cli.check_training(self)
+        runs.check_workers(self)
+        runs.check_scaling(self)
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
@@ -192,6 +199,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    runs.workers_of(config)  # joins them, before TensorFlow computes
     cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")

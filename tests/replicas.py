@@ -139,6 +139,8 @@ def main():
     cases = {
         "Seq2Seq": (seq2seq, *text, sgd),
         "sampled, with LazyAdam": (sampled, *text, lambda: kzoo.LazyAdam(0.01)),
+        "clipped": (seq2seq, *text, lambda: kzoo.FusedAdam(0.01, global_clipnorm=0.1)),
+        "clipped, of rows": (sampled, *text, lambda: kzoo.LazyAdam(0.01, global_clipnorm=0.1)),
         "scheduled sampling": (of_own_answers, *text, sgd),
         "every term of the loss": (everything_in_the_loss, *sound, sgd),
         "CTCModel": (ctc_model, *sound, sgd),

@@ -15,6 +15,7 @@ LEVELS = (
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
     ("batching", "mixture"),
+    ("pairs_on_disk",),
     ("models",),
     ("zoo", "training", "export"),
     ("pretrained",),
@@ -25,7 +26,7 @@ LEVELS = (
 # The order inside a package; its face, `__init__`, stands last.
 INSIDE = {
     "layers": (
-        *("__init__", "sharing", "replicas", "masking", "products"),
+        *("__init__", "sharing", "replicas", "masking", "products", "recomputing"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
         *(
             "attention.location",
@@ -72,6 +73,8 @@ INSIDE = {
             "transcription",
             "parts",
             "generator",
+            "accumulation",
+            "distributed",
             "trainable",
             "scheduled_sampling",
             "r_drop",
@@ -85,7 +88,10 @@ INSIDE = {
         *("whisper_names", "whisper_vocabulary", "whisper"),
         *("exported", "vocabulary", "downloads", "loading", "command"),
     ),
-    "training": ("losses", "optimizers", "kept_weights", "callbacks", "checkpoints", "splice"),
+    "training": (
+        *("losses", "optimizers", "kept_weights", "checkpoints", "callbacks", "splice"),
+        *("moving_average", "distribution"),
+    ),
     "export": (
         *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
         *("signatures", "warmup", "served", "subtitles"),

@@ -5,6 +5,8 @@ S source steps, D features, H heads, N rows of a decoding step (B or B times bea
 the cache.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -12,6 +14,7 @@ from kzoo import checks
 from kzoo.layers import masking, own_inputs, sharing
 from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
+from kzoo.layers.recomputing import recomputed
 from kzoo.layers.transformer_block import (
     TransformerDecoderBlock,
     TransformerEncoderBlock,
@@ -23,7 +26,13 @@ class _Stack(keras.layers.Layer):
     """What encoder and decoder have in common: embedding, positions, dropout, blocks, last norm.
 
     Its children say of which class the blocks are: `block_class`.
+
+    Attributes:
+        recompute: bool, whether a step of training keeps the inputs of blocks alone and computes
+            them again for the gradients; to be set before `fit`. It is not saved.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -106,6 +115,11 @@ class _Stack(keras.layers.Layer):
         return cls(**sharing.deserialize(config, "embedding", "positions", "attention_positions"))
 
 
+def _decoder_call(block, memory_mask, x_mask, training, x, keys, values):
+    """A TransformerDecoderBlock as a function of all that has gradients."""
+    return block(x, memory_mask=memory_mask, keys=(keys, values), x_mask=x_mask, training=training)
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class TransformerEncoder(_Stack):
     """Embedding, positions, dropout, and a stack of TransformerEncoderBlocks.
@@ -158,7 +172,8 @@ class TransformerEncoder(_Stack):
         x, mask = read_source(self.embedding, source, source_mask)
         x = self.input_dropout(self._with_positions(x), training=training)
         for block in self.blocks:
-            x = block(x, mask=mask, training=training)
+            call = functools.partial(block, mask=mask, training=training)
+            x = recomputed(block, call, x) if training and self.recompute else call(x)
         memory = masking.blank(self._last_norm(x), mask)
         return masking.carry_mask(memory, mask), mask
 
@@ -257,7 +272,11 @@ class TransformerDecoder(_Stack):
         x = self.input_dropout(self._with_positions(x), training=training)
         weights = []
         for block, keys in zip(self.blocks, prepared["keys"], strict=True):
-            x, of_block = block(x, memory_mask=prepared["mask"], keys=keys, training=training)
+            call = functools.partial(
+                _decoder_call, block, prepared["mask"], masking.carried_mask(x, None), training
+            )
+            is_again = training and self.recompute
+            x, of_block = recomputed(block, call, x, *keys) if is_again else call(x, *keys)
             weights.append(of_block)
         return x, weights
 

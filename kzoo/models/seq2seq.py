@@ -342,12 +342,12 @@ class Seq2Seq(Trainable):
         tokens = tf.reduce_sum(count)
         loss = replicas.mean(tf.reduce_sum(losses * tf.reshape(count, [-1])), tokens)
         if self.ctc_head is not None:
-            self.own_metrics["attention_loss"].update_state(replicas.total(loss), tokens)
+            self.own_metrics["attention_loss"].update_state(*replicas.reported(loss, tokens))
             ctc_loss = self.ctc_loss(
                 labels, count, y_pred["ctc_logits"], y_pred["memory_mask"], passes
             )
             loss = (1 - self.ctc_weight) * loss + self.ctc_weight * ctc_loss
-        self.own_metrics["loss"].update_state(replicas.total(loss), tokens)
+        self.own_metrics["loss"].update_state(*replicas.reported(loss, tokens))
         if self.length_head is not None:
             expected = tf.cast(y_pred["length"], tf.float32)
             length = tf.reduce_sum(count * tf.cast(labels != self.end_id, tf.float32), 1)
@@ -372,7 +372,7 @@ class Seq2Seq(Trainable):
         losses = tf.where(count > 0, copying.coverage_loss(weights), 0.0)
         tokens = tf.reduce_sum(count)
         loss = replicas.mean(tf.reduce_sum(losses * count), tokens)
-        self.own_metrics["coverage_loss"].update_state(replicas.total(loss), tokens)
+        self.own_metrics["coverage_loss"].update_state(*replicas.reported(loss, tokens))
         return loss
 
     def _unevenness(self, labels, count, y_pred):

@@ -8,10 +8,12 @@ import tensorflow as tf
 
 from kzoo import checks, ctc
 from kzoo.layers import masking, replicas, sharing
+from kzoo.models.accumulation import accumulated_gradients
+from kzoo.models.distributed import DistributedFit, sharded_by_data
 from kzoo.models.generator import Generator
 
 
-class Trainable(Generator):
+class Trainable(DistributedFit, Generator):
     """A generator with its loss built in.
 
     A child has `call`, `compute_loss`, `get_config`, `own_metrics`, a dict of metrics by name, and
@@ -47,12 +49,29 @@ class Trainable(Generator):
             {name: _input_of(name, shape) for name, shape in inputs_shape.items()}
         )
 
-    def compile(self, optimizer="adam", loss=None, jit_compile=False, **kwargs):
+    accumulate = 1  # parts of a batch; `compile` sets it
+
+    def compile(self, optimizer="adam", loss=None, jit_compile=False, accumulate=1, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
 
+        Args:
+            accumulate: int, in how many parts a step of `fit` computes the gradients of a batch,
+                one after the other: a step has the memory of a part, and the gradients, weighted by
+                tokens, of the batch. A sampled softmax draws classes for each part.
+            optimizer, loss, jit_compile and all others: as in `keras.Model.compile`.
+
         Raises:
-            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers.
+            ValueError: if a `loss` is given, or the name of one of kzoo's optimizers, or
+                `accumulate` is below 1, or above it for several replicas.
         """
+        checks.integer(1, accumulate=accumulate)
+        replicas_in_sync = self.distribute_strategy.num_replicas_in_sync
+        checks.require(
+            accumulate == 1 or replicas_in_sync == 1,
+            "must be 1 under a strategy of several replicas, each of which has a part of the batch",
+            accumulate=accumulate,
+        )
+        self.accumulate = accumulate
         own = {name.lower(): name for name in ("FusedAdam", "LazyAdam")}
         if isinstance(optimizer, str) and optimizer.lower() in own:
             raise ValueError(
@@ -77,19 +96,29 @@ class Trainable(Generator):
                     self(tf.nest.map_structure(_symbolic, specs))
                 if self.has_all_weights:
                     self.optimizer.build(self.trainable_variables)
-        return super().fit(x, *args, **kwargs)
+        return super().fit(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras asks for the mean of a batch over the replicas, which masks do not have.
-        if self._distribute_strategy is not None and iterator is not None:
-            for _, _, batches in iterator:
-                data_batch = tf.nest.map_structure(self._first_replica, next(batches))
-                break
-            iterator = None
-        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, x=None, *args, **kwargs):
+        return super().evaluate(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
 
-    def _first_replica(self, x):
-        return self.distribute_strategy.experimental_local_results(x)[0]
+    def train_step(self, data):
+        """One step of `fit`, in parts if `compile` was told so."""
+        if self.accumulate == 1:
+            return super().train_step(data)
+        weights = self.trainable_weights
+        gradients = accumulated_gradients(self._tokens_and_gradients, data, self.accumulate)
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return self.get_metrics_result()
+
+    def _tokens_and_gradients(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+        self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        tokens = tf.reduce_sum(self.label_weights(y, sample_weight)[1])
+        return tokens, tape.gradient(loss, self.trainable_weights)
 
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
@@ -137,7 +166,7 @@ class Trainable(Generator):
         weights = tf.math.divide_no_nan(counts, real)
         total = tf.reduce_sum(counts)
         loss = replicas.mean(tf.reduce_sum(losses * weights), total)
-        self.own_metrics["ctc_loss"].update_state(replicas.total(loss), total)
+        self.own_metrics["ctc_loss"].update_state(*replicas.reported(loss, total))
         missing = tf.reduce_sum(tf.cast(~is_feasible, tf.float32))
         self.own_metrics["infeasible"].update_state(missing / passes)
         return loss

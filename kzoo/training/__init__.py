@@ -8,8 +8,10 @@ from kzoo.training.callbacks import (
     ValidationScore,
 )
 from kzoo.training.checkpoints import Checkpoints
+from kzoo.training.distribution import OneDecision
 from kzoo.training.kept_weights import BestWeights, LastWeights
 from kzoo.training.losses import SequenceAccuracy, SequenceCrossEntropy
+from kzoo.training.moving_average import MovingAverage
 from kzoo.training.optimizers import FusedAdam, InverseSquareRoot, LazyAdam
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "Journal",
     "LastWeights",
     "LazyAdam",
+    "MovingAverage",
+    "OneDecision",
     "SequenceAccuracy",
     "SequenceCrossEntropy",
     "TimeBudget",

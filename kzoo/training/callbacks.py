@@ -73,7 +73,7 @@ class BudgetDecay(keras.callbacks.Callback):
         self.start = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
-        n = int(self.model.optimizer.iterations) + 1
+        n = int(self.model.optimizer.iterations.numpy()) + 1
         self.model.optimizer.learning_rate = self.rate(n, (time.monotonic() - self.start) / 60)
 
     def rate(self, n, minutes):
@@ -110,16 +110,18 @@ class FiniteLoss(keras.callbacks.Callback):
         self.step = None
         self.skipped = 0
         self.in_a_row = self._steps = 0
-        self._iterations = int(self.model.optimizer.iterations)
+        self._iterations = int(self.model.optimizer.iterations.numpy())
 
     def on_epoch_begin(self, epoch, logs=None):
         self._metrics = self._metric_values()
 
     def _metric_values(self):
+        if self.model.distribute_strategy.num_replicas_in_sync > 1:
+            return []  # no step is left out there, and to read them takes all workers
         return [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
 
     def on_train_batch_end(self, batch, logs=None):
-        before, self._iterations = self._iterations, int(self.model.optimizer.iterations)
+        before, self._iterations = self._iterations, int(self.model.optimizer.iterations.numpy())
         if self._iterations == before:
             self.skipped += 1
             self.in_a_row += 1

@@ -168,6 +168,13 @@ def position(folder):
     return _position(_newest(Path(folder), _checked)[1])
 
 
+def write_position(folder, position):
+    """Leaves the Position of another process's checkpoint, for data that begin at it, too."""
+    state = json.dumps({"position": position, "kept": []}, default=float).encode()
+    path = Path(folder) / f"checkpoint-{position.batches:09d}.npz"
+    write_arrays(path, {_STATE: np.frombuffer(state, np.uint8)})
+
+
 def _position(found):
     return Position() if found is None else Position(*found[_STATE]["position"])
 

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kzoo.layers import replicas
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
@@ -52,7 +54,8 @@ class FusedAdam(keras.optimizers.Adam):
         w <- w - rate sqrt(1 - beta_2^n) / (1 - beta_1^n) m / (sqrt(v) + epsilon),    n = step + 1
 
     Kingma & Ba (2015), https://arxiv.org/abs/1412.6980, section 2. The same numbers, arguments and
-    saved variables; a sparse gradient or `amsgrad` goes Keras's way.
+    saved variables; a sparse gradient or `amsgrad` goes Keras's way. Of several replicas the sum of
+    the gradients is clipped, as that of one batch would be; Keras clips each before they add up.
 
     A step whose gradients are not finite, or whose norm is not, is left out: no variable changes,
     `iterations` neither, and `training.FiniteLoss` counts it. On several replicas it is not.
@@ -65,6 +68,19 @@ class FusedAdam(keras.optimizers.Adam):
     >>> w.numpy().round(4)
     array([0.9, 2.1], dtype=float32)
     """
+
+    @property
+    def _clips(self):
+        return bool(self.clipnorm or self.global_clipnorm or self.clipvalue)
+
+    def _clip_gradients(self, grads):
+        return self._clipped(replicas.total(grads)) if self._clips else grads
+
+    def _clipped(self, grads):
+        return super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars if self._clips else super()._all_reduce_sum_gradients(grads_and_vars)
 
     def apply(self, grads, trainable_variables=None):
         if not self.built and trainable_variables is not None:
@@ -151,10 +167,8 @@ class LazyAdam(FusedAdam):
                     f"got {name}={getattr(self, name)}."
                 )
 
-    def _clip_gradients(self, grads):
+    def _clipped(self, grads):
         # Keras would add up the squares of duplicates one by one, and makes the gradients dense.
-        if not (self.clipnorm or self.global_clipnorm or self.clipvalue):
-            return grads
         grads = [_summed(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
         if self.clipnorm:
             return [tf.clip_by_norm(g, self.clipnorm) for g in grads]

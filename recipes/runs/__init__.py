@@ -8,6 +8,7 @@
     fitting    `fit` within a budget, the better weights
     planning   --dry_run: what a run would take
     watching   --tensorboard, --profile
+    workers    --workers: training on several machines
     scoring    answers of the SavedModel, their scores, its card, pictures, a last proof
 
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
@@ -58,7 +59,6 @@ from recipes.runs.folder import (
     fingerprint,
     is_fitted,
     open_journal,
-    open_run,
     position,
     remove_run,
 )
@@ -94,21 +94,34 @@ from recipes.runs.starting import (
     with_vocabulary,
 )
 from recipes.runs.teaching import (
+    ACCUMULATE_HELP,
+    EMA_HELP,
     R_DROP_HELP,
+    RECOMPUTE_HELP,
     SAMPLING_DECAY_HELP,
     SAMPLING_STEPS_HELP,
     SCHEDULED_SAMPLING_HELP,
     SUBWORD_SAMPLING_HELP,
+    check_scaling,
     check_subword_sampling,
     check_teaching,
     compiled,
     segmented,
     teach,
 )
+from recipes.runs.workers import (
+    WORKER_HELP,
+    WORKERS_HELP,
+    check_workers,
+    open_run,
+    workers_of,
+)
 
 __all__ = [
+    "ACCUMULATE_HELP",
     "AVERAGE_HELP",
     "DRY_RUN_HELP",
+    "EMA_HELP",
     "EPOCH_BATCHES",
     "FIRST",
     "FREEZE_HELP",
@@ -118,6 +131,7 @@ __all__ = [
     "NEW_VOCABULARY_HELP",
     "PROFILE_HELP",
     "RATE",
+    "RECOMPUTE_HELP",
     "RESUME_HELP",
     "R_DROP_HELP",
     "SAMPLING_DECAY_HELP",
@@ -127,11 +141,15 @@ __all__ = [
     "SUBWORD_SAMPLING_HELP",
     "TENSORBOARD_HELP",
     "WEIGHTS_HELP",
+    "WORKERS_HELP",
+    "WORKER_HELP",
     "answers_of",
     "check_length_head",
+    "check_scaling",
     "check_start",
     "check_subword_sampling",
     "check_teaching",
+    "check_workers",
     "choose_precision",
     "choose_weights",
     "close_run",
@@ -167,4 +185,5 @@ __all__ = [
     "teach",
     "train",
     "with_vocabulary",
+    "workers_of",
 ]

@@ -80,6 +80,8 @@ def compile_model(
     *,
     sampled: int = 0,
     epsilon: float = 1e-9,
+    accumulate: int = 1,
+    ema: float = 0.0,
 ) -> None:
     """Compiles with Adam as Vaswani et al. (2017) had it, gradients clipped to norm 1.
 
@@ -89,12 +91,16 @@ def compile_model(
             constant rate where `warmup_steps` is None.
         sampled: classes of the sampled softmax; with any, only the rows that a step used change.
         epsilon: of Adam.
+        accumulate: parts of a batch, as in `Trainable.compile`.
+        ema: momentum of the moving average of the weights; 0 for none.
     """
     rate = learning_rate
     if warmup_steps is not None:
         rate = kzoo.training.InverseSquareRoot(learning_rate, warmup_steps)
     adam = kzoo.training.LazyAdam if sampled else kzoo.training.FusedAdam
-    model.compile(adam(rate, beta_2=0.98, epsilon=epsilon, global_clipnorm=1.0))
+    averaged = {"use_ema": True, "ema_momentum": ema} if ema else {}
+    optimizer = adam(rate, beta_2=0.98, epsilon=epsilon, global_clipnorm=1.0, **averaged)
+    model.compile(optimizer, accumulate=accumulate)
 
 
 def make_weights(model, batches, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import kzoo
 from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
 from recipes.runs.planning import end_dry_run
+from recipes.runs.workers import replica, scored_after, workers_leave, workers_of
 
 TOLERANCE = 0.05  # share of the best epoch's score that the average of the last may lack
 AVERAGE_HELP = "last checkpoints to average; the best is taken in their place if clearly better"
@@ -51,6 +52,7 @@ def fit(
     """
     if not is_fitted(run):
         train(model, batches, valid_batches, score, run, config, monitor, callbacks, change)
+    workers_leave(config, run)
 
     def judge():
         return score(), model.evaluate(valid_batches, verbose=0, return_dict=True)["loss"]
@@ -106,32 +108,55 @@ def train(
     stream = numbered(batches, begin.batches, names, change)
     if config.dry_run:
         end_dry_run(model, stream, epoch_steps, valid_batches, score, config)
-    with explained(run):
-        model.fit(
+    workers, trained, save_minutes = workers_of(config), model, config.save_minutes
+    if workers is not None:
+        trained, save_minutes = replica(model, batches, workers), math.inf
+        score = scored_after(model, trained, score)
+    is_chief = workers is None or workers.is_chief
+    average, back = averaging(config)
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_train_end=finish),
+        kzoo.training.Checkpoints(
+            run / CHECKPOINTS,
+            epoch_steps,
+            save_minutes,
+            keep=[(stopping, ["wait", "best"]), (finite, ["skipped"])],
+        ),
+        *callbacks,
+        budget,
+        finite,
+        *average,
+        kzoo.training.ValidationScore(monitor, score),
+        kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
+        last,
+        *back,
+        journal,
+        *watching(config, valid_batches),
+        stopping,
+    ]
+    with explained(run), contextlib.nullcontext() if workers is None else workers.together():
+        trained.fit(
             stream,
             steps_per_epoch=epoch_steps,
             validation_data=valid_batches,
             epochs=epochs,
             shuffle=False,  # the dataset shuffles itself
+            verbose="auto" if is_chief else 0,
             callbacks=[
-                keras.callbacks.LambdaCallback(on_train_end=finish),
-                kzoo.training.Checkpoints(
-                    run / CHECKPOINTS,
-                    epoch_steps,
-                    config.save_minutes,
-                    keep=[(stopping, ["wait", "best"]), (finite, ["skipped"])],
-                ),
-                *callbacks,
-                budget,
-                finite,
-                kzoo.training.ValidationScore(monitor, score),
-                kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
-                last,
-                journal,
-                *watching(config, valid_batches),
-                stopping,
+                *(callbacks if is_chief else [*average, *back]),
+                *([] if workers is None else [kzoo.training.OneDecision(workers)]),
             ],
         )
+    if trained is not model:
+        model.set_weights(trained.get_weights())
+
+
+def averaging(config: Any) -> tuple[list, list]:
+    """The callbacks that put the moving average of --ema in the place of the weights, and back."""
+    if not getattr(config, "ema", 0.0):
+        return [], []
+    average = kzoo.training.MovingAverage()
+    return [average], [average.back]
 
 
 def watching(config: Any, valid_batches) -> list:

@@ -24,6 +24,7 @@ RESUME_HELP = (
 MAY_CHANGE = {
     *("epochs", "minutes", "patience", "weights", "output", "resume"),
     *("save_minutes", "tensorboard", "profile"),
+    *("workers", "worker"),
 }
 RUN_FOLDER = ".kzoo-run"  # in the output folder, while a run is unfinished
 FIRST = "first"  # folder in that, of the run of a model that another one begins with

@@ -1,7 +1,8 @@
 """How a decoder is taught: the flags in place of plain teacher forcing, and what they turn on.
 
 A recipe's config has the fields `scheduled_sampling`, `sampling_decay`, `sampling_steps`, `r_drop`,
-`seed` and `sampled`; one with subwords also `subword_sampling` and `tokenizer`.
+`seed` and `sampled`; one with subwords also `subword_sampling` and `tokenizer`; one that
+scales also `accumulate`, `ema` and `recompute`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,38 @@ SUBWORD_SAMPLING_HELP = (
     "subwords: probability, as 0.1, that a merge is left out when a training text is cut into "
     "subwords, which is done anew for every batch; 0: one way to cut a text"
 )
+
+ACCUMULATE_HELP = (
+    "times as large batches: the gradients of so many parts of a batch, each of --batch_tokens, "
+    "are computed one after the other and added up"
+)
+EMA_HELP = (
+    "momentum, as 0.999, of a moving average of the weights, which is what is scored, saved and "
+    "exported; 0: the weights themselves"
+)
+RECOMPUTE_HELP = (
+    "transformers: compute the activations of blocks again for the gradients in place of keeping "
+    "them, for long inputs: less memory, more time"
+)
+
+
+def check_scaling(config) -> None:
+    """Raises a ValueError if `accumulate`, `ema` or `recompute` is out of range or in the wrong
+    company."""
+    cli.check(config, "accumulate", least=1)
+    cli.check_share(config, "ema")
+    if config.recompute and "transformer" not in config.model:
+        raise ValueError(
+            f"`recompute` needs a transformer, got recompute=True, model={config.model}."
+        )
+    if (
+        config.accumulate > 1
+        and kzoo.training.distribution.addresses_of(config.workers, config.worker)[0]
+    ):
+        raise ValueError(
+            "`accumulate` must be 1 with several workers, each of which has a part of the batch, "
+            f"got accumulate={config.accumulate}."
+        )
 
 
 def check_teaching(config, has_decoder: bool = True) -> None:
@@ -83,7 +116,13 @@ def compiled(model, config, rate: float, *, has_schedule: bool = True):
     teach(model, config)
     rate = rate if config.learning_rate is None else config.learning_rate
     warmup_steps = config.warmup_steps if has_schedule else None
-    compile_model(model, rate, warmup_steps, sampled=config.sampled)
+    compile_model(
+        model, rate, warmup_steps, sampled=config.sampled,
+        accumulate=getattr(config, "accumulate", 1), ema=getattr(config, "ema", 0.0),
+    )  # fmt: skip
+    if getattr(config, "recompute", False):
+        for part in (model.encoder, model.decoder):
+            part.recompute = True
     return model
 
 

@@ -119,9 +119,12 @@ def make_batches(
 
     A resumed run goes on in their order. `draw` is as in `kzoo.batching.token_batches`.
     """
-    start = position(run).batches
+    start, batch_tokens = (
+        position(run).batches,
+        config.batch_tokens * getattr(config, "accumulate", 1),
+    )
     batches = kzoo.batching.token_batches(
-        train, config.batch_tokens, seed=config.seed, draw=draw, start=start
+        train, batch_tokens, seed=config.seed, draw=draw, start=start
     )
     make_weights(model, batches, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
@@ -129,6 +132,6 @@ def make_batches(
     if draw is not None:
         rows = draw(rng)
         lengths = tuple(side[rows] for side in lengths)
-    planned = kzoo.batching.plan(*lengths, config.batch_tokens, rng)
+    planned = kzoo.batching.plan(*lengths, batch_tokens, rng)
     print(f"{kzoo.batching.padding_share(*lengths, planned):.1%} of the batches is padding")
     return batches, kzoo.batching.token_batches(valid, config.batch_tokens)

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CASES = (
     *("Seq2Seq", "sampled, with LazyAdam", "every term of the loss", "CTCModel"),
+    *("clipped", "clipped, of rows"),
     *("SequenceCrossEntropy", "scheduled sampling", "StatefulRNN"),
 )
 

@@ -1,0 +1,67 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo
+
+V, D, ROWS = 23, 6, 7
+
+
+def model_of(num_sampled=0, **options):
+    keras.utils.set_random_seed(3)
+    embedding = kzoo.TokenEmbedding(V, D)
+    source = keras.layers.Embedding(V, D, mask_zero=True, embeddings_regularizer="l2")
+    return kzoo.Seq2Seq(
+        kzoo.RecurrentEncoder(source, D, cell="gru"),
+        kzoo.AttentionDecoder(embedding, D, kzoo.BahdanauAttention(5), cell="gru"),
+        kzoo.VocabularyHead(V, D, tied=embedding, num_sampled=num_sampled),
+        **options,
+    )
+
+
+def batch():
+    """Rows of 1 to 9 target steps, so that no two parts have as many tokens."""
+    rng = np.random.default_rng(5)
+    source, target = (
+        tf.RaggedTensor.from_row_lengths(rng.integers(4, V, lengths.sum(), "int32"), lengths)
+        for lengths in (rng.integers(1, 12, ROWS), np.array([9, 1, 4, 2, 8, 1, 3]))
+    )
+    return kzoo.batching.teacher_forcing(source, target)
+
+
+def trained(optimizer, accumulate, weights=None, **options):
+    model = model_of(**options)
+    model.compile(optimizer(0.05, global_clipnorm=1.0), accumulate=accumulate)
+    inputs, labels = batch()
+    data = tf.data.Dataset.from_tensors(
+        (inputs, labels) if weights is None else (inputs, labels, weights)
+    )
+    loss = model.fit(data.repeat(3), shuffle=False, verbose=0).history["loss"]
+    return model.get_weights(), loss
+
+
+@pytest.mark.parametrize("parts", [2, 3, 100])
+@pytest.mark.parametrize(
+    ("optimizer", "num_sampled"), [(kzoo.FusedAdam, 0), (kzoo.LazyAdam, V)], ids=["dense", "rows"]
+)
+def test_a_batch_in_parts_trains_as_the_whole_batch_does(optimizer, num_sampled, parts):
+    whole, loss = trained(optimizer, 1, num_sampled=num_sampled)
+    found, found_loss = trained(optimizer, parts, num_sampled=num_sampled)
+    for a, b in zip(whole, found, strict=True):
+        np.testing.assert_allclose(b, a, atol=2e-5)
+    np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
+
+
+def test_the_weights_of_rows_count_in_all_parts():
+    weights = np.array([0.5, 1, 2, 0, 1, 3, 1], "float32")
+    whole, loss = trained(kzoo.FusedAdam, 1, weights)
+    found, found_loss = trained(kzoo.FusedAdam, 3, weights)
+    for a, b in zip(whole, found, strict=True):
+        np.testing.assert_allclose(b, a, atol=2e-5)
+    np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
+
+
+def test_no_part_is_refused():
+    with pytest.raises(ValueError, match="`accumulate` must be an integer of at least 1, got acc"):
+        model_of().compile(accumulate=0)

@@ -1,0 +1,50 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo
+
+
+class Seen(keras.callbacks.Callback):
+    """The weight that a callback sees at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found.append(self.model.get_weights()[0].item())
+
+
+def fitted(**options):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[5.0]])])
+    model.compile(kzoo.FusedAdam(1.0, **options), "mse")
+    average, seen, after = kzoo.training.MovingAverage(), Seen(), Seen()
+    data = tf.data.Dataset.from_tensors((tf.ones((2, 1)), tf.zeros((2, 1))))
+    callbacks = [average, seen, average.back, after] if options else [after]
+    logs = model.fit(
+        data, validation_data=data, epochs=3, shuffle=False, verbose=0, callbacks=callbacks
+    ).history
+    return seen.found, after.found, logs, model.get_weights()[0].item()
+
+
+def test_validation_sees_the_average_and_training_goes_on_from_the_weights():
+    _, weights, _, _ = fitted()
+    seen, after, logs, last = fitted(use_ema=True, ema_momentum=0.75)
+    expected = weights[:1]  # Keras's average begins with the weights after the first step
+    for weight in weights[1:]:
+        expected.append(0.75 * expected[-1] + 0.25 * weight)
+    np.testing.assert_allclose(after, weights, rtol=1e-5)
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    np.testing.assert_allclose(logs["val_loss"], np.square(expected), rtol=1e-5)
+    assert last == pytest.approx(expected[-1])  # Keras leaves the average in the model
+
+
+def test_an_optimizer_without_an_average_is_refused():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(kzoo.FusedAdam(1.0), "mse")
+    with pytest.raises(ValueError, match="`optimizer` must have use_ema=True"):
+        callbacks = [kzoo.training.MovingAverage()]
+        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=callbacks)
