@@ -91,7 +91,10 @@ INSIDE = {
         *("signatures", "warmup", "served", "subtitles"),
         *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
-    "serving": ("folder", "command", "runtime", "server"),
+    "serving": (
+        *("folder", "command", "errors", "limits", "metrics", "tracing", "protocol"),
+        *("runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
+    ),
 }
 NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})
 FOR_USERS_ALONE = {"metrics", "plots"}  # nothing in kzoo imports them
