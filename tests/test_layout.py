@@ -92,7 +92,7 @@ INSIDE = {
         *("card", "keras_model", "saved_model", "engine_card", "ctranslate2", "tflite"),
     ),
     "serving": (
-        *("folder", "command", "errors", "limits", "metrics", "tracing", "protocol"),
+        *("folder", "command", "errors", "limits", "metrics", "tracing", "protocol", "answers"),
         *("runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
     ),
 }

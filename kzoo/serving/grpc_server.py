@@ -10,7 +10,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from kzoo.serving import metrics, protocol, tracing
+from kzoo.serving import answers, metrics, protocol, tracing
 from kzoo.serving.errors import Refused
 from kzoo.serving.gate import Key
 
@@ -134,9 +134,9 @@ class _Servicer(InferenceServicer):
             model_name=model.name, model_version=model.version, id=parsed.id
         )
         for name, values in outputs.items():
-            datatype = protocol.DATATYPES[values.dtype.name]
+            datatype = answers.DATATYPES[values.dtype.name]
             answer.outputs.add(name=name, datatype=datatype, shape=values.shape)
-            answer.raw_output_contents.append(protocol.as_binary(values))
+            answer.raw_output_contents.append(answers.as_binary(values))
         return answer
 
 

@@ -1,20 +1,17 @@
-"""The open inference protocol's V1 and V2: requests -> rows, arrays -> answers. N rows."""
+"""The open inference protocol's V1 and V2: what is asked, requests -> rows. N rows."""
 
 import base64
 import binascii
 import struct
-import uuid
 from typing import NamedTuple
 
-import numpy as np
 import orjson
 
 from kzoo.contents import LANGUAGE
 from kzoo.serving import limits
 from kzoo.serving.errors import Refused, shown
 
-DATATYPES = {"object": "BYTES", "float32": "FP32", "int32": "INT32", "int64": "INT64"}
-_LENGTH = struct.Struct("<I")  # before each element of a binary tensor
+LENGTH = struct.Struct("<I")  # before each element of a binary tensor
 
 
 class Tensor(NamedTuple):
@@ -110,8 +107,8 @@ def _elements(name, data):
     """The elements of a binary tensor of BYTES."""
     found, at = [], 0
     while at < len(data):
-        start = at + _LENGTH.size
-        end = start + (_LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)
+        start = at + LENGTH.size
+        end = start + (LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)
         if start > len(data) or end > len(data):
             raise Refused(f"the binary data of {shown(name)} must end with an element.")
         found.append(data[start:end])
@@ -239,74 +236,6 @@ def _decoded(name, row, content_type):
         return base64.b64decode(row, validate=True)
     except binascii.Error as error:
         raise Refused(f"`data` of {name!r} must be valid base64: {error}.") from None
-
-
-def chosen(request, outputs):
-    """The outputs that a request asks for. Raises Refused, status 400."""
-    if unknown := set(request.outputs) - set(outputs):
-        names = shown(sorted(unknown))
-        raise Refused(f"`outputs` must be among {[*outputs]}, got {names}.")
-    return {name: outputs[name] for name in request.outputs or outputs}
-
-
-def writable(values):
-    """An array as JSON can write it: UTF-8, and no infinities.
-
-    A piece may be a part of a character, and the score of a hypothesis that there is not is -inf.
-    """
-    if values.dtype == object:
-        flat = [value.decode(errors="replace").encode() for value in values.ravel()]
-        return np.array(flat, object).reshape(values.shape)
-    return np.maximum(values, np.finfo(np.float32).min) if values.dtype == np.float32 else values
-
-
-def v2_answer(request, name, version, outputs):
-    """The body of a V2 answer over HTTP.
-
-    Returns:
-        body: bytes. json_length: int, if binary tensors follow the JSON, else None.
-    """
-    tensors, binary = [], []
-    for output, values in outputs.items():
-        tensor = {
-            "name": output,
-            "shape": [*values.shape],
-            "datatype": DATATYPES[values.dtype.name],
-        }
-        if request.binary is None or output in request.binary:
-            binary.append(as_binary(values))
-            tensor["parameters"] = {"binary_data_size": len(binary[-1])}
-        elif values.dtype == object:
-            tensor["data"] = [value.decode() for value in values.ravel()]
-        else:
-            tensor["data"] = values.ravel().tolist()
-        tensors.append(tensor)
-    identity = {"id": request.id or str(uuid.uuid4()), "model_name": name, "model_version": version}
-    body = orjson.dumps({**identity, "outputs": tensors})
-    return b"".join([body, *binary]), len(body) if binary else None
-
-
-def v1_answer(outputs):
-    """The body of a V1 answer: an object for each row, or its value if there is one output."""
-    lists = {
-        name: _as_text(values.tolist()) if values.dtype == object else values.tolist()
-        for name, values in outputs.items()
-    }
-    rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-    if len(lists) == 1:
-        (rows,) = lists.values()
-    return orjson.dumps({"predictions": rows})
-
-
-def _as_text(values):
-    return [v.decode() if isinstance(v, bytes) else _as_text(v) for v in values]
-
-
-def as_binary(values):
-    """The bytes of an array in the protocol's binary form."""
-    if values.dtype != object:
-        return values.astype(values.dtype.newbyteorder("<")).tobytes()
-    return b"".join(_LENGTH.pack(len(value)) + value for value in values.ravel())
 
 
 def _typed(holder, name, kind, default=None):

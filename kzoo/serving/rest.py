@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from kserve import errors
 from kserve.protocol.rest.server import RESTServer
 
-from kzoo.serving import connections, metrics, protocol, tracing
+from kzoo.serving import answers, connections, metrics, protocol, tracing
 from kzoo.serving.errors import Refused
 from kzoo.serving.gate import Gate
 
@@ -98,7 +98,7 @@ class _Endpoints:
         model, parsed, outputs = await self._answered(
             request, lambda model: protocol.v2_request(body, length)
         )
-        answer, json_length = protocol.v2_answer(parsed, model.name, model.version, outputs)
+        answer, json_length = answers.v2_answer(parsed, model.name, model.version, outputs)
         if json_length is None:
             return Response(answer, media_type="application/json")
         headers = {_LENGTH_HEADER: str(json_length)}
@@ -110,7 +110,7 @@ class _Endpoints:
         _, _, outputs = await self._answered(
             request, lambda model: protocol.v1_request(body, model.runtime.arguments)
         )
-        return Response(protocol.v1_answer(outputs), media_type="application/json")
+        return Response(answers.v1_answer(outputs), media_type="application/json")
 
     async def metadata(self, request: Request):
         """The inputs, outputs and versions of a model."""

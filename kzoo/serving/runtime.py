@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kzoo.contents import LANGUAGE
 from kzoo.export import batch_requests, ops, warmup
-from kzoo.serving import metrics, protocol
+from kzoo.serving import answers, metrics, protocol
 from kzoo.serving.errors import Refused, shown
 
 _BATCH = "kzoo_batch_rows"  # an output of batched functions beside the model's own
@@ -97,7 +97,7 @@ class SavedModelRuntime:
             rows = protocol.rows_of(request, self.arguments[label], self._options)
             outputs = await self._in_a_thread(label, rows)
             batch = outputs.pop(_BATCH, None)
-            answer = protocol.chosen(request, outputs)
+            answer = answers.chosen(request, outputs)
         except Refused as refused:
             metrics.REQUESTS.labels(self.name, label, refused.status.value).inc()
             raise
@@ -106,7 +106,7 @@ class SavedModelRuntime:
         metrics.ROWS.labels(self.name, label).inc(count)
         metrics.BATCH_ROWS.labels(self.name, label).observe(count if batch is None else batch[0])
         metrics.REQUESTS.labels(self.name, label, 200).inc()
-        return {name: protocol.writable(values) for name, values in answer.items()}
+        return {name: answers.writable(values) for name, values in answer.items()}
 
     async def _in_a_thread(self, signature, rows):
         if self.in_flight >= self._options["max_queue"]:
@@ -166,7 +166,7 @@ def _call_soon(loop, function, *arguments):
 
 
 def _described(name, dtype):
-    datatype = protocol.DATATYPES["object" if dtype == tf.string else dtype.name]
+    datatype = answers.DATATYPES["object" if dtype == tf.string else dtype.name]
     return {"name": name, "datatype": datatype, "shape": [-1]}
 
 

@@ -17,7 +17,7 @@ from kzoo import export
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
-from kzoo.serving import protocol
+from kzoo.serving import answers, protocol
 from kzoo.serving.errors import Refused
 from kzoo.serving.runtime import SavedModelRuntime
 
@@ -59,7 +59,7 @@ def answered(body):
     async def use(model):
         parsed = protocol.v2_request(json.dumps(body).encode())
         outputs = await model.answer(parsed)
-        answer, _ = protocol.v2_answer(parsed, model.name, model.version, outputs)
+        answer, _ = answers.v2_answer(parsed, model.name, model.version, outputs)
         return {output["name"]: output for output in json.loads(answer)["outputs"]}
 
     return use
@@ -167,7 +167,7 @@ def test_binary_tensors_come_and_go_as_the_protocol_says():
     parsed = protocol.v2_request(head + binary, str(len(head)))
     assert parsed.inputs[0].data == texts
     outputs = {"text": np.array(texts[1:], object), "score": np.array([1.5, 2], np.float32)}
-    answer, length = protocol.v2_answer(parsed, "m", "1", outputs)
+    answer, length = answers.v2_answer(parsed, "m", "1", outputs)
     sizes = [o["parameters"]["binary_data_size"] for o in json.loads(answer[:length])["outputs"]]
     assert sizes == [4 + 4 + 2, 8] and len(answer) == length + sum(sizes)
     assert answer[-8:] == struct.pack("<2f", 1.5, 2)
@@ -184,7 +184,7 @@ def test_binary_tensors_come_and_go_as_the_protocol_says():
 def test_v1_takes_instances_as_tensorflow_serving_does(runtime, served):
     async def predicted(model, body):
         parsed = protocol.v1_request(json.dumps(body).encode(), model.arguments)
-        return json.loads(protocol.v1_answer(await model.answer(parsed)))["predictions"]
+        return json.loads(answers.v1_answer(await model.answer(parsed)))["predictions"]
 
     async def use(model):
         encoded = {"b64": base64.b64encode(TEXTS[1].encode()).decode()}
