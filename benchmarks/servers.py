@@ -33,6 +33,10 @@ class Process:
         return self
 
     def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        """Asks the process to end, and waits for it."""
         self.process.terminate()
         self.process.wait()
 
@@ -101,7 +105,7 @@ class HttpClient:
         status, answer = self.infer(request(text, signature))
         if status != 200:
             raise RuntimeError(f"{status}: {answer}")
-        return answer["outputs"][0]["data"][0]
+        return next(output["data"][0] for output in answer["outputs"] if output["name"] == "text")
 
     def infer(self, body):
         """Status and answer, parsed."""

@@ -55,8 +55,12 @@ def main(arguments=None):
             peer = servers.kzoo_serve(folder, *flags, checkout=Path(args.peer).resolve())
             asked |= {"peer, HTTP": (peer, servers.HttpClient)}
         with contextlib.ExitStack() as kept:
-            for server in dict.fromkeys(server for server, _ in asked.values()):
-                kept.enter_context(server)
+            several = list(dict.fromkeys(server for server, _ in asked.values()))
+            for server in several:
+                server.launch()
+                kept.callback(server.end)
+            for server in several:
+                server.wait()
             for signature, clients in itertools.product(SIGNATURES, args.clients):
                 _rows(asked, name, texts, signature, clients, size, args)
 

@@ -134,10 +134,15 @@ def _ask(server, number, expected, end, counts):
         else:
             got, answer = client.infer_when_ready(body)
         fault = None if got == status else (str(body)[:100], got, str(answer)[:200])
-        if not fault and not is_bad and answer["outputs"][0]["data"] != [expected[text]]:
+        if not fault and not is_bad and _text(answer) != expected[text]:
             fault = (text, got, str(answer)[:200])
         counts.add(is_bad, fault)
         counts.retries += client.retries - before
+
+
+def _text(answer):
+    (text,) = (output["data"] for output in answer["outputs"] if output["name"] == "text")
+    return text[0]
 
 
 def _add_version(models, source, is_broken):

@@ -14,8 +14,6 @@ import signal
 import sys
 import threading
 
-import tensorflow as tf
-
 from kzoo.serving import command, connections, tracing
 from kzoo.serving.repository import SavedModels
 
@@ -55,10 +53,6 @@ def run(**options):
     _LOGGER.setLevel(logging.INFO)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what warm-up traces
     tracing.start()
-    # One more than the batches of a model take, so that a slow model does not stop all others. With
-    # 16 threads for 2 cores each request takes a quarter longer.
-    threads = max(options["batch_threads"] + 1, os.cpu_count() or 1)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
     connections.Connection.most = connections.raise_file_limit()
     repository = SavedModels(options["folder"], options)
     server = Server(repository, options)
