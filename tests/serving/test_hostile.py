@@ -207,7 +207,7 @@ def test_long_texts_are_refused_before_any_work(server, unharmed):
 
 def test_a_model_that_takes_long_holds_its_own_queue(server):
     """A request that is past its deadline keeps its place until it is computed."""
-    slow = request(["-8000"], name="image_bytes")
+    slow = request(["-20000"], name="image_bytes")
     statuses = []
     threads = [
         threading.Thread(target=lambda: statuses.append(server.http(INFER, slow)[0]))
@@ -221,7 +221,7 @@ def test_a_model_that_takes_long_holds_its_own_queue(server):
         assert server.http("/v2/models/texts/infer", request(["2"]))[0] == 200
     for thread in threads:
         thread.join()
-    assert sorted(set(statuses)) == [429, 504]
+    assert {429, 504} <= set(statuses) <= {200, 429, 504}
     for path, body in ((INFER, GOOD), ("/v2/models/texts/infer", request(["2"]))):
         end = time.time() + 120
         while server.http(path, body)[0] != 200:  # until what was too late is computed
