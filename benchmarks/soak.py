@@ -78,9 +78,9 @@ def main(arguments=None):
 
 
 def _soaked(models, source, expected, args):
-    counts, end = Counts(), time.perf_counter() + 60 * args.minutes
-    memory, lost = [], []
+    counts, memory, lost = Counts(), [], []
     with servers.kzoo_serve(models, "--poll_seconds=2") as server:
+        end = time.perf_counter() + 60 * args.minutes
         threads = [
             threading.Thread(target=_ask, args=(server, turn, expected, end, counts))
             for turn in range(args.clients)

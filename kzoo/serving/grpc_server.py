@@ -119,7 +119,7 @@ class _Servicer(InferenceServicer):
         return protos.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request, context):
-        self._repository.unload(request.model_name)
+        await self._repository.unload(request.model_name)
         return protos.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
 
     async def ModelInfer(self, request, context):

@@ -5,6 +5,7 @@ from kzoo.serving.errors import Refused
 
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers with the size of the frame
 _BARE = {0x01, *range(0xD0, 0xD9)}  # those without a length
+_CONTINUATIONS = bytes(range(0x80, 0xC0))  # of UTF-8, after the first byte of a character
 _MOST_MARKERS = 1000  # of a JPEG, or chunks of a WAV; a hostile file has millions
 
 
@@ -37,11 +38,7 @@ def check(argument, content, limits):
 
 def characters(text):
     """Characters of a text, bytes; each byte that is not UTF-8 counts as one or none."""
-    continued = sum(text.count(byte) for byte in _CONTINUATIONS)
-    return max(len(text) - continued, len(text) // 4)
-
-
-_CONTINUATIONS = [bytes([byte]) for byte in range(0x80, 0xC0)]
+    return max(len(text.translate(None, _CONTINUATIONS)), len(text) // 4)
 
 
 def seconds(wav):

@@ -57,7 +57,7 @@ class SavedModels(kserve.ModelRepository):
         self._broken = {}  # (name, version) -> reason
         self._unloaded = set()  # names
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._lock = threading.Lock()  # of a refresh
+        self._lock = threading.Lock()  # held while a model is loaded
 
     def find(self, name, version=None):
         """The ServedModel of a name, and of a version or label of it.
@@ -123,15 +123,19 @@ class SavedModels(kserve.ModelRepository):
             message = f"Model {shown(name)}: no version can be loaded: {reasons}"
             raise Refused(message, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def unload(self, name):
+    async def unload(self, name):
         """Lets go of a model, until it is loaded again. Raises Refused, status 404."""
         if name not in self.models:
             raise Refused(f"Model {shown(name)}: there is no such model.", HTTPStatus.NOT_FOUND)
         self._unloaded.add(name)
-        with self._lock:
-            del self.models[name]
-            for model in self._served.pop(name).values():
-                self._let_go(model)
+        del self.models[name]
+        await asyncio.wrap_future(self._loader.submit(self._drop, name))
+
+    def _drop(self, name):
+        """In the loader's thread, so after a refresh that runs, which may have brought it back."""
+        self.models.pop(name, None)
+        for model in self._served.pop(name, {}).values():
+            self._let_go(model)
 
     async def watch(self, poll_seconds):
         """Loads all models, and then what is new, every so many seconds; 0 for once."""

@@ -139,7 +139,7 @@ class _Endpoints:
 
     async def unload(self, name: str):
         """Lets go of a model."""
-        self._repository.unload(name)
+        await self._repository.unload(name)
         return _json({"name": name, "unload": True})
 
     def _find(self, request):

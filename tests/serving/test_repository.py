@@ -123,11 +123,11 @@ def test_load_tries_a_broken_version_again_and_says_what_is_wrong(folder, export
 
 def test_an_unloaded_model_stays_away_until_it_is_loaded(folder):
     models = opened(folder)
-    models.unload("digits")
+    asyncio.run(models.unload("digits"))
     models.refresh()
     assert status(models, "digits") == 503 and answer(models, "other") == "v1:1.0"
     with pytest.raises(Refused):
-        models.unload("digits")
+        asyncio.run(models.unload("digits"))
     asyncio.run(models.load("digits"))
     assert answer(models) == "v1:1.0"
 
