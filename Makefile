@@ -36,7 +36,7 @@ $(BIN)/pip:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 SIZE_recipes := about 700 MB with TensorFlow
-SIZE_test := about 1.2 GB with TensorFlow, MLServer and librosa
+SIZE_test := about 1.2 GB with TensorFlow, KServe and librosa
 SIZE_dev := TensorFlow and PyTorch; on Linux PyTorch may bring gigabytes of CUDA libraries
 
 # One stamp for each extra of setup.cfg.

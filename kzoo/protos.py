@@ -1,7 +1,7 @@
 """The wire format of protocol buffers, for the few protos that kzoo reads or writes by number.
 
 Generated code for them exists, but imports only with the protobuf that it was made for:
-sentencepiece's needs protobuf 7, MLServer's needs one below 7. The format does not change:
+sentencepiece's needs protobuf 7, KServe's needs one below 7. The format does not change:
 https://protobuf.dev/programming-guides/encoding/
 """
 

@@ -49,7 +49,7 @@ for arguments, code, said in (
 assert "BahdanauAttention" in dir(kzoo) and "load" in dir(kzoo.export)
 for misspelt in ("BahdanauAtention", "_private", "__wrapped__"):
     assert not hasattr(kzoo, misspelt)
-assert not {"tensorflow", "keras", "mlserver", "numpy"} & set(sys.modules)
+assert not {"tensorflow", "keras", "kserve", "numpy"} & set(sys.modules)
 """
 
 

@@ -105,7 +105,10 @@ INSIDE = {
             "tflite",
         ),
     ),
-    "serving": ("folder", "command", "runtime", "server"),
+    "serving": (
+        *("folder", "command", "errors", "limits", "metrics", "tracing", "protocol", "answers"),
+        *("runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
+    ),
 }
 NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})
 FOR_USERS_ALONE = {"metrics", "plots"}  # nothing in kzoo imports them

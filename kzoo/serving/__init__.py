@@ -6,7 +6,8 @@ from kzoo import imports
 
 if TYPE_CHECKING:
     from kzoo.serving.folder import find_models
+    from kzoo.serving.repository import SavedModels
     from kzoo.serving.runtime import SavedModelRuntime
-    from kzoo.serving.server import SavedModels, main
+    from kzoo.serving.server import Server, main
 
 __all__, __getattr__, __dir__ = imports.face(__name__)

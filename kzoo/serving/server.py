@@ -1,35 +1,33 @@
 """Serves a folder of exported models over HTTP and gRPC: `kzoo serve saved_models`.
 
-MLServer speaks the open inference protocol (KServe v2), with health, metrics and the model
-repository; this module is the runtime that it calls for a SavedModel. Batches are formed by
-TensorFlow's own scheduler, the one in TensorFlow Serving, since MLServer's counts requests instead
-of rows, mixes signatures in a batch, and fails a batch whose first request was cancelled.
+KServe's Python server speaks the open inference protocol, V1 and V2; kzoo adds the runtime for a
+SavedModel, batches by TensorFlow's own scheduler, versions, and limits for whatever comes in.
 
 Needs the extra `serving`.
 """
 
 import asyncio
+import contextlib
 import logging
-from http import HTTPStatus
+import os
+import signal
+import sys
+import threading
 
-import grpc
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from mlserver import MLServer
-from mlserver.errors import MLServerError, ModelNotFound, ModelNotReady
-from mlserver.grpc.utils import STATUS_CODE_MAPPING
-from mlserver.repository import ModelRepository
-from mlserver.rest.responses import Response
-from mlserver.settings import ModelParameters, ModelSettings, Settings
+from kzoo.serving import command, connections, tracing
+from kzoo.serving.repository import SavedModels
 
-from kzoo.serving import command
-from kzoo.serving.folder import find_models
+with contextlib.ExitStack() as _kept:  # the import of ModelServer reads the command line
+    _kept.callback(setattr, sys, "argv", sys.argv)
+    sys.argv = sys.argv[:1]
+    import kserve
+    from kserve.protocol.dataplane import DataPlane
 
-STATUS_CODE_MAPPING |= {
-    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
+    from kzoo.serving import grpc_server
+    from kzoo.serving.rest import Rest
+
+_LOGGER = logging.getLogger("kzoo.serving")
+_LAST_SECONDS = 2  # from the end of the grace time until the process is ended by force
 
 
 def main(arguments=None):
@@ -40,108 +38,111 @@ def main(arguments=None):
 
     Raises:
         SystemExit: with code 2 and a message if there is nothing to serve or a port is taken, with
-            code 1 if a model cannot be loaded.
+            code 1 if no model can be loaded.
     """
     run(**command.parsed(arguments))
 
 
-def run(*, folder, host, port, grpc_port, metrics_port, **options):
+def run(**options):
     """Serves a folder until SIGTERM or SIGINT; the arguments are those of `kzoo serve`.
 
     Raises:
-        SystemExit: with code 1 if a model cannot be loaded.
+        SystemExit: with code 1 if no model can be loaded.
     """
-    settings = Settings(
-        debug=False,
-        host=host,
-        http_port=port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        grpc_max_message_length=64 << 20,  # bytes; pictures and sound are longer than texts
-        parallel_workers=0,  # TensorFlow has threads of its own, and models share its memory
-        model_repository_root=str(folder),
-        model_repository_implementation=SavedModels,
-        model_repository_implementation_args=options,
-        server_name="kzoo",
-    )
-    if not asyncio.run(_serve(settings, options["deadline_seconds"])):
-        raise SystemExit(1)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _LOGGER.setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what warm-up traces
+    tracing.start()
+    connections.Connection.most = connections.raise_file_limit()
+    repository = SavedModels(options["folder"], options)
+    server = Server(repository, options)
+    server.start()
+    code = 0 if repository.models or server.is_stopping else 1
+    if repository.in_flight or repository.is_loading:  # threads that nothing can end
+        logging.shutdown()
+        os._exit(code)
+    if code:
+        raise SystemExit(code)
 
 
-class SavedModels(ModelRepository):
-    """MLServer's view of the folder; a new version is taken by the repository's `load`."""
+class Server(kserve.ModelServer):
+    """KServe's server that answers from the start, and ends in order.
 
-    def __init__(self, root, **options):
-        self._root, self._options = root, options
+    While models are loaded it is alive and not ready; after a signal it refuses new requests,
+    answers those in flight within its grace time, and stops.
 
-    async def list(self):
-        """The settings of all models."""
-        return [
-            ModelSettings(
-                name=name,
-                platform="tensorflow_savedmodel",
-                versions=[version],
-                implementation="kzoo.serving.SavedModelRuntime",
-                parameters=ModelParameters(uri=str(path), version=version, extra=self._options),
-            )
-            for name, version, path in find_models(self._root, self._options["versions"])
-        ]
+    Args:
+        repository: SavedModels.
+        options: dict of the arguments of `kzoo serve`.
+    """
 
-    async def find(self, name):
-        """The settings of all versions of a model."""
-        found = [settings for settings in await self.list() if settings.name == name]
-        if not found:
-            raise ModelNotFound(name)
-        return found
+    def __init__(self, repository, options):
+        super().__init__(
+            grpc_port=options["grpc_port"],
+            registered_models=repository,
+            enable_latency_logging=False,
+            grace_period=options["grace_seconds"],
+        )
+        for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.error"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.dataplane = _DataPlane(repository)
+        self.is_stopping = False
+        self._repository, self._options = repository, options
 
+    def start(self, models=()):
+        """Serves until a signal comes, or no model can be loaded."""
+        asyncio.run(self._serve())
 
-class _Server(MLServer):
-    """MLServer that answers what is in flight before it stops."""
+    async def _serve(self):
+        loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, number)
+        parts = (self._repository, self._options, self.dataplane, self.model_repository_extension)
+        rest = Rest(*parts)
+        rest.server.capture_signals = contextlib.nullcontext  # they are handled here
+        http = asyncio.create_task(rest.start())
+        grpc = await grpc_server.started(*parts)
+        watching = asyncio.create_task(self._repository.watch(self._options["poll_seconds"]))
+        watching.add_done_callback(self._watched)
+        http.add_done_callback(lambda _: self._stopped.set())  # it could not listen
+        await self._stopped.wait()
+        self._repository.is_draining = True
+        end = loop.time() + self._options["grace_seconds"]
+        while self._repository.in_flight and loop.time() < end:
+            await asyncio.sleep(0.02)
+        if count := self._repository.in_flight:
+            _LOGGER.warning("%d requests were not answered within the grace time.", count)
+        rest.server.should_exit, rest.server.force_exit = True, bool(count)
+        await grpc.stop(grace=None if count else 1)
+        await asyncio.wait([http], timeout=1)
+        watching.cancel()
 
-    deadline_seconds = 30.0
-    _is_stopping = False
-
-    async def stop(self, sig=None):
-        if self._is_stopping:  # uvicorn raises the signal again
+    def stop(self, sig=None):
+        """Begins to stop; a signal handler."""
+        if self.is_stopping:
             return
-        self._is_stopping = True
-        models = list(await self._model_registry.get_models())
-        for model in models:
-            model.is_draining = True
-        for _ in range(int(20 * self.deadline_seconds)):
-            if not any(getattr(model, "in_flight", 0) for model in models):
-                break
-            await asyncio.sleep(0.05)
-        await super().stop(sig)
+        self.is_stopping = True
+        self._stopped.set()
+        force = threading.Timer(self._options["grace_seconds"] + _LAST_SECONDS, lambda: os._exit(0))
+        force.daemon = True
+        force.start()
+
+    def _watched(self, watching):
+        if not watching.cancelled() and watching.exception():
+            _LOGGER.error("The models are not watched any more.", exc_info=watching.exception())
+        if not self._repository.models:
+            self._stopped.set()
 
 
-async def _serve(settings, deadline_seconds):
-    """Runs the server; True if it was stopped by a signal."""
-    logging.getLogger("mlserver.grpc").addFilter(_without_traceback)
-    server = _Server(settings)
-    server.deadline_seconds = deadline_seconds
-    app: FastAPI = server._rest_server._app
-    app.add_exception_handler(RequestValidationError, _bad_request)
-    app.add_exception_handler(ModelNotReady, _not_ready)
-    models = await server._model_repository.list()
-    await server.start(models)
-    return len(list(await server._model_registry.get_models())) >= len(models)
+class _DataPlane(DataPlane):
+    """KServe's, which says that the server is ready when it is."""
 
+    def __init__(self, repository):
+        super().__init__(model_registry=repository)
+        self._repository = repository
+        self._server_name = "kzoo"
 
-async def _bad_request(request, error):
-    """400 with one line, where FastAPI has 422 and a tree."""
-    where = {".".join(map(str, e["loc"])): e["msg"] for e in error.errors()}
-    text = "; ".join(f"`{place}`: {message}" for place, message in where.items())
-    return Response({"error": f"The request is not as the protocol has it: {text}"}, 400)
-
-
-async def _not_ready(request, error):
-    """503, so that clients come back, where MLServer has 400."""
-    return Response({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def _without_traceback(record):
-    """A client's mistake is one line in the log."""
-    if record.exc_info and isinstance(record.exc_info[1], MLServerError):
-        record.exc_info = None
-    return True
+    async def ready(self):
+        """Whether each model has been tried, one answers, and the server does not shut down."""
+        repository = self._repository
+        return repository.is_complete and bool(repository.models) and not repository.is_draining

@@ -10,6 +10,7 @@ Axis letters: N texts, S source steps, T target steps, V vocabulary, P places, L
 import tensorflow as tf
 
 from kzoo.text.special_ids import UNKNOWN_ID, UNKNOWN_TEXT
+from kzoo.text.words import beginnings
 
 
 def check_copying(source_tokenizer, target_tokenizer):
@@ -55,6 +56,7 @@ def copyable(tokenizer, sources, targets=None, longest=None):
         a word that the vocabulary lacks is V + s if the source has it, else unknown.
     """
     sources = tf.convert_to_tensor(sources, tf.string)
+    sources = sources if longest is None else beginnings(sources, longest)
     targets = tf.zeros_like(sources) if targets is None else tf.convert_to_tensor(targets)
     if not tokenizer.can_split:
         # Every piece of a text has an id. One that is unknown all the same is nothing to copy.

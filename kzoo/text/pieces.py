@@ -10,6 +10,7 @@ from kzoo.text.languages import codes_of
 from kzoo.text.special_ids import PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
 from kzoo.text.subwords import decoded_proto, sentencepiece_model
 from kzoo.text.tokenizer import Tokenizer
+from kzoo.text.words import beginnings
 
 _SPACE = "▁"
 _LANGUAGE = r"(?s)^(>>.*?<<)"  # at the beginning of a text
@@ -104,7 +105,7 @@ class PieceTokenizer(Tokenizer):
     def read(self, contents, longest):
         if self.adds_end:
             return super().read(contents, longest)
-        ids = self.tokenize(contents)[:, :longest]
+        ids = self.tokenize(beginnings(contents, longest))[:, :longest]
         is_empty = tf.equal(ids.row_lengths(), 0)
         # One step more than needed, so that there is one if all texts are empty.
         padding = tf.fill([ids.nrows(), 1], PADDING_ID)

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from kzoo import contents
 from kzoo.text.special_ids import END_ID, PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID
-from kzoo.text.words import normalize
+from kzoo.text.words import beginnings, normalize
 
 _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning
 
@@ -113,13 +113,13 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
         """Tokenizes source texts: at most so many tokens, then the end id.
 
         Args:
-            contents: (N,) string.
+            contents: (N,) string; of each its `beginnings` are read.
             longest: int, most tokens, the end not counted; the rest is cut off.
 
         Returns:
             (N, S) int32, padded. is_empty: (N,) bool.
         """
-        ids = self.tokenize(contents)[:, :longest]
+        ids = self.tokenize(beginnings(contents, longest))[:, :longest]
         ids = tf.concat([ids, tf.fill([ids.nrows(), 1], END_ID)], 1).to_tensor()
         return ids, ids[:, 0] == END_ID
 

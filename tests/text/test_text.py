@@ -605,3 +605,17 @@ def test_a_tokenizer_loads_and_runs_where_sentencepiece_is_not_installed(tmp_pat
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True
     )
     assert process.stdout == "Two men\n", process.stderr
+
+
+def test_a_source_is_cut_before_anything_is_done_with_it():
+    """What is read of 400 kB is what is read of its beginning, and takes no longer."""
+    tokenizer = CharacterTokenizer.learn(["ab c"], 9)
+    for unit in ("ab ", "\u0301\u0323", "a"):
+        long = unit.encode() * 200_000
+        ids, is_empty = tokenizer.read([long, b"", b"\xff" * 400_000], 5)
+        short, _ = tokenizer.read([long[:900], b"", b"\xff" * 900], 5)
+        assert ids.numpy().tolist() == short.numpy().tolist()
+        assert is_empty.numpy().tolist()[1] and ids.shape[1] == 6
+    whole = tokenizer.tokenize(["ab c" * 100]).to_tensor()
+    read, _ = tokenizer.read(["ab c" * 100], 400)
+    assert read[:, :-1].numpy().tolist() == whole.numpy().tolist()

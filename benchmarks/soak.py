@@ -1,0 +1,159 @@
+"""Ten minutes of good and bad requests at `kzoo serve`, kill -9 half-way, new versions under load.
+
+    python -m benchmarks.soak saved_models/translation-en-de --minutes 10
+
+One request in four is bad, in ways that take turns. Twice in each half a new version, a copy of the
+model, comes into the folder, and once a broken one. The script fails unless every good request got
+the answer of `kzoo.load`, every bad one its status, and no request but those that the kill cut off
+was lost. Then it waits, and measures what the idle server takes.
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import kzoo
+from benchmarks import servers
+from benchmarks.serving import TEXTS
+from kzoo.export.folder import next_version, of_saved_model
+
+_IDLE_SECONDS = 30
+
+
+def _spoilt(**changes):
+    body = servers.request("a")
+    body["inputs"][0].update(changes)
+    return body
+
+
+BAD = [  # body, status
+    (_spoilt(name="txt"), 400),
+    (_spoilt(datatype="INT32", data=[1]), 400),
+    (_spoilt(shape=[0], data=[]), 400),
+    (_spoilt(shape=[99], data=99 * ["a"]), 400),
+    (_spoilt(data=["no base64"], parameters={"content_type": "base64"}), 400),
+    (_spoilt(data=["\u0301" * 30_000]), 400),
+    (_spoilt(data=["x" * 2_000_000]), 400),
+    ({"inputs": "x" * 100_000}, 400),
+    ({**servers.request("a"), "parameters": {"signature": ["n_best"]}}, 400),
+    (_spoilt(data=["x" * 17_000_000]), 413),
+]
+
+
+class Counts:
+    """What the clients saw."""
+
+    def __init__(self):
+        self.good, self.bad, self.retries, self.wrong = 0, 0, 0, []
+        self._lock = threading.Lock()
+
+    def add(self, is_bad, fault):
+        """Notes a request; `fault` is None or what was wrong."""
+        with self._lock:
+            self.bad, self.good = self.bad + is_bad, self.good + (not is_bad)
+            if fault:
+                self.wrong.append(fault)
+
+
+def main(arguments=None):
+    """Runs the command line; exit code 1 if something was answered wrongly or lost."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a SavedModel's folder, or that of its versions")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--clients", type=int, default=8)
+    args = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        source, models = of_saved_model(args.model), Path(folder) / "model"
+        shutil.copytree(source, models / "1")
+        expected = dict(zip(TEXTS, kzoo.load(source)(TEXTS), strict=True))
+        if not _soaked(models, source, expected, args):
+            raise SystemExit(1)
+
+
+def _soaked(models, source, expected, args):
+    counts, memory, lost = Counts(), [], []
+    with servers.kzoo_serve(models, "--poll_seconds=2") as server:
+        end = time.perf_counter() + 60 * args.minutes
+        threads = [
+            threading.Thread(target=_ask, args=(server, turn, expected, end, counts))
+            for turn in range(args.clients)
+        ]
+        for thread in threads:
+            thread.start()
+        for half in range(2):
+            for quarter in range(2):
+                time.sleep(10 * args.minutes)  # a sixth
+                memory.append(server.megabytes())
+                _add_version(models, source, is_broken=quarter == 1 and half == 0)
+            time.sleep(10 * args.minutes)
+            memory.append(server.megabytes())
+            lost.append(counts.retries)
+            if half == 0:
+                server.process.kill()
+                server.process.wait()
+                server.launch()
+                server.wait()
+                lost.append(counts.retries)
+        for thread in threads:
+            thread.join()
+        memory.append(server.megabytes())
+        time.sleep(_IDLE_SECONDS / 3)
+        before = server.cpu_seconds()
+        time.sleep(_IDLE_SECONDS)
+        idle = (server.cpu_seconds() - before) / _IDLE_SECONDS
+        versions = sorted(path.name for path in models.iterdir())
+    by_reload = lost[0] + counts.retries - lost[1]
+    print(
+        f"soak of {args.minutes:g} min, {args.clients} clients, {os.cpu_count()} cores: "
+        f"{counts.good} good and {counts.bad} bad requests, {len(counts.wrong)} answered wrongly; "
+        f"versions {versions}; {lost[1] - lost[0]} requests again because of kill -9, {by_reload} "
+        f"for other reasons. Memory, MB: {', '.join(f'{mb:.0f}' for mb in memory)}. "
+        f"Idle afterwards: {idle:.1%} of a core."
+    )
+    for fault in counts.wrong[:5]:
+        print(f"wrong: {fault}")
+    return not counts.wrong and not by_reload
+
+
+def _ask(server, number, expected, end, counts):
+    client, texts = servers.HttpClient(server, "model"), [*expected]
+    for turn in itertools.count(number):
+        if time.perf_counter() > end:
+            return
+        text, is_bad, before = texts[turn % len(texts)], turn % 4 == 3, client.retries
+        body, status = BAD[turn // 4 % len(BAD)] if is_bad else (servers.request(text), 200)
+        if status == 413:
+            got, answer = client.infer_once(body, cut_off=413)
+        else:
+            got, answer = client.infer_when_ready(body)
+        fault = None if got == status else (str(body)[:100], got, str(answer)[:200])
+        if not fault and not is_bad and _text(answer) != expected[text]:
+            fault = (text, got, str(answer)[:200])
+        counts.add(is_bad, fault)
+        counts.retries += client.retries - before
+
+
+def _text(answer):
+    (text,) = (output["data"] for output in answer["outputs"] if output["name"] == "text")
+    return text[0]
+
+
+def _add_version(models, source, is_broken):
+    """A new version, whole from one moment to the next."""
+    path = next_version(models)
+    hidden = path.with_name(f".{path.name}")
+    shutil.copytree(source, hidden)
+    if is_broken:
+        (hidden / "saved_model.pb").write_bytes(b"broken")
+    hidden.rename(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The open inference protocol's V1 and V2: what is asked, requests -> rows. N rows."""
+
+import base64
+import binascii
+import struct
+from typing import NamedTuple
+
+import orjson
+
+from kzoo.contents import LANGUAGE
+from kzoo.serving import limits
+from kzoo.serving.errors import Refused, shown
+
+LENGTH = struct.Struct("<I")  # before each element of a binary tensor
+
+
+class Tensor(NamedTuple):
+    """An input of a request: name str, datatype str, shape list of int, data list."""
+
+    name: str
+    datatype: str
+    shape: list
+    data: list
+    content_type: str = "str"  # or "base64"
+
+
+class Request(NamedTuple):
+    """A request of either version of the protocol, over HTTP or gRPC."""
+
+    signature: str
+    inputs: list  # of Tensor
+    outputs: list  # of names; empty for all
+    id: str = ""
+    binary: frozenset = frozenset()  # names of outputs wanted in binary; None for all
+
+
+def from_json(body):
+    """The JSON object of a request. Raises Refused, status 400."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(f"The body must be JSON: {error}.") from None
+    if not isinstance(parsed, dict):
+        raise Refused(f"The body must be a JSON object, got {shown(parsed)}.")
+    return parsed
+
+
+def v2_request(body, header_length=None):
+    """The Request of a V2 body.
+
+    Args:
+        body: bytes, JSON, after which there may be binary tensors.
+        header_length: str or None, of the header Inference-Header-Content-Length: bytes of JSON.
+
+    Raises:
+        Refused: status 400.
+    """
+    length = len(body)
+    if header_length is not None:
+        is_number = header_length.isascii() and header_length.isdigit() and len(header_length) < 12
+        if not is_number or int(header_length) > length:
+            raise Refused(
+                f"Inference-Header-Content-Length must be at most {length}, the bytes of the body, "
+                f"got {shown(header_length)}."
+            )
+        length = int(header_length)
+    parsed, rest = from_json(body[:length]), memoryview(body)[length:]
+    parameters = _typed(parsed, "parameters", dict, {})
+    inputs = []
+    for tensor in _typed(parsed, "inputs", list):
+        tensor, rest = _v2_tensor(tensor, rest)
+        inputs.append(tensor)
+    outputs = [_checked(output, "outputs", dict) for output in _typed(parsed, "outputs", list, [])]
+    names = [_typed(output, "name", str) for output in outputs]
+    binary = {
+        name
+        for name, output in zip(names, outputs, strict=True)
+        if _typed(output, "parameters", dict, {}).get("binary_data")
+    }
+    is_all = parameters.get("binary_data_output") and not outputs
+    signature = _typed(parameters, "signature", str, "serving_default")
+    binary = None if is_all else frozenset(binary)
+    return Request(signature, inputs, names, _typed(parsed, "id", str, ""), binary)
+
+
+def _v2_tensor(tensor, rest):
+    """A Tensor, and what is left of the binary data."""
+    tensor = _checked(tensor, "inputs", dict)
+    name, datatype = _typed(tensor, "name", str), _typed(tensor, "datatype", str)
+    shape = _typed(tensor, "shape", list)
+    parameters = _typed(tensor, "parameters", dict, {})
+    size = parameters.get("binary_data_size")
+    if size is None:
+        data = _typed(tensor, "data", list)
+    elif isinstance(size, int) and 0 <= size <= len(rest):
+        data, rest = _elements(name, bytes(rest[:size])), rest[size:]
+    else:
+        raise Refused(
+            f"`binary_data_size` of {shown(name)} must be at most {len(rest)}, the bytes that "
+            f"follow, got {shown(size)}."
+        )
+    content_type = parameters.get("content_type", "str")
+    return Tensor(name, datatype, shape, data, content_type), rest
+
+
+def _elements(name, data):
+    """The elements of a binary tensor of BYTES."""
+    found, at = [], 0
+    while at < len(data):
+        start = at + LENGTH.size
+        end = start + (LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)
+        if start > len(data) or end > len(data):
+            raise Refused(f"the binary data of {shown(name)} must end with an element.")
+        found.append(data[start:end])
+        at = end
+    return found
+
+
+def v1_request(body, arguments):
+    """The Request of a V1 body, as TensorFlow Serving takes it.
+
+    Args:
+        body: bytes, JSON: {"instances": [...], "signature_name": "..."}. An instance is a text,
+            {"b64": "..."}, or an object of one of these by the name of each input.
+        arguments: dict of lists of str, names of the inputs by signature, the content first.
+
+    Raises:
+        Refused: status 400.
+    """
+    parsed = from_json(body)
+    signature = _typed(parsed, "signature_name", str, "serving_default")
+    instances = _typed(parsed, "instances", list)
+    first = arguments.get(signature, ["text"])[0]
+    rows = [row if _is_row(row) else {first: row} for row in instances]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if any(len(row) != len(names) for row in rows):
+        raise Refused("`instances` must all have the same inputs, got some without.")
+    data = {name: [_plain(name, row[name]) for row in rows] for name in names or [first]}
+    inputs = [Tensor(name, "BYTES", [len(rows)], of_one) for name, of_one in data.items()]
+    return Request(signature, inputs, [])
+
+
+def _is_row(row):
+    return isinstance(row, dict) and "b64" not in row
+
+
+def _plain(name, value):
+    is_encoded = isinstance(value, dict) and set(value) == {"b64"}
+    return _decoded(name, value["b64"], "base64") if is_encoded else value
+
+
+def grpc_request(message):
+    """The Request of a ModelInferRequest proto. Raises Refused, status 400."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise Refused(
+            f"`raw_input_contents` must have as many elements as `inputs`, got {len(raw)} "
+            f"and {len(message.inputs)}."
+        )
+    inputs = []
+    for turn, tensor in enumerate(message.inputs):
+        data = [*tensor.contents.bytes_contents]
+        if raw and tensor.datatype == "BYTES":
+            data = _elements(tensor.name, raw[turn])
+        content_type = tensor.parameters["content_type"].string_param or "str"
+        shape = [*tensor.shape]
+        inputs.append(Tensor(tensor.name, tensor.datatype, shape, data, content_type))
+    signature = "serving_default"
+    if "signature" in message.parameters:
+        signature = message.parameters["signature"].string_param
+    return Request(signature, inputs, [output.name for output in message.outputs], message.id)
+
+
+def rows_of(request, arguments, options):
+    """The rows of each input of a signature, checked.
+
+    Args:
+        request: Request.
+        arguments: list of str, names of the signature's inputs, the content first.
+        options: dict of `max_batch_size` and the limits of `limits.check`.
+
+    Returns:
+        dict of lists of bytes.
+
+    Raises:
+        Refused: status 400.
+    """
+    names = [tensor.name for tensor in request.inputs]
+    is_left_out = LANGUAGE in arguments and LANGUAGE not in names
+    if sorted([*names, *[LANGUAGE] * is_left_out]) != sorted(arguments):
+        wanted = " and ".join(repr(argument) for argument in arguments)
+        wanted = wanted.replace(f"and '{LANGUAGE}'", f"and perhaps '{LANGUAGE}'")
+        kind = "one tensor" if len(arguments) == 1 else "tensors"
+        raise Refused(f"`inputs` must be {kind} named {wanted}, got {shown(names)}.")
+    rows = {tensor.name: _rows(tensor, options) for tensor in request.inputs}
+    if LANGUAGE in arguments and len(languages := rows.get(LANGUAGE, [b""])) == 1:
+        rows[LANGUAGE] = languages * len(rows[arguments[0]])
+    counts = {argument: len(of_one) for argument, of_one in rows.items()}
+    if len(set(counts.values())) > 1:
+        raise Refused(f"`inputs` must have the same number of rows, got {counts}.")
+    return rows
+
+
+def _rows(tensor, options):
+    name, data, most = tensor.name, tensor.data, options["max_batch_size"]
+    if tensor.datatype != "BYTES":
+        raise Refused(f"`datatype` of {name!r} must be BYTES, got {shown(tensor.datatype)}.")
+    if len(data) > most:
+        raise Refused(
+            f"`shape` of {name!r} must be [N] with N from 1 to {most}, got [{len(data)}]."
+        )
+    if data and all(isinstance(row, list) and len(row) == 1 for row in data):
+        data = [row[0] for row in data]  # the protocol allows a nested list
+    if tensor.shape not in ([len(data)], [len(data), 1]):
+        raise Refused(
+            f"`shape` of {name!r} must be [N] for N={len(data)} elements, "
+            f"got {shown(tensor.shape)}."
+        )
+    if not data:
+        raise Refused(f"`shape` of {name!r} must be [N] with N from 1 to {most}, got [0].")
+    rows = [_decoded(name, row, tensor.content_type) for row in data]
+    for row in rows:
+        limits.check(name, row, options)
+    return rows
+
+
+def _decoded(name, row, content_type):
+    if not isinstance(row, str | bytes):
+        raise Refused(f"`data` of {name!r} must hold strings, got {shown(row)}.")
+    row = row.encode() if isinstance(row, str) else row
+    if content_type == "str":
+        return row
+    if content_type != "base64":
+        raise Refused(f'`content_type` must be "str" or "base64", got {shown(content_type)}.')
+    try:
+        return base64.b64decode(row, validate=True)
+    except binascii.Error as error:
+        raise Refused(f"`data` of {name!r} must be valid base64: {error}.") from None
+
+
+def _typed(holder, name, kind, default=None):
+    """A member of a JSON object, of a type; raises Refused, status 400."""
+    value = holder.get(name)
+    if value is None and default is not None:
+        return default
+    return _checked(value, name, kind)
+
+
+def _checked(value, name, kind):
+    if not isinstance(value, kind):
+        kinds = {dict: "an object", list: "a list", str: "a string"}
+        of = " of objects" if kind is dict and name in ("inputs", "outputs") else ""
+        wanted = "a list" + of if of else kinds[kind]
+        raise Refused(f"`{name}` must be {wanted}, got {shown(value)}.")
+    return value

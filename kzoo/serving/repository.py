@@ -1,0 +1,216 @@
+"""The models of a folder `<name>/<version>/`: which versions answer, and how new ones come."""
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+
+import kserve
+
+from kzoo.serving import metrics
+from kzoo.serving.errors import Refused, shown
+from kzoo.serving.folder import find_models
+from kzoo.serving.runtime import SavedModelRuntime
+
+_LOGGER = logging.getLogger("kzoo.serving")
+
+
+class ServedModel(kserve.Model):
+    """A version of a model as KServe's server knows it; `runtime` answers."""
+
+    def __init__(self, runtime):
+        super().__init__(runtime.name)
+        self.runtime, self.version, self.ready = runtime, runtime.version, True
+
+    async def predict(self, payload, headers=None, response_headers=None):
+        """The answer of the model to a `protocol.Request`: dict of arrays."""
+        return await self.runtime.answer(payload)
+
+    def get_input_types(self):
+        """What the protocol says of the inputs."""
+        return self.runtime.inputs
+
+    def get_output_types(self):
+        """What the protocol says of the outputs."""
+        return self.runtime.outputs
+
+
+class SavedModels(kserve.ModelRepository):
+    """The models of a folder. Nothing but `refresh`, in a thread of its own, loads any.
+
+    A version answers until the one after it is warm. A version that cannot be loaded is reported,
+    in the log, the index and the metrics, and the newest whole version below it answers.
+
+    Args:
+        folder: str or path.
+        options: dict, those of `SavedModelRuntime`; `versions`, "latest" or "all"; `labels`, dict
+            of a version by (model, label).
+    """
+
+    def __init__(self, folder, options):
+        super().__init__(str(folder))
+        self.is_draining = False
+        self.is_complete = False  # whether each model has been tried once
+        self._options, self._labels = options, options["labels"]
+        self._served = {}  # name -> version -> ServedModel; `models` has the newest of each name
+        self._broken = {}  # (name, version) -> reason
+        self._unloaded = set()  # names
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._lock = threading.Lock()  # held while a model is loaded
+
+    def find(self, name, version=None):
+        """The ServedModel of a name, and of a version or label of it.
+
+        Raises:
+            Refused: status 404, or 503 while it is not loaded or the server shuts down.
+        """
+        version = self._labels.get((name, version), version)
+        served = self._served.get(name)
+        model = self.models.get(name) if not version else served and served.get(version)
+        if model is not None and not self.is_draining:
+            return model
+        if model is not None:
+            message, status = "the server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE
+        elif self._is_known(name, version):
+            message, status = "it is not loaded", HTTPStatus.SERVICE_UNAVAILABLE
+        else:
+            message, status = "there is no such model", HTTPStatus.NOT_FOUND
+        of_version = f", version {shown(version)}" if version else ""
+        raise Refused(f"Model {shown(name)}{of_version}: {message}.", status)
+
+    def versions(self, name):
+        """The versions of a model that answer, the highest last."""
+        return sorted(self._served.get(name, ()), key=int)
+
+    def index(self):
+        """What the protocol's repository index says: list of dict."""
+        rows = [
+            {"name": name, "version": version, "state": "READY", "reason": ""}
+            for name, of_one in sorted(self._served.items())
+            for version in sorted(of_one, key=int)
+        ]
+        for (name, version), reason in sorted(self._broken.items()):
+            row = {"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason}
+            rows.append(row)
+        return rows
+
+    @property
+    def in_flight(self):
+        """Requests of all models that wait or are computed."""
+        return sum(model.runtime.in_flight for model in self._all())
+
+    @property
+    def is_loading(self):
+        """Whether a thread loads a model."""
+        return self._lock.locked()
+
+    async def load(self, name):
+        """Takes the versions of a model that are there now; tries broken ones again.
+
+        Raises:
+            Refused: status 404 if there is none, 503 if none can be loaded.
+        """
+        if name not in {found for found, _, _ in self._found()}:
+            message = f"Model {shown(name)}: there is no such model."
+            raise Refused(message, HTTPStatus.NOT_FOUND)
+        self._unloaded.discard(name)
+        for key in [key for key in self._broken if key[0] == name]:
+            del self._broken[key]
+        await asyncio.wrap_future(self._loader.submit(self.refresh, name))
+        if name not in self.models:
+            reasons = "; ".join(reason for key, reason in self._broken.items() if key[0] == name)
+            message = f"Model {shown(name)}: no version can be loaded: {reasons}"
+            raise Refused(message, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def unload(self, name):
+        """Lets go of a model, until it is loaded again. Raises Refused, status 404."""
+        if name not in self.models:
+            raise Refused(f"Model {shown(name)}: there is no such model.", HTTPStatus.NOT_FOUND)
+        self._unloaded.add(name)
+        del self.models[name]
+        await asyncio.wrap_future(self._loader.submit(self._drop, name))
+
+    def _drop(self, name):
+        """In the loader's thread, so after a refresh that runs, which may have brought it back."""
+        self.models.pop(name, None)
+        for model in self._served.pop(name, {}).values():
+            self._let_go(model)
+
+    async def watch(self, poll_seconds):
+        """Loads all models, and then what is new, every so many seconds; 0 for once."""
+        while not self.is_draining:
+            await asyncio.wrap_future(self._loader.submit(self.refresh))
+            self.is_complete = True
+            if not poll_seconds or not (self.models or self._unloaded):
+                return
+            await asyncio.sleep(poll_seconds)
+
+    def refresh(self, only=None):
+        """Brings what is served in line with the folder; slow, for a thread.
+
+        Args:
+            only: str or None, the one model to look at.
+        """
+        found = {}
+        for name, version, path in self._found():
+            if name not in self._unloaded and only in (None, name):
+                found.setdefault(name, []).append((version, path))
+        for name, versions in found.items():
+            with self._lock:
+                self._refresh(name, versions)
+
+    def _refresh(self, name, versions):
+        labelled = {version for (model, _), version in self._labels.items() if model == name}
+        is_all = self._options["versions"] == "all"
+        served, kept = self._served.setdefault(name, {}), set()
+        for version, path in reversed(versions):  # the highest first
+            if (not kept or is_all or version in labelled) and (
+                version in served or self._loads(name, version, path)
+            ):
+                kept.add(version)
+                newest = max(served, key=int)
+                if newest in kept:
+                    self.models[name] = served[newest]
+        if not kept:
+            return  # nothing new can answer, so what there is goes on
+        self.models[name] = served[max(kept, key=int)]
+        for version in set(served) - kept:
+            self._let_go(served.pop(version))
+
+    def _loads(self, name, version, path):
+        """Whether a version could be loaded; what could not is not tried again by itself."""
+        if self.is_draining or (name, version) in self._broken:
+            return False
+        try:
+            runtime = SavedModelRuntime(name, version, path, self._options)
+        except Exception as error:  # a broken file may raise anything
+            self._broken[name, version] = f"{type(error).__name__}: {error}"[:500]
+            metrics.VERSIONS.labels(name, version).set(0)
+            _LOGGER.error("Couldn't load model %r, version %s: %s", name, version, error)
+            return False
+        metrics.VERSIONS.labels(name, version).set(1)
+        _LOGGER.info("Model %r, version %s is ready.", name, version)
+        self._served[name][version] = ServedModel(runtime)
+        return True
+
+    def _let_go(self, model):
+        model.ready = False
+        model.runtime.close()
+        metrics.VERSIONS.remove(model.name, model.version)
+
+    def _found(self):
+        try:
+            return find_models(self.models_dir, "all")
+        except OSError as error:
+            _LOGGER.warning("The folder of the models cannot be read: %s", error)
+            return []
+
+    def _all(self):
+        return [model for of_one in [*self._served.values()] for model in [*of_one.values()]]
+
+    def _is_known(self, name, version):
+        if version:
+            return (name, version) in self._broken
+        known = {*self._served, *self._unloaded, *(of for of, _ in self._broken)}
+        return name in known or (not self.is_complete and name in {n for n, _, _ in self._found()})
