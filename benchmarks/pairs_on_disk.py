@@ -70,10 +70,12 @@ def main():
             callbacks=[note],
         )  # fmt: skip
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        first, busy = (now - then for now, then in zip(times[0], (begin, processor), strict=True))
         print(
-            f"{len(pairs):,} pairs, {path.stat().st_size / 1e6:,.0f} MB; {int(batches.cardinality()):,} "
-            f"batches; first step after {times[0][0] - begin:.1f} s ({times[0][1] - processor:.1f} s "
-            f"of processor time); {options.steps} steps; at most {megabytes:,.0f} MB resident"
+            f"{len(pairs):,} pairs, {path.stat().st_size / 1e6:,.0f} MB; "
+            f"{int(batches.cardinality()):,} batches; first step after {first:.1f} s "
+            f"({busy:.1f} s of processor time); {options.steps} steps; "
+            f"at most {megabytes:,.0f} MB resident"
         )
 
 
