@@ -49,8 +49,12 @@ class Counts:
     """What the clients saw."""
 
     def __init__(self):
-        self.good, self.bad, self.retries, self.wrong = 0, 0, 0, []
+        self.good, self.bad, self.wrong, self.clients = 0, 0, [], []
         self._lock = threading.Lock()
+
+    def retries(self):
+        """How often the clients had to ask again until now."""
+        return sum(client.retries for client in self.clients)
 
     def add(self, is_bad, fault):
         """Notes a request; `fault` is None or what was wrong."""
@@ -94,13 +98,14 @@ def _soaked(models, source, expected, args):
                 _add_version(models, source, is_broken=quarter == 1 and half == 0)
             time.sleep(10 * args.minutes)
             memory.append(server.megabytes())
-            lost.append(counts.retries)
             if half == 0:
+                lost.append(counts.retries())
                 server.process.kill()
                 server.process.wait()
                 server.launch()
                 server.wait()
-                lost.append(counts.retries)
+                time.sleep(2)
+                lost.append(counts.retries())
         for thread in threads:
             thread.join()
         memory.append(server.megabytes())
@@ -109,7 +114,7 @@ def _soaked(models, source, expected, args):
         time.sleep(_IDLE_SECONDS)
         idle = (server.cpu_seconds() - before) / _IDLE_SECONDS
         versions = sorted(path.name for path in models.iterdir())
-    by_reload = lost[0] + counts.retries - lost[1]
+    by_reload = lost[0] + counts.retries() - lost[1]
     print(
         f"soak of {args.minutes:g} min, {args.clients} clients, {os.cpu_count()} cores: "
         f"{counts.good} good and {counts.bad} bad requests, {len(counts.wrong)} answered wrongly; "
@@ -124,10 +129,11 @@ def _soaked(models, source, expected, args):
 
 def _ask(server, number, expected, end, counts):
     client, texts = servers.HttpClient(server, "model"), [*expected]
+    counts.clients.append(client)
     for turn in itertools.count(number):
         if time.perf_counter() > end:
             return
-        text, is_bad, before = texts[turn % len(texts)], turn % 4 == 3, client.retries
+        text, is_bad = texts[turn % len(texts)], turn % 4 == 3
         body, status = BAD[turn // 4 % len(BAD)] if is_bad else (servers.request(text), 200)
         if status == 413:
             got, answer = client.infer_once(body, cut_off=413)
@@ -137,7 +143,6 @@ def _ask(server, number, expected, end, counts):
         if not fault and not is_bad and _text(answer) != expected[text]:
             fault = (text, got, str(answer)[:200])
         counts.add(is_bad, fault)
-        counts.retries += client.retries - before
 
 
 def _text(answer):

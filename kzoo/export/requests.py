@@ -8,7 +8,14 @@ MAX_REQUEST = 1 << 20  # rows; TensorFlow wants to know
 
 
 def batch_requests(
-    function, *, max_batch_size=32, max_delay_ms=5.0, batch_threads=2, max_queue=128, inputs=1
+    function,
+    *,
+    max_batch_size=32,
+    max_delay_ms=5.0,
+    batch_threads=2,
+    max_queue=128,
+    inputs=1,
+    queue=None,
 ):
     """A function that answers calls from several threads in one batch, in the graph.
 
@@ -24,6 +31,9 @@ def batch_requests(
         batch_threads: int, batches computed at once.
         max_queue: int, batches that may wait; further calls fail with UnavailableError.
         inputs: int, how many tensors `function` takes.
+        queue: str or None, name of the queue, one of its own by default. TensorFlow never ends the
+            threads of a queue, so that who replaces functions gives the new one the old one's, with
+            the same options, once nobody calls the old one any more.
 
     Returns:
         A function from as many (N,) string to such a dict; for no rows, with no rows.
@@ -44,7 +54,7 @@ def batch_requests(
             raise ValueError(f"`{name}` must be at least 1, got {name}={value}.")
     if max_delay_ms < 0:
         raise ValueError(f"`max_delay_ms` must not be negative, got max_delay_ms={max_delay_ms}.")
-    queue = f"queue_{uuid.uuid4().hex}"  # functions of one name would share a queue and its options
+    queue = queue or new_queue()  # functions of one name would share a queue and its options
     names = []  # of the outputs, known once `function` was traced
 
     @tf.nondifferentiable_batch_function(
@@ -67,3 +77,8 @@ def batch_requests(
         return dict(zip(names, outputs, strict=True))
 
     return batched
+
+
+def new_queue():
+    """A name of a queue that nobody else has."""
+    return f"queue_{uuid.uuid4().hex}"

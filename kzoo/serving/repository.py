@@ -13,6 +13,7 @@ from kzoo.serving.errors import Refused, shown
 from kzoo.serving.folder import find_models
 from kzoo.serving.runtime import SavedModelRuntime
 
+_LAST_SECONDS = 1  # between the last time that a model is found and the end of its threads
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
@@ -196,7 +197,10 @@ class SavedModels(kserve.ModelRepository):
 
     def _let_go(self, model):
         model.ready = False
-        model.runtime.close()
+        # Who has found the model a moment ago is still answered.
+        closing = threading.Timer(_LAST_SECONDS, model.runtime.close)
+        closing.daemon = True
+        closing.start()
         metrics.VERSIONS.remove(model.name, model.version)
 
     def _found(self):

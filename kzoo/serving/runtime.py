@@ -1,6 +1,7 @@
 """A SavedModel that answers requests of many clients: batches, deadlines, refusals. N rows."""
 
 import asyncio
+import collections
 import contextlib
 import logging
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo.contents import LANGUAGE
-from kzoo.export import batch_requests, ops, warmup
+from kzoo.export import batch_requests, ops, requests, warmup
 from kzoo.serving import answers, metrics, protocol
 from kzoo.serving.errors import Refused, shown
 
@@ -20,6 +21,10 @@ _BATCH = "kzoo_batch_rows"  # an output of batched functions beside the model's 
 # Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
 # UnicodeDecodeError where they are not UTF-8.
 _OF_THE_INPUT = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
+# Names of batches' queues that closed models had, by their options: TensorFlow never ends a queue's
+# threads, which look up a thousand times a second.
+_FREE_QUEUES = collections.defaultdict(list)
+_QUEUE_OPTIONS = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
@@ -41,7 +46,8 @@ class SavedModelRuntime:
 
     def __init__(self, name, version, path, options):
         self.name, self.version, self.in_flight = name, version, 0
-        self._options = options
+        self._options, self._is_closed = options, False
+        self._queues = []  # names
         self._turns = threading.Semaphore(options["batch_threads"])
         self._threads = ThreadPoolExecutor(options["max_queue"], thread_name_prefix=name)
         path = Path(path)
@@ -53,7 +59,7 @@ class SavedModelRuntime:
         self._functions = {}
         for signature, arguments in self.arguments.items():
             alone = self._model.signatures[signature]
-            self._functions[signature] = alone, _batched(alone, arguments, options)
+            self._functions[signature] = alone, self._batched(alone, arguments)
         for signature, inputs in warmup.read(path):
             if signature in self._functions:
                 most = options["max_batch_size"]
@@ -73,6 +79,16 @@ class SavedModelRuntime:
     def close(self):
         """Lets go of the threads; requests in flight are still answered."""
         self._threads.shutdown(wait=False)
+        self._is_closed = True
+        self._free_queues()
+
+    def _free_queues(self):
+        if self._is_closed and not self.in_flight:
+            _FREE_QUEUES[self._queue_options()] += self._queues
+            self._queues = []
+
+    def _queue_options(self):
+        return tuple(self._options[name] for name in _QUEUE_OPTIONS)
 
     async def answer(self, request):
         """Answers a `protocol.Request`.
@@ -147,9 +163,31 @@ class SavedModelRuntime:
         with self._turns:
             return _arrays(alone(**inputs))
 
+    def _batched(self, function, arguments):
+        """A signature that answers requests together, or None if it cannot or shall not.
+
+        Rows are put together, so that what else is in the batch must not show in the outputs'
+        shapes.
+        """
+        outputs = function.structured_outputs
+        is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
+        if self._options["max_batch_size"] == 1 or not is_fixed:
+            return None
+
+        def answered(*rows):
+            count = tf.shape(rows[0])[0]
+            outputs = function(**dict(zip(arguments, rows, strict=True)))
+            return {**outputs, _BATCH: tf.fill([count], count)}
+
+        free = _FREE_QUEUES[self._queue_options()]
+        self._queues.append(free.pop() if free else requests.new_queue())
+        options = {name: self._options[name] for name in _QUEUE_OPTIONS}
+        return batch_requests(answered, inputs=len(arguments), queue=self._queues[-1], **options)
+
     def _count(self, change):
         self.in_flight += change
         metrics.IN_FLIGHT.labels(self.name).set(self.in_flight)
+        self._free_queues()
 
     def _refusal(self, message, status):
         return Refused(f"Model {self.name!r}: {message}.", status)
@@ -168,24 +206,3 @@ def _call_soon(loop, function, *arguments):
 def _described(name, dtype):
     datatype = answers.DATATYPES["object" if dtype == tf.string else dtype.name]
     return {"name": name, "datatype": datatype, "shape": [-1]}
-
-
-def _batched(function, arguments, options):
-    """A signature that answers requests together, or None if it cannot or shall not.
-
-    Rows are put together, so that what else is in the batch must not show in the outputs' shapes.
-    """
-    outputs = function.structured_outputs
-    is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
-    if options["max_batch_size"] == 1 or not is_fixed:
-        return None
-
-    def answered(*rows):
-        count = tf.shape(rows[0])[0]
-        outputs = function(**dict(zip(arguments, rows, strict=True)))
-        return {**outputs, _BATCH: tf.fill([count], count)}
-
-    names = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
-    return batch_requests(
-        answered, inputs=len(arguments), **{name: options[name] for name in names}
-    )

@@ -308,3 +308,26 @@ def test_a_model_that_fails_is_a_500_that_tells_nothing_and_the_next_is_answered
     assert error.status == 500 and str(error) == "Model 'rnn': the model failed (InternalError)."
     assert "secret of the machine" in caplog.text
     assert texts_of({"text": outputs["text"]["data"]}) == served["rnn"](TEXTS)
+
+
+def test_a_model_that_follows_another_takes_its_queue_and_not_its_answers(tmp_path):
+    """TensorFlow never ends the threads of a queue: they would be more with each new version."""
+    paths = [save_picky(tmp_path / "m" / v, prefix=f"v{v}:") for v in ("1", "2")]
+    options = {**DEFAULTS, "max_batch_size": 5}
+    body, queues = request(["1"], name="image_bytes"), []
+
+    async def use(path):
+        model = SavedModelRuntime("m", path.name, path, options)
+        queues.append([*model._queues])
+        answer = asyncio.ensure_future(answered(body)(model))
+        await asyncio.sleep(0)
+        model.close()  # while it is computed, so its queue is not free yet
+        assert model._queues
+        text = (await answer)["text"]["data"]
+        await asyncio.sleep(0.1)
+        assert not model._queues
+        return text
+
+    assert asyncio.run(use(paths[0])) == ["v1:1.0"]
+    assert asyncio.run(use(paths[1])) == ["v2:1.0"]
+    assert queues[0] == queues[1] and len(queues[0]) == 1
