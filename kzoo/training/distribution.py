@@ -21,9 +21,12 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+from tensorflow.python.eager import context
 
 from kzoo import checks
 
+HEARTBEAT_SECONDS = 120  # TensorFlow's 10 end a training on a busy machine
 CHECK_SECONDS = 3.0
 FAILED_CHECKS = 4  # in a row, until a worker counts as stopped
 
@@ -110,6 +113,7 @@ class Workers:
         self.addresses = addresses
         self.index = index
         self.is_chief = index == 0
+        _set_heartbeat()
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -119,8 +123,8 @@ class Workers:
         x = np.asarray(x)
         sent = tf.constant(x, tf.int64 if x.dtype.kind in "biu" else x.dtype)
 
-        def value(context):
-            is_first = context.replica_id_in_sync_group == 0
+        def value(replica):
+            is_first = replica.replica_id_in_sync_group == 0
             return sent if is_first else tf.zeros_like(sent)
 
         values = self.strategy.experimental_distribute_values_from_function(value)
@@ -138,7 +142,8 @@ class Workers:
         """Around `fit`: the error that TensorFlow raises where another worker is gone says so.
 
         Raises:
-            RuntimeError: in place of a tf.errors.OpError, if a worker does not answer.
+            RuntimeError: in place of a tf.errors.OpError, if a worker does not answer, or the
+                workers have lost each other.
         """
         try:
             yield
@@ -147,6 +152,11 @@ class Workers:
             gone = [a for a in self.addresses if not self._answers(a)]
             if gone:
                 raise RuntimeError(self._without(gone[0])) from error
+            if isinstance(error, tf.errors.AbortedError | tf.errors.UnavailableError):
+                raise RuntimeError(
+                    "the workers have lost each other. Start all of them again; a recipe with "
+                    f"--resume goes on from the last checkpoint. {error.message.strip()}"
+                ) from error
             raise
 
     def leave(self):
@@ -184,6 +194,23 @@ class Workers:
         except OSError:
             return False
         return True
+
+
+def _set_heartbeat():
+    """Has TensorFlow give a worker more time, as its own settings do but for that."""
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    jobs = [
+        coordination_config_pb2.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
+        for job in ("chief", "worker")
+        if job in cluster.jobs
+    ]
+    leader = "chief" if "chief" in cluster.jobs else "worker"
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{leader}/replica:0/task:0",
+        coordinated_jobs=jobs,
+        heartbeat_timeout_in_ms=1000 * HEARTBEAT_SECONDS,
+    )
 
 
 def _end_at_once(code):
