@@ -21,12 +21,9 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
-from tensorflow.python.eager import context
 
 from kzoo import checks
 
-HEARTBEAT_SECONDS = 120  # TensorFlow's 10 end a training on a busy machine
 CHECK_SECONDS = 3.0
 FAILED_CHECKS = 4  # in a row, until a worker counts as stopped
 
@@ -113,7 +110,6 @@ class Workers:
         self.addresses = addresses
         self.index = index
         self.is_chief = index == 0
-        _set_heartbeat()
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -194,23 +190,6 @@ class Workers:
         except OSError:
             return False
         return True
-
-
-def _set_heartbeat():
-    """Has TensorFlow give a worker more time, as its own settings do but for that."""
-    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
-    jobs = [
-        coordination_config_pb2.CoordinatedJob(name=job, num_tasks=cluster.num_tasks(job))
-        for job in ("chief", "worker")
-        if job in cluster.jobs
-    ]
-    leader = "chief" if "chief" in cluster.jobs else "worker"
-    context.context().configure_coordination_service(
-        service_type="standalone",
-        service_leader=f"/job:{leader}/replica:0/task:0",
-        coordinated_jobs=jobs,
-        heartbeat_timeout_in_ms=1000 * HEARTBEAT_SECONDS,
-    )
 
 
 def _end_at_once(code):
