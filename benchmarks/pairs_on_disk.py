@@ -50,7 +50,7 @@ def main():
         path = Path(folder) / "pairs.tsv"
         write_pairs(path, options.pairs)
         sample = PairsOnDisk(path).texts(
-            np.arange(0, options.pairs, max(options.pairs // 20_000, 1))
+            np.arange(0, options.pairs, max(options.pairs // 2_000, 1))
         )
         sample = [text.decode() for side in sample for text in side]
         tokenizer = kzoo.SubwordTokenizer.learn(sample, vocabulary_size=4000)

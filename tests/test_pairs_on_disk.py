@@ -19,7 +19,7 @@ def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
     assert [list(side) for side in pairs.byte_lengths()] == [[3, 1, 1], [3, 1, 2]]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"no pair"])
+@pytest.mark.parametrize("content", [b"", b"\n", b"no pair", b"a\nb\t\n"])
 def test_a_file_without_pairs_is_refused(tmp_path, content):
     with pytest.raises(ValueError, match="`path` must be a file with pairs, got path="):
         pairs_on_disk.PairsOnDisk(written(tmp_path, content))

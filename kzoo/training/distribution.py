@@ -119,8 +119,8 @@ class Workers:
         x = np.asarray(x)
         sent = tf.constant(x, tf.int64 if x.dtype.kind in "biu" else x.dtype)
 
-        def value(context):
-            is_first = context.replica_id_in_sync_group == 0
+        def value(replica):
+            is_first = replica.replica_id_in_sync_group == 0
             return sent if is_first else tf.zeros_like(sent)
 
         values = self.strategy.experimental_distribute_values_from_function(value)
@@ -138,7 +138,8 @@ class Workers:
         """Around `fit`: the error that TensorFlow raises where another worker is gone says so.
 
         Raises:
-            RuntimeError: in place of a tf.errors.OpError, if a worker does not answer.
+            RuntimeError: in place of a tf.errors.OpError, if a worker does not answer, or the
+                workers have lost each other.
         """
         try:
             yield
@@ -147,6 +148,11 @@ class Workers:
             gone = [a for a in self.addresses if not self._answers(a)]
             if gone:
                 raise RuntimeError(self._without(gone[0])) from error
+            if isinstance(error, tf.errors.AbortedError | tf.errors.UnavailableError):
+                raise RuntimeError(
+                    "the workers have lost each other. Start all of them again; a recipe with "
+                    f"--resume goes on from the last checkpoint. {error.message.strip()}"
+                ) from error
             raise
 
     def leave(self):
