@@ -188,7 +188,8 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, star
     """Makes the dataset of teacher-forcing batches for `fit`.
 
     Each pass over a shuffled dataset has an order of its own, which `seed` and the number of the
-    pass decide; one that was not read to its end is begun again. The dataset knows its number of
+    pass decide; one that was not read to its end is begun again. What is read ahead counts as read:
+    give `fit` a dataset that nothing else has looked into. The dataset knows its number of
     batches, so `fit` shows a proper progress bar.
 
     Args:

@@ -17,6 +17,7 @@ recipes/README.md.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,10 +256,14 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid = examples(model, splits.valid, config, "valid")
     ids = runs.segmented(model.target_tokenizer, train.ids, config, [config.seed])
     start = runs.position(run).batches
-    batches = kzoo.batching.picture_batches(
-        train.seen, train.rows, ids, config.batch_size, seed=config.seed, start=start
+    dataset = functools.partial(
+        kzoo.batching.picture_batches,
+        *(train.seen, train.rows, ids, config.batch_size),
+        seed=config.seed,
+        start=start,
     )
-    runs.make_weights(model, batches, config.init_from or f"{config.model} and {config.backbone}")
+    name = config.init_from or f"{config.model} and {config.backbone}"
+    batches = runs.make_weights(model, dataset, name)
     chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)

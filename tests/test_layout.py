@@ -58,7 +58,7 @@ INSIDE = {
     "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": (
-        *("special_ids", "words", "languages", "tokenizer", "subwords", "pieces"),
+        *("special_ids", "beginnings", "words", "languages", "tokenizer", "subwords", "pieces"),
         *("subword_sampling", "vocabulary", "bytes", "byte_files", "copying"),
     ),
     "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),

@@ -4,7 +4,6 @@ import tensorflow as tf
 import tensorflow_text
 
 INVISIBLE = r"[\x{AD}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]"
-_LEAST_BYTES, _BYTES_PER_TOKEN = 1024, 64  # that are read of a text; a token has some five
 
 
 def normalize(texts, lowercase=False):
@@ -33,22 +32,6 @@ def normalize(texts, lowercase=False):
     texts = tf.strings.regex_replace(texts, r"[ \p{Zl}\p{Zp}\p{Cc}]+", " ")
     texts = tf.strings.regex_replace(texts, r"^\p{Z}+|\p{Z}+$", "")  # wide ones, too
     return tf.strings.lower(texts, encoding="utf-8") if lowercase else texts
-
-
-def beginnings(texts, longest):
-    """What is read of texts of which so many tokens are kept: 1,024 bytes, and 64 a token.
-
-    Some of what Unicode asks for takes time by the square of the length, as sorting marks above one
-    letter, so that a text is cut before anything is done with it.
-
-    Args:
-        texts: (N,) string.
-        longest: int, most tokens.
-
-    Returns:
-        (N,) string; the last character may be cut in two.
-    """
-    return tf.strings.substr(texts, 0, _LEAST_BYTES + _BYTES_PER_TOKEN * int(longest))
 
 
 _WORD_LETTER = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]"  # the joiners stand inside Persian, Hindi, ...

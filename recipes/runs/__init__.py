@@ -21,7 +21,7 @@ further fields of the recipe's config.
     with computing_in(config.precision):
         model = ...
     compile_model(model, config.learning_rate, config.warmup_steps)
-    make_weights(model, batches, config.model)
+    batches = make_weights(model, dataset, config.model)
     fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
     saved = kzoo.export.save(..., card={...} | provenance("translation", config, minutes))
     show_answers(saved.path, texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -103,10 +103,16 @@ def compile_model(
     model.compile(optimizer, accumulate=accumulate)
 
 
-def make_weights(model, batches, name: str) -> None:
-    """Makes the weights of the model and its optimizer, which a backup is restored into."""
-    inputs, _ = next(iter(batches))
+def make_weights(model, dataset: Callable, name: str):
+    """Makes the weights of the model and its optimizer, which a checkpoint is restored into.
+
+    Returns what `dataset()` makes. The weights need a batch, which another one gives: what an
+    iterator has read ahead, perhaps a whole pass, is not read again.
+    """
+    inputs, _ = next(iter(dataset()))
     # Of one row: logits of all may be gigabytes.
     model({key: value[:1] for key, value in inputs.items() if key != "name"})
     model.optimizer.build(model.trainable_variables)
+    batches = dataset()
     print(f"{name}: {model.count_params():,} parameters; {int(batches.cardinality()):,} batches")
+    return batches

@@ -10,6 +10,7 @@ Axis letters: S frames, F features.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,7 +65,8 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
 def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
     """The batches of the clips as they were said; makes the weights of the model, too."""
     ids = kzoo.batching.tokenize(model.target_tokenizer, train.texts)
-    batches = kzoo.batching.frame_batches(
+    dataset = functools.partial(
+        kzoo.batching.frame_batches,
         train.frames,
         segmented(model.target_tokenizer, ids, config, [config.seed]),
         batch_frames(model.source_tokenizer.features, config),
@@ -72,8 +74,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
         names=train.names,
         start=position(run).batches,
     )
-    make_weights(model, batches, config.init_from or config.model)
-    return batches
+    return make_weights(model, dataset, config.init_from or config.model)
 
 
 def spliced_batches(

@@ -11,6 +11,7 @@ A recipe's config has the fields `model`, `dropout`, `sampled`, `learning_rate`,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,10 @@ def make_batches(
         position(run).batches,
         config.batch_tokens * getattr(config, "accumulate", 1),
     )
-    batches = kzoo.batching.token_batches(
-        train, batch_tokens, seed=config.seed, draw=draw, start=start
+    dataset = functools.partial(
+        kzoo.batching.token_batches, train, batch_tokens, seed=config.seed, draw=draw, start=start
     )
-    make_weights(model, batches, getattr(config, "init_from", None) or config.model)
+    batches = make_weights(model, dataset, getattr(config, "init_from", None) or config.model)
     lengths = train.source.row_lengths().numpy(), train.target.row_lengths().numpy()
     rng = kzoo.batching.pass_rng(config.seed, 0)
     if draw is not None:

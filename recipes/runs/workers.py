@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -36,6 +37,8 @@ _FILES = ("journal.jsonl", "fitted")  # that all workers look at
 def check_workers(config: Any) -> None:
     """Raises a ValueError if the flags do not say who the workers are, or meet one that is for one
     process."""
+    if config.workers is config.worker is None and "TF_CONFIG" not in os.environ:
+        return  # without TensorFlow, which takes seconds to import
     addresses, _ = kzoo.training.distribution.addresses_of(config.workers, config.worker)
     if addresses and config.dry_run:
         raise ValueError(f"`dry_run` is for one worker, got {len(addresses)} workers.")

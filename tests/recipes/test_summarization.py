@@ -203,7 +203,7 @@ def test_documents_longer_than_a_summary_may_be_are_cut_anew_for_every_batch(tmp
         model, part(documents, ["cat"] * 20), "train", max_length=9, max_source_tokens=400
     )
     assert corpus.source.row_lengths().numpy().min() > config.max_length
-    sampled = training_pairs.sampled_subwords(model, corpus, tmp_path, config, 400)
+    sampled = training_pairs.sampled_subwords(model, corpus, config, 400)
     batches, _ = training_pairs.make_batches(model, sampled, corpus, tmp_path, config)
     first, second = (
         sum(np.count_nonzero(inputs["source"]) for inputs, _ in batches) for _ in range(2)
