@@ -145,9 +145,8 @@ class Workers:
             yield
         except tf.errors.OpError as error:
             self._is_over.set()
-            gone = [a for a in self.addresses if not self._answers(a)]
-            if gone:
-                raise RuntimeError(self._without(gone[0])) from error
+            if gone := self._gone():
+                raise RuntimeError(self._without(gone)) from error
             if isinstance(error, tf.errors.AbortedError | tf.errors.UnavailableError):
                 raise RuntimeError(
                     "the workers have lost each other. Start all of them again; a recipe with "
@@ -173,6 +172,15 @@ class Workers:
                 if failed[address] >= FAILED_CHECKS and not self._is_over.is_set():
                     print(f"\nerror: {self._without(address)}", file=sys.stderr, flush=True)
                     _end_at_once(1)
+
+    def _gone(self):
+        """The address of a worker that is gone or, as it ends, soon will be; None if none is."""
+        for _ in range(10):
+            for address in self.addresses:
+                if not self._answers(address):
+                    return address
+            time.sleep(CHECK_SECONDS / 5)
+        return None
 
     def _without(self, address):
         """The sentence about a worker that is gone."""

@@ -37,8 +37,8 @@ _FILES = ("journal.jsonl", "fitted")  # that all workers look at
 def check_workers(config: Any) -> None:
     """Raises a ValueError if the flags do not say who the workers are, or meet one that is for one
     process."""
-    if config.workers is config.worker is None and "TF_CONFIG" not in os.environ:
-        return  # without TensorFlow, which takes seconds to import
+    if not _may_have_workers(config):
+        return
     addresses, _ = kzoo.training.distribution.addresses_of(config.workers, config.worker)
     if addresses and config.dry_run:
         raise ValueError(f"`dry_run` is for one worker, got {len(addresses)} workers.")
@@ -49,10 +49,15 @@ def _joined(workers: str | None, index: int | None):
     return kzoo.training.distribution.join(workers, index)
 
 
+def _may_have_workers(config: Any) -> bool:
+    """Whether it is worth importing TensorFlow, which takes seconds, to look."""
+    return not (config.workers is None and config.worker is None and "TF_CONFIG" not in os.environ)
+
+
 def workers_of(config: Any):
     """The workers of a run, joined by the first call; None for one process, and for recipes that
     have no such flags."""
-    if not hasattr(config, "workers"):
+    if not (hasattr(config, "workers") and _may_have_workers(config)):
         return None
     return _joined(config.workers, config.worker)
 
