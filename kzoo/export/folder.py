@@ -75,7 +75,10 @@ def try_lock(folder, else_given=True):
     """
     if fcntl is None:  # Windows, which opens no folders either
         return os.open(os.devnull, os.O_RDONLY) if else_given else None
-    number = os.open(folder, os.O_RDONLY)
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # another process has just removed it
+        return None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,10 +1,12 @@
 """How long a content is, read from its bytes before any work is done on it."""
 
+import math
+
 from kzoo.contents import PICTURE, SOUND
 from kzoo.serving.errors import Refused
 
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's markers with the size of the frame
-_BARE = {0x01, *range(0xD0, 0xD9)}  # those without a length
+_BARE = {0x00, 0x01, *range(0xD0, 0xD9)}  # those without a length, and what is none
 _CONTINUATIONS = bytes(range(0x80, 0xC0))  # of UTF-8, after the first byte of a character
 _MOST_MARKERS = 1000  # of a JPEG, or chunks of a WAV; a hostile file has millions
 
@@ -42,7 +44,8 @@ def characters(text):
 
 
 def seconds(wav):
-    """Seconds of a WAV file, by its bytes and its format; None if it is none."""
+    """Seconds of a WAV file, by its bytes and its format; None if it is none, inf
+    if its format comes after more chunks than anyone writes."""
     order = {b"RIFF": "little", b"RF64": "little", b"BW64": "little", b"RIFX": "big"}.get(wav[:4])
     if order is None or wav[8:12] != b"WAVE":
         return None
@@ -57,7 +60,7 @@ def seconds(wav):
         if len(name) < 4:
             return None
         start += 8 + size + size % 2
-    return None
+    return math.inf
 
 
 def megapixels(picture):
@@ -90,7 +93,7 @@ def _jpeg_size(picture):
             at += 1 if marker == 0xFF else 2
         else:
             at += 2 + _number(picture, at + 2, 2, "big")
-    return None
+    return math.inf, 1
 
 
 def _number(data, start, size, order):

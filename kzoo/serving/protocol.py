@@ -133,7 +133,7 @@ def v1_request(body, arguments):
     first = arguments.get(signature, ["text"])[0]
     rows = [row if _is_row(row) else {first: row} for row in instances]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if any(len(row) != len(names) for row in rows):
+    if any(len(row) != max(len(names), 1) for row in rows):
         raise Refused("`instances` must all have the same inputs, got some without.")
     data = {name: [_plain(name, row[name]) for row in rows] for name in names or [first]}
     inputs = [Tensor(name, "BYTES", [len(rows)], of_one) for name, of_one in data.items()]

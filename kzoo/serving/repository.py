@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -56,6 +57,7 @@ class SavedModels(kserve.ModelRepository):
         self._options, self._labels = options, options["labels"]
         self._served = {}  # name -> version -> ServedModel; `models` has the newest of each name
         self._broken = {}  # (name, version) -> reason
+        self._stamps = {}  # (name, version) -> `_stamp` of what is broken
         self._unloaded = set()  # names
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._lock = threading.Lock()  # held while a model is loaded
@@ -91,7 +93,7 @@ class SavedModels(kserve.ModelRepository):
             for name, of_one in sorted(self._served.items())
             for version in sorted(of_one, key=int)
         ]
-        for (name, version), reason in sorted(self._broken.items()):
+        for (name, version), reason in sorted(self._broken.copy().items()):
             row = {"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason}
             rows.append(row)
         return rows
@@ -116,11 +118,13 @@ class SavedModels(kserve.ModelRepository):
             message = f"Model {shown(name)}: there is no such model."
             raise Refused(message, HTTPStatus.NOT_FOUND)
         self._unloaded.discard(name)
-        for key in [key for key in self._broken if key[0] == name]:
-            del self._broken[key]
+        for key in [key for key in list(self._broken) if key[0] == name]:
+            self._broken.pop(key, None)
         await asyncio.wrap_future(self._loader.submit(self.refresh, name))
         if name not in self.models:
-            reasons = "; ".join(reason for key, reason in self._broken.items() if key[0] == name)
+            reasons = "; ".join(
+                reason for key, reason in list(self._broken.items()) if key[0] == name
+            )
             message = f"Model {shown(name)}: no version can be loaded: {reasons}"
             raise Refused(message, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -180,16 +184,21 @@ class SavedModels(kserve.ModelRepository):
             self._let_go(served.pop(version))
 
     def _loads(self, name, version, path):
-        """Whether a version could be loaded; what could not is not tried again by itself."""
-        if self.is_draining or (name, version) in self._broken:
+        """Whether a version could be loaded; what could not is tried again when its files change,
+        as where they were still being copied."""
+        stamp = _stamp(path)
+        is_known = (name, version) in self._broken and self._stamps.get((name, version)) == stamp
+        if self.is_draining or is_known:
             return False
         try:
             runtime = SavedModelRuntime(name, version, path, self._options)
         except Exception as error:  # a broken file may raise anything
             self._broken[name, version] = f"{type(error).__name__}: {error}"[:500]
+            self._stamps[name, version] = stamp
             metrics.VERSIONS.labels(name, version).set(0)
             _LOGGER.error("Couldn't load model %r, version %s: %s", name, version, error)
             return False
+        self._broken.pop((name, version), None)
         metrics.VERSIONS.labels(name, version).set(1)
         _LOGGER.info("Model %r, version %s is ready.", name, version)
         self._served[name][version] = ServedModel(runtime)
@@ -218,3 +227,14 @@ class SavedModels(kserve.ModelRepository):
             return (name, version) in self._broken
         known = {*self._served, *self._unloaded, *(of for of, _ in self._broken)}
         return name in known or (not self.is_complete and name in {n for n, _, _ in self._found()})
+
+
+def _stamp(path):
+    """What changes where a file below a folder does: how many there are, their bytes, the time."""
+    found = [
+        os.stat(os.path.join(folder, name), follow_symlinks=True)
+        for folder, _, names in os.walk(path)
+        for name in names
+        if os.path.exists(os.path.join(folder, name))
+    ]
+    return len(found), sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0)

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import logging
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,8 @@ class SavedModelRuntime:
             raise self._refusal(message, HTTPStatus.TOO_MANY_REQUESTS)
         loop = asyncio.get_running_loop()
         self._count(1)
-        future = self._threads.submit(self._run, signature, rows)
+        end = time.monotonic() + self._options["deadline_seconds"]
+        future = self._threads.submit(self._run, signature, rows, end)
         future.add_done_callback(lambda _: _call_soon(loop, self._count, -1))
         seconds = self._options["deadline_seconds"]
         try:
@@ -148,8 +150,9 @@ class SavedModelRuntime:
             message = f"the model failed ({type(error).__name__})"
             raise self._refusal(message, HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
-    def _run(self, signature, inputs):
-        """Outputs by name, arrays, computed in one of the threads."""
+    def _run(self, signature, inputs, end=math.inf):
+        """Outputs by name, arrays, computed in one of the threads; nothing once it is `end`, a
+        time of `time.monotonic`."""
         alone, batched = self._functions[signature]
         arguments = self.arguments[signature]
         inputs = {argument: tf.constant(inputs[argument], tf.string) for argument in arguments}
@@ -160,8 +163,15 @@ class SavedModelRuntime:
                 raise  # of the queue, so alone it would not fare better
             except Exception:
                 pass  # of a neighbour in the batch, perhaps; if not, it comes again
-        with self._turns:
+        while not self._turns.acquire(timeout=1):
+            if time.monotonic() > end:
+                raise TimeoutError
+        try:
+            if time.monotonic() > end:  # its client was refused by then
+                raise TimeoutError
             return _arrays(alone(**inputs))
+        finally:
+            self._turns.release()
 
     def _batched(self, function, arguments):
         """A signature that answers requests together, or None if it cannot or shall not.
