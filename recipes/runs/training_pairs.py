@@ -120,10 +120,8 @@ def make_batches(
 
     A resumed run goes on in their order. `draw` is as in `kzoo.batching.token_batches`.
     """
-    start, batch_tokens = (
-        position(run).batches,
-        config.batch_tokens * getattr(config, "accumulate", 1),
-    )
+    start = position(run).batches
+    batch_tokens = config.batch_tokens * getattr(config, "accumulate", 1)
     dataset = functools.partial(
         kzoo.batching.token_batches, train, batch_tokens, seed=config.seed, draw=draw, start=start
     )
