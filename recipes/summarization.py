@@ -27,11 +27,11 @@ from typing import Literal
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import summaries
+from recipes.data import cleaning, sources, summaries
 from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
 from recipes.data.summaries import load_summaries
-from recipes.runs import training_pairs
+from recipes.runs import mixing, training_pairs
 from recipes.runs.summary_scores import summary_scores, table
 
 LICENCES = {  # of the named sources
@@ -55,13 +55,14 @@ class Config:
     data: str = flag(
         summaries.DOCSTRINGS,
         "docstrings, debian-descriptions, or a file .jsonl or .csv, two files a,b, or a folder of "
-        ".story files",
+        f".story files; {sources.HELP}",
     )
     train: str | None = flag(None, "training documents, in place of --data")
     valid: str | None = flag(None, "validation documents; else split off")
     test: str | None = flag(
         None, "test documents; else split off, or valid if train and valid are set"
     )
+    clean: bool = flag(False, cleaning.SUMMARIES_HELP)
     packages: str | None = flag(
         None, f"of docstrings: installed packages, or wheels; none: {summaries.PACKAGES}"
     )
@@ -234,6 +235,8 @@ def main(config: Config) -> dict[str, float]:
         target_field=config.target_field,
         seed=config.seed,
     )
+    if config.clean:
+        splits = cleaning.cleaned(splits, rules=cleaning.SUMMARIES)
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
@@ -276,10 +279,11 @@ def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     limits = {"max_length": config.max_length, "max_source_tokens": config.max_source_tokens}
-    train = training_pairs.tokenize(model, splits.train, "train", **limits)
+    place = config.train or config.data
+    train, draw = mixing.mixed(model, {"": splits.train}, place, **limits)
     valid = training_pairs.tokenize(model, splits.valid, "valid", **limits)
     train = training_pairs.sampled_subwords(model, train, config, config.max_source_tokens)
-    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
     score = validation_rouge(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_rouge_l")
 
@@ -326,7 +330,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.e
             "name": "Summarization",
             "data": f"{config.train or config.data}; training: {splits.train}",
             "scored on": f"{name}: {part}",
-            "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
+            "licence": sources.licences(LICENCES, config.data, config.train),
         }
         | runs.provenance("summarization", config, journal.minutes),
         evaluate=evaluate,

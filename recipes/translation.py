@@ -9,6 +9,7 @@
         --source_language de --target_language en
     python -m recipes.translation --tokenizer words --vocabulary_size 60000 --sampled 2048
     python -m recipes.translation --data mine.tsv --init_from Helsinki-NLP/opus-mt-en-de
+    python -m recipes.translation --data homeassistant:1,mine.tsv:2 --clean
     python -m recipes.translation --target_language de,fr,it,es --output saved_models/en-many
 
 With several target languages one model learns them all: the tag ">>fr<<" before a source says into
@@ -34,10 +35,10 @@ import kzoo
 from kzoo.contents import LANGUAGE_CODE
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import examples
+from recipes.data import cleaning, examples, sources
 from recipes.data.pairs_languages import load_languages
 from recipes.data.splits import Splits
-from recipes.runs import languages, training_pairs, translation_scores
+from recipes.runs import languages, mixing, training_pairs, translation_scores
 
 CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
 # What a model that a run goes on from has already.
@@ -56,7 +57,7 @@ class Config:
     data: str = flag(
         "homeassistant",
         "homeassistant, libreoffice-help, debian-descriptions, or a file or Moses prefix; "
-        "{language} in a path is the target language",
+        f"{{language}} in a path is the target language; {sources.HELP}",
     )
     source_language: str = flag("en", "code of the language to translate from")
     target_language: str = flag(
@@ -72,6 +73,7 @@ class Config:
     )
     valid: str | None = flag(None, "validation pairs; else split off")
     test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
+    clean: bool = flag(False, cleaning.HELP)
     columns: str | None = flag(
         None, "of .tsv and .txt files, source and target, counted from 1, as 2,3; none: 1,2"
     )
@@ -213,11 +215,13 @@ def main(config: Config) -> dict[str, float]:
         columns=config.columns,
         seed=config.seed,
     )
+    if config.clean:
+        splits = {code: cleaning.cleaned(each, code) for code, each in splits.items()}
     seen = (pairs for each in splits.values() for pairs in each[:2])
     sides = (side for pairs in seen for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
-    train = languages.together(languages.parts_of(splits, "train").values())
+    train = examples.together(languages.parts_of(splits, "train").values())
     model = start(train, config) if config.init_from else begin(train, config)
     splits = languages.asked_for(model, splits)
     fit(model, splits, run, config)
@@ -240,10 +244,9 @@ def learnable(train: examples.Pairs, config: Config) -> examples.Pairs:
     """
     limit = config.max_length * CHARACTERS_OF_A_TOKEN.get(config.tokenizer, 1)
     length = len if config.tokenizer in CHARACTERS_OF_A_TOKEN else lambda text: len(text.split())
-    kept = examples.Pairs()
-    for row in zip(train.source, train.target, train.groups, strict=True):
-        if max(map(length, row[:2])) <= limit:
-            kept.add(*row)
+    both = zip(train.source, train.target, strict=True)
+    rows = [row for row, pair in enumerate(both) if max(map(length, pair)) <= limit]
+    kept = train.chosen(rows, train.skipped)
     if len(kept) < len(train):
         left_out = len(train) - len(kept)
         print(f"{left_out:,} pairs are too long to shape the vocabulary", flush=True)
@@ -291,13 +294,16 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
 
 def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    limit, draw = config.max_length, None
+    limit = config.max_length
     train, valid = (languages.parts_of(splits, name) for name in ("train", "valid"))
-    corpus, sizes = languages.tokenize(model, train, "train", max_length=limit)
-    valid_corpus, _ = languages.tokenize(model, valid, "valid", max_length=limit)
-    if len(splits) > 1:
-        languages.say_repetitions(splits, sizes, config.mixing_temperature)
-        draw = kzoo.mixture.mixed(sizes, config.mixing_temperature)
+    corpus, draw = mixing.mixed(
+        model,
+        train,
+        config.train or config.data,
+        temperature=config.mixing_temperature,
+        max_length=limit,
+    )
+    valid_corpus, _ = mixing.tokenize(model, valid, "valid", max_length=limit)
     corpus = training_pairs.sampled_subwords(model, corpus, config)
     batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
     score = validation_bleu(model, valid, config)
@@ -329,7 +335,7 @@ def learn_lexicon(model, splits: dict[str, Splits], config: Config) -> kzoo.Lexi
         return None
     print("Learning a lexicon from the alignments of the training pairs", flush=True)
     train = languages.parts_of(splits, "train")
-    corpus, _ = languages.tokenize(model, train, "train", max_length=config.max_length)
+    corpus, _ = mixing.tokenize(model, train, "train", max_length=config.max_length)
     batches = kzoo.batching.token_batches(corpus, config.batch_tokens)
     frequent = min(config.candidates, model.target_tokenizer.vocabulary_size())
     return kzoo.Lexicon.learn(model, batches, frequent)
@@ -345,7 +351,7 @@ def export_and_score(
     name = next(iter(scored.values()))[0]
 
     def evaluate(served):
-        texts = languages.together(parts.values()).source
+        texts = examples.together(parts.values()).source
         answers, seconds = runs.answers_of(served, texts, "sentence", chunk=256)
         found = translation_scores.of_languages(name, parts, answers)
         return found | {"sentences a second": round(len(answers) / seconds, 1)}
@@ -367,7 +373,7 @@ def export_and_score(
             "data": f"{config.train or config.data}; training: "
             + languages.listed(languages.parts_of(splits, "train")),
             "scored on": f"{name}: {languages.listed(parts)}",
-            "licence": LICENCES.get(config.data if config.train is None else "", "as the data's"),
+            "licence": sources.licences(LICENCES, config.data, config.train),
         }
         | runs.provenance("translation", config, journal.minutes),
         evaluate=evaluate,

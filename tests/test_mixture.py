@@ -1,4 +1,4 @@
-"""Corpora mixed by temperature: the shares of the paper, rows, and batches within their budget."""
+"""Corpora mixed by temperature or weights: shares, rows, and batches within their budget."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_shares_are_those_of_the_paper(temperature):
 
 def test_a_pass_reads_every_pair_and_some_of_the_smaller_corpora_once_more():
     times = mixture.repetitions(SIZES, 5)
-    draw = mixture.mixed(SIZES, 5)
+    draw = mixture.mixed(SIZES, times)
     rng = np.random.default_rng(2)
     rests = set()
     for _ in range(5):
@@ -31,7 +31,7 @@ def test_a_pass_reads_every_pair_and_some_of_the_smaller_corpora_once_more():
             assert part.sum() == round((factor - int(factor)) * size) + int(factor) * size
         rests.add(tuple(counts))
     assert len(rests) == 5  # others in each pass
-    np.testing.assert_array_equal(mixture.mixed(SIZES, 1)(rng), np.arange(sum(SIZES)))
+    np.testing.assert_array_equal(mixture.mixed(SIZES, [1] * 3)(rng), np.arange(sum(SIZES)))
 
 
 def test_mixed_batches_keep_to_their_budget_and_to_their_number():
@@ -40,7 +40,8 @@ def test_mixed_batches_keep_to_their_budget_and_to_their_number():
     ids = tf.RaggedTensor.from_row_lengths(
         np.repeat(np.arange(sum(SIZES)) + 4, lengths).astype("int32"), lengths
     )
-    corpus, draw = batching.Corpus(ids, ids), mixture.mixed(SIZES, 5)
+    corpus = batching.Corpus(ids, ids)
+    draw = mixture.mixed(SIZES, mixture.repetitions(SIZES, 5))
     dataset = batching.token_batches(corpus, 31, seed=3, draw=draw)
     count, rows = int(dataset.cardinality()), len(draw(rng))
     passes = []
@@ -66,6 +67,27 @@ def test_mixed_batches_keep_to_their_budget_and_to_their_number():
         ([3, 5], 0.5, "`temperature` must be at least 1, got temperature=0.5"),
     ],
 )
-def test_wrong_arguments_are_refused(sizes, temperature, message):
+def test_a_wrong_temperature_or_size_is_refused(sizes, temperature, message):
     with pytest.raises(ValueError, match=message):
-        mixture.mixed(sizes, temperature)
+        mixture.repetitions(sizes, temperature)
+
+
+@pytest.mark.parametrize("weights", [[2, 1, 1], [1, 5.5, 0.25], [3, 3, 3]])
+def test_weights_are_the_shares_of_a_pass_in_which_every_corpus_is_read(weights):
+    times = mixture.weighted_repetitions(SIZES, weights)
+    assert min(times) == 1
+    drawn = np.bincount(mixture.mixed(SIZES, times)(np.random.default_rng(5)))
+    read = [part.sum() for part in np.split(drawn, np.cumsum(SIZES)[:-1])]
+    np.testing.assert_allclose(read / np.sum(read), weights / np.sum(weights), atol=0.005)
+    assert min(drawn) == 1
+
+
+@pytest.mark.parametrize("weights", [[2, 1], [2, 0, 1], [2, -1, 1], [2, np.inf, 1], [np.nan] * 3])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="`weights` must be as many positive numbers as"):
+        mixture.weighted_repetitions(SIZES, weights)
+
+
+def test_times_are_as_many_as_the_corpora():
+    with pytest.raises(ValueError, match=r"`times` must be as many as sizes, got times=\[1, 2\]"):
+        mixture.mixed(SIZES, [1, 2])

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ class Pairs:
     `groups[i]` is what a split must not tear apart: the component or file of a named source, else
     the source text itself, normalized. `skipped` counts what was left out, by reason. `further[i]`
     are other right answers than `target[i]`, which scores compare with; training leaves them aside.
+    `places[i]` is which one of several sources the pair is from, "" where there is one alone.
     """
 
     source: list[str] = field(default_factory=list)
@@ -25,6 +26,11 @@ class Pairs:
     groups: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     further: list[tuple[str, ...]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not self.places:
+            self.places.extend([""] * len(self.source))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -32,13 +38,31 @@ class Pairs:
     def __str__(self) -> str:
         return with_reasons(f"{len(self):,} pairs", self.skipped)
 
+    def chosen(self, rows: Iterable[int], skipped: Counter[str]) -> "Pairs":
+        """The pairs of these rows; `skipped` counts what was left out of them."""
+        rows = list(rows)
+        columns = {name: [getattr(self, name)[row] for row in rows] for name in PAIR_COLUMNS}
+        return Pairs(**columns, skipped=Counter(skipped))
+
+    def by_place(self) -> dict[str, "Pairs"]:
+        """{place: its pairs}, without the counts of what was skipped."""
+        rows: dict[str, list[int]] = {}
+        for row, place in enumerate(self.places):
+            rows.setdefault(place, []).append(row)
+        return {place: self.chosen(some, Counter()) for place, some in rows.items()}
+
     @property
     def references(self) -> list[list[str]]:
         """All right answers to each source, `target` first."""
         return [[text, *more] for text, more in zip(self.target, self.further, strict=True)]
 
     def add(
-        self, source: str, target: str, group: str | None = None, further: Iterable[str] = ()
+        self,
+        source: str,
+        target: str,
+        group: str | None = None,
+        further: Iterable[str] = (),
+        place: str = "",
     ) -> None:
         """Appends one pair, or counts why not; so with each of the `further` answers."""
         source, target = one_line(source), one_line(target)
@@ -50,11 +74,24 @@ class Pairs:
             self.source.append(source)
             self.target.append(target)
             self.groups.append(normalized(source) if group is None else group)
+            self.places.append(place)
             answers = list(map(one_line, further))
             kept = [text for text in answers if is_utf8(text) and not BLANK.fullmatch(text)]
             self.further.append(tuple(kept))
             if len(kept) < len(answers):
                 self.skipped["blank or broken further answers"] += len(answers) - len(kept)
+
+
+PAIR_COLUMNS = [each.name for each in fields(Pairs) if each.name != "skipped"]
+
+
+def together(parts: Iterable[Pairs]) -> Pairs:
+    """All pairs, one part after the other, with what was skipped of each."""
+    parts = list(parts)
+    columns = {
+        name: [row for part in parts for row in getattr(part, name)] for name in PAIR_COLUMNS
+    }
+    return Pairs(**columns, skipped=sum((part.skipped for part in parts), Counter()))
 
 
 def some_pairs(pairs: Pairs, place: object) -> Pairs:

@@ -12,11 +12,13 @@ skipped and counted in `Pairs.skipped`, never silently; a file that breaks its o
 `ValueError` with path and line. Pure Python: nothing here imports TensorFlow.
 """
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
 
 from kzoo.metrics.score import normalized
+from recipes.data import sources
 from recipes.data.examples import Pairs
 from recipes.data.files import column_numbers, compression, is_file, plain_suffix, say
 from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
@@ -40,12 +42,13 @@ def load_pairs(
 
     Args:
         data: "homeassistant", "libreoffice-help", "debian-descriptions", or files as for `train`,
-            which takes its place.
+            which takes its place. Either may name several, with weights: "homeassistant:2,a.tsv:1".
         source_language, target_language: codes such as "en", "de"; they pick the files of a named
             source, the endings of a Moses prefix, the keys of JSONL, the `xml:lang` of TMX.
         train, valid, test: each a file (.tsv, .txt with tabs, .jsonl, .tmx, .po, also
             compressed), a Moses prefix ("corpus/train" = corpus/train.en and corpus/train.de,
-            also compressed), or two such files "a.en.gz,b.de.gz".
+            also compressed), or two such files "a.en.gz,b.de.gz". "{language}" in a path stands for
+            the target language.
         columns: of the TSV files, counted from 1: "2,3" is source and target. None takes those that
             a first line names, else the first two.
         seed: picks the groups that `split` holds out.
@@ -66,7 +69,7 @@ def read_pairs(
     """The pairs to train on and to split, and those of "valid" and "test" that `places` has.
 
     Args:
-        data, columns: as in `load_pairs`.
+        data, columns: as in `load_pairs`; the pairs of several sources have their `places`.
         codes: of the source and of the target.
         places: {"train", "valid", "test": file, prefix, two files or None}.
     """
@@ -77,13 +80,15 @@ def read_pairs(
             say(f"`{name}`: {doubted}")
     name, place = chosen_place(data, places["train"], "homeassistant")
     held_out = {key: path for key in ("valid", "test") if (path := places[key]) is not None}
-    chosen = _chosen_columns(columns, [place, *held_out.values()])
-    if name == "data" and data in NAMED_SOURCES:
-        whole = NAMED_SOURCES[data](*codes)
-    else:
-        whole = _read(name, place, *codes, chosen)
-    given = {name: _read(name, place, *codes, chosen) for name, place in held_out.items()}
-    return whole, given
+    chosen = _chosen_columns(columns, [*sources.weights(place), *held_out.values()])
+
+    def read(name, place):
+        if name == "data" and place in NAMED_SOURCES:
+            return NAMED_SOURCES[place](*codes)
+        return _read(name, place.replace(HOLE, codes[1]), *codes, chosen)
+
+    whole = sources.read_each(place, functools.partial(read, name))
+    return whole, {name: read(name, place) for name, place in held_out.items()}
 
 
 def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: int) -> Splits:
@@ -135,14 +140,15 @@ def at_home(
 ) -> Splits:
     """Each pair in the part that `home` has for its group, else in train; but none in a held-out
     part whose source is among those `trained`. A part with a share must not be empty."""
-    parts = {"train": Pairs(skipped=Counter(pairs.skipped)), "valid": Pairs(), "test": Pairs()}
-    rows = zip(pairs.source, pairs.target, pairs.groups, pairs.further, strict=True)
-    for source, target, group, further in rows:
+    rows = {name: [] for name in Splits._fields}
+    skipped = {"train": pairs.skipped, "valid": Counter(), "test": Counter()}
+    for row, (source, group) in enumerate(zip(pairs.source, pairs.groups, strict=True)):
         name = home.get(group, "train")
         if name != "train" and normalized(source) in trained:
-            parts[name].skipped["source also in train"] += 1
+            skipped[name]["source also in train"] += 1
         else:
-            parts[name].add(source, target, group, further)
+            rows[name].append(row)
+    parts = {name: pairs.chosen(rows[name], skipped[name]) for name in rows}
     for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
         if share and not parts[name]:
             raise ValueError(
@@ -154,6 +160,7 @@ def at_home(
 
 
 TABLES = (".tsv", ".txt")
+HOLE = "{language}"  # in a path, where the code of the target language stands
 NAMED_SOURCES = {
     "homeassistant": homeassistant,
     "libreoffice-help": libreoffice_help,

@@ -10,10 +10,8 @@ from kzoo.metrics.score import normalized
 from recipes.data.examples import Pairs
 from recipes.data.files import say
 from recipes.data.languages import is_same
-from recipes.data.pairs import at_home, completed, read_pairs, trained_sources, with_given
+from recipes.data.pairs import HOLE, at_home, completed, read_pairs, trained_sources, with_given
 from recipes.data.splits import Splits, hold_out, missing_shares
-
-HOLE = "{language}"  # in a path, where the code of the target language stands
 
 
 def load_languages(
@@ -52,15 +50,13 @@ def load_languages(
     for place, code in enumerate(target_languages):
         if any(is_same(code, other) for other in target_languages[:place]):
             raise ValueError(f"`target_language` must not name a language twice, got {code!r}.")
+    places = {"train": train, "valid": valid, "test": test}
     wholes, givens = {}, {}
     for code in target_languages:
         if len(target_languages) > 1:
             say(f"{source_language} to {code}:")
-        places = {"train": train, "valid": valid, "test": test}
-        places = {name: _of_language(place, code) for name, place in places.items()}
-        wholes[code], givens[code] = read_pairs(
-            _of_language(data, code), (source_language, code), places, columns
-        )
+        codes = source_language, code
+        wholes[code], givens[code] = read_pairs(data, codes, places, columns)
         _check_differs(code, wholes, data if train is None else train)
         for name in givens[code]:
             parts = {each: given[name] for each, given in givens.items()}
@@ -98,10 +94,6 @@ def held_out_alike(wholes, *, valid: float, test: float, seed: int) -> dict[str,
         home |= hold_out(new, valid=valid, test=test, seed=seed)
         known.update(new)
     return home
-
-
-def _of_language(place: str | None, code: str) -> str | None:
-    return None if place is None else place.replace(HOLE, code)
 
 
 def _check_differs(code: str, parts: dict[str, Pairs], place: str | None) -> None:

@@ -12,7 +12,7 @@ The rules are those of `pairs`. Pure Python: nothing here imports TensorFlow.
 
 import os
 
-from recipes.data import summaries_files
+from recipes.data import sources, summaries_files
 from recipes.data.examples import Pairs
 from recipes.data.files import is_file, plain_suffix
 from recipes.data.pairs import completed
@@ -39,6 +39,7 @@ def load_summaries(
 
     Args:
         data: "docstrings", "debian-descriptions", or what `train` takes, in whose place it stands.
+            Either may name several, with weights: "docstrings:1,mine.jsonl:2".
         train, valid, test: each a file .jsonl or .csv (also .gz, .xz, .bz2), two line-aligned files
             "documents.txt,summaries.txt", or a folder of .story files.
         packages: whose docstrings, as "numpy,scipy" or paths of wheels; None for `PACKAGES`.
@@ -55,19 +56,24 @@ def load_summaries(
             readers refuse, with path and line.
     """
     name, place = chosen_place(data, train, DOCSTRINGS)
-    is_named = train is None and data in NAMED_SOURCES
-    if packages is not None and not (is_named and data == DOCSTRINGS):
+    names = list(sources.weights(place))
+    is_named = {each: train is None and each in NAMED_SOURCES for each in names}
+    if packages is not None and not is_named.get(DOCSTRINGS):
         raise ValueError(
             f"`packages` is for data={DOCSTRINGS!r}, got packages={packages!r}, "
             f"data={data!r}, train={train!r}."
         )
     places = {"valid": valid, "test": test}
     given = {name: place for name, place in places.items() if place is not None}
-    fields = _fields(source_field, target_field, [*given.values(), *([] if is_named else [place])])
-    if is_named:
-        whole = docstrings(packages or PACKAGES) if data == DOCSTRINGS else debian_descriptions()
-    else:
-        whole = _read(name, place, fields)
+    files = [each for each in names if not is_named[each]]
+    fields = _fields(source_field, target_field, [*given.values(), *files])
+
+    def read(each):
+        if not is_named[each]:
+            return _read(name, each, fields)
+        return docstrings(packages or PACKAGES) if each == DOCSTRINGS else debian_descriptions()
+
+    whole = sources.read_each(place, read)
     given = {name: _read(name, place, fields) for name, place in given.items()}
     return completed(whole, given, is_train=train is not None, seed=seed)
 

@@ -1,8 +1,7 @@
 """Runs of one source language and several target languages: {code: Splits} where others have one.
 
     splits = asked_for(model, splits)                    # sources begin with ">>fr<<"
-    train, sizes = tokenize(model, parts_of(splits, "train"), "train", max_length=128)
-    draw = kzoo.mixture.mixed(sizes, temperature)        # how often each is read
+    train = parts_of(splits, "train")                    # {"fr": pairs, "de": pairs}
 
 With a single language, and a model that knows no tags, all is as without these functions.
 """
@@ -16,7 +15,6 @@ from collections.abc import Iterable, Sequence
 import kzoo
 from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
-from recipes.runs import training_pairs
 
 
 def asked_for(model, splits: dict[str, Splits]) -> dict[str, Splits]:
@@ -49,16 +47,6 @@ def parts_of(splits: dict[str, Splits], name: str) -> dict[str, Pairs]:
     return {code: getattr(each, name) for code, each in splits.items()}
 
 
-def together(parts: Iterable[Pairs]) -> Pairs:
-    """The pairs of all languages, one after the other."""
-    parts = list(parts)
-    if len(parts) == 1:
-        return parts[0]
-    names = ("source", "target", "groups", "further")
-    columns = {name: [row for part in parts for row in getattr(part, name)] for name in names}
-    return Pairs(**columns)
-
-
 def listed(parts: dict[str, Pairs]) -> str:
     """What a card says of the pairs of each language."""
     if len(parts) == 1:
@@ -70,27 +58,3 @@ def in_turn(lists: Iterable[Sequence]) -> list:
     """The items of several lists, one of each in turn."""
     rows = itertools.zip_longest(*lists)
     return [item for row in rows for item in row if item is not None]
-
-
-def tokenize(
-    model, parts: dict[str, Pairs], name: str, *, max_length: int
-) -> tuple[kzoo.batching.Corpus, list[int]]:
-    """The corpora of all languages, one after the other, and how many pairs each has."""
-    import tensorflow as tf
-
-    corpora = [
-        training_pairs.tokenize(
-            model, pairs, name if len(parts) == 1 else f"{name} {code}", max_length=max_length
-        )
-        for code, pairs in parts.items()
-    ]
-    sizes = [int(corpus.source.nrows()) for corpus in corpora]
-    sides = (None if each[0] is None else tf.concat(each, 0) for each in zip(*corpora, strict=True))
-    return kzoo.batching.Corpus(*sides), sizes
-
-
-def say_repetitions(codes: Iterable[str], sizes: list[int], temperature: float) -> None:
-    """Prints how often a pass reads each language."""
-    times = kzoo.mixture.repetitions(sizes, temperature)
-    said = (f"{code} {each:.2f}" for code, each in zip(codes, times, strict=True))
-    print(f"Times that a pass reads the pairs of each language: {', '.join(said)}", flush=True)

@@ -36,31 +36,51 @@ def of_languages(
 ) -> dict[str, kzoo.metrics.Score]:
     """The scores of the answers to a part, printed on the way.
 
-    Of one language they are "test BLEU" and so on. Of several that is the mean, "test BLEU de" is
-    that of a language, and a table of them is printed.
+    Of one language they are "test BLEU" and so on; of pairs out of several sources "test BLEU
+    mine.tsv" is that of one source. Of several languages "test BLEU" is the mean, "test BLEU de" is
+    that of a language. A table of languages or sources is printed.
 
     Args:
         name: of the part, as "test".
         parts: {code: pairs} of each language.
         answers: to all pairs, one language after the other.
     """
-    rest, scores = iter(answers), {}
-    for code, pairs in parts.items():
-        scores[code] = _scores(list(itertools.islice(rest, len(pairs))), pairs.target, code)
-    if len(scores) == 1:
-        (found,) = scores.values()
-        return said({f"{name} {metric}": score for metric, score in found.items()})
-    means = {
-        metric: mean_score({code: found[metric] for code, found in scores.items()})
-        for metric in next(iter(scores.values()))
-    }
-    figures = {code: [found[metric].figure for metric in means] for code, found in scores.items()}
-    header = ("", *(f"{name} {metric}" for metric in means))
-    print(kzoo.export.card.table(header, [(code, *row) for code, row in figures.items()]))
-    return said({f"{name} {metric}": mean for metric, mean in means.items()}) | {
-        f"{name} {metric} {code}": score
-        for code, found in scores.items()
+    if len(parts) == 1:
+        ((code, pairs),) = parts.items()
+        whole = _scores(answers, pairs.target, code)
+        scores = _of_sources(pairs, answers, code)
+    else:
+        rest, scores = iter(answers), {}
+        for code, pairs in parts.items():
+            scores[code] = _scores(list(itertools.islice(rest, len(pairs))), pairs.target, code)
+        whole = {
+            metric: mean_score({code: found[metric] for code, found in scores.items()})
+            for metric in next(iter(scores.values()))
+        }
+    if scores:
+        figures = {
+            each: [score.figure for score in found.values()] for each, found in scores.items()
+        }
+        header = ("", *(f"{name} {metric}" for metric in whole))
+        print(kzoo.export.card.table(header, [(each, *row) for each, row in figures.items()]))
+    return said({f"{name} {metric}": score for metric, score in whole.items()}) | {
+        f"{name} {metric} {each}": score
+        for each, found in scores.items()
         for metric, score in found.items()
+    }
+
+
+def _of_sources(
+    pairs: Pairs, answers: list[str], code: str
+) -> dict[str, dict[str, kzoo.metrics.Score]]:
+    """{source: scores} of the answers to pairs out of several sources, else {}."""
+    places = list(dict.fromkeys(pairs.places))
+    if len(places) < 2:
+        return {}
+    both = list(zip(pairs.places, answers, pairs.target, strict=True))
+    found = {each: [row[1:] for row in both if row[0] == each] for each in places}
+    return {
+        each: _scores(*map(list, zip(*rows, strict=True)), code) for each, rows in found.items()
     }
 
 

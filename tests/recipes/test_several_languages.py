@@ -9,7 +9,7 @@ import pytest
 import kzoo
 from kzoo import text
 from recipes import translation
-from recipes.data.examples import Pairs
+from recipes.data.examples import Pairs, together
 from recipes.data.splits import Splits
 from recipes.runs import languages, translation_scores
 
@@ -58,7 +58,7 @@ def test_an_interrupted_run_of_two_languages_goes_on_and_scores_each(
     with interrupted(tmp_path / "out/.kzoo-run/checkpoints"):
         translation.main(config)
     printed = capfd.readouterr().out
-    assert "Times that a pass reads the pairs of each language: de 1.00, fr 3." in printed
+    assert "Times that a pass reads the pairs of each: de 1.00, fr 3." in printed
     resumed = dataclasses.replace(config, resume=True)
     with pytest.raises(ValueError, match=r"changed: \{'mixing_temperature': \(5\.0, 1\.0\)\}"):
         translation.main(dataclasses.replace(resumed, mixing_temperature=1.0))
@@ -150,7 +150,7 @@ def test_a_source_shapes_the_vocabulary_once_however_many_languages_have_it(monk
     monkeypatch.setattr(
         translation.runs, "learn_tokenizer", lambda *arguments, **options: seen.append(arguments[1])
     )
-    train = languages.together([Pairs(["a", "b"], ["x", "y"], ["1", "2"], further=[(), ()])] * 2)
+    train = together([Pairs(["a", "b"], ["x", "y"], ["1", "2"], further=[(), ()])] * 2)
     assert len(train) == 4
     translation.learn_tokenizers(train, translation.Config(target_language="de,fr"))
     translation.learn_tokenizers(train, translation.Config(target_language="de"))

@@ -1,0 +1,64 @@
+"""Several sources of one run, each with a weight: "homeassistant:2,mine.tsv:1".
+
+    weights("mine.tsv")                        # {"mine.tsv": 1.0}
+    weights("homeassistant:2,mine.tsv:1")      # {"homeassistant": 2.0, "mine.tsv": 1.0}
+
+A weight is the share of a pass over the training pairs that is read from the source, whatever the
+size of the source; `kzoo.mixture.weighted_repetitions` says how often each pair is read.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from recipes.data.examples import Pairs, together
+from recipes.data.files import is_file, say
+
+HELP = "or several such places with their weights, as a.tsv:2,b.tsv:1"
+_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
+
+
+def weights(place: str) -> dict[str, float]:
+    """{source: weight} of the sources that a place names; of one without a weight that is 1.
+
+    Raises:
+        ValueError: some parts have weights, but not all; a weight is 0; or a source comes twice.
+    """
+    parts = [part.strip() for part in place.split(",")]
+    found = [_WEIGHTED.fullmatch(part) for part in parts]
+    if not any(found) or is_file(place):
+        return {place: 1.0}
+    if not all(found):
+        raise ValueError(
+            f"`data` and `train` must have a weight behind each source or behind none, as "
+            f"a.tsv:2,b.tsv:1, got {place!r}."
+        )
+    weights = {each[1]: float(each[2]) for each in found}
+    if len(weights) < len(found) or not all(weights.values()):
+        raise ValueError(
+            f"`data` and `train` must name each source once, with a positive weight, got {place!r}."
+        )
+    return weights
+
+
+def read_each(place: str, read: Callable[[str], Pairs]) -> Pairs:
+    """The pairs of all sources that a place names, one source after the other."""
+    names = weights(place)
+    if len(names) == 1:
+        return read(*names)
+    parts = []
+    for name in names:
+        pairs = read(name)
+        say(f"{name}: {pairs}")
+        parts.append(dataclasses.replace(pairs, places=[name] * len(pairs)))
+    return together(parts)
+
+
+def licences(known: dict[str, str], data: str, train: str | None) -> str:
+    """What a card says of the licences of the data, of which those of named sources are known."""
+    if train is not None:
+        return "as the data's"
+    found = {name: known.get(name, "as the data's") for name in weights(data)}
+    if len(found) == 1:
+        return "".join(found.values())
+    return "; ".join(f"{name}: {licence}" for name, licence in found.items())

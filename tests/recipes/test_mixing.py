@@ -1,0 +1,70 @@
+"""Languages and sources of a training: how often a pass reads each, and the rows of each."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kzoo import text
+from recipes.data.examples import Pairs, together
+from recipes.runs import mixing, translation_scores
+
+LETTERS = text.CharacterTokenizer.learn(["abcd 0123456789"], 30)
+MODEL = SimpleNamespace(source_tokenizer=LETTERS, target_tokenizer=LETTERS, copies=False)
+
+
+def pairs_of(place, letter, count):
+    pairs = Pairs()
+    for row in range(count):
+        pairs.add(f"{letter} {row}", f"{letter}{letter} {row}", place=place)
+    return pairs
+
+
+def drawn_shares(corpus, draw, letters):
+    """The share of each first letter among the sources that a pass draws."""
+    rows = draw(np.random.default_rng(3))
+    first = np.array([ids[0] for ids in corpus.source.to_list()])[rows]
+    ids = [LETTERS(letter)[0].numpy() for letter in letters]
+    return [float((first == each).mean()) for each in ids]
+
+
+def test_a_pass_reads_as_much_of_a_source_as_its_weight_says(capsys):
+    train = together([pairs_of("x.tsv", "a", 110), pairs_of("y.tsv", "b", 20)])
+    corpus, draw = mixing.mixed(MODEL, {"de": train}, "x.tsv:1,y.tsv:3", max_length=10)
+    np.testing.assert_allclose(drawn_shares(corpus, draw, "ab"), [1 / 4, 3 / 4], atol=0.005)
+    assert {*draw(np.random.default_rng(0))} == {*range(130)}
+    printed = capsys.readouterr().out
+    assert "train x.tsv: 110 pairs" in printed
+    assert "Times that a pass reads the pairs of each: x.tsv 1.00, y.tsv 16.50" in printed
+
+
+def test_languages_are_mixed_by_temperature_and_their_sources_by_weight(capsys):
+    parts = {
+        "de": together([pairs_of("x", "a", 70), pairs_of("y", "b", 30)]),
+        "fr": together([pairs_of("x", "c", 10), pairs_of("y", "d", 30)]),
+    }
+    corpus, draw = mixing.mixed(MODEL, parts, "x:1,y:1", temperature=1, max_length=10)
+    # A pass reads 70 + 70 of one and 30 + 30 of the other language.
+    np.testing.assert_allclose(drawn_shares(corpus, draw, "abcd"), [0.35, 0.35, 0.15, 0.15], 0.01)
+    corpus, draw = mixing.mixed(MODEL, parts, "x:1,y:1", temperature=1e6, max_length=10)
+    np.testing.assert_allclose(drawn_shares(corpus, draw, "abcd"), [0.25] * 4, 0.01)
+    assert "de x 1.00, de y 2.33, fr x 7.00, fr y 2.33" in capsys.readouterr().out
+
+
+def test_one_corpus_alone_is_read_as_it_is():
+    corpus, draw = mixing.mixed(MODEL, {"de": pairs_of("", "a", 7)}, "x.tsv", max_length=10)
+    assert draw is None and corpus.source.nrows() == 7
+
+
+def test_a_source_of_which_nothing_is_left_is_named():
+    parts = {"de": pairs_of("x", "a", 7), "fr": pairs_of("y", "a", 7)}
+    with pytest.raises(ValueError, match="leave pairs to train on, got none of de y, fr x"):
+        mixing.mixed(MODEL, parts, "x:1,y:2", max_length=10)
+
+
+def test_the_answers_to_each_source_are_scored_apart():
+    pairs = together([pairs_of("x", "a", 3), pairs_of("y", "b", 5)])
+    answers = [*pairs.target[:3], *["wrong"] * 5]
+    scores = translation_scores.of_languages("test", {"de": pairs}, answers)
+    assert scores["test chrF2 x"].value == 100 > scores["test chrF2"].value
+    assert scores["test chrF2"].value > scores["test chrF2 y"].value
