@@ -213,7 +213,9 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, star
     return planned_batches(*lengths, batch_tokens, gather, seed, pool, start, draw)
 
 
-def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=None, start=0):
+def frame_batches(
+    frames, target, batch_frames, seed=None, pool=100_000, names=None, draw=None, start=0
+):
     """Makes the dataset of teacher-forcing batches of features, of speech for example.
 
     Args:
@@ -223,7 +225,7 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
         batch_frames: int, most frames of a batch, padding included; as `batch_tokens` of `plan`.
         seed, pool: as in `token_batches`.
         names: list of N str, such as files, or None.
-        start: as in `token_batches`.
+        draw, start: as in `token_batches`.
 
     Returns:
         tf.data.Dataset of `({"source": (B, S, F) float32, "source_mask": (B, S) bool,
@@ -248,7 +250,7 @@ def frame_batches(frames, target, batch_frames, seed=None, pool=100_000, names=N
         return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
     target_lengths = target.row_lengths().numpy()
-    return planned_batches(lengths, target_lengths, batch_frames, gather, seed, pool, start)
+    return planned_batches(lengths, target_lengths, batch_frames, gather, seed, pool, start, draw)
 
 
 def padded(frames):

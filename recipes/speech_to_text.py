@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import clips, clips_audio
+from recipes.data import clips, clips_audio, sources
 from recipes.data.examples import Clips
 from recipes.data.frames import extract
 from recipes.data.splits import Splits
@@ -61,6 +61,9 @@ FROM_NOTHING = {
 FROM_TRAINED = {
     **{"minutes": 8.0, "learning_rate": 3e-5, "warmup_steps": 100, "spec_augment_after": 2},
 }
+LICENCES = dict.fromkeys(  # of the named sources
+    ("asterisk", *(f"asterisk-{code}" for code in ("es", "fr", "it", "ru"))), "CC-BY-SA-3.0"
+)
 MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 
 
@@ -68,7 +71,10 @@ MIN_RATE_HZ = 1000  # kzoo.audio.MIN_RATE_HZ, which TensorFlow comes with
 class Config:
     """The flags of the recipe; `--help` shows them."""
 
-    data: str = flag("asterisk", "asterisk (also asterisk-es, -fr, -it, -ru), a manifest or folder")
+    data: str = flag(
+        "asterisk",
+        f"asterisk (also asterisk-es, -fr, -it, -ru), a manifest or folder; {sources.HELP}",
+    )
     train: str | None = flag(None, "training clips, in place of --data: a manifest or a folder")
     valid: str | None = flag(None, "validation clips; else speakers are split off")
     test: str | None = flag(None, "test clips; else split off, or valid if train and valid are set")
@@ -189,6 +195,11 @@ class Config:
                     "`subword_sampling` must be 0 with splice_after, "
                     f"got subword_sampling={self.subword_sampling}."
                 )
+            if len(sources.weights(self.train or self.data)) > 1:
+                raise ValueError(
+                    "`data` and `train` must name one source with splice_after, which mixes all "
+                    f"voices, got {self.train or self.data!r}."
+                )
             if self.ctc_weight == 0 and self.model != "streaming_ctc":
                 raise ValueError(
                     "`splice_after` needs CTC, which finds the words, "
@@ -215,9 +226,9 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        name = Path(self.train or self.data)
-        name = name.parent.name if name.is_file() else name.name
-        return Path(self.output or f"saved_models/speech-{name or 'mine'}")
+        paths = map(Path, sources.weights(self.train or self.data))
+        names = [path.parent.name if path.is_file() else path.name for path in paths]
+        return Path(self.output or f"saved_models/speech-{'-'.join(names) or 'mine'}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -373,11 +384,6 @@ def spelled_pieces(
     return pieces
 
 
-def licence(name: str) -> str:
-    """Of the data that `--data` names."""
-    return "CC-BY-SA-3.0" if name.partition("-")[0] == "asterisk" else "as the data's"
-
-
 def compare_searches(model, name: str, part: Clips, config: Config) -> dict:
     """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}.
 
@@ -427,7 +433,7 @@ def export_and_score(
             "name": f"Speech to text, {Path(config.train or config.data).stem}",
             "data": f"{config.train or config.data}; training: {train}",
             "scored on": f"{name}: {part}",
-            "licence": "as the data's" if config.train else licence(config.data),
+            "licence": sources.licences(LICENCES, config.data, config.train),
         }
         | runs.provenance("speech_to_text", config, minutes),
         evaluate=evaluate,

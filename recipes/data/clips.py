@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from recipes.data import files
+from recipes.data import files, sources
 from recipes.data.clips_asterisk import asterisk
 from recipes.data.clips_files import (
     FOLDERS,
@@ -48,7 +48,7 @@ def load_clips(
 
     Args:
         data: "asterisk", "asterisk-es", "-fr", "-it" or "-ru", or a path as for `train`, which
-            takes its place.
+            takes its place. Either may name several, with weights: "asterisk:1,mine.jsonl:2".
         train, valid, test: a manifest, also compressed: .jsonl or .json (NeMo), .tsv (Common
             Voice); or a folder:
             metadata.csv with wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi),
@@ -62,7 +62,7 @@ def load_clips(
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
     name, place = chosen_place(data, train, "asterisk")
-    read = {name: _read(name, place)} | {
+    read = {name: _read_each(name, place)} | {
         name: _read(name, place)
         for name, place in (("valid", valid), ("test", test))
         if place is not None
@@ -92,6 +92,21 @@ def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
                 "clips; give `train`, `valid` and `test` yourself."
             )
     return Splits(**parts)
+
+
+def _read_each(name: str, place: str) -> Clips:
+    """Reads all sources of an argument `name` = `place` that may have weights."""
+    names = sources.weights(place)
+    if len(names) == 1:
+        return _read(name, *names)
+    whole = Clips()
+    for each in names:
+        clips = _read(name, each)
+        files.say(f"{each}: {clips}")
+        whole.rows.extend(clip._replace(source=each) for clip in clips.rows)
+        whole.skipped.update(clips.skipped)
+        whole.missing.extend(clips.missing)
+    return whole
 
 
 def _read(name: str, place: str) -> Clips:

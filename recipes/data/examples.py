@@ -170,6 +170,7 @@ class Clip(NamedTuple):
     start: float = 0.0  # seconds
     stop: float | None = None  # seconds; None is the end
     speaker: str = ""  # "" where the source names none, or has one alone
+    source: str = ""  # of several that a run mixes, the one it is from
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""Training pairs of several languages and several sources: how often a pass reads each of them.
+"""Several languages and several sources of a training: how often a pass reads each of them.
 
     corpus, draw = mixed(model, {"de": train}, "homeassistant:2,mine.tsv:1", max_length=128)
     batches = make_batches(model, corpus, valid, run, config, draw)
 
 A corpus is the pairs of one language out of one source. With one corpus alone `draw` is None.
+    draw = draw_sources(sources, "an4.jsonl:2,mine.jsonl:1")                 # of clips
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -36,14 +38,9 @@ def mixed(
         for code, pairs in parts.items()
         for source, some in pairs.by_place().items()
     }
-    if len(shares) > 1 and len(found) < len(shares) * len(parts):
-        missing = [
-            f"{code} {each}" for code in parts for each in shares if (code, each) not in found
-        ]
-        raise ValueError(
-            "`data` and `train` must name sources that leave pairs to train on, got none of "
-            f"{', '.join(missing)}."
-        )
+    if len(shares) > 1:
+        wanted = [(code, source) for code in parts for source in shares]
+        check_left({" ".join(each).strip(): each in found for each in wanted})
     labels = [
         " ".join([code] * (len(parts) > 1) + [source] * (len(shares) > 1)) for code, source in found
     ]
@@ -53,9 +50,42 @@ def mixed(
     if len(found) == 1:
         return corpus, None
     times = repetitions(dict(zip(found, sizes, strict=True)), shares, temperature)
-    said = (f"{label} {each:.2f}" for label, each in zip(labels, times, strict=True))
-    print(f"Times that a pass reads the pairs of each: {', '.join(said)}", flush=True)
+    say_times(labels, times, "pairs")
     return corpus, kzoo.mixture.mixed(sizes, times)
+
+
+def draw_sources(sources: list[str], place: str) -> Callable | None:
+    """What draws the rows of a pass over clips by the weights of their sources, which stand one
+    after the other; None for a single one.
+
+    Args:
+        sources: of each clip.
+        place: `--data` or `--train`, with the weights.
+    """
+    shares = weights(place)
+    if len(shares) == 1:
+        return None
+    counts = Counter(sources)
+    check_left({each: each in counts for each in shares})
+    sizes = [counts[each] for each in shares]
+    times = kzoo.mixture.weighted_repetitions(sizes, list(shares.values()))
+    say_times(shares, times, "clips")
+    return kzoo.mixture.mixed(sizes, times)
+
+
+def check_left(found: dict[str, bool]) -> None:
+    """Raises a ValueError that names the corpora of which nothing is `found` to train on."""
+    if missing := [name for name, is_there in found.items() if not is_there]:
+        raise ValueError(
+            "`data` and `train` must name sources that leave something to train on, got none of "
+            f"{', '.join(missing)}."
+        )
+
+
+def say_times(labels: Iterable[str], times: Iterable[float], what: str) -> None:
+    """Prints how often a pass reads what there is of each label."""
+    said = (f"{label} {each:.2f}" for label, each in zip(labels, times, strict=True))
+    print(f"Times that a pass reads the {what} of each: {', '.join(said)}", flush=True)
 
 
 def tokenize(

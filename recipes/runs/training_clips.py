@@ -20,6 +20,7 @@ import numpy as np
 import kzoo
 from recipes.data.examples import Clips
 from recipes.data.frames import extract
+from recipes.runs import mixing
 from recipes.runs.building import draw_anew, fitting_rows, make_weights
 from recipes.runs.fitting import EPOCH_BATCHES
 from recipes.runs.folder import position
@@ -38,6 +39,7 @@ class Examples(NamedTuple):
     texts: list[str]
     voices: list[tuple[str, float]]  # the speaker, and the speed
     names: list[str] | None = None  # of the files, for messages
+    sources: list[str] | None = None  # of several that a run mixes, in whose order the clips stand
 
 
 def examples(model, part: Clips, speeds, config, name: str) -> Examples:
@@ -58,8 +60,11 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
         "clip",
     )
     names = [str(part.rows[row].path) for row in rows]
-    kept = np.flatnonzero(fits)
-    return Examples(*([each[row] for row in kept] for each in (arrays, texts, voices, names)))
+    sources = [part.rows[row].source for row in rows]
+    places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
+    kept = sorted(np.flatnonzero(fits), key=lambda row: places[sources[row]])
+    columns = arrays, texts, voices, names, sources
+    return Examples(*([each[row] for row in kept] for each in columns))
 
 
 def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
@@ -72,6 +77,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
         batch_frames(model.source_tokenizer.features, config),
         seed=config.seed,
         names=train.names,
+        draw=mixing.draw_sources(train.sources, config.train or config.data),
         start=position(run).batches,
     )
     return make_weights(model, dataset, config.init_from or config.model)

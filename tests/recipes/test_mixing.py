@@ -58,8 +58,18 @@ def test_one_corpus_alone_is_read_as_it_is():
 
 def test_a_source_of_which_nothing_is_left_is_named():
     parts = {"de": pairs_of("x", "a", 7), "fr": pairs_of("y", "a", 7)}
-    with pytest.raises(ValueError, match="leave pairs to train on, got none of de y, fr x"):
+    with pytest.raises(ValueError, match="leave something to train on, got none of de y, fr x"):
         mixing.mixed(MODEL, parts, "x:1,y:2", max_length=10)
+
+
+def test_clips_are_drawn_by_the_weights_of_their_sources(capsys):
+    draw = mixing.draw_sources(["y"] * 30 + ["x"] * 10, "y:3,x:2")
+    rows = draw(np.random.default_rng(0))
+    assert {*rows} == {*range(40)} and sum(rows < 30) == 30 and sum(rows >= 30) == 20
+    assert "Times that a pass reads the clips of each: y 1.00, x 2.00" in capsys.readouterr().out
+    assert mixing.draw_sources([""] * 40, "y") is None
+    with pytest.raises(ValueError, match=r"leave something to train on, got none of x\."):
+        mixing.draw_sources(["y"] * 30, "y:3,x:2")
 
 
 def test_the_answers_to_each_source_are_scored_apart():

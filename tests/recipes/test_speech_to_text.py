@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     built = speech_to_text.build(splits.train, config)
     assert built.head.num_sampled == 5
     assert isinstance(built.optimizer, kzoo.LazyAdam)
-    arrays, texts, voices, names = training_clips.examples(
+    arrays, texts, voices, names, _ = training_clips.examples(
         built, splits.train, (1.0, 0.9), config, "train"
     )
     assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
@@ -117,7 +118,6 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
     assert list(found) == labels
     assert built.ctc_weight == config.ctc_weight
-    assert speech_to_text.licence("asterisk-fr") == "CC-BY-SA-3.0"
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "subwords"])
@@ -177,6 +177,10 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
             "`normalize` must be running or fixed for streaming_ctc.*got normalize=utterance",
         ),
         ({"splice_after": 0}, "`splice_after` must be at least 1, got splice_after=0"),
+        (
+            {"splice_after": 3, "data": "asterisk:1,mine:2"},
+            "must name one source with splice_after.*got 'asterisk:1,mine:2'",
+        ),
         ({"splice_after": 3, "ctc_weight": 0.0}, "`splice_after` needs CTC.*got splice_after=3"),
         ({"spec_augment_after": -1}, "`spec_augment_after` must be at least 0"),
         ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),
@@ -210,6 +214,27 @@ def test_clips_that_are_all_too_long_are_refused(config):
 def test_the_folder_of_a_run_is_named_after_the_data():
     assert str(speech_to_text.Config().folder) == "saved_models/speech-asterisk"
     assert str(speech_to_text.Config(train="x/LibriSpeech").folder).endswith("speech-LibriSpeech")
+
+
+def test_several_sources_stand_one_after_the_other_at_all_speeds(folder, config):
+    rows = Path(folder, "metadata.csv").read_text().splitlines()
+    files = [f"{folder}/{row.split(',')[0]}" for row in rows[1:12]]
+    lines = [json.dumps({"audio_filepath": file, "text": "low high"}) for file in files]
+    Path("mine.jsonl").write_text("\n".join(lines) + "\n")
+    place = f"mine.jsonl:1,{folder}:2"
+    config = dataclasses.replace(config, data=place, splice_after=None)
+    splits = clips.load_clips(place)
+    built = speech_to_text.build(splits.train, config)
+    found = training_clips.examples(built, splits.train, (1.0, 1.1), config, "train")
+    sources = [clip.source for clip in splits.train.rows]
+    assert found.sources == 2 * ["mine.jsonl"] * sources.count("mine.jsonl") + [folder] * (
+        2 * sources.count(folder)
+    )
+    texts = zip(found.sources, found.texts, strict=True)
+    assert all(text == "low high" for source, text in texts if source == "mine.jsonl")
+    batches = training_clips.whole_batches(built, found, Path("run"), config)
+    read = sum(len(inputs["name"]) for inputs, _ in batches)
+    assert read == pytest.approx(3 / 2 * found.sources.count(folder), rel=0.1)
 
 
 def test_a_clip_is_sent_as_16_bit_wav(config):
