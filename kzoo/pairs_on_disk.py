@@ -36,10 +36,11 @@ class PairsOnDisk:
         self.path = Path(path)
         self._file = self.path.open("rb", buffering=0)
         size = os.fstat(self._file.fileno()).st_size
-        ends, tabs = self._places_of(b"\n", b"\t")
+        ends, tabs, returns = self._places_of(b"\n", b"\t", b"\r")
         if size and (len(ends) == 0 or ends[-1] != size - 1):
             ends = np.append(ends, size)
         starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+        ends = ends - np.isin(ends - 1, returns, assume_unique=True)  # lines may end in "\r\n"
         first = np.searchsorted(tabs, starts)
         tabs = np.append(tabs, [size] * 2)
         middles, ends = tabs[first], np.minimum(tabs[first + 1], ends)
@@ -79,7 +80,7 @@ class PairsOnDisk:
             count = size + 1 + int(self._target_sizes[row])
             line = os.pread(self._file.fileno(), count, int(self._starts[row]))
             sources.append(line[:size])
-            targets.append(line[size + 1 :].rstrip(b"\r"))
+            targets.append(line[size + 1 :])
         return sources, targets
 
 

@@ -12,9 +12,10 @@ def written(folder, content):
 
 
 def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
-    lines = b"a b\tB A\n\nno pair\n\tnothing\nnothing\t\nx\tY\tnote\twith\ttabs\r\nc\t\xc3\xa4"
+    lines = b"a b\tB A\n\nno pair\n\tnothing\nnothing\t\nnothing\t\r\n"
+    lines += b"x\tY\tnote\twith\ttabs\r\nc\t\xc3\xa4"
     pairs = pairs_on_disk.PairsOnDisk(written(tmp_path, lines))
-    assert (len(pairs), pairs.left_out) == (3, 4)
+    assert (len(pairs), pairs.left_out) == (3, 5)
     assert pairs.texts([2, 0, 1]) == ([b"c", b"a b", b"x"], ["ä".encode(), b"B A", b"Y"])
     assert [list(side) for side in pairs.byte_lengths()] == [[3, 1, 1], [3, 1, 2]]
 

@@ -83,8 +83,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._kept = None
         for part in self.folder.glob(f"{PART}*"):
             part.unlink()  # of a process killed while it wrote
-        for error in errors:
+        for broken, error in errors:
             print(f"A checkpoint is broken, the one before it is looked at: {error}")
+            broken.unlink()  # or it would be one of the two that are kept
         if found is None:
             return
         self._kept = found
@@ -185,13 +186,14 @@ def _paths(folder):
 
 
 def _newest(folder, read):
-    """The path of the newest whole checkpoint, what is read of it, and the errors of newer ones."""
+    """The path of the newest whole checkpoint, what is read of it, and (path, error) of newer
+    ones."""
     errors = []
     for path in _paths(folder):
         try:
             arrays = read(path)
         except ValueError as error:
-            errors.append(error)
+            errors.append((path, error))
         else:
             return path, {**arrays, _STATE: json.loads(bytes(arrays[_STATE]))}, errors
     return None, None, errors

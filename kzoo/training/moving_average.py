@@ -9,7 +9,9 @@ class MovingAverage(keras.callbacks.Callback):
     Polyak & Juditsky (1992), https://doi.org/10.1137/0330046, with the exponential weights that
     `use_ema` of Keras's optimizers computes. Training goes on from the weights themselves: at the
     end of an epoch they come back with `back`, which stands after all callbacks that score or save.
-    `keras.callbacks.SwapEMAWeights` has what is saved, and resumed from, be the average.
+    `keras.callbacks.SwapEMAWeights` has what is saved, and resumed from, be the average. So has
+    `fit` itself, which ends with the average in the model before any callback hears of it; here
+    that comes after the callbacks that stand before this one, as `Checkpoints`.
 
         average = MovingAverage()
         callbacks = [average, ValidationScore(...), BestWeights(...), average.back, ...]
@@ -25,6 +27,12 @@ class MovingAverage(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not self.model.optimizer.use_ema:
             raise ValueError("`optimizer` must have use_ema=True for a MovingAverage.")
+        self.model.optimizer.finalize_variable_values = lambda variables: None
+
+    def on_train_end(self, logs=None):
+        optimizer = self.model.optimizer
+        del optimizer.finalize_variable_values  # the class has it
+        optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def on_epoch_end(self, epoch, logs=None):
         self._swap()

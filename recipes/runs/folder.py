@@ -183,5 +183,6 @@ def position(run: Path) -> kzoo.training.checkpoints.Position:
 
 
 def is_fitted(run: Path) -> bool:
-    """Whether a run, interrupted since, has done all its training."""
-    return (run / "fitted").exists()
+    """Whether a run, interrupted since, has done all its training. One before version 0.2 has left
+    no weights that can be gone on with."""
+    return (run / "fitted").exists() and (run / BEST).exists()

@@ -93,9 +93,10 @@ def _loss_seconds(model, batches) -> float:
 
 
 def _peak_gigabytes() -> float:
-    import resource  # not on Windows
+    import resource  # which Windows lacks, as TensorFlow 2.21 lacks Windows
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kilobytes, on Linux
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _sum(**seconds: float) -> str:

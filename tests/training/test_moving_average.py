@@ -17,7 +17,7 @@ class Seen(keras.callbacks.Callback):
         self.found.append(self.model.get_weights()[0].item())
 
 
-def fitted(**options):
+def fitted(epochs=3, **options):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.array([[5.0]])])
     model.compile(kzoo.FusedAdam(1.0, **options), "mse")
@@ -25,7 +25,7 @@ def fitted(**options):
     data = tf.data.Dataset.from_tensors((tf.ones((2, 1)), tf.zeros((2, 1))))
     callbacks = [average, seen, average.back, after] if options else [after]
     logs = model.fit(
-        data, validation_data=data, epochs=3, shuffle=False, verbose=0, callbacks=callbacks
+        data, validation_data=data, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
     ).history
     return seen.found, after.found, logs, model.get_weights()[0].item()
 
@@ -40,6 +40,29 @@ def test_validation_sees_the_average_and_training_goes_on_from_the_weights():
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
     np.testing.assert_allclose(logs["val_loss"], np.square(expected), rtol=1e-5)
     assert last == pytest.approx(expected[-1])  # Keras leaves the average in the model
+
+
+def test_a_checkpoint_at_the_end_has_the_weights_and_goes_on_from_them(tmp_path):
+    def train(epochs):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        model.set_weights([np.array([[5.0]])])
+        model.compile(kzoo.FusedAdam(1.0, use_ema=True, ema_momentum=0.75), "mse")
+        data = tf.data.Dataset.from_tensors((tf.ones((2, 1)), tf.zeros((2, 1)))).repeat()
+        average = kzoo.training.MovingAverage()
+        checkpoints = kzoo.training.Checkpoints(tmp_path / str(epochs), steps_per_epoch=1)
+        callbacks = [checkpoints, average, average.back]
+        options = {"steps_per_epoch": 1, "shuffle": False, "verbose": 0}
+        model.fit(data, epochs=3, callbacks=callbacks, **options)
+        if epochs > 3:
+            model.fit(data, epochs=epochs, callbacks=callbacks, **options)
+        return model.get_weights()[0].item()
+
+    _, weights, _, last = fitted(use_ema=True, ema_momentum=0.75)
+    assert train(3) == pytest.approx(last)
+    (path,) = (tmp_path / "3").glob("checkpoint-*3.npz")
+    with np.load(path) as saved:
+        assert saved["variable-000000"].item() == pytest.approx(weights[-1])
+    assert train(5) == pytest.approx(fitted(use_ema=True, ema_momentum=0.75, epochs=5)[3])
 
 
 def test_an_optimizer_without_an_average_is_refused():
