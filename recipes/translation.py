@@ -38,7 +38,7 @@ from recipes.cli import flag
 from recipes.data import cleaning, examples, sources
 from recipes.data.pairs_languages import load_languages
 from recipes.data.splits import Splits
-from recipes.runs import languages, mixing, training_pairs, translation_scores
+from recipes.runs import from_disk, languages, mixing, training_pairs, translation_scores
 
 CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
 # What a model that a run goes on from has already.
@@ -74,6 +74,7 @@ class Config:
     valid: str | None = flag(None, "validation pairs; else split off")
     test: str | None = flag(None, "test pairs; else split off, or valid if train and valid are set")
     clean: bool = flag(False, cleaning.HELP)
+    on_disk: bool = flag(False, from_disk.HELP)
     columns: str | None = flag(
         None, "of .tsv and .txt files, source and target, counted from 1, as 2,3; none: 1,2"
     )
@@ -160,6 +161,7 @@ class Config:
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
+        from_disk.check_on_disk(self)
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)
         cli.check(self, "length_deviation_penalty", least=0)
@@ -205,18 +207,7 @@ def main(config: Config) -> dict[str, float]:
     cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
-    splits = load_languages(
-        config.data,
-        source_language=config.source_language,
-        target_languages=config.target_languages,
-        train=config.train,
-        valid=config.valid,
-        test=config.test,
-        columns=config.columns,
-        seed=config.seed,
-    )
-    if config.clean:
-        splits = {code: cleaning.cleaned(each, code) for code, each in splits.items()}
+    splits = load(config)
     seen = (pairs for each in splits.values() for pairs in each[:2])
     sides = (side for pairs in seen for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
@@ -233,6 +224,25 @@ def main(config: Config) -> dict[str, float]:
     runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)
+
+
+def load(config: Config) -> dict[str, Splits]:
+    """Training, validation and test pairs of each target language."""
+    if config.on_disk:
+        return {config.target_language: from_disk.load(config)}
+    splits = load_languages(
+        config.data,
+        source_language=config.source_language,
+        target_languages=config.target_languages,
+        train=config.train,
+        valid=config.valid,
+        test=config.test,
+        columns=config.columns,
+        seed=config.seed,
+    )
+    if config.clean:
+        splits = {code: cleaning.cleaned(each, code) for code, each in splits.items()}
+    return splits
 
 
 def learnable(train: examples.Pairs, config: Config) -> examples.Pairs:
@@ -294,18 +304,16 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
 
 def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    limit = config.max_length
+    limit, place = config.max_length, config.train or config.data
     train, valid = (languages.parts_of(splits, name) for name in ("train", "valid"))
-    corpus, draw = mixing.mixed(
-        model,
-        train,
-        config.train or config.data,
-        temperature=config.mixing_temperature,
-        max_length=limit,
-    )
     valid_corpus, _ = mixing.tokenize(model, valid, "valid", max_length=limit)
-    corpus = training_pairs.sampled_subwords(model, corpus, config)
-    batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
+    if config.on_disk:
+        batches = from_disk.make_batches(model, valid_corpus, run, config)
+    else:
+        options = {"temperature": config.mixing_temperature, "max_length": limit}
+        corpus, draw = mixing.mixed(model, train, place, **options)
+        corpus = training_pairs.sampled_subwords(model, corpus, config)
+        batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
     score = validation_bleu(model, valid, config)
     runs.fit(model, *batches, score, run, config, monitor="val_bleu")
 
@@ -356,6 +364,8 @@ def export_and_score(
         found = translation_scores.of_languages(name, parts, answers)
         return found | {"sentences a second": round(len(answers) / seconds, 1)}
 
+    train = languages.parts_of(splits, "train")
+    trained = from_disk.listed(config) if config.on_disk else languages.listed(train)
     penalty = config.length_deviation_penalty
     saved = kzoo.export.save(
         model,
@@ -370,8 +380,7 @@ def export_and_score(
         lexicon=learn_lexicon(model, splits, config),
         card={
             "name": f"Translation {config.source_language} to {', '.join(splits)}",
-            "data": f"{config.train or config.data}; training: "
-            + languages.listed(languages.parts_of(splits, "train")),
+            "data": f"{config.train or config.data}; training: {trained}",
             "scored on": f"{name}: {languages.listed(parts)}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

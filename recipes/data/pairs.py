@@ -91,6 +91,12 @@ def read_pairs(
     return whole, {name: read(name, place) for name, place in held_out.items()}
 
 
+def load_beside(train: Pairs, codes: tuple[str, str], places: dict[str, str]) -> Splits:
+    """The splits of training pairs that are there already and of files for "valid" and "test"."""
+    given = {name: _read(name, place, *codes) for name, place in places.items()}
+    return completed(train, given, is_train=True, seed=0)
+
+
 def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: int) -> Splits:
     """The splits, of which `given` holds "valid" or "test" or both; says how many pairs each has.
 

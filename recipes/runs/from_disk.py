@@ -1,0 +1,103 @@
+"""`--on_disk`: training pairs that stay in their file, and are read and tokenized batch by batch.
+
+splits = load(config)                            # train is a sample, for the vocabulary
+batches, valid_batches = make_batches(model, valid, run, config)
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kzoo
+from recipes.data import pairs, sources
+from recipes.data.examples import Pairs
+from recipes.data.splits import Splits
+from recipes.runs.building import make_weights
+from recipes.runs.folder import position
+
+HELP = (
+    "of --train, a file of lines source<TAB>target that is not compressed: read batch by batch, "
+    "for pairs that do not fit into memory; needs --valid"
+)
+SAMPLE = 100_000  # pairs that the vocabulary is learned from, spread over the file
+OTHERS = ("clean", "columns", "candidates", "subword_sampling")  # flags that need all pairs at once
+
+
+def check_on_disk(config: Any) -> None:
+    """Raises a ValueError if --on_disk meets flags that it does not go with."""
+    if not config.on_disk:
+        return
+    is_one = len(config.target_languages) == 1
+    is_file = config.train and len(sources.weights(config.train)) == 1
+    if not (is_one and is_file and config.valid):
+        raise ValueError(
+            "`on_disk` needs one target language, one file for train, and valid, got "
+            f"target_language={config.target_language}, train={config.train}, valid={config.valid}."
+        )
+    for name in OTHERS:
+        if value := getattr(config, name):
+            raise ValueError(f"`{name}` must not be given with on_disk, got {name}={value}.")
+
+
+def load(config: Any) -> Splits:
+    """A sample of the training pairs, and the validation and test pairs as others have them.
+
+    Raises:
+        ValueError: the file is compressed, or of another format, or has no pairs.
+    """
+    if Path(config.train).suffix not in pairs.TABLES:
+        raise ValueError(
+            f"`train` must end in {' or '.join(pairs.TABLES)} with on_disk, got {config.train!r}."
+        )
+    whole = _opened(config.train)
+    rows = np.linspace(0, len(whole) - 1, min(len(whole), SAMPLE)).astype(int)
+    sample = Pairs()
+    for source, target in zip(*whole.texts(rows), strict=True):
+        sample.add(*(text.decode(errors="surrogateescape") for text in (source, target)))
+    print(f"train: {listed(config)}; the vocabulary is that of {len(sample):,} of them", flush=True)
+    given = {name: path for name in ("valid", "test") if (path := getattr(config, name))}
+    return pairs.load_beside(sample, (config.source_language, config.target_language), given)
+
+
+def listed(config: Any) -> str:
+    """What a card says of the training pairs."""
+    whole = _opened(config.train)
+    return f"{len(whole):,} pairs (skipped: {whole.left_out:,} without two sides)"
+
+
+@functools.cache
+def _opened(path: str):
+    from kzoo.pairs_on_disk import PairsOnDisk
+
+    return PairsOnDisk(path)
+
+
+def make_batches(model, valid: kzoo.batching.Corpus, run: Path, config: Any):
+    """The training and validation batches; makes the weights of the model, too.
+
+    Raises:
+        ValueError: sources of the model begin with tags of languages, which those in a file lack.
+    """
+    from kzoo.pairs_on_disk import disk_batches
+
+    if codes := model.source_tokenizer.languages:
+        raise ValueError(
+            "`init_from` must be a model of one target language with on_disk, got one of "
+            f"{', '.join(codes)}."
+        )
+    dataset = functools.partial(
+        disk_batches,
+        _opened(config.train),
+        model.source_tokenizer,
+        model.target_tokenizer,
+        config.batch_tokens * config.accumulate,
+        max_length=config.max_length - 1,  # beside the token that ends or starts it
+        seed=config.seed,
+        start=position(run).batches,
+    )
+    batches = make_weights(model, dataset, config.init_from or config.model)
+    return batches, kzoo.batching.token_batches(valid, config.batch_tokens)

@@ -1,0 +1,93 @@
+"""Translation of pairs that stay on disk: what is read, trained on and refused."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import kzoo
+from recipes import runs, translation
+from recipes.runs import from_disk
+
+WORDS = {"one": "eins", "two": "zwei", "red": "rot", "green": "grün", "cat": "Katze"}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_disk._opened.cache_clear()
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 301), ("dev", 11)):
+        rows = [rng.choice(list(WORDS), rng.integers(1, 6)) for _ in range(count)]
+        lines = [f"{' '.join(row)}\t{' '.join(map(WORDS.get, row))}\n" for row in rows]
+        (tmp_path / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
+    with (tmp_path / "train.tsv").open("ab") as file:
+        file.write(b"no pair\n\xff\xfe\tgr\xfc\xdfe\n")
+    return translation.Config(
+        train="train.tsv",
+        valid="dev.tsv",
+        on_disk=True,
+        model="rnn_bahdanau",
+        vocabulary_size=40,
+        batch_tokens=200,
+        epochs=2,
+        learning_rate=0.003,
+        validation_pairs=3,
+        warmup_steps=5,
+        average=0,
+        max_length=24,
+    )
+
+
+def test_a_vocabulary_is_that_of_a_sample_and_a_model_is_trained_on_all(
+    config, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(from_disk, "SAMPLE", 100)
+    (splits,) = translation.load(config).values()
+    assert len(splits.train) == 99 and splits.train.skipped == {"invalid UTF-8": 1}
+    assert len(splits.valid) == 11 and splits.test is None
+    said = "302 pairs (skipped: 1 without two sides)"
+    assert f"train: {said}; the vocabulary is that of 99" in capsys.readouterr().out
+    assert from_disk.listed(config) == said
+    run = tmp_path / "run"
+    runs.seed(0)
+    model = translation.begin(splits.train, config)
+    translation.fit(model, {"de": splits}, run, config)
+    losses = runs.open_journal(run).history()["loss"]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    ids = kzoo.batching.tokenize(model.source_tokenizer, ["one"])
+    corpus = kzoo.batching.Corpus(ids, ids)
+    batches, _ = from_disk.make_batches(model, corpus, run, config)
+    assert sum(len(labels) for _, labels in batches) == 302
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"valid": None}, "`on_disk` needs one target language, one file for train, and valid"),
+        ({"train": None}, "`on_disk` needs one target language.*train=None"),
+        ({"target_language": "de,fr"}, "`on_disk` needs one target language.*=de,fr, train="),
+        ({"train": "a.tsv:1,b.tsv:2"}, "`on_disk` needs .*train=a.tsv:1,b.tsv:2"),
+        ({"clean": True}, "`clean` must not be given with on_disk, got clean=True"),
+        ({"columns": "2,3"}, "`columns` must not be given with on_disk, got columns=2,3"),
+        ({"subword_sampling": 0.1}, "`subword_sampling` must not be given with on_disk, got"),
+    ],
+)
+def test_a_flag_that_does_not_go_with_pairs_on_disk_is_refused(config, flags, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **flags)
+
+
+@pytest.mark.parametrize("name", ["train.tsv.gz", "train.jsonl", "train"])
+def test_a_file_that_has_no_plain_lines_is_refused(config, name):
+    with pytest.raises(
+        ValueError, match=rf"`train` must end in .tsv or .txt with on_disk.*{name}'"
+    ):
+        translation.load(dataclasses.replace(config, train=name))
+
+
+def test_a_model_of_several_languages_is_refused(config):
+    model = SimpleNamespace(source_tokenizer=SimpleNamespace(languages=("de", "fr")))
+    with pytest.raises(ValueError, match="`init_from` must be a model of one target language"):
+        from_disk.make_batches(model, None, None, config)
