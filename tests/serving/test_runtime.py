@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import struct
+import threading
 import time
 
 import numpy as np
@@ -14,12 +15,13 @@ from exported import OPTIONS, TEXTS, multilingual
 from served_folder import BAD, DEFAULTS, request, save_picky, texts_of, written_models
 
 from kzoo import export
+from kzoo.export import warmup
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
 from kzoo.serving import answers, protocol
 from kzoo.serving.errors import Refused
-from kzoo.serving.runtime import SavedModelRuntime
+from kzoo.serving.runtime import _FREE_QUEUES, SavedModelRuntime
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +333,47 @@ def test_a_model_that_follows_another_takes_its_queue_and_not_its_answers(tmp_pa
     assert asyncio.run(use(paths[0])) == ["v1:1.0"]
     assert asyncio.run(use(paths[1])) == ["v2:1.0"]
     assert queues[0] == queues[1] and len(queues[0]) == 1
+
+
+def test_a_queue_is_given_back_once_and_a_closed_model_answers_503(tmp_path):
+    path = save_picky(tmp_path / "m" / "1")
+    model = SavedModelRuntime("m", "1", path, {**DEFAULTS, "max_batch_size": 3})
+    queues, free = [*model._queues], _FREE_QUEUES[model._queue_options()]
+    model._begin()
+    threads = [threading.Thread(target=end) for end in (model.close, model._end)]
+    with model._lock:  # each may find that it is the last
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join()
+    assert free == queues
+    with pytest.raises(Refused, match="this version is not served any more") as refused:
+        asyncio.run(answered(request(["1"], name="image_bytes"))(model))
+    assert refused.value.status == 503 and model.in_flight == 0
+
+
+def test_a_model_that_fails_to_warm_up_gives_its_queues_back(tmp_path, monkeypatch):
+    path = save_picky(tmp_path / "m" / "1")
+    options = {**DEFAULTS, "max_batch_size": 2}
+    monkeypatch.setattr(SavedModelRuntime, "_run", None)
+    monkeypatch.setattr(warmup, "read", lambda path: [("serving_default", {})])
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            SavedModelRuntime("m", "1", path, options)
+        ((key, free),) = [(k, of) for k, of in _FREE_QUEUES.items() if k[0] == 2]
+        assert len(free) == 1, key
+
+
+def test_a_request_whose_turn_does_not_come_ends_at_its_deadline(tmp_path):
+    path = save_picky(tmp_path / "m" / "1")
+    model = SavedModelRuntime("m", "1", path, {**DEFAULTS, "max_batch_size": 1, "batch_threads": 1})
+    row = {"image_bytes": [b"1"]}
+    with model._turns:
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            model._run("serving_default", row, start + 0.2)
+        assert 0.15 < time.monotonic() - start < 0.9
+    with pytest.raises(TimeoutError):  # late, though it would be its turn
+        model._run("serving_default", row, time.monotonic())
+    assert model._run("serving_default", row, 1e300)["text"][0] == b"1.0"
+    model.close()
