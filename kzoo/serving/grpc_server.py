@@ -125,7 +125,7 @@ class _Servicer(InferenceServicer):
     async def ModelInfer(self, request, context):
         try:
             model = self._repository.find(request.model_name, request.model_version)
-            parsed = protocol.grpc_request(request)
+            parsed = protocol.grpc_request(request, self._most_rows)
         except Refused as refused:
             metrics.REFUSED.labels(refused.status.value).inc()
             raise

@@ -1,6 +1,7 @@
 """Versions come and go: the old one answers until the new one is warm, a broken one is reported."""
 
 import asyncio
+import os
 import shutil
 import time
 
@@ -45,7 +46,7 @@ def opened(folder, **options):
 
 
 def answer(models, name="digits", version=None):
-    body = protocol.v2_request(b'{"inputs": []}')
+    body = protocol.v2_request(b'{"inputs": []}', 1)
     tensor = protocol.Tensor("image_bytes", "BYTES", [1], [b"1"])
     asked = body._replace(inputs=[tensor])
 
@@ -124,7 +125,7 @@ def test_what_is_known_of_broken_versions_goes_with_their_files(folder, monkeypa
     models = opened(folder)
     assert len(models._stamps) == len(models._broken) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(repository, "find_models", lambda *_: open(folder / "nothing"))
+        patch.setattr(repository, "find_models", lambda *_: os.listdir(folder / "nothing"))
         models.refresh()
     assert "The folder of the models cannot be read" in caplog.text
     assert status(models, "alone") == 503
