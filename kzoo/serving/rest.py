@@ -59,6 +59,7 @@ class Rest(RESTServer):
         app.add_middleware(
             Gate,
             api_key=self._options["api_key"],
+            host=self._options["host"],
             max_body_mb=self._options["max_body_mb"],
             seconds=self._options["deadline_seconds"],
         )
