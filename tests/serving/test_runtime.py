@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exported import OPTIONS, TEXTS, multilingual
-from served_folder import BAD, DEFAULTS, ROWS, request, save_picky, texts_of, written_models
+from served_folder import BAD, DEFAULTS, ROWS, request, save_picky, texts_of
 
 from kzoo import export
 from kzoo.export import warmup
@@ -24,19 +24,6 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from kzoo.serving import answers, protocol
 from kzoo.serving.errors import Refused
 from kzoo.serving.runtime import _FREE_QUEUES, SavedModelRuntime
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written_models(tmp_path_factory.mktemp("saved_models"))
-
-
-@pytest.fixture(scope="module")
-def served(folder):
-    return {
-        "rnn": export.load(folder / "rnn" / "2"),
-        "transformer": export.load(folder / "transformer"),
-    }
 
 
 @pytest.fixture(scope="module")
