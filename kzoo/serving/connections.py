@@ -25,7 +25,7 @@ def raise_file_limit():
 
 
 def limit_handshakes(loop):
-    """Ends TLS handshakes of the servers that a loop is going to create after ten seconds.
+    """Gives TLS handshakes ten seconds, in the servers that a loop creates from now on.
 
     uvicorn, which creates them, does not say how long; asyncio has 60 seconds.
     """
