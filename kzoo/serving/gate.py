@@ -2,6 +2,8 @@
 
 import asyncio
 import hmac
+import ipaddress
+import urllib.parse
 from http import HTTPStatus
 
 import orjson
@@ -40,20 +42,80 @@ class Key:
             raise Refused(message, HTTPStatus.UNAUTHORIZED)
 
 
+class Bodies:
+    """The bytes that all requests at a port hold together.
+
+    Args:
+        most: int, most bytes of one body; together they have eight times as many.
+    """
+
+    def __init__(self, most):
+        self.held, self._most = 0, _BODIES * most
+
+    def take(self, size):
+        """Counts bytes, until `held` is made less; raises Refused, status 429, for too many."""
+        self.held += size
+        if self.held > self._most:
+            message = "The server holds too many large requests, try again later."
+            raise Refused(message, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+def check_site(headers, host):
+    """Raises Refused, status 403, for what a page of another site sends from the user's browser.
+
+    A browser names the page's site in `Sec-Fetch-Site` or `Origin`, and no other program does. A
+    name of that site which leads to a loopback address (DNS rebinding) stands in `Host`.
+
+    Args:
+        headers: dict of bytes by name, in small letters.
+        host: str, the address that the server listens on.
+    """
+    names = (b"sec-fetch-site", b"origin", b"host")
+    site, origin, named = (headers.get(name, b"").decode("latin-1").lower() for name in names)
+    if site not in ("", "none", "same-origin"):
+        wrong = f"`Sec-Fetch-Site` must be none or same-origin, got {shown(site)}"
+    elif origin and origin.partition("://")[2] != named:
+        wrong = f"`Origin` must be the server's own, {shown(named)}, got {shown(origin)}"
+    elif named and _is_loopback(host) and not _is_loopback(_without_port(named)):
+        wrong = f"`Host` must be localhost or a loopback address, got {shown(named)}"
+    else:
+        return
+    message = f"A server without --api_key answers no page of another site: {wrong}."
+    raise Refused(message, HTTPStatus.FORBIDDEN)
+
+
+def _without_port(named):
+    try:
+        return urllib.parse.urlsplit(f"//{named}").hostname or ""
+    except ValueError:  # it is no name
+        return ""
+
+
+def _is_loopback(name):
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 class Gate:
     """ASGI middleware that refuses before anything is read.
 
     Args:
         app: what it stands before.
-        api_key: str or None, see `Key`.
+        api_key: str or None, see `Key`; without one see `check_site`.
+        host: str, the address that the server listens on.
         max_body_mb: float, most megabytes of a body.
         seconds: float, longest wait for a body.
     """
 
-    def __init__(self, app, api_key, max_body_mb, seconds):
+    def __init__(self, app, api_key, host, max_body_mb, seconds):
         self._app, self._key, self._seconds = app, Key(api_key), seconds
-        self._most = round(max_body_mb * 1e6)
-        self._max_body_mb, self._held = max_body_mb, 0
+        self._host, self._has_key = host, api_key is not None
+        self._most, self._max_body_mb = round(max_body_mb * 1e6), max_body_mb
+        self._bodies = Bodies(self._most)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -66,12 +128,10 @@ class Gate:
             nonlocal held
             message = await asyncio.wait_for(receive(), max(end - loop.time(), 0))
             size = len(message.get("body", b""))
-            held, self._held = held + size, self._held + size
+            held += size
+            self._bodies.take(size)
             if held > self._most:
                 raise self._too_large(held)
-            if self._held > _BODIES * self._most:
-                message = "The server holds too many large requests, try again later."
-                raise Refused(message, HTTPStatus.TOO_MANY_REQUESTS)
             return message
 
         async def noted(message):
@@ -94,13 +154,15 @@ class Gate:
         except ConnectionResetError:
             pass  # the client has gone
         finally:
-            self._held -= held
+            self._bodies.held -= held
 
     def _check(self, scope):
         headers, path = dict(scope["headers"]), scope["path"]
         is_control = path.startswith("/v2/repository/models/")
         if path not in _OPEN:
             self._key.check(headers.get(b"authorization", b""), is_control)
+            if not self._has_key:
+                check_site(headers, self._host)
         if scope["method"] != "POST":
             return
         encoding = headers.get(b"content-encoding", b"identity")

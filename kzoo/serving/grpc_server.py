@@ -1,23 +1,32 @@
 """The protocol over gRPC: KServe's service with versions, a key, TLS and limits."""
 
+import asyncio
 import logging
 from http import HTTPStatus
 from pathlib import Path
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from kzoo.serving import answers, metrics, protocol, tracing
+from kzoo.serving import answers, connections, metrics, protocol, tracing
 from kzoo.serving.errors import Refused
-from kzoo.serving.gate import Key
+from kzoo.serving.gate import Bodies, Key
 
 _PREFIX = "/inference.GRPCInferenceService/"
 _OPEN = {"ServerLive", "ServerReady"}  # for probes, which have no key
 _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
 _NO_COMPRESSION = 1  # the bit of "identity": what is unpacked has no limit in gRPC
+_CONNECTIONS = {  # times in milliseconds
+    "server_handshake_timeout_ms": 1000 * connections.HANDSHAKE_SECONDS,  # without TLS, too
+    "keepalive_time_ms": 60_000,  # after so long without a byte the client is asked
+    "keepalive_timeout_ms": 10_000,  # for its answer
+    "max_connection_idle_ms": 300_000,  # clients connect again by themselves
+    "max_connection_age_ms": 3_600_000,
+}
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
@@ -26,14 +35,19 @@ async def started(repository, options, dataplane, extension):
 
     Args:
         repository: SavedModels.
-        options: dict of `host`, `grpc_port`, `api_key`, `max_body_mb`, `max_queue`,
-            `ssl_certfile` and `ssl_keyfile`.
+        options: dict of `host`, `grpc_port`, `api_key`, `max_body_mb`, `max_batch_size`,
+            `max_queue`, `deadline_seconds`, `ssl_certfile` and `ssl_keyfile`.
         dataplane, extension: KServe's.
     """
-    most = round(options["max_body_mb"] * 1e6)
+    most, seconds = round(options["max_body_mb"] * 1e6), options["deadline_seconds"]
     server = aio.server(
-        interceptors=[*tracing.grpc_interceptors(), _Interceptor(options["api_key"])],
+        interceptors=[
+            _Interceptor(options["api_key"], Bodies(most), seconds),
+            *tracing.grpc_interceptors(),
+        ],
         options=[
+            *((f"grpc.{name}", value) for name, value in _CONNECTIONS.items()),
+            ("grpc.max_allowed_incoming_connections", connections.Connection.most),
             ("grpc.max_receive_message_length", most),
             ("grpc.max_send_message_length", -1),
             ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
@@ -41,7 +55,7 @@ async def started(repository, options, dataplane, extension):
         ],
         maximum_concurrent_rpcs=options["max_queue"],
     )
-    servicer = _Servicer(repository, dataplane, extension)
+    servicer = _Servicer(repository, dataplane, extension, options["max_batch_size"])
     service.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
     address = f"{host}:{options['grpc_port']}"
@@ -56,44 +70,87 @@ async def started(repository, options, dataplane, extension):
 
 
 class _Interceptor(aio.ServerInterceptor):
-    """Asks for the key; gives a Refused its status, and any other exception INTERNAL."""
+    """Asks for the key before a message is read, and bounds the time and room that one takes.
 
-    def __init__(self, api_key):
-        self._key = Key(api_key)
+    A Refused gets its status, and any other exception INTERNAL.
+
+    Args:
+        api_key: str or None, see `Key`.
+        bodies: Bodies.
+        seconds: float, longest wait for a message.
+    """
+
+    def __init__(self, api_key, bodies, seconds):
+        self._key, self._bodies, self._seconds = Key(api_key), bodies, seconds
 
     async def intercept_service(self, continuation, details):
+        method = details.method.removeprefix(_PREFIX)
+        metadata = dict(details.invocation_metadata or ())
+        try:
+            if method not in _OPEN:
+                self._key.check(_bytes(metadata.get("authorization", "")), method in _CONTROL)
+        except Refused as refused:
+            return _refusing(refused)
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
-        method = details.method.removeprefix(_PREFIX)
-        metadata = dict(details.invocation_metadata or ())
 
-        async def answered(request, context):
+        async def answered(_, context):
+            size = 0
             try:
-                if method not in _OPEN:
-                    authorization = metadata.get("authorization", "")
-                    self._key.check(_bytes(authorization), method in _CONTROL)
+                message = await self._read(context)
+                size = len(message)
+                self._bodies.take(size)
+                request = _parsed(handler.request_deserializer, message)
                 return await handler.unary_unary(request, context)
             except Refused as refused:
-                status, message = refused.grpc_status, str(refused)
+                status, text = refused.grpc_status, str(refused)
             except Exception:
                 _LOGGER.exception("%s failed.", method)
-                status, message = grpc.StatusCode.INTERNAL, "the server failed, see its log"
-            await context.abort(status, message)
+                status, text = grpc.StatusCode.INTERNAL, "the server failed, see its log"
+            finally:
+                self._bodies.held -= size
+            await context.abort(status, text)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answered,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        # With a handler of one message gRPC would read it, however long that takes.
+        return grpc.stream_unary_rpc_method_handler(
+            answered, response_serializer=handler.response_serializer
         )
+
+    async def _read(self, context):
+        try:
+            message = await asyncio.wait_for(context.read(), self._seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            text = f"The message must come within {self._seconds:g} seconds."
+            raise Refused(text, HTTPStatus.REQUEST_TIMEOUT) from None
+        if message is aio.EOF:
+            raise Refused("A call must have a message.")
+        return message
+
+
+def _refusing(refused):
+    """A handler that reads nothing."""
+    metrics.REFUSED.labels(refused.status.value).inc()
+
+    async def answered(_, context):
+        await context.abort(refused.grpc_status, str(refused))
+
+    return grpc.stream_unary_rpc_method_handler(answered)
+
+
+def _parsed(deserializer, message):
+    try:
+        return deserializer(message)
+    except DecodeError:
+        raise Refused("The message must be as the protocol's protos have it.") from None
 
 
 class _Servicer(InferenceServicer):
     """KServe's service, where versions, and requests, are kzoo's."""
 
-    def __init__(self, repository, dataplane, extension):
+    def __init__(self, repository, dataplane, extension, most_rows):
         super().__init__(dataplane, extension)
-        self._repository = repository
+        self._repository, self._most_rows = repository, most_rows
 
     async def ModelReady(self, request, context):
         try:
@@ -125,7 +182,7 @@ class _Servicer(InferenceServicer):
     async def ModelInfer(self, request, context):
         try:
             model = self._repository.find(request.model_name, request.model_version)
-            parsed = protocol.grpc_request(request)
+            parsed = protocol.grpc_request(request, self._most_rows)
         except Refused as refused:
             metrics.REFUSED.labels(refused.status.value).inc()
             raise

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import gc
 import struct
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from kzoo.contents import LANGUAGE
 from kzoo.serving import limits
 from kzoo.serving.errors import Refused, shown
 
+_MOST_TENSORS = 64  # of a request; a hostile one has a million, each without elements
 LENGTH = struct.Struct("<I")  # before each element of a binary tensor
 
 
@@ -36,20 +38,24 @@ class Request(NamedTuple):
 
 def from_json(body):
     """The JSON object of a request. Raises Refused, status 400."""
+    gc.disable()  # for a million small objects it would look through the models ten times
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(f"The body must be JSON: {error}.") from None
+    finally:
+        gc.enable()
     if not isinstance(parsed, dict):
         raise Refused(f"The body must be a JSON object, got {shown(parsed)}.")
     return parsed
 
 
-def v2_request(body, header_length=None):
+def v2_request(body, most_rows, header_length=None):
     """The Request of a V2 body.
 
     Args:
         body: bytes, JSON, after which there may be binary tensors.
+        most_rows: int, most elements of a binary tensor.
         header_length: str or None, of the header Inference-Header-Content-Length: bytes of JSON.
 
     Raises:
@@ -67,10 +73,11 @@ def v2_request(body, header_length=None):
     parsed, rest = from_json(body[:length]), memoryview(body)[length:]
     parameters = _typed(parsed, "parameters", dict, {})
     inputs = []
-    for tensor in _typed(parsed, "inputs", list):
-        tensor, rest = _v2_tensor(tensor, rest)
+    for tensor in _few("inputs", _typed(parsed, "inputs", list)):
+        tensor, rest = _v2_tensor(tensor, rest, most_rows)
         inputs.append(tensor)
-    outputs = [_checked(output, "outputs", dict) for output in _typed(parsed, "outputs", list, [])]
+    outputs = _few("outputs", _typed(parsed, "outputs", list, []))
+    outputs = [_checked(output, "outputs", dict) for output in outputs]
     names = [_typed(output, "name", str) for output in outputs]
     binary = {
         name
@@ -83,7 +90,13 @@ def v2_request(body, header_length=None):
     return Request(signature, inputs, names, _typed(parsed, "id", str, ""), binary)
 
 
-def _v2_tensor(tensor, rest):
+def _few(name, tensors):
+    if len(tensors) > _MOST_TENSORS:
+        raise Refused(f"`{name}` must have at most {_MOST_TENSORS} tensors, got {len(tensors)}.")
+    return tensors
+
+
+def _v2_tensor(tensor, rest, most_rows):
     """A Tensor, and what is left of the binary data."""
     tensor = _checked(tensor, "inputs", dict)
     name, datatype = _typed(tensor, "name", str), _typed(tensor, "datatype", str)
@@ -93,7 +106,7 @@ def _v2_tensor(tensor, rest):
     if size is None:
         data = _typed(tensor, "data", list)
     elif isinstance(size, int) and 0 <= size <= len(rest):
-        data, rest = _elements(name, bytes(rest[:size])), rest[size:]
+        data, rest = _elements(name, bytes(rest[:size]), most_rows), rest[size:]
     else:
         raise Refused(
             f"`binary_data_size` of {shown(name)} must be at most {len(rest)}, the bytes that "
@@ -103,10 +116,12 @@ def _v2_tensor(tensor, rest):
     return Tensor(name, datatype, shape, data, content_type), rest
 
 
-def _elements(name, data):
+def _elements(name, data, most_rows):
     """The elements of a binary tensor of BYTES."""
     found, at = [], 0
     while at < len(data):
+        if len(found) == most_rows:
+            raise Refused(f"{_shape_of(name, most_rows)}, got more.")
         start = at + LENGTH.size
         end = start + (LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)
         if start > len(data) or end > len(data):
@@ -116,13 +131,14 @@ def _elements(name, data):
     return found
 
 
-def v1_request(body, arguments):
+def v1_request(body, arguments, most_rows):
     """The Request of a V1 body, as TensorFlow Serving takes it.
 
     Args:
         body: bytes, JSON: {"instances": [...], "signature_name": "..."}. An instance is a text,
             {"b64": "..."}, or an object of one of these by the name of each input.
         arguments: dict of lists of str, names of the inputs by signature, the content first.
+        most_rows: int, most instances.
 
     Raises:
         Refused: status 400.
@@ -130,9 +146,11 @@ def v1_request(body, arguments):
     parsed = from_json(body)
     signature = _typed(parsed, "signature_name", str, "serving_default")
     instances = _typed(parsed, "instances", list)
+    if len(instances) > most_rows:
+        raise Refused(f"`instances` must have at most {most_rows} rows, got {len(instances)}.")
     first = arguments.get(signature, ["text"])[0]
     rows = [row if _is_row(row) else {first: row} for row in instances]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = _few("inputs", list(dict.fromkeys(name for row in rows for name in row)))
     if any(len(row) != max(len(names), 1) for row in rows):
         raise Refused("`instances` must all have the same inputs, got some without.")
     data = {name: [_plain(name, row[name]) for row in rows] for name in names or [first]}
@@ -149,8 +167,12 @@ def _plain(name, value):
     return _decoded(name, value["b64"], "base64") if is_encoded else value
 
 
-def grpc_request(message):
-    """The Request of a ModelInferRequest proto. Raises Refused, status 400."""
+def grpc_request(message, most_rows):
+    """The Request of a ModelInferRequest proto of at most `most_rows` elements in each tensor.
+
+    Raises:
+        Refused: status 400.
+    """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise Refused(
@@ -158,17 +180,19 @@ def grpc_request(message):
             f"and {len(message.inputs)}."
         )
     inputs = []
-    for turn, tensor in enumerate(message.inputs):
+    for turn, tensor in enumerate(_few("inputs", message.inputs)):
+        _check_most(tensor.name, len(tensor.contents.bytes_contents), most_rows)
         data = [*tensor.contents.bytes_contents]
         if raw and tensor.datatype == "BYTES":
-            data = _elements(tensor.name, raw[turn])
+            data = _elements(tensor.name, raw[turn], most_rows)
         content_type = tensor.parameters["content_type"].string_param or "str"
         shape = [*tensor.shape]
         inputs.append(Tensor(tensor.name, tensor.datatype, shape, data, content_type))
     signature = "serving_default"
     if "signature" in message.parameters:
         signature = message.parameters["signature"].string_param
-    return Request(signature, inputs, [output.name for output in message.outputs], message.id)
+    outputs = [output.name for output in _few("outputs", message.outputs)]
+    return Request(signature, inputs, outputs, message.id)
 
 
 def rows_of(request, arguments, options):
@@ -205,10 +229,7 @@ def _rows(tensor, options):
     name, data, most = tensor.name, tensor.data, options["max_batch_size"]
     if tensor.datatype != "BYTES":
         raise Refused(f"`datatype` of {name!r} must be BYTES, got {shown(tensor.datatype)}.")
-    if len(data) > most:
-        raise Refused(
-            f"`shape` of {name!r} must be [N] with N from 1 to {most}, got [{len(data)}]."
-        )
+    _check_most(name, len(data), most)
     if data and all(isinstance(row, list) and len(row) == 1 for row in data):
         data = [row[0] for row in data]  # the protocol allows a nested list
     if tensor.shape not in ([len(data)], [len(data), 1]):
@@ -217,11 +238,20 @@ def _rows(tensor, options):
             f"got {shown(tensor.shape)}."
         )
     if not data:
-        raise Refused(f"`shape` of {name!r} must be [N] with N from 1 to {most}, got [0].")
+        raise Refused(f"{_shape_of(name, most)}, got [0].")
     rows = [_decoded(name, row, tensor.content_type) for row in data]
     for row in rows:
         limits.check(name, row, options)
     return rows
+
+
+def _check_most(name, count, most_rows):
+    if count > most_rows:
+        raise Refused(f"{_shape_of(name, most_rows)}, got [{count}].")
+
+
+def _shape_of(name, most_rows):
+    return f"`shape` of {name!r} must be [N] with N from 1 to {most_rows}"
 
 
 def _decoded(name, row, content_type):

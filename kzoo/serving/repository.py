@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
@@ -59,8 +60,11 @@ class SavedModels(kserve.ModelRepository):
         self._broken = {}  # (name, version) -> reason
         self._stamps = {}  # (name, version) -> `_stamp` of what is broken
         self._unloaded = set()  # names
+        self._leaving = weakref.WeakSet()  # SavedModelRuntimes that were replaced
+        self._wanted = {}  # name -> versions that shall answer; each that does not gets 503
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._lock = threading.Lock()  # held while a model is loaded
+        self._look()
 
     def find(self, name, version=None):
         """The ServedModel of a name, and of a version or label of it.
@@ -100,8 +104,9 @@ class SavedModels(kserve.ModelRepository):
 
     @property
     def in_flight(self):
-        """Requests of all models that wait or are computed."""
-        return sum(model.runtime.in_flight for model in self._all())
+        """Requests of all models that wait or are computed, also of versions that were replaced."""
+        runtimes = [*(model.runtime for model in self._all()), *self._leaving]
+        return sum(runtime.in_flight for runtime in runtimes)
 
     @property
     def is_loading(self):
@@ -114,13 +119,13 @@ class SavedModels(kserve.ModelRepository):
         Raises:
             Refused: status 404 if there is none, 503 if none can be loaded.
         """
-        if name not in {found for found, _, _ in self._found()}:
+        self._unloaded.discard(name)
+        for key in [key for key in list(self._stamps) if key[0] == name]:
+            self._stamps.pop(key, None)
+        await asyncio.wrap_future(self._loader.submit(self.refresh, name))
+        if name not in self._wanted:
             message = f"Model {shown(name)}: there is no such model."
             raise Refused(message, HTTPStatus.NOT_FOUND)
-        self._unloaded.discard(name)
-        for key in [key for key in list(self._broken) if key[0] == name]:
-            self._broken.pop(key, None)
-        await asyncio.wrap_future(self._loader.submit(self.refresh, name))
         if name not in self.models:
             reasons = "; ".join(
                 reason for key, reason in list(self._broken.items()) if key[0] == name
@@ -157,22 +162,42 @@ class SavedModels(kserve.ModelRepository):
         Args:
             only: str or None, the one model to look at.
         """
-        found = {}
-        for name, version, path in self._found():
+        for name, versions in self._look().items():
             if name not in self._unloaded and only in (None, name):
-                found.setdefault(name, []).append((version, path))
-        for name, versions in found.items():
-            with self._lock:
-                self._refresh(name, versions)
+                with self._lock:
+                    self._refresh(name, versions)
+
+    def _look(self):
+        """The folder: name -> path by version, the highest last; empty if it cannot be read."""
+        try:
+            listed = find_models(self.models_dir, "all")
+        except OSError as error:
+            _LOGGER.warning("The folder of the models cannot be read: %s", error)
+            return {}
+        found = {}
+        for name, version, path in listed:
+            found.setdefault(name, {})[version] = path
+        self._wanted = {name: self._chosen(name, versions) for name, versions in found.items()}
+        for name, version in set(self._broken) - {(name, version) for name, version, _ in listed}:
+            del self._broken[name, version]
+            self._stamps.pop((name, version), None)
+            metrics.VERSIONS.remove(name, version)
+        return found
+
+    def _chosen(self, name, versions):
+        """Those of a model's versions that shall answer if none is broken."""
+        labelled = {version for (model, _), version in self._labels.items() if model == name}
+        newest = [*versions][-1]
+        is_all = self._options["versions"] == "all"
+        return {each for each in versions if is_all or each == newest or each in labelled}
 
     def _refresh(self, name, versions):
-        labelled = {version for (model, _), version in self._labels.items() if model == name}
-        is_all = self._options["versions"] == "all"
+        wanted = self._wanted[name]
         served, kept = self._served.setdefault(name, {}), set()
-        for version, path in reversed(versions):  # the highest first
-            if (not kept or is_all or version in labelled) and (
-                version in served or self._loads(name, version, path)
-            ):
+        for version, path in reversed(versions.items()):  # the highest first
+            if not kept:  # those above it are broken
+                wanted.add(version)
+            if version in wanted and (version in served or self._loads(name, version, path)):
                 kept.add(version)
                 newest = max(served, key=int)
                 if newest in kept:
@@ -206,27 +231,21 @@ class SavedModels(kserve.ModelRepository):
 
     def _let_go(self, model):
         model.ready = False
+        # A new set, as others may go through the one before.
+        self._leaving = weakref.WeakSet([*self._leaving, model.runtime])
         # Who has found the model a moment ago is still answered.
         closing = threading.Timer(_LAST_SECONDS, model.runtime.close)
         closing.daemon = True
         closing.start()
         metrics.VERSIONS.remove(model.name, model.version)
 
-    def _found(self):
-        try:
-            return find_models(self.models_dir, "all")
-        except OSError as error:
-            _LOGGER.warning("The folder of the models cannot be read: %s", error)
-            return []
-
     def _all(self):
         return [model for of_one in [*self._served.values()] for model in [*of_one.values()]]
 
     def _is_known(self, name, version):
-        if version:
-            return (name, version) in self._broken
-        known = {*self._served, *self._unloaded, *(of for of, _ in self._broken)}
-        return name in known or (not self.is_complete and name in {n for n, _, _ in self._found()})
+        if not version:
+            return name in self._wanted
+        return version in self._wanted.get(name, ()) or (name, version) in self._broken
 
 
 def _stamp(path):

@@ -1,5 +1,6 @@
 """The protocol over HTTP: KServe's server, with endpoints that know versions."""
 
+import asyncio
 from http import HTTPStatus
 
 import orjson
@@ -20,8 +21,8 @@ class Rest(RESTServer):
 
     Args:
         repository: SavedModels.
-        options: dict of `host`, `port`, `api_key`, `max_body_mb`, `deadline_seconds`,
-            `grace_seconds`, `ssl_certfile` and `ssl_keyfile`.
+        options: dict of `host`, `port`, `api_key`, `max_body_mb`, `max_batch_size`,
+            `deadline_seconds`, `grace_seconds`, `ssl_certfile` and `ssl_keyfile`.
         dataplane, extension: KServe's.
     """
 
@@ -47,17 +48,24 @@ class Rest(RESTServer):
         """The uvicorn.Server."""
         return self._server
 
+    async def start(self):
+        """Serves until the uvicorn.Server shall exit."""
+        if self._options["ssl_certfile"]:
+            connections.limit_handshakes(asyncio.get_running_loop())
+        await super().start()
+
     def _add_middlewares(self, app):
         tracing.instrument_app(app)
         app.add_middleware(
             Gate,
             api_key=self._options["api_key"],
+            host=self._options["host"],
             max_body_mb=self._options["max_body_mb"],
             seconds=self._options["deadline_seconds"],
         )
 
     def _register_endpoints(self, app):
-        endpoints = _Endpoints(self._repository)
+        endpoints = _Endpoints(self._repository, self._options["max_batch_size"])
         v2, v1 = "/v2/models/{name}", "/v1/models/{name}"
         version = "/versions/{version}"
         for path in (f"{v2}/infer", f"{v2}{version}/infer"):
@@ -88,15 +96,15 @@ _KINDS = ("versions", "labels")
 class _Endpoints:
     """What is answered under each path; versions may be labels."""
 
-    def __init__(self, repository):
-        self._repository = repository
+    def __init__(self, repository, most_rows):
+        self._repository, self._most_rows = repository, most_rows
 
     async def infer(self, request: Request):
         """V2: tensors in, tensors out."""
         body = await request.body()
         length = request.headers.get(_LENGTH_HEADER)
         model, parsed, outputs = await self._answered(
-            request, lambda model: protocol.v2_request(body, length)
+            request, lambda model: protocol.v2_request(body, self._most_rows, length)
         )
         answer, json_length = answers.v2_answer(parsed, model.name, model.version, outputs)
         if json_length is None:
@@ -108,7 +116,8 @@ class _Endpoints:
         """V1: instances in, predictions out."""
         body = await request.body()
         _, _, outputs = await self._answered(
-            request, lambda model: protocol.v1_request(body, model.runtime.arguments)
+            request,
+            lambda model: protocol.v1_request(body, model.runtime.arguments, self._most_rows),
         )
         return Response(answers.v1_answer(outputs), media_type="application/json")
 

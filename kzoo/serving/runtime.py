@@ -48,6 +48,7 @@ class SavedModelRuntime:
     def __init__(self, name, version, path, options):
         self.name, self.version, self.in_flight = name, version, 0
         self._options, self._is_closed = options, False
+        self._lock = threading.Lock()  # held while requests are counted: `close` has its own thread
         self._queues = []  # names
         self._turns = threading.Semaphore(options["batch_threads"])
         self._threads = ThreadPoolExecutor(options["max_queue"], thread_name_prefix=name)
@@ -58,12 +59,19 @@ class SavedModelRuntime:
         if len({*self.arguments.get("serving_default", [])} - {LANGUAGE}) != 1:
             raise ValueError(f"{str(path)!r} has no signature serving_default of one string [N].")
         self._functions = {}
+        try:
+            self._warm_up(path)
+        except BaseException:
+            self.close()  # the next try takes its queues
+            raise
+
+    def _warm_up(self, path):
         for signature, arguments in self.arguments.items():
             alone = self._model.signatures[signature]
             self._functions[signature] = alone, self._batched(alone, arguments)
         for signature, inputs in warmup.read(path):
             if signature in self._functions:
-                most = options["max_batch_size"]
+                most = self._options["max_batch_size"]
                 self._run(signature, {key: rows[:most] for key, rows in inputs.items()})
 
     @property
@@ -78,13 +86,16 @@ class SavedModelRuntime:
         return [_described(name, spec.dtype) for name, spec in specs.items()]
 
     def close(self):
-        """Lets go of the threads; requests in flight are still answered."""
-        self._threads.shutdown(wait=False)
-        self._is_closed = True
-        self._free_queues()
+        """Refuses new requests, and lets go of threads and queues once those in flight are
+        answered."""
+        with self._lock:
+            self._is_closed = True
+            self._let_go_if_over()
 
-    def _free_queues(self):
+    def _let_go_if_over(self):
+        """With the lock: two models with the name of one queue would get each other's answers."""
         if self._is_closed and not self.in_flight:
+            self._threads.shutdown(wait=False)
             _FREE_QUEUES[self._queue_options()] += self._queues
             self._queues = []
 
@@ -101,7 +112,7 @@ class SavedModelRuntime:
             dict of arrays with N rows, such as JSON can write.
 
         Raises:
-            Refused: status 400, 429, 504 or 500.
+            Refused: status 400, 429, 503, 504 or 500.
         """
         start, label = time.perf_counter(), "unknown"
         try:
@@ -130,10 +141,10 @@ class SavedModelRuntime:
             message = f"{self._options['max_queue']} requests are waiting already, try again later"
             raise self._refusal(message, HTTPStatus.TOO_MANY_REQUESTS)
         loop = asyncio.get_running_loop()
-        self._count(1)
+        self._begin()
         end = time.monotonic() + self._options["deadline_seconds"]
         future = self._threads.submit(self._run, signature, rows, end)
-        future.add_done_callback(lambda _: _call_soon(loop, self._count, -1))
+        future.add_done_callback(lambda _: _call_soon(loop, self._end))
         seconds = self._options["deadline_seconds"]
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
@@ -163,12 +174,10 @@ class SavedModelRuntime:
                 raise  # of the queue, so alone it would not fare better
             except Exception:
                 pass  # of a neighbour in the batch, perhaps; if not, it comes again
-        while not self._turns.acquire(timeout=1):
-            if time.monotonic() > end:
-                raise TimeoutError
+        left = end - time.monotonic()
+        if left <= 0 or not self._turns.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+            raise TimeoutError  # its client was refused by then
         try:
-            if time.monotonic() > end:  # its client was refused by then
-                raise TimeoutError
             return _arrays(alone(**inputs))
         finally:
             self._turns.release()
@@ -194,10 +203,19 @@ class SavedModelRuntime:
         options = {name: self._options[name] for name in _QUEUE_OPTIONS}
         return batch_requests(answered, inputs=len(arguments), queue=self._queues[-1], **options)
 
-    def _count(self, change):
-        self.in_flight += change
+    def _begin(self):
+        with self._lock:
+            if self._is_closed:
+                message = "this version is not served any more, try again"
+                raise self._refusal(message, HTTPStatus.SERVICE_UNAVAILABLE)
+            self.in_flight += 1
         metrics.IN_FLIGHT.labels(self.name).set(self.in_flight)
-        self._free_queues()
+
+    def _end(self):
+        with self._lock:
+            self.in_flight -= 1
+            self._let_go_if_over()
+        metrics.IN_FLIGHT.labels(self.name).set(self.in_flight)
 
     def _refusal(self, message, status):
         return Refused(f"Model {self.name!r}: {message}.", status)
@@ -207,10 +225,10 @@ def _arrays(outputs):
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _call_soon(loop, function, *arguments):
+def _call_soon(loop, function):
     """`function` in the loop's thread, if the loop still runs."""
     with contextlib.suppress(RuntimeError):  # the server has ended before the thread did
-        loop.call_soon_threadsafe(function, *arguments)
+        loop.call_soon_threadsafe(function)
 
 
 def _described(name, dtype):

@@ -21,9 +21,9 @@ async def app(scope, receive, send):
 class Client:
     """A request whose body comes when `parts` says so."""
 
-    def __init__(self, gate, path="/v2/models/a/infer", **headers):
+    def __init__(self, gate, path="/v2/models/a/infer", method="POST", **headers):
         pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-        scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
+        scope = {"type": "http", "method": method, "path": path, "headers": pairs}
         self.parts, self.sent = asyncio.Queue(), []
         self.done = asyncio.create_task(gate(scope, self.parts.get, self._send))
 
@@ -40,7 +40,7 @@ class Client:
 
 def test_all_bodies_together_have_a_limit_and_room_comes_back():
     async def use():
-        gate = Gate(app, None, max_body_mb=1, seconds=30)
+        gate = Gate(app, None, "127.0.0.1", max_body_mb=1, seconds=30)
         clients = [Client(gate) for _ in range(9)]
         for client in clients:
             client.give(900_000)
@@ -54,20 +54,20 @@ def test_all_bodies_together_have_a_limit_and_room_comes_back():
         late = Client(gate)
         late.give(1_000_001, more=False)
         assert (await late.answer())[0] == 413
-        assert gate._held == 0 or (await clients[7].answer())[0] == 200
+        assert (await clients[7].answer())[0] == 200 and gate._bodies.held == 0
 
     asyncio.run(use())
 
 
 def test_a_body_has_a_time_and_a_client_that_goes_leaves_nothing():
     async def use():
-        gate = Gate(app, None, max_body_mb=1, seconds=0.1)
+        gate = Gate(app, None, "127.0.0.1", max_body_mb=1, seconds=0.1)
         slow, gone = Client(gate), Client(gate)
         slow.give(5)
         gone.parts.put_nowait({"type": "http.disconnect"})
         assert (await slow.answer())[0] == 408
         await gone.done
-        assert gone.sent == [] and gate._held == 0
+        assert gone.sent == [] and gate._bodies.held == 0
 
     asyncio.run(use())
 
@@ -86,12 +86,69 @@ def test_a_body_has_a_time_and_a_client_that_goes_leaves_nothing():
 )
 def test_kinds_and_lengths_are_looked_at_before_the_body(headers, status):
     async def use():
-        client = Client(Gate(app, None, max_body_mb=1, seconds=5), **headers)
+        client = Client(Gate(app, None, "127.0.0.1", max_body_mb=1, seconds=5), **headers)
         if status == 200:
             client.give(3, more=False)
         return await client.answer()
 
     assert asyncio.run(use())[0] == status
+
+
+def get(address="127.0.0.1", api_key=None, path="/v2/models", **headers):
+    """Status and text of a GET."""
+
+    async def use():
+        gate = Gate(app, api_key, address, max_body_mb=1, seconds=5)
+        client = Client(gate, path, "GET", **headers)
+        client.give(0, more=False)
+        return await client.answer()
+
+    return asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"sec_fetch_site": "cross-site"}, "`Sec-Fetch-Site` must be none or same-origin, got 'c"),
+        ({"sec_fetch_site": "same-site"}, "`Sec-Fetch-Site` must be none or same-origin, got 's"),
+        ({"origin": "https://a.b", "host": "localhost"}, "`Origin` must be the server's own, 'l"),
+        ({"origin": "http://localhost:3000", "host": "localhost:8080"}, "got 'http://localhost:3"),
+        ({"origin": "null", "host": "localhost:8080"}, "`Origin` must be the server's own"),
+        ({"origin": "http://a.b:8080", "host": "a.b:8080"}, "`Host` must be localhost or a loop"),
+        ({"host": "127.0.0.1.a.b"}, "`Host` must be localhost or a loopback address, got '127"),
+        ({"host": "192.168.0.7:8080"}, "`Host` must be localhost or a loopback address, got '192"),
+        ({"host": "["}, "`Host` must be localhost or a loopback address, got '['"),
+        ({"host": ":8080"}, "`Host` must be localhost or a loopback address, got ':8080'"),
+    ],
+)
+def test_without_a_key_pages_of_other_sites_are_refused_and_with_one_they_lack_it(headers, message):
+    status, text = get(**headers)
+    assert status == 403 and message in json.loads(text)["error"]
+    assert "without --api_key" in json.loads(text)["error"]
+    assert get(**headers, api_key="open-sesame", authorization="Bearer open-sesame")[0] == 200
+    assert get(**headers, path="/v2/health/ready")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},  # HTTP/1.0
+        {"host": "localhost:8080"},
+        {"host": "LOCALHOST"},
+        {"host": "127.0.0.2:8080"},
+        {"host": "[::1]:8080"},
+        {"host": "models.localhost"},
+        {"host": "localhost:8080", "origin": "http://localhost:8080", "sec_fetch_site": "none"},
+        {"host": "localhost", "origin": "https://Localhost", "sec_fetch_site": "same-origin"},
+    ],
+)
+def test_programs_and_the_servers_own_pages_are_answered_by_every_name_of_this_machine(headers):
+    assert {get(address, **headers)[0] for address in ("127.0.0.1", "::1", "localhost")} == {200}
+
+
+def test_a_server_on_the_network_is_called_by_any_name():
+    assert get("0.0.0.0", host="models.example:8080")[0] == 200
+    assert get("0.0.0.0", host="models.example:8080", origin="http://a.b")[0] == 403
 
 
 def test_without_a_key_nobody_controls_the_repository_and_all_else_is_open():

@@ -1,14 +1,16 @@
 """Versions come and go: the old one answers until the new one is warm, a broken one is reported."""
 
 import asyncio
+import os
 import shutil
+import time
 
 import pytest
 from served_folder import DEFAULTS, save_picky
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
-from kzoo.serving import protocol, repository
+from kzoo.serving import metrics, protocol, repository
 from kzoo.serving.errors import Refused
 from kzoo.serving.repository import SavedModels
 
@@ -44,7 +46,7 @@ def opened(folder, **options):
 
 
 def answer(models, name="digits", version=None):
-    body = protocol.v2_request(b'{"inputs": []}')
+    body = protocol.v2_request(b'{"inputs": []}', 1)
     tensor = protocol.Tensor("image_bytes", "BYTES", [1], [b"1"])
     asked = body._replace(inputs=[tensor])
 
@@ -71,6 +73,7 @@ def test_a_new_version_is_taken_and_the_old_one_answers_while_it_is_loaded(
         def __init__(self, *arguments):
             super().__init__(*arguments)
             seen.append(answer(models))  # the new one is loaded, and not there yet
+            assert status(models, "digits", arguments[1]) == 503
 
     monkeypatch.setattr(repository, "SavedModelRuntime", Watched)
     assert answer(models) == "v1:1.0"
@@ -104,6 +107,52 @@ def test_a_broken_version_is_reported_and_the_newest_whole_one_and_others_answer
     assert not caplog.text  # it is not tried again, and again
 
 
+def test_before_its_turn_a_version_that_is_to_be_loaded_gets_503(folder, exported, monkeypatch):
+    shutil.copytree(exported / "2", folder / "digits" / "2")
+    labels = {("other", "stable"): "1", ("other", "next"): "2"}
+    models = SavedModels(folder, {**DEFAULTS, "labels": labels})
+    monkeypatch.setattr(repository, "find_models", None)  # `find` runs in the loop
+    for version in (None, "2"):
+        assert status(models, "digits", version) == 503
+    assert status(models, "other", "stable") == 503
+    for name, version in (("digits", "1"), ("other", "next"), ("nobody", None), ("nobody", "1")):
+        assert status(models, name, version) == 404
+
+
+def test_what_is_known_of_broken_versions_goes_with_their_files(folder, monkeypatch, caplog):
+    break_version(folder, "digits", "3")
+    break_version(folder, "alone", "1")
+    models = opened(folder)
+    assert len(models._stamps) == len(models._broken) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "find_models", lambda *_: os.listdir(folder / "nothing"))
+        models.refresh()
+    assert "The folder of the models cannot be read" in caplog.text
+    assert status(models, "alone") == 503
+    shutil.rmtree(folder / "digits" / "3")
+    shutil.rmtree(folder / "alone")
+    models.refresh()
+    assert [row["state"] for row in models.index()] == ["READY", "READY"]
+    assert status(models, "alone") == status(models, "digits", "3") == 404
+    assert not models._stamps and ("alone", "1") not in metrics.VERSIONS._metrics
+
+
+def test_requests_of_a_version_that_was_replaced_are_in_flight_until_they_are_answered(
+    folder, exported, monkeypatch
+):
+    monkeypatch.setattr(repository, "_LAST_SECONDS", 0.05)
+    models = opened(folder)
+    old = models.find("digits").runtime
+    old._begin()
+    shutil.copytree(exported / "2", folder / "digits" / "2")
+    models.refresh()
+    time.sleep(0.3)  # it is closed by now
+    assert old._is_closed and models.find("digits").runtime is not old
+    assert models.in_flight == 1
+    old._end()
+    assert models.in_flight == 0
+
+
 def test_load_tries_a_broken_version_again_and_says_what_is_wrong(folder, exported):
     break_version(folder, "digits", "2")
     break_version(folder, "alone", "1")
@@ -125,7 +174,8 @@ def test_an_unloaded_model_stays_away_until_it_is_loaded(folder):
     models = opened(folder)
     asyncio.run(models.unload("digits"))
     models.refresh()
-    assert status(models, "digits") == 503 and answer(models, "other") == "v1:1.0"
+    assert status(models, "digits") == status(models, "digits", "1") == 503
+    assert answer(models, "other") == "v1:1.0"
     with pytest.raises(Refused):
         asyncio.run(models.unload("digits"))
     asyncio.run(models.load("digits"))

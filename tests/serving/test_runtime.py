@@ -5,34 +5,25 @@ import base64
 import json
 import re
 import struct
+import threading
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from exported import OPTIONS, TEXTS, multilingual
-from served_folder import BAD, DEFAULTS, request, save_picky, texts_of, written_models
+from served_folder import BAD, DEFAULTS, ROWS, request, save_picky, texts_of
 
 from kzoo import export
+from kzoo.export import warmup
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
+
 from kzoo.serving import answers, protocol
 from kzoo.serving.errors import Refused
-from kzoo.serving.runtime import SavedModelRuntime
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written_models(tmp_path_factory.mktemp("saved_models"))
-
-
-@pytest.fixture(scope="module")
-def served(folder):
-    return {
-        "rnn": export.load(folder / "rnn" / "2"),
-        "transformer": export.load(folder / "transformer"),
-    }
+from kzoo.serving.runtime import _FREE_QUEUES, SavedModelRuntime
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def answered(body):
     """The outputs of a V2 answer over HTTP, decoded."""
 
     async def use(model):
-        parsed = protocol.v2_request(json.dumps(body).encode())
+        parsed = protocol.v2_request(json.dumps(body).encode(), ROWS)
         outputs = await model.answer(parsed)
         answer, _ = answers.v2_answer(parsed, model.name, model.version, outputs)
         return {output["name"]: output for output in json.loads(answer)["outputs"]}
@@ -164,7 +155,7 @@ def test_binary_tensors_come_and_go_as_the_protocol_says():
     tensor = {"name": "text", "shape": [3], "datatype": "BYTES"}
     tensor["parameters"] = {"binary_data_size": len(binary)}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    parsed = protocol.v2_request(head + binary, str(len(head)))
+    parsed = protocol.v2_request(head + binary, 3, str(len(head)))
     assert parsed.inputs[0].data == texts
     outputs = {"text": np.array(texts[1:], object), "score": np.array([1.5, 2], np.float32)}
     answer, length = answers.v2_answer(parsed, "m", "1", outputs)
@@ -174,16 +165,76 @@ def test_binary_tensors_come_and_go_as_the_protocol_says():
 
     for message, length in {"at most": "x", "the bytes of the body": str(len(head) + 99)}.items():
         with pytest.raises(Refused, match=f"Inference-Header-Content-Length.*{message}"):
-            protocol.v2_request(head + binary, length)
+            protocol.v2_request(head + binary, 3, length)
+    with pytest.raises(Refused, match=r"`shape` of 'text' must be \[N\] with N .* 2, got more"):
+        protocol.v2_request(head + binary, 2, str(len(head)))
     tensor["parameters"] = {"binary_data_size": 9}
     head = json.dumps({"inputs": [tensor]}).encode()
     with pytest.raises(Refused, match="binary data of 'text' must end with an element"):
-        protocol.v2_request(head + struct.pack("<I", 1 << 31) + b"short", str(len(head)))
+        protocol.v2_request(head + struct.pack("<I", 1 << 31) + b"short", 3, str(len(head)))
+
+
+def millions(kind):
+    """A body of 16 MB in which there are millions of empty things."""
+    good = json.dumps(request(TEXTS[:1])).encode()
+    if kind == "elements":
+        tensor = {"name": "text", "shape": [4_000_000], "datatype": "BYTES"}
+        tensor["parameters"] = {"binary_data_size": 16_000_000}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        return head + bytes(16_000_000), str(len(head))
+    if kind == "inputs":
+        empty = b'{"name":"","shape":[],"datatype":"","data":[]},'
+        return good.replace(b'"inputs": [', b'"inputs": [' + 340_000 * empty), None
+    outputs = b'"outputs": [' + 1_200_000 * b'{"name":"a"},'
+    return good.replace(b"{", b"{" + outputs[:-1] + b"],", 1), None
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("elements", "must be [N] with N from 1 to 7, got more."),
+        ("inputs", "`inputs` must have at most 64 tensors, got 340001."),
+        ("outputs", "`outputs` must have at most 64 tensors, got 1200000."),
+    ],
+)
+def test_millions_of_empty_things_are_counted_and_not_unpacked(kind, message):
+    body, length = millions(kind)
+    start = time.process_time()
+    with pytest.raises(Refused, match=re.escape(message)):
+        protocol.v2_request(body, ROWS, length)
+    assert time.process_time() - start < 1.5  # the event loop waits
+
+
+def test_v1_and_grpc_also_count_before_they_unpack():
+    arguments = {"serving_default": ["text"]}
+    names = json.dumps({"instances": [dict.fromkeys(map(str, range(65)), "")]}).encode()
+    for message, body in {
+        "`instances` must have at most 7 rows, got 8.": b'{"instances": ["","","","","","","",""]}',
+        "`inputs` must have at most 64 tensors, got 65.": names,
+    }.items():
+        with pytest.raises(Refused, match=re.escape(message)):
+            protocol.v1_request(body, arguments, ROWS)
+
+    message = protos.ModelInferRequest()
+    tensor = message.inputs.add(name="text", datatype="BYTES", shape=[99])
+    tensor.contents.bytes_contents.extend(99 * [b""])
+    with pytest.raises(Refused, match=r"from 1 to 7, got \[99\]"):
+        protocol.grpc_request(message, ROWS)
+    del tensor.contents.bytes_contents[:]
+    message.raw_input_contents.append(bytes(4 * 8))
+    with pytest.raises(Refused, match="from 1 to 7, got more"):
+        protocol.grpc_request(message, ROWS)
+    del message.raw_input_contents[:]
+    for name in ("outputs", "inputs"):
+        for turn in range(65 - len(getattr(message, name))):
+            getattr(message, name).add(name=str(turn))
+        with pytest.raises(Refused, match=f"`{name}` must have at most 64 tensors, got 65"):
+            protocol.grpc_request(message, ROWS)
 
 
 def test_v1_takes_instances_as_tensorflow_serving_does(runtime, served):
     async def predicted(model, body):
-        parsed = protocol.v1_request(json.dumps(body).encode(), model.arguments)
+        parsed = protocol.v1_request(json.dumps(body).encode(), model.arguments, ROWS)
         return json.loads(answers.v1_answer(await model.answer(parsed)))["predictions"]
 
     async def use(model):
@@ -331,3 +382,47 @@ def test_a_model_that_follows_another_takes_its_queue_and_not_its_answers(tmp_pa
     assert asyncio.run(use(paths[0])) == ["v1:1.0"]
     assert asyncio.run(use(paths[1])) == ["v2:1.0"]
     assert queues[0] == queues[1] and len(queues[0]) == 1
+
+
+def test_a_queue_is_given_back_once_and_a_closed_model_answers_503(tmp_path):
+    path = save_picky(tmp_path / "m" / "1")
+    model = SavedModelRuntime("m", "1", path, {**DEFAULTS, "max_batch_size": 3})
+    queues, free = [*model._queues], _FREE_QUEUES[model._queue_options()]
+    model._begin()
+    threads = [threading.Thread(target=end) for end in (model.close, model._end)]
+    with model._lock:  # each may find that it is the last
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join()
+    assert free == queues
+    with pytest.raises(Refused, match="this version is not served any more") as refused:
+        asyncio.run(answered(request(["1"], name="image_bytes"))(model))
+    assert refused.value.status == 503 and model.in_flight == 0
+
+
+def test_a_model_that_fails_to_warm_up_gives_its_queues_back(tmp_path, monkeypatch):
+    path = save_picky(tmp_path / "m" / "1")
+    options = {**DEFAULTS, "max_batch_size": 2}
+    monkeypatch.setattr(SavedModelRuntime, "_run", None)
+    monkeypatch.setattr(warmup, "read", lambda path: [("serving_default", {})])
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            SavedModelRuntime("m", "1", path, options)
+        ((key, free),) = [(k, of) for k, of in _FREE_QUEUES.items() if k[0] == 2]
+        assert len(free) == 1, key
+
+
+def test_a_request_whose_turn_does_not_come_ends_at_its_deadline(tmp_path):
+    path = save_picky(tmp_path / "m" / "1")
+    model = SavedModelRuntime("m", "1", path, {**DEFAULTS, "max_batch_size": 1, "batch_threads": 1})
+    row = {"image_bytes": [b"1"]}
+    with model._turns:
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            model._run("serving_default", row, start + 0.2)
+        assert 0.15 < time.monotonic() - start < 0.9
+    with pytest.raises(TimeoutError):  # late, though it would be its turn
+        model._run("serving_default", row, time.monotonic())
+    assert model._run("serving_default", row, 1e300)["text"][0] == b"1.0"
+    model.close()

@@ -14,27 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exported import TEXTS
-from served_folder import BAD, ROWS, Server, over_grpc, request, texts_of, written_models
+from served_folder import BAD, ROWS, Server, over_grpc, request, texts_of
 
-from kzoo import export, serving
+from kzoo import serving
 from kzoo.__main__ import main
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
 README = (Path(__file__).parents[2] / "deploy/README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return written_models(tmp_path_factory.mktemp("saved_models"))
-
-
-@pytest.fixture(scope="module")
-def served(folder):
-    return {
-        "rnn": export.load(folder / "rnn" / "2"),
-        "transformer": export.load(folder / "transformer"),
-    }
 
 
 def test_models_are_found_by_name_and_number(folder, tmp_path):

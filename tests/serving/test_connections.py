@@ -1,0 +1,120 @@
+"""Connections over loopback, in this process, with an app that says how long a body was."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+import pytest
+import uvicorn
+
+pytest.importorskip("kserve", reason="needs the extra serving")
+
+from uvicorn.server import ServerState
+
+from kzoo.serving import connections
+from kzoo.serving.connections import Connection
+
+HEADER = b"POST / HTTP/1.1\r\nHost: a\r\n"
+LAST = HEADER + b"Connection: close\r\n"
+
+
+async def app(scope, receive, send):
+    size, message = 0, {"more_body": True}
+    while message.get("more_body"):
+        message = await receive()
+        size += len(message.get("body", b""))
+    length = (b"content-length", b"%d" % len(b"%d" % size))
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": b"%d" % size})
+
+
+@contextlib.asynccontextmanager
+async def listening():
+    """The address of a server, and the set of its connections."""
+    config, state = uvicorn.Config(app, http=Connection, lifespan="off"), ServerState()
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(config, state, {}), "127.0.0.1", 0, backlog=2048
+    )
+    async with server:
+        yield server.sockets[0].getsockname(), state.connections
+        for connection in [*state.connections]:
+            connection.transport.abort()
+
+
+async def answered(*parts):
+    """What comes back for parts of requests, sent one after the other, until the server closes."""
+    async with listening() as (address, _):
+        reader, writer = await asyncio.open_connection(*address)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            answer = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        return answer
+
+
+def test_a_burst_of_connections_does_not_pass_their_number(monkeypatch):
+    monkeypatch.setattr(Connection, "most", 16)
+
+    async def use():
+        async with listening() as (address, open_now):
+            clients = [socket.create_connection(address) for _ in range(1000)]  # none is accepted
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+            count = len(open_now)
+            is_open = [_is_open(client) for client in clients]
+            for client in clients:
+                client.close()
+            return count, is_open
+
+    count, is_open = asyncio.run(use())
+    assert count == sum(is_open) == 16 and all(is_open[-16:])  # the last ones stay
+
+
+def _is_open(client):
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(ConnectionError):
+            client.recv(1)
+        return False
+    return True
+
+
+def test_the_trailer_of_a_chunked_body_has_the_limit_of_a_header():
+    begin = LAST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+    fields = 100 * b"X-Trailer: y\r\n"
+    assert asyncio.run(answered(begin, fields, b"\r\n")).endswith(b"\r\n\r\n3")
+    for endless in (fields, b"X-Trailer: " + 1400 * b"y"):
+        parts = [endless] + 1000 * [endless[-1400:]]
+        assert asyncio.run(answered(begin, *parts, b"\r\n\r\n")) == b""
+
+
+def test_bodies_in_many_chunks_and_many_requests_at_once_are_no_headers():
+    chunks = 40_000 * b"1\r\na\r\n"
+    begin = LAST + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = asyncio.run(answered(begin, chunks[:100_000], chunks[100_000:], b"0\r\n\r\n"))
+    assert answer.endswith(b"\r\n\r\n40000")
+    body = b"Content-Length: 3\r\n\r\nabc"
+    answer = asyncio.run(answered(1500 * (HEADER + body) + LAST + body))
+    assert answer.count(b"HTTP/1.1 200") == 1501
+
+
+def test_a_tls_handshake_that_does_not_begin_ends(monkeypatch):
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
+
+    async def use():
+        loop = asyncio.get_running_loop()
+        connections.limit_handshakes(loop)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+    asyncio.run(use())

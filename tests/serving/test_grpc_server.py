@@ -1,0 +1,161 @@
+"""The gRPC server before the models, in this process: the key, slow senders, many bytes."""
+
+import asyncio
+import contextlib
+
+import grpc
+import pytest
+
+pytest.importorskip("kserve", reason="needs the extra serving")
+
+from grpc import aio
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
+from served_folder import DEFAULTS, KEY, free_ports
+
+from kzoo.serving import gate, grpc_server
+
+SERVICE = "/inference.GRPCInferenceService/"
+GOOD = protos.ModelReadyRequest(name="a").SerializeToString()
+
+
+class Model:
+    """Answers nothing, once it may."""
+
+    name, version = "a", "1"
+
+    def __init__(self):
+        self.may_answer, self.waiting = asyncio.Event(), 0
+
+    async def __call__(self, request):
+        self.waiting += 1
+        await self.may_answer.wait()
+        return {}, None
+
+
+class Repository:
+    """Has one model under each name but one."""
+
+    def __init__(self):
+        self.model = Model()
+
+    def find(self, name, version):
+        if name == "broken":
+            raise RuntimeError("secret of the machine")
+        return self.model
+
+
+@contextlib.asynccontextmanager
+async def channel(**options):
+    """A channel to a server, and the server's model."""
+    (port,) = free_ports(1)
+    options = {**DEFAULTS, "api_key": KEY, "max_body_mb": 1, **options}
+    options |= {"host": "127.0.0.1", "grpc_port": port, "ssl_certfile": None}
+    repository = Repository()
+    server = await grpc_server.started(repository, options, None, None)
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+        opened.port, opened.model = port, repository.model
+        yield opened
+    await server.stop(grace=None)
+
+
+def call(opened, method="ModelReady", key=KEY):
+    """A call that sends nothing yet."""
+    return opened.stream_unary(SERVICE + method)(metadata=[("authorization", f"Bearer {key}")])
+
+
+async def status(called, *messages):
+    """Status and message of a call's answer."""
+    with contextlib.suppress(asyncio.InvalidStateError):  # it has ended
+        for message in messages:
+            await called.write(message)
+        if messages:
+            await called.done_writing()
+    return await asyncio.wait_for(called.code(), 10), await called.details()
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelInfer", "RepositoryModelLoad", "Nothing"])
+def test_without_the_key_no_message_is_waited_for(method):
+    async def use():
+        async with channel() as opened:
+            return await status(call(opened, method, "open-sesam"))
+
+    code, message = asyncio.run(use())
+    assert code == grpc.StatusCode.UNAUTHENTICATED and "the key of the server" in message
+
+
+def test_without_a_key_models_are_not_loaded_and_their_state_is_told():
+    async def use():
+        async with channel(api_key=None) as opened:
+            code, message = await status(call(opened, "RepositoryModelUnload"))
+            assert code == grpc.StatusCode.PERMISSION_DENIED and "only at servers with" in message
+            return await status(call(opened, key=""), GOOD)
+
+    assert asyncio.run(use())[0] == grpc.StatusCode.OK
+
+
+def test_a_message_has_a_time():
+    async def use():
+        async with channel(deadline_seconds=0.2) as opened:
+            return await status(call(opened))
+
+    code, message = asyncio.run(use())
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert message == "The message must come within 0.2 seconds."
+
+
+def test_what_is_no_message_is_refused_and_a_fault_of_the_server_tells_nothing(caplog):
+    async def use():
+        async with channel() as opened:
+            without = call(opened)
+            await without.done_writing()
+            gone = call(opened)
+            await gone.write(GOOD)
+            gone.cancel()
+            broken = protos.ModelReadyRequest(name="broken").SerializeToString()
+            return [
+                await status(without),
+                await status(call(opened), b"\xff\xff"),
+                await status(call(opened), bytes(1_000_001)),
+                await status(call(opened), broken),
+                await status(call(opened), GOOD),
+            ]
+
+    codes, messages = zip(*asyncio.run(use()), strict=True)
+    names = ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL", "OK"]
+    assert [code.name for code in codes] == names
+    assert messages[0] == "A call must have a message."
+    assert messages[1] == "The message must be as the protocol's protos have it."
+    assert messages[3] == "the server failed, see its log" and "secret of the" in caplog.text
+    assert [record.getMessage() for record in caplog.records] == ["ModelReady failed."]
+
+
+def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
+    monkeypatch.setattr(gate, "_BODIES", 1)
+    large = protos.ModelInferRequest(model_name="a", id="x" * 900_000).SerializeToString()
+
+    async def use():
+        async with channel() as opened:
+            held = call(opened, "ModelInfer")
+            await held.write(large)
+            while not opened.model.waiting:
+                await asyncio.sleep(0.01)
+            refused = await status(call(opened, "ModelInfer"), large)
+            opened.model.may_answer.set()
+            await held.done_writing()
+            return refused, await status(held), await status(call(opened, "ModelInfer"), large)
+
+    (code, message), *others = asyncio.run(use())
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too many large requests" in message
+    assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_a_connection_that_says_nothing_is_closed(monkeypatch):
+    monkeypatch.setitem(grpc_server._CONNECTIONS, "server_handshake_timeout_ms", 200)
+
+    async def use():
+        async with channel() as opened:
+            reader, writer = await asyncio.open_connection("127.0.0.1", opened.port)
+            await asyncio.wait_for(reader.read(), 10)  # to its end
+            writer.close()
+
+    asyncio.run(use())
