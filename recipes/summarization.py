@@ -130,7 +130,13 @@ class Config:
     patience: int = flag(10, "epochs without a better validation ROUGE-L before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
     beam_size: int = flag(5, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    length_penalty: float = flag(1.0, "exponent of the length that log p is divided by")
+    length_normalization: Literal["length", "gnmt"] = flag(
+        "length",
+        "what that length is: the tokens of the summary, or (5 + tokens) / 6, which is nearly the "
+        "same for all short summaries, so that the shortest win",
+    )
+    min_tokens: int = flag(1, "fewest tokens of a summary, the end not counted")
     summary_tokens: int = flag(
         0, "tokens that a summary is to have, about; 0: as many as it likes, or as a head expects"
     )
@@ -165,7 +171,7 @@ class Config:
             training_pairs.check_copying(self)
         for name in ("batch_tokens", "validation_documents", "max_source_tokens"):
             cli.check(self, name, least=1)
-        for name in ("summary_tokens", "no_repeat_ngram"):
+        for name in ("summary_tokens", "no_repeat_ngram", "min_tokens"):
             cli.check(self, name, least=0)
         penalty = self.length_deviation_penalty
         if penalty is not None and (penalty < 0 or (self.summary_tokens and not penalty)):
@@ -174,11 +180,12 @@ class Config:
                 f"`length_deviation_penalty` must be {rule}, got length_deviation_penalty="
                 f"{penalty}, summary_tokens={self.summary_tokens}."
             )
-        if self.summary_tokens >= self.max_length:
-            raise ValueError(
-                "`summary_tokens` must be less than max_length, "
-                f"got summary_tokens={self.summary_tokens}, max_length={self.max_length}."
-            )
+        for name in ("summary_tokens", "min_tokens"):
+            if (value := getattr(self, name)) >= self.max_length:
+                raise ValueError(
+                    f"`{name}` must be less than max_length, "
+                    f"got {name}={value}, max_length={self.max_length}."
+                )
 
     @property
     def folder(self) -> Path:
@@ -215,6 +222,8 @@ class Config:
             "expected_length": self.summary_tokens,
             "length_deviation_penalty": self.deviation_penalty,
             "no_repeat_ngram": self.no_repeat_ngram,
+            "min_length": self.min_tokens,
+            "length_normalization": self.length_normalization,
         }
         return {name: value for name, value in options.items() if value}
 

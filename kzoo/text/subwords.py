@@ -280,12 +280,11 @@ def decoded_proto(proto):
 
 
 def import_sentencepiece():
-    """The package that learns and samples; an ImportError says how to install it."""
+    """The package that learns; an ImportError says how to install it."""
     try:
         import sentencepiece
     except ImportError as error:
         raise ImportError(
-            "SubwordTokenizer.learn and SampledSubwords need the sentencepiece package: "
-            "pip install kzoo[recipes]"
+            "SubwordTokenizer.learn needs the sentencepiece package: pip install kzoo[recipes]"
         ) from error
     return sentencepiece

@@ -1,13 +1,24 @@
 """SampledSubwords: what is drawn, what is kept, and how batches read it."""
 
+import collections
+import itertools
+import math
+import os
+import random
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import kzoo
 from kzoo import batching
 from kzoo.text import CharacterTokenizer, PieceTokenizer, SampledSubwords, SubwordTokenizer
+from kzoo.text.special_ids import UNKNOWN_ID
+from kzoo.text.subword_sampling import BPEDropout, UnigramSampling, read_model
 
 TEXTS = [
     "Two dogs run over the bridge.",
@@ -50,15 +61,91 @@ def test_a_draw_repeats_with_its_seed_and_number_alone(tokenizer):
     assert drawn(other, (0, 1)).to_list() != first
 
 
-def test_texts_with_an_unknown_character_or_too_many_tokens_keep_their_ids(tokenizer):
+def test_a_draw_repeats_in_another_process(tokenizer, tmp_path):
+    ids = tokenizer.tokenize(TEXTS)
+    here = drawn(SampledSubwords(tokenizer, ids, 0.5, seed=7), (3, 11)).to_list()
+    (tmp_path / "model").write_bytes(tokenizer.proto)
+    code = f"""if True:
+        import pathlib, numpy as np, tensorflow as tf
+        from kzoo.text import SampledSubwords, SubwordTokenizer
+        tokenizer = SubwordTokenizer(pathlib.Path("model").read_bytes())
+        sampled = SampledSubwords(tokenizer, tokenizer.tokenize({TEXTS!r}), 0.5, seed=7)
+        found = sampled.draw(np.arange({len(TEXTS)}), (3, 11))
+        print(tf.RaggedTensor.from_row_lengths(*found).to_list())
+    """
+    path = {"PYTHONPATH": str(Path(kzoo.__file__).parents[1])}
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=os.environ | path, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    assert there.stdout.strip() == str(here)
+
+
+def test_bpe_dropout_is_that_of_the_paper():
+    scores, alpha = {"a": -9, "b": -9, "c": -9, "ab": -1, "bc": -2, "abc": -3}, 0.3
+    cut, rng = BPEDropout(scores, alpha), random.Random(5)
+    counts = collections.Counter(tuple(cut("abc", rng)) for _ in range(20_000))
+    kept = 1 - alpha
+    expected = {
+        ("a", "b", "c"): alpha**2,
+        ("ab", "c"): kept * alpha,
+        ("a", "bc"): alpha * kept * alpha,
+        ("abc",): kept * kept + alpha * kept * kept,
+    }
+    assert sum(expected.values()) == pytest.approx(1)
+    assert {k: v / 20_000 for k, v in counts.items()} == pytest.approx(expected, abs=0.01)
+
+
+def test_segmentations_of_a_unigram_model_have_the_probabilities_of_the_paper():
+    scores = {"a": -2.0, "b": -3.0, "ab": -4.0, "ba": -2.5, "aba": -5.0}
+    cut, rng, alpha, word = UnigramSampling(scores, 0.4), random.Random(5), 0.4, "abab"
+    all_of_it = []
+    for ends in itertools.product([True, False], repeat=len(word) - 1):
+        marked = "".join(c + " " * end for c, end in zip(word, [*ends, False], strict=True))
+        if all(piece in scores for piece in marked.split()):
+            all_of_it.append(tuple(marked.split()))
+    weights = [math.exp(alpha * sum(map(scores.get, pieces))) for pieces in all_of_it]
+    expected = {k: w / sum(weights) for k, w in zip(all_of_it, weights, strict=True)}
+    counts = collections.Counter(tuple(cut(word, rng)) for _ in range(20_000))
+    assert len(expected) == 6
+    assert {k: v / 20_000 for k, v in counts.items()} == pytest.approx(expected, abs=0.01)
+    assert cut("axb", rng) == ["axb"]  # which is no piece, so the ids stay
+    assert "".join(cut("ab" * 5000, rng)) == "ab" * 5000  # p is far below the least float
+
+
+def test_a_model_is_read_as_sentencepiece_reads_it(tokenizer):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.proto)
+    kind, pieces = read_model(tokenizer.proto)
+    assert [text for text, _, _ in pieces] == tokenizer.get_vocabulary()
+    assert [score for _, score, _ in pieces] == [model.get_score(i) for i in range(len(model))]
+    assert [each == 2 for _, _, each in pieces] == [model.is_unknown(i) for i in range(len(model))]
+    assert [each == 3 for _, _, each in pieces] == [model.is_control(i) for i in range(len(model))]
+    is_bpe = SampledSubwords(tokenizer, tokenizer.tokenize(["a"]), 1e-9)
+    assert kind == (2 if isinstance(is_bpe._cut, BPEDropout) else 1)
+
+
+def test_a_tag_is_never_cut():
+    tokenizer = SubwordTokenizer.learn(TEXTS * 9, vocabulary_size=70, languages=["de", "fr"])
+    texts = [f">>fr<< {TEXTS[0]}", f">>de<< {TEXTS[2]}"]
+    ids = tokenizer.tokenize(texts)
+    sampled = SampledSubwords(tokenizer, ids, 0.6)
+    for place in range(4):
+        found = drawn(sampled, (0, place), np.arange(2))
+        assert [row[0] for row in found.to_list()] == [row[0] for row in ids.to_list()]
+        assert [text.decode() for text in tokenizer.detokenize(found).numpy()] == texts
+
+
+def test_an_unknown_character_and_a_text_of_too_many_tokens_keep_their_ids(tokenizer):
     texts = [TEXTS[0], TEXTS[1] + " ж", TEXTS[2]]
     ids = tokenizer.tokenize(texts)
     longest = int(ids.row_lengths()[0])
     sampled = SampledSubwords(tokenizer, ids, 0.5, longest=longest)
     for place in range(5):
         found = drawn(sampled, (0, place), np.arange(3)).to_list()
-        assert found[1:] == ids.to_list()[1:]
+        assert found[2] == ids.to_list()[2]
         assert len(found[0]) <= longest
+        assert found[1][-1] == ids.to_list()[1][-1] == UNKNOWN_ID
 
 
 def test_no_rows_have_no_ids(tokenizer):
@@ -79,7 +166,6 @@ def test_bytes_pairs_that_are_always_merged_are_those_of_the_tokenizer():
     [
         ({"alpha": 0}, "`alpha` must lie between 0 and 1, got alpha=0."),
         ({"alpha": 1.0}, "`alpha` must lie between 0 and 1, got alpha=1.0."),
-        ({"nbest": 1}, "`nbest` must be -1 or at least 2, got nbest=1."),
         (
             {"tokenizer": CharacterTokenizer.learn(["ab"], 9)},
             "`tokenizer` must be a SubwordTokenizer, got tokenizer=<",
