@@ -77,6 +77,7 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         run = folders.open_run(config, folder, digest)
         files = {name: (run / name).read_text() for name in _FILES if (run / name).exists()}
         state = {"digest": digest, "files": files, "position": folders.position(run)}
+        state["is_fitted"] = folders.is_fitted(run)
         state = json.dumps(state).encode()
     state = json.loads(workers.bytes_from_chief(state))
     if workers.is_chief:
@@ -89,6 +90,8 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     atexit.register(shutil.rmtree, run, ignore_errors=True)
     for name, content in state["files"].items():
         (run / name).write_text(content)
+    if state["is_fitted"]:
+        (run / folders.BEST).touch()  # it ends here, and never reads them
     position = kzoo.training.checkpoints.Position(*state["position"])
     kzoo.training.checkpoints.write_position(run / folders.CHECKPOINTS, position)
     return run

@@ -80,6 +80,20 @@ def test_a_worker_begins_where_the_run_of_its_chief_is_and_writes_elsewhere(open
     assert not runs.is_fitted(found)
 
 
+def test_a_worker_knows_that_the_run_of_its_chief_is_fitted(tmp_path, monkeypatch):
+    config = translation.Config(output=str(tmp_path), resume=True)
+    chief = Listened(None)
+    monkeypatch.setattr(workers, "workers_of", lambda config: chief)
+    run = runs.open_run(config, tmp_path, "digest")
+    (run / "journal.jsonl").write_text('\n{"epoch": 2, "minutes": 1.5, "loss": 3.0}')
+    for name, expected in (("fitted", False), (folder.BEST, True)):  # without its weights it is not
+        (run / name).touch()
+        monkeypatch.setattr(workers, "workers_of", lambda config: chief)
+        assert runs.is_fitted(runs.open_run(config, tmp_path, "digest")) == expected
+        monkeypatch.setattr(workers, "workers_of", lambda config: Chief(chief.said))
+        assert runs.is_fitted(runs.open_run(config, tmp_path, "digest")) == expected
+
+
 def test_a_worker_that_reads_other_data_than_its_chief_is_refused(opened):
     with pytest.raises(ValueError, match="`worker` 1 must read the data that the chief reads"):
         opened("other")
