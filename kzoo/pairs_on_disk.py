@@ -91,7 +91,8 @@ def disk_batches(
 
     Batches are planned as by `batching.token_batches`, shuffled and in buckets of length, by the
     tokens that a text has for its bytes on average. A batch may so have some tokens more than asked
-    for, and texts are cut at `max_length`.
+    for, and texts are cut at `max_length`. Pairs with a side of white space alone, or of bytes that
+    are not UTF-8, are left out of their batch, unless they are all that it has.
 
     Args:
         pairs: PairsOnDisk.
@@ -114,7 +115,9 @@ def disk_batches(
         lengths.append(np.clip(np.ceil(sizes * share), 1, max_length).astype(np.int32))
 
     def read(rows):
-        return tuple(np.array(side, object) for side in pairs.texts(rows))
+        both = list(zip(*pairs.texts(rows), strict=True))
+        texts = [each for each in both if all(map(_is_text, each))] or both
+        return tuple(np.array(side, object) for side in zip(*texts, strict=True))
 
     def gather(rows, number):
         sides = tf.numpy_function(read, [rows], [tf.string, tf.string])
@@ -123,3 +126,10 @@ def disk_batches(
         return batching.teacher_forcing(*ids)
 
     return batching.planned_batches(*lengths, batch_tokens, gather, seed, start=start)
+
+
+def _is_text(side):
+    try:
+        return bool(side.decode().strip())
+    except UnicodeDecodeError:
+        return False

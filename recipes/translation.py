@@ -210,7 +210,8 @@ def main(config: Config) -> dict[str, float]:
     splits = load(config)
     seen = (pairs for each in splits.values() for pairs in each[:2])
     sides = (side for pairs in seen for side in (pairs.source, pairs.target))
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
+    on_disk = [from_disk.identity(config)] if config.on_disk else []
+    run = runs.open_run(config, config.folder, runs.fingerprint(*sides, *on_disk))
     runs.seed(config.seed)
     train = examples.together(languages.parts_of(splits, "train").values())
     model = start(train, config) if config.init_from else begin(train, config)

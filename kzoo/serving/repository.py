@@ -1,6 +1,7 @@
 """The models of a folder `<name>/<version>/`: which versions answer, and how new ones come."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -250,10 +251,9 @@ class SavedModels(kserve.ModelRepository):
 
 def _stamp(path):
     """What changes where a file below a folder does: how many there are, their bytes, the time."""
-    found = [
-        os.stat(os.path.join(folder, name), follow_symlinks=True)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if os.path.exists(os.path.join(folder, name))
-    ]
+    found = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):  # a temporary file, which is gone again
+                found.append(os.stat(os.path.join(folder, name)))
     return len(found), sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0)

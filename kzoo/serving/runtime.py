@@ -106,7 +106,7 @@ class SavedModelRuntime:
         """Answers a `protocol.Request`.
 
         A request takes a place in the queue until it is computed, also when nobody waits for it any
-        more; one whose turn has not come at its deadline is not computed.
+        more. One that is not batched, and whose turn has not come at its deadline, is not computed.
 
         Returns:
             dict of arrays with N rows, such as JSON can write.
@@ -143,7 +143,11 @@ class SavedModelRuntime:
         loop = asyncio.get_running_loop()
         self._begin()
         end = time.monotonic() + self._options["deadline_seconds"]
-        future = self._threads.submit(self._run, signature, rows, end)
+        try:
+            future = self._threads.submit(self._run, signature, rows, end)
+        except RuntimeError as error:  # no further thread may be started
+            self._end()
+            raise self._refusal(str(error), HTTPStatus.TOO_MANY_REQUESTS) from None
         future.add_done_callback(lambda _: _call_soon(loop, self._end))
         seconds = self._options["deadline_seconds"]
         try:

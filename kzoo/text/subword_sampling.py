@@ -20,7 +20,8 @@ from kzoo.text.subwords import SubwordTokenizer
 SPACE = "▁"
 NORMAL, UNUSED = 1, 5  # SentencePiece's kinds of pieces; the others stay as they are
 UNIGRAM, BPE = 1, 2  # its kinds of models
-_WORDS = 50_000  # most of which the ways through are kept, about a kilobyte each
+_WORDS = 50_000  # most of which the ways through are kept, a kilobyte or two each
+_LETTERS = 20  # of such a word, at most: whole sentences hardly come again
 
 
 class SampledSubwords:
@@ -34,8 +35,8 @@ class SampledSubwords:
 
     over all segmentations (subword regularization, Kudo 2018, https://arxiv.org/abs/1804.10959,
     section 3.3). The texts are those that the ids say. Tags of languages and unknown characters
-    keep their ids, and so does, for this once, a text that gets too long. The same seed gives the
-    same draws.
+    keep their ids. A text that gets too long keeps all of its ids in this draw. The same seed gives
+    the same draws.
 
     Args:
         tokenizer: SubwordTokenizer.
@@ -154,7 +155,8 @@ class UnigramSampling:
 
     def __call__(self, word, rng):
         """Word, random.Random -> list of pieces, which together are the word."""
-        pieces, end, ways = [], len(word), self._ways(word)
+        pieces, end = [], len(word)
+        ways = self._ways(word) if end <= _LETTERS else self._all_ways(word)
         while end:
             starts, sums = ways[end]
             if not sums:

@@ -85,7 +85,8 @@ class Checkpoints(keras.callbacks.Callback):
             part.unlink()  # of a process killed while it wrote
         for broken, error in errors:
             print(f"A checkpoint is broken, the one before it is looked at: {error}")
-            broken.unlink()  # or it would be one of the two that are kept
+            # Or it would be one of the two that are kept; removed when there is a newer whole one.
+            broken.replace(broken.with_name(f"broken.{broken.name}"))
         if found is None:
             return
         self._kept = found
@@ -159,7 +160,7 @@ class Checkpoints(keras.callbacks.Callback):
         ):
             arrays |= {f"{name}-{i:06d}": _array(v) for i, v in enumerate(variables)}
         write_arrays(self.folder / f"checkpoint-{self._now.batches:09d}.npz", arrays)
-        for old in _paths(self.folder)[2:]:
+        for old in [*_paths(self.folder)[2:], *self.folder.glob("broken.*")]:
             old.unlink()
         self._saved = time.monotonic()
 

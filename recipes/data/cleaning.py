@@ -30,14 +30,14 @@ COMMON_SCRIPT = 0.2  # the share of the texts of a side that makes a script one 
 LEAST_RIGHT = 0.1  # the share of letters of such scripts: texts name products in other letters
 SHOWN = 48  # characters of a side in the report
 
-_TAG = re.compile(
-    r"<(/?[A-Za-z][\w:-]*)(?:\s+[\w:-]+=[^<>]*)?\s*/?>"
-)  # <b>, </b>, <br/>, <a href=..>
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)((?:\s+[\w:-]+=[^<>]*)?)\s*(/?)>")
+_ALONE = frozenset({"br", "hr", "img", "p", "li"})  # tags that come without a second one
 _PLACEHOLDER = re.compile(
     r"\{\{?\s*\w*\s*\}?\}"  # {}, {name}, {{ name }}
     r"|\$\{?[A-Z_]{2,}\}?"  # $NAME, ${NAME}
-    r"|%(?:\(\w+\)|\d+\$)?(?:\.\d+)?[sdifu@](?![A-Za-z])"  # %s, %(name)s, %1$d, %.2f
+    r"|(?<!\d)%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?l{0,2}[sdifuxc@]"  # %s, %(name)s, %1$d, %.2f
 )
+_PLACE = re.compile(r"(?<=^%)\d+\$")  # of %1$s: an order of the language's own
 _PLURAL = re.compile(r"\{\s*\w+\s*,\s*(plural|select|selectordinal)\s*,")  # its forms are words
 
 
@@ -90,6 +90,7 @@ def scripts(pairs: Pairs) -> list[int]:
         found = [Counter(filter(None, map(_script_of, text))) for text in side]
         main = Counter(max(each, key=each.get) for each in found if each)
         common = [each for each, count in main.items() if count >= COMMON_SCRIPT * main.total()]
+        common += [each for each, _ in main.most_common(1)]
         for row, each in enumerate(found):
             letters = each.total()
             if letters >= LEAST_LETTERS:
@@ -134,13 +135,26 @@ SUMMARIES_HELP = (
 def report(
     pairs: Pairs, rules: dict[str, Callable[[Pairs], list[int]]] = PARALLEL
 ) -> dict[str, list[int]]:
-    """{rule: rows that it is against}, each row under the first such rule."""
+    """{rule: rows that it is against}, each row under the first such rule.
+
+    What is usual is looked for in each source apart. A pair of several sources is repeated in the
+    later ones.
+    """
     taken: set[int] = set()
     found = {}
     for name, rule in rules.items():
-        found[name] = [row for row in rule(pairs) if row not in taken]
+        against = rule(pairs) if rule is repeated else _by_source(rule, pairs)
+        found[name] = [row for row in against if row not in taken]
         taken.update(found[name])
     return found
+
+
+def _by_source(rule: Callable[[Pairs], list[int]], pairs: Pairs) -> list[int]:
+    rows: dict[str, list[int]] = {}
+    for row, place in enumerate(pairs.places):
+        rows.setdefault(place, []).append(row)
+    parts = pairs.by_place()
+    return sorted(own[row] for place, own in rows.items() for row in rule(parts[place]))
 
 
 def cleaned(
@@ -180,10 +194,25 @@ def _short(text: str) -> str:
 
 
 def _marks(text: str) -> tuple[Counter[str], Counter[str]]:
-    """The names of tags, of which translators may change what else is in them, and placeholders."""
-    return Counter(_TAG.findall(text)), Counter(
-        re.sub(r"\s", "", found) for found in _PLACEHOLDER.findall(text)
+    """The names of tags, of which translators may change what else is in them, and placeholders.
+
+    <file> is a tag where something else says so, </file> or an attribute: usages of commands have
+    such words, which are translated.
+    """
+    found = _TAG.findall(text)
+    closed = {name for slash, name, _, _ in found if slash}
+    tags = (
+        f"{slash}{name}"
+        for slash, name, attributes, end in found
+        if slash or attributes or end or name in closed or name.lower() in _ALONE
     )
+    return Counter(tags), Counter(map(_plain, _PLACEHOLDER.findall(text)))
+
+
+def _plain(placeholder: str) -> str:
+    """A placeholder without its place and blanks; %i is %d."""
+    plain = _PLACE.sub("", re.sub(r"\s", "", placeholder))
+    return plain[:-1] + "d" if plain.startswith("%") and plain.endswith("i") else plain
 
 
 @functools.cache

@@ -93,7 +93,7 @@ def read_pairs(
 
 def load_beside(train: Pairs, codes: tuple[str, str], places: dict[str, str]) -> Splits:
     """The splits of training pairs that are there already and of files for "valid" and "test"."""
-    given = {name: _read(name, place, *codes) for name, place in places.items()}
+    given = {name: _read(name, p.replace(HOLE, codes[1]), *codes) for name, p in places.items()}
     return completed(train, given, is_train=True, seed=0)
 
 

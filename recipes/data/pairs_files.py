@@ -108,6 +108,21 @@ def tsv(
     return some(pairs, path)
 
 
+def check_table(path: str | Path, some_rows: Sequence[Sequence[str]], *codes: str) -> None:
+    """Raises a ValueError unless the first line of a file is a pair of texts, not names of columns,
+    and the first two columns of some of its rows are texts."""
+    line = next(lines(path), "")
+    cells = line.split("\t")
+    if _named_columns(cells, None, f"{path}:1", *codes) is not None:
+        raise ValueError(f"{path}:1: expected a pair of texts, got names of columns: {line[:80]!r}")
+    if len(cells) not in (2, 3):
+        raise ValueError(
+            f"{path}:1: expected 2 or 3 columns with tabs between them, got {len(cells)}: "
+            f"{line[:80]!r}"
+        )
+    _check_texts(some_rows, path)
+
+
 def _named_columns(
     cells: list[str], columns: tuple[int, int] | None, place: str, *codes: str | None
 ) -> tuple[int, int] | None:

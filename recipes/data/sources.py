@@ -8,14 +8,15 @@ size of the source; `kzoo.mixture.weighted_repetitions` says how often each pair
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
 
 from recipes.data.examples import Pairs, together
-from recipes.data.files import is_file, say
+from recipes.data.files import say
 
 HELP = "or several such places with their weights, as a.tsv:2,b.tsv:1"
-_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
+_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?|\.\d+)")
 
 
 def weights(place: str) -> dict[str, float]:
@@ -26,12 +27,12 @@ def weights(place: str) -> dict[str, float]:
     """
     parts = [part.strip() for part in place.split(",")]
     found = [_WEIGHTED.fullmatch(part) for part in parts]
-    if not any(found) or is_file(place):
+    if not any(found) or os.path.exists(place):
         return {place: 1.0}
     if not all(found):
         raise ValueError(
-            f"`data` and `train` must have a weight behind each source or behind none, as "
-            f"a.tsv:2,b.tsv:1, got {place!r}."
+            "`data` and `train` must have a weight, digits with or without a point, behind each "
+            f"source or behind none, as a.tsv:2,b.tsv:1, got {place!r}."
         )
     weights = {each[1]: float(each[2]) for each in found}
     if len(weights) < len(found) or not all(weights.values()):

@@ -7,21 +7,22 @@ batches, valid_batches = make_batches(model, valid, run, config)
 from __future__ import annotations
 
 import functools
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import kzoo
-from recipes.data import pairs, sources
+from recipes.data import pairs, pairs_files, sources
 from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
 from recipes.runs.building import make_weights
 from recipes.runs.folder import position
 
 HELP = (
-    "of --train, a file of lines source<TAB>target that is not compressed: read batch by batch, "
-    "for pairs that do not fit into memory; needs --valid"
+    "training pairs stay in their file and are read batch by batch: for pairs that do not fit into "
+    "memory; --train is a file of lines source<TAB>target, not compressed, and --valid is needed"
 )
 SAMPLE = 100_000  # pairs that the vocabulary is learned from, spread over the file
 OTHERS = ("clean", "columns", "candidates", "subword_sampling")  # flags that need all pairs at once
@@ -49,28 +50,47 @@ def load(config: Any) -> Splits:
     Raises:
         ValueError: the file is compressed, or of another format, or has no pairs.
     """
-    if Path(config.train).suffix not in pairs.TABLES:
+    codes = config.source_language, config.target_language
+    path = _path(config)
+    if path.suffix not in pairs.TABLES or not path.is_file():
         raise ValueError(
-            f"`train` must end in {' or '.join(pairs.TABLES)} with on_disk, got {config.train!r}."
+            f"`train` must be a file that ends in {' or '.join(pairs.TABLES)} with on_disk, "
+            f"got {str(path)!r}."
         )
-    whole = _opened(config.train)
+    whole = _opened(config)
     rows = np.linspace(0, len(whole) - 1, min(len(whole), SAMPLE)).astype(int)
     sample = Pairs()
-    for source, target in zip(*whole.texts(rows), strict=True):
-        sample.add(*(text.decode(errors="surrogateescape") for text in (source, target)))
-    print(f"train: {listed(config)}; the vocabulary is that of {len(sample):,} of them", flush=True)
+    for both in zip(*whole.texts(rows), strict=True):
+        sample.add(*(text.decode(errors="surrogateescape") for text in both))
+    pairs_files.check_table(path, [*zip(sample.source, sample.target, strict=True)], *codes)
+    print(f"train: {listed(config)}; the vocabulary is that of {sample}", flush=True)
     given = {name: path for name in ("valid", "test") if (path := getattr(config, name))}
-    return pairs.load_beside(sample, (config.source_language, config.target_language), given)
+    return pairs.load_beside(sample, codes, given)
+
+
+def identity(config: Any) -> list[str]:
+    """What changes with the pairs in the file, wherever it lies, for `fingerprint`."""
+    sizes = b"".join(side.tobytes() for side in _opened(config).byte_lengths())
+    return [f"{zlib.crc32(sizes)}"]
 
 
 def listed(config: Any) -> str:
     """What a card says of the training pairs."""
-    whole = _opened(config.train)
+    whole = _opened(config)
     return f"{len(whole):,} pairs (skipped: {whole.left_out:,} without two sides)"
 
 
-@functools.cache
-def _opened(path: str):
+def _path(config: Any) -> Path:
+    return Path(config.train.replace(pairs.HOLE, config.target_language))
+
+
+def _opened(config: Any):
+    path = _path(config)
+    return _indexed(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@functools.lru_cache(1)
+def _indexed(path: Path, *_: int):
     from kzoo.pairs_on_disk import PairsOnDisk
 
     return PairsOnDisk(path)
@@ -91,7 +111,7 @@ def make_batches(model, valid: kzoo.batching.Corpus, run: Path, config: Any):
         )
     dataset = functools.partial(
         disk_batches,
-        _opened(config.train),
+        _opened(config),
         model.source_tokenizer,
         model.target_tokenizer,
         config.batch_tokens * config.accumulate,

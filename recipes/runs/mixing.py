@@ -10,7 +10,7 @@ A corpus is the pairs of one language out of one source. With one corpus alone `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ import kzoo
 from recipes.data.examples import Pairs
 from recipes.data.sources import weights
 from recipes.runs import training_pairs
+
+LONGEST_PASS = 100  # in times of all examples
 
 
 def mixed(
@@ -51,7 +53,7 @@ def mixed(
         return corpus, None
     times = repetitions(dict(zip(found, sizes, strict=True)), shares, temperature)
     say_times(labels, times, "pairs")
-    return corpus, kzoo.mixture.mixed(sizes, times)
+    return corpus, drawn(sizes, times)
 
 
 def draw_sources(sources: list[str], place: str) -> Callable | None:
@@ -65,11 +67,23 @@ def draw_sources(sources: list[str], place: str) -> Callable | None:
     shares = weights(place)
     if len(shares) == 1:
         return None
-    counts = Counter(sources)
+    counts = Counter(sources)  # in the order in which they stand
     check_left({each: each in counts for each in shares})
-    sizes = [counts[each] for each in shares]
-    times = kzoo.mixture.weighted_repetitions(sizes, list(shares.values()))
-    say_times(shares, times, "clips")
+    sizes = list(counts.values())
+    times = kzoo.mixture.weighted_repetitions(sizes, [shares[each] for each in counts])
+    say_times(counts, times, "clips")
+    return drawn(sizes, times)
+
+
+def drawn(sizes: list[int], times: Sequence[float]) -> Callable:
+    """What draws the rows of a pass, which must not be far longer than all corpora together."""
+    rows, most = float(np.dot(sizes, times)), LONGEST_PASS * sum(sizes)
+    if rows > most:
+        raise ValueError(
+            "`data` and `train` must have weights nearer to the sizes of the sources: a pass that "
+            f"reads each once would have {rows:,.0f} examples of {sum(sizes):,}, and may have "
+            f"{LONGEST_PASS} times as many."
+        )
     return kzoo.mixture.mixed(sizes, times)
 
 

@@ -51,6 +51,14 @@ def test_languages_are_mixed_by_temperature_and_their_sources_by_weight(capsys):
     assert "de x 1.00, de y 2.33, fr x 7.00, fr y 2.33" in capsys.readouterr().out
 
 
+def test_a_pass_that_would_be_far_too_long_is_refused():
+    train = together([pairs_of("x", "a", 400), pairs_of("y", "b", 3)])
+    with pytest.raises(
+        ValueError, match="would have 40,400 examples of 403, and may have 100 times"
+    ):
+        mixing.mixed(MODEL, {"de": train}, "x:1,y:100", max_length=10)
+
+
 def test_one_corpus_alone_is_read_as_it_is():
     corpus, draw = mixing.mixed(MODEL, {"de": pairs_of("", "a", 7)}, "x.tsv", max_length=10)
     assert draw is None and corpus.source.nrows() == 7
@@ -63,7 +71,7 @@ def test_a_source_of_which_nothing_is_left_is_named():
 
 
 def test_clips_are_drawn_by_the_weights_of_their_sources(capsys):
-    draw = mixing.draw_sources(["y"] * 30 + ["x"] * 10, "y:3,x:2")
+    draw = mixing.draw_sources(["y"] * 30 + ["x"] * 10, "x:2,y:3")
     rows = draw(np.random.default_rng(0))
     assert {*rows} == {*range(40)} and sum(rows < 30) == 30 and sum(rows >= 30) == 20
     assert "Times that a pass reads the clips of each: y 1.00, x 2.00" in capsys.readouterr().out

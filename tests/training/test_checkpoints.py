@@ -128,6 +128,7 @@ def test_a_spoilt_checkpoint_is_said_and_the_one_before_taken(spoil, tmp_path, u
     )
     assert_equal(train(tmp_path, look), undisturbed)
     assert not there[0]  # or it would be one of the two that are kept
+    assert not [*tmp_path.glob("broken.*")]  # there are newer ones
     said = capsys.readouterr().out
     assert f"is broken, the one before it is looked at: {path}: expected a whole check" in said
     assert "checkpoint-000000007.npz: batch 2 of epoch 2, after " in said

@@ -52,6 +52,10 @@ FINE = [
     ("{n, plural, one {file} other {files}}", "{n, plural, one {Datei} other {Dateien}}"),
     ("Enter a number < 3 and > 1 here", "Hier eine Zahl kleiner 3 und über 1"),
     ("<your name> is told to them", "<Ihr Name> wird ihnen genannt"),
+    ("usage: tool <file>", "Aufruf: tool <Datei>"),
+    ("%s of %s files are there", "da sind %2$s Dateien von %1$s"),
+    ("%s file and %i lines of it", "%sn tiedosto ja %d riviä"),
+    ("it is 100% sure", "das ist 100%sicher"),
 ]
 
 
@@ -61,6 +65,25 @@ def test_a_rule_finds_its_faults_and_no_others(rule):
     found = cleaning.report(pairs)
     expected = range(40, 40 + len(FAULTS[rule]))
     assert found == {name: [*expected] if name == rule else [] for name in cleaning.PARALLEL}
+
+
+def test_what_is_usual_is_that_of_each_source():
+    pairs = Pairs()
+    for row in range(100):
+        pairs.add(f"A sentence of words {row}", f"Реченица подужа {row}", place="a")
+    for row in range(5):
+        pairs.add(f"A sentence of texts {row}", f"Duga i jasna rečenica {row}", place="b")
+    assert not any(cleaning.report(pairs).values())
+    pairs.add("A sentence of words 3", "Реченица подужа 3", place="b")
+    assert cleaning.report(pairs)["repeated"] == [105]
+
+
+def test_one_script_of_many_is_common():
+    words = "словослово", "wordword", "λόγοςλόγος", "מילהמילה", "ကခဂဃကခဂဃ", "คำคำคำคำ"
+    pairs = Pairs()
+    for word in words:
+        pairs.add("A sentence of words", f"{word} {word}")
+    assert len(cleaning.scripts(pairs)) == len(words) - 1
 
 
 def test_a_side_may_have_two_scripts():
