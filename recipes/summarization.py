@@ -8,6 +8,7 @@
     python -m recipes.summarization --train train.article.txt,train.title.txt
     python -m recipes.summarization --data cnn/stories --max_length 128
     python -m recipes.summarization --summary_tokens 8
+    python -m recipes.summarization --data mine.csv --extractive
 
 A run learns a vocabulary, trains with progress bars and validation ROUGE-L, scores the test set
 with the exported SavedModel beside what the first words of a document score, and leaves in
@@ -27,7 +28,7 @@ from typing import Literal
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import cleaning, sources, summaries
+from recipes.data import cleaning, sources, spans, summaries
 from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
 from recipes.data.summaries import load_summaries
@@ -63,6 +64,7 @@ class Config:
         None, "test documents; else split off, or valid if train and valid are set"
     )
     clean: bool = flag(False, cleaning.SUMMARIES_HELP)
+    extractive: bool = flag(False, spans.HELP)
     packages: str | None = flag(
         None, f"of docstrings: installed packages, or wheels; none: {summaries.PACKAGES}"
     )
@@ -246,6 +248,8 @@ def main(config: Config) -> dict[str, float]:
     )
     if config.clean:
         splits = cleaning.cleaned(splits, rules=cleaning.SUMMARIES)
+    if config.extractive:
+        splits = spans.extractive(splits)
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     runs.seed(config.seed)
