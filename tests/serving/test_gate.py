@@ -94,6 +94,9 @@ def test_kinds_and_lengths_are_looked_at_before_the_body(headers, status):
     assert asyncio.run(use())[0] == status
 
 
+LOOPBACKS = ("127.0.0.1", "::1", "localhost", "Localhost", "::ffff:127.0.0.1")
+
+
 def get(address="127.0.0.1", api_key=None, path="/v2/models", **headers):
     """Status and text of a GET."""
 
@@ -135,6 +138,8 @@ def test_without_a_key_pages_of_other_sites_are_refused_and_with_one_they_lack_i
         {},  # HTTP/1.0
         {"host": "localhost:8080"},
         {"host": "LOCALHOST"},
+        {"host": "localhost.:8080"},
+        {"host": "[::ffff:127.0.0.1]:8080"},
         {"host": "127.0.0.2:8080"},
         {"host": "[::1]:8080"},
         {"host": "models.localhost"},
@@ -143,7 +148,12 @@ def test_without_a_key_pages_of_other_sites_are_refused_and_with_one_they_lack_i
     ],
 )
 def test_programs_and_the_servers_own_pages_are_answered_by_every_name_of_this_machine(headers):
-    assert {get(address, **headers)[0] for address in ("127.0.0.1", "::1", "localhost")} == {200}
+    assert {get(address, **headers)[0] for address in LOOPBACKS} == {200}
+
+
+@pytest.mark.parametrize("address", LOOPBACKS)
+def test_a_name_that_leads_to_a_loopback_address_is_refused_however_that_is_written(address):
+    assert get(address, host="evil.example:8080")[0] == 403
 
 
 def test_a_server_on_the_network_is_called_by_any_name():
