@@ -38,13 +38,15 @@ class Request(NamedTuple):
 
 def from_json(body):
     """The JSON object of a request. Raises Refused, status 400."""
+    was_enabled = gc.isenabled()
     gc.disable()  # for a million small objects it would look through the models ten times
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(f"The body must be JSON: {error}.") from None
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
     if not isinstance(parsed, dict):
         raise Refused(f"The body must be a JSON object, got {shown(parsed)}.")
     return parsed

@@ -196,3 +196,10 @@ def test_while_the_server_shuts_down_there_is_503(folder):
     models = opened(folder)
     models.is_draining = True
     assert status(models, "digits") == 503 and status(models, "nobody") == 404
+
+
+def test_a_file_that_is_gone_when_it_is_looked_at_counts_for_nothing(tmp_path):
+    (tmp_path / "whole").write_bytes(b"123")
+    before = repository._stamp(tmp_path)
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")  # in the list of the folder, and no file
+    assert repository._stamp(tmp_path) == before and before[:2] == (1, 3)
