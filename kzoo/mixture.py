@@ -34,7 +34,7 @@ def repetitions(sizes, temperature):
         >>> repetitions([1600, 100], temperature=2)
         array([1., 4.])
     """
-    sizes = _positive(sizes=sizes)
+    sizes = _positive(sizes)
     checks.at_least(1, temperature=temperature)
     return (sizes.max() / sizes) ** (1 - 1 / temperature)
 
@@ -61,7 +61,7 @@ def weighted_repetitions(sizes, weights):
         >>> weighted_repetitions([1600, 100], weights=[2, 1])
         array([1., 8.])
     """
-    sizes, weights = _positive(sizes=sizes), np.asarray(weights, float)
+    sizes, weights = _positive(sizes), np.asarray(weights, float)
     checks.require(
         weights.shape == sizes.shape and weights.min() > 0 and np.isfinite(weights).all(),
         "must be as many positive numbers as there are sizes",

@@ -140,21 +140,17 @@ def report(
     What is usual is looked for in each source apart. A pair of several sources is repeated in the
     later ones.
     """
+    parts, rows = pairs.by_place(), pairs.rows_by_place()
     taken: set[int] = set()
     found = {}
     for name, rule in rules.items():
-        against = rule(pairs) if rule is repeated else _by_source(rule, pairs)
+        if rule is repeated:
+            against = rule(pairs)
+        else:
+            against = sorted(rows[place][row] for place in rows for row in rule(parts[place]))
         found[name] = [row for row in against if row not in taken]
         taken.update(found[name])
     return found
-
-
-def _by_source(rule: Callable[[Pairs], list[int]], pairs: Pairs) -> list[int]:
-    rows: dict[str, list[int]] = {}
-    for row, place in enumerate(pairs.places):
-        rows.setdefault(place, []).append(row)
-    parts = pairs.by_place()
-    return sorted(own[row] for place, own in rows.items() for row in rule(parts[place]))
 
 
 def cleaned(

@@ -44,12 +44,16 @@ class Pairs:
         columns = {name: [getattr(self, name)[row] for row in rows] for name in PAIR_COLUMNS}
         return Pairs(**columns, skipped=Counter(skipped))
 
-    def by_place(self) -> dict[str, "Pairs"]:
-        """{place: its pairs}, without the counts of what was skipped."""
+    def rows_by_place(self) -> dict[str, list[int]]:
+        """{place: the rows of its pairs}."""
         rows: dict[str, list[int]] = {}
         for row, place in enumerate(self.places):
             rows.setdefault(place, []).append(row)
-        return {place: self.chosen(some, Counter()) for place, some in rows.items()}
+        return rows
+
+    def by_place(self) -> dict[str, "Pairs"]:
+        """{place: its pairs}, without the counts of what was skipped."""
+        return {place: self.chosen(some, Counter()) for place, some in self.rows_by_place().items()}
 
     @property
     def references(self) -> list[list[str]]:

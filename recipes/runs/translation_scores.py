@@ -74,13 +74,12 @@ def _of_sources(
     pairs: Pairs, answers: list[str], code: str
 ) -> dict[str, dict[str, kzoo.metrics.Score]]:
     """{source: scores} of the answers to pairs out of several sources, else {}."""
-    places = list(dict.fromkeys(pairs.places))
+    places = pairs.rows_by_place()
     if len(places) < 2:
         return {}
-    both = list(zip(pairs.places, answers, pairs.target, strict=True))
-    found = {each: [row[1:] for row in both if row[0] == each] for each in places}
     return {
-        each: _scores(*map(list, zip(*rows, strict=True)), code) for each, rows in found.items()
+        place: _scores([answers[row] for row in rows], [pairs.target[row] for row in rows], code)
+        for place, rows in places.items()
     }
 
 
