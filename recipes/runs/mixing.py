@@ -2,9 +2,9 @@
 
     corpus, draw = mixed(model, {"de": train}, "homeassistant:2,mine.tsv:1", max_length=128)
     batches = make_batches(model, corpus, valid, run, config, draw)
+    draw = draw_sources(sources, "an4.jsonl:2,mine.jsonl:1")                 # of clips
 
 A corpus is the pairs of one language out of one source. With one corpus alone `draw` is None.
-    draw = draw_sources(sources, "an4.jsonl:2,mine.jsonl:1")                 # of clips
 """
 
 from __future__ import annotations

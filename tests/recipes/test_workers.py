@@ -58,18 +58,29 @@ class Listened(Chief):
 
 
 @pytest.fixture
-def opened(tmp_path, monkeypatch):
-    """open_run of a worker whose chief's run has come to batch 12."""
+def opens(tmp_path, monkeypatch):
+    """open_run of the chief, or of a worker that has heard what the chief said last."""
     config = translation.Config(output=str(tmp_path), resume=True)
     chief = Listened(None)
-    monkeypatch.setattr(workers, "workers_of", lambda config: chief)
-    run = runs.open_run(config, tmp_path, "digest")
+
+    def opens(is_chief, digest="digest"):
+        who = chief if is_chief else Chief(chief.said)
+        monkeypatch.setattr(workers, "workers_of", lambda config: who)
+        return runs.open_run(config, tmp_path, digest)
+
+    run = opens(is_chief=True)
     (run / "journal.jsonl").write_text('\n{"epoch": 2, "minutes": 1.5, "loss": 3.0}')
+    return opens
+
+
+@pytest.fixture
+def opened(opens):
+    """open_run of a worker whose chief's run has come to batch 12."""
     position = checkpoints.Position(epoch=2, step=0, batches=12, minutes=1.5)
+    run = opens(is_chief=True)
     checkpoints.write_position(run / folder.CHECKPOINTS, position)
-    runs.open_run(config, tmp_path, "digest")
-    monkeypatch.setattr(workers, "workers_of", lambda config: Chief(chief.said))
-    return lambda digest: (run, position, runs.open_run(config, tmp_path, digest))
+    opens(is_chief=True)
+    return lambda digest: (run, position, opens(is_chief=False, digest=digest))
 
 
 def test_a_worker_begins_where_the_run_of_its_chief_is_and_writes_elsewhere(opened, tmp_path):
@@ -80,18 +91,11 @@ def test_a_worker_begins_where_the_run_of_its_chief_is_and_writes_elsewhere(open
     assert not runs.is_fitted(found)
 
 
-def test_a_worker_knows_that_the_run_of_its_chief_is_fitted(tmp_path, monkeypatch):
-    config = translation.Config(output=str(tmp_path), resume=True)
-    chief = Listened(None)
-    monkeypatch.setattr(workers, "workers_of", lambda config: chief)
-    run = runs.open_run(config, tmp_path, "digest")
-    (run / "journal.jsonl").write_text('\n{"epoch": 2, "minutes": 1.5, "loss": 3.0}')
+def test_a_worker_knows_that_the_run_of_its_chief_is_fitted(opens):
     for name, expected in (("fitted", False), (folder.BEST, True)):  # without its weights it is not
-        (run / name).touch()
-        monkeypatch.setattr(workers, "workers_of", lambda config: chief)
-        assert runs.is_fitted(runs.open_run(config, tmp_path, "digest")) == expected
-        monkeypatch.setattr(workers, "workers_of", lambda config: Chief(chief.said))
-        assert runs.is_fitted(runs.open_run(config, tmp_path, "digest")) == expected
+        (opens(is_chief=True) / name).touch()
+        assert runs.is_fitted(opens(is_chief=True)) == expected
+        assert runs.is_fitted(opens(is_chief=False)) == expected
 
 
 def test_a_worker_that_reads_other_data_than_its_chief_is_refused(opened):
