@@ -1,10 +1,11 @@
 """Training from a file of pairs that is larger than what a process may hold: memory and first step.
 
     python -m benchmarks.pairs_on_disk                   # two million generated pairs, 200 MB
-    python -m benchmarks.pairs_on_disk --pairs 20000 --steps 10
+    python -m benchmarks.pairs_on_disk --pairs 20000 --steps 5000 --batch_tokens 256   # is it flat?
 
 Prints the seconds until the first step is done, counted from when the libraries are there, without
-making the file and learning the vocabulary, and the most memory of the process.
+making the file and learning the vocabulary; the most memory of the process; and what is resident
+after each tenth of the steps.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.memory import resident_megabytes
 
 
 def write_pairs(path, count):
@@ -40,6 +43,7 @@ def main():
     )
     parser.add_argument("--pairs", type=int, default=2_000_000)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--batch_tokens", type=int, default=2048)
     options = parser.parse_args()
     import keras
 
@@ -56,18 +60,21 @@ def main():
         tokenizer = kzoo.SubwordTokenizer.learn(sample, vocabulary_size=4000)
         begin, processor = time.monotonic(), time.process_time()
         pairs = PairsOnDisk(path)
-        batches = disk_batches(pairs, tokenizer, tokenizer, 2048, max_length=64, seed=1)
+        batches = disk_batches(
+            pairs, tokenizer, tokenizer, options.batch_tokens, max_length=64, seed=1
+        )
         model = kzoo.zoo.transformer_tiny(tokenizer, tokenizer)
         model.compile(kzoo.FusedAdam(1e-3))
-        times = []
-        note = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: times.append(
-                (time.monotonic(), time.process_time())
-            )
-        )
+        times, resident = [], []
+
+        def note(batch, logs):
+            times.append((time.monotonic(), time.process_time()))
+            if (batch + 1) % max(options.steps // 10, 1) == 0:
+                resident.append(resident_megabytes())
+
         model.fit(
             batches.repeat(), steps_per_epoch=options.steps, shuffle=False, verbose=0,
-            callbacks=[note],
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)],
         )  # fmt: skip
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         first, busy = (now - then for now, then in zip(times[0], (begin, processor), strict=True))
@@ -77,6 +84,7 @@ def main():
             f"({busy:.1f} s of processor time); {options.steps} steps; "
             f"at most {megabytes:,.0f} MB resident"
         )
+        print(f"MB after each tenth: {' '.join(f'{each:,.0f}' for each in resident)}")
 
 
 if __name__ == "__main__":

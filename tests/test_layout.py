@@ -27,6 +27,7 @@ LEVELS = (
 INSIDE = {
     "layers": (
         *("__init__", "sharing", "replicas", "masking", "products", "recomputing"),
+        *("dropout", "normalization"),
         *("attention.contract", "attention.additive", "attention.luong", "attention.monotonic"),
         *(
             "attention.location",

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers import masking, own_inputs, sharing
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
     CELLS,
@@ -127,8 +128,8 @@ class AttentionDecoder(keras.layers.Layer):
         self.gate = None
         if gate_context:
             self.gate = keras.layers.Dense(1, activation="sigmoid", dtype=policy)
-        self.embedding_dropout = keras.layers.Dropout(dropout, dtype=policy)
-        self.hidden_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.embedding_dropout = Dropout(dropout, dtype=policy)
+        self.hidden_dropout = Dropout(dropout, dtype=policy)
         self.supports_masking = True
 
     def build(self, ids_shape, memory_shape):

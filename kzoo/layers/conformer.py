@@ -10,7 +10,9 @@ import tensorflow as tf
 from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding, read_source
+from kzoo.layers.normalization import LayerNormalization
 from kzoo.layers.positions import RotaryPositions
 from kzoo.layers.transformer_block import FeedForward, Residual
 
@@ -72,7 +74,7 @@ class ConvolutionModule(keras.layers.Layer):
             raise ValueError(f"`width` must be odd and positive, got width={width}.")
         self.width = width
         self.supports_masking = True
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
+        self.norm = LayerNormalization(dtype=self.dtype_policy)
 
     def build(self, x_shape):
         size = x_shape[-1]
@@ -146,7 +148,7 @@ class ConformerBlock(keras.layers.Layer):
         self.feed_forwards = [FeedForward(hidden_units, "silu", dtype=dtype) for _ in range(2)]
         self.convolution = ConvolutionModule(width, dtype=dtype)
         self.residuals = [Residual(dropout, norm_first=True, dtype=dtype) for _ in range(4)]
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+        self.norm = LayerNormalization(dtype=dtype)
 
     def build(self, x_shape):
         size = x_shape[-1]
@@ -249,7 +251,7 @@ class ConformerEncoder(keras.layers.Layer):
         self.width = width
         self.dropout = dropout
         dtype = self.dtype_policy
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.input_dropout = Dropout(dropout, dtype=dtype)
         positions = RotaryPositions(dtype=dtype)
         self.blocks = [
             ConformerBlock(num_heads, hidden_units, width, dropout, positions, dtype=dtype)

@@ -98,7 +98,7 @@ def run_stack(rnns, dropout, x, mask, states=None, backward=False, training=Fals
     """x^1 = RNN^1(x), x^l = x^(l-1) + RNN^l(x^(l-1)): a residual stack, each input with dropout.
 
     Args:
-        rnns: list of L layers from `make_rnn`. dropout: keras.layers.Dropout.
+        rnns: list of L layers from `make_rnn`. dropout: Dropout.
         x: (B, S, D) with at least one step. mask: (B, S) bool, or None if all steps are real.
         states: for each layer a tuple of (B, U), or None for zeros.
         backward: bool, whether the layers read from the end; x^l stands in source order.

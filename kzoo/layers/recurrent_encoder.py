@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers import masking, sharing
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.recurrent import at_least_one_step, check_arguments, make_rnn, run_stack
 
@@ -83,7 +84,7 @@ class RecurrentEncoder(keras.layers.Layer):
         self.dropout = dropout
         policy = self.dtype_policy
         self.rnns = [make_rnn(cell, units, policy, direction) for _ in range(num_layers)]
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.input_dropout = Dropout(dropout, dtype=policy)
         # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
         self.supports_masking = True
 
@@ -205,7 +206,7 @@ class PyramidalEncoder(keras.layers.Layer):
         self.factor = factor
         policy = self.dtype_policy
         self.rnns = [make_rnn(cell, units, policy, "bidirectional") for _ in range(num_layers)]
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.input_dropout = Dropout(dropout, dtype=policy)
         # The mask is an output; this keeps Keras from warning that the one of `source` is lost.
         self.supports_masking = True
 

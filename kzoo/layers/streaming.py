@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kzoo.layers import masking, recurrent
+from kzoo.layers.dropout import Dropout
 
 # Under a distribution strategy each replica keeps the states of its own rows of a batch.
 _OF_A_REPLICA = {
@@ -66,7 +67,7 @@ class StreamingRNN(keras.layers.Layer):
         self.dropout = dropout
         policy = self.dtype_policy
         self.rnns = [recurrent.make_rnn(cell, units, policy) for _ in range(num_layers)]
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.input_dropout = Dropout(dropout, dtype=policy)
         self.supports_masking = True
 
     def build(self, x_shape):

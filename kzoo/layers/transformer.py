@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers import masking, own_inputs, sharing
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding, read_source
+from kzoo.layers.normalization import LayerNormalization
 from kzoo.layers.positions import AttentionPositions, SinusoidalPositions
 from kzoo.layers.recomputing import recomputed
 from kzoo.layers.transformer_block import (
@@ -69,7 +71,7 @@ class _Stack(keras.layers.Layer):
         self.positions = positions
         self.num_key_value_heads = num_key_value_heads
         self.attention_positions = attention_positions
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.input_dropout = Dropout(dropout, dtype=dtype)
         self.blocks = [
             self.block_class(
                 num_heads, hidden_units, dropout, norm_first, activation,
@@ -78,7 +80,7 @@ class _Stack(keras.layers.Layer):
             for _ in range(num_layers)
         ]  # fmt: skip
         if norm_first:
-            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
+            self.norm = LayerNormalization(dtype=dtype)
 
     def _build_input(self, source_shape):
         shape = (*source_shape[:2], build_embedding(self.embedding, source_shape))

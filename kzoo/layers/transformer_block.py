@@ -11,6 +11,8 @@ import tensorflow as tf
 from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention import MultiHeadAttention
+from kzoo.layers.dropout import Dropout
+from kzoo.layers.normalization import LayerNormalization
 from kzoo.layers.products import reshape, sizes
 
 
@@ -68,8 +70,8 @@ class Residual(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.norm_first = norm_first
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.norm = LayerNormalization(dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, x_shape, y_shape=None):
         self.norm.build(x_shape)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kzoo.layers import masking, sharing
 from kzoo.layers.attention.contract import Attention, dense_memory, dense_query
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.products import product_rows, reshape, sizes
 
 
@@ -111,7 +112,7 @@ class MultiHeadAttention(Attention):
         self.dropout = dropout
         self.num_key_value_heads = num_key_value_heads
         self.positions = positions
-        self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.weights_dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, memory_shape=None):
         query_size = query_shape[-1]
