@@ -1,0 +1,71 @@
+"""Activations kept or computed again (`--recompute`): memory and time of a step on long inputs.
+
+    python -m benchmarks.recomputing                       # 6 + 6 layers, 8 sources of 512 tokens
+    python -m benchmarks.recomputing --layers 12 --tokens 1024
+
+Each way has a process of its own. What a step adds is the most memory of the process, less what was
+resident before the first step.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks.memory import resident_megabytes
+
+UNITS, ROWS, TARGET_TOKENS, STEPS = 256, 8, 64, 5
+
+
+def measure(layers, tokens, recompute):
+    """Megabytes that steps add, and seconds of one."""
+    import keras
+    import tensorflow as tf
+
+    import kzoo
+
+    keras.utils.set_random_seed(0)
+    tokenizer = kzoo.CharacterTokenizer.learn(["abcdefghijklmnopqrstuvwxyz"], 64)
+    embedding = kzoo.TokenEmbedding(tokenizer.vocabulary_size(), UNITS)
+    shape = {"num_layers": layers, "num_heads": 4, "hidden_units": 4 * UNITS, "dropout": 0.1}
+    encoder = kzoo.TransformerEncoder(embedding, **shape)
+    decoder = kzoo.TransformerDecoder(embedding, **shape)
+    head = kzoo.VocabularyHead(tokenizer.vocabulary_size(), UNITS, tied=embedding)
+    encoder.recompute = decoder.recompute = recompute
+    model = kzoo.Seq2Seq(tokenizer, tokenizer, encoder, decoder, head)
+    model.compile(kzoo.FusedAdam(1e-4))
+    source = tf.random.uniform((ROWS, tokens), 4, 30, tf.int32, seed=1)
+    target = tf.random.uniform((ROWS, TARGET_TOKENS), 4, 30, tf.int32, seed=2)
+    batch = kzoo.batching.teacher_forcing(source, target)
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    model(batch[0])
+    before = resident_megabytes()
+    model.fit(dataset, steps_per_epoch=1, verbose=0)
+    begin = time.monotonic()
+    model.fit(dataset, steps_per_epoch=STEPS, verbose=0)
+    seconds = (time.monotonic() - begin) / STEPS
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return most - before, seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recomputing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--layers", type=int, default=6, help="of encoder and of decoder")
+    parser.add_argument("--tokens", type=int, default=512, help="of each of 8 sources")
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    for recompute in (False, True):
+        with ProcessPoolExecutor(1, context) as pool:
+            done = pool.submit(measure, options.layers, options.tokens, recompute)
+            megabytes, seconds = done.result()
+        name = "computed again" if recompute else "kept"
+        print(f"{name:>14}: {megabytes:6,.0f} MB added by steps, {1000 * seconds:,.0f} ms a step")
+
+
+if __name__ == "__main__":
+    main()
