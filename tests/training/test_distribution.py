@@ -100,7 +100,7 @@ def reports():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "sampled", "learned"])
+@pytest.mark.parametrize("name", ["full", "sampled", "learned", "on disk"])
 def test_two_workers_have_the_losses_of_one_process_batch_by_batch(reports, name):
     one, *workers, _ = reports
     assert len(one[name]["losses"]) > 5
