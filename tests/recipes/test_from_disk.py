@@ -59,7 +59,10 @@ def test_a_vocabulary_is_that_of_a_sample_and_a_model_is_trained_on_all(
     ids = kzoo.batching.tokenize(model.source_tokenizer, ["one"])
     corpus = kzoo.batching.Corpus(ids, ids)
     batches, _ = from_disk.make_batches(model, corpus, run, config)
-    sizes = [labels.shape for _, labels in batches]
+    read = list(batches)
+    sizes = [labels.shape for _, labels in read]
+    lines = {name for inputs, _ in read for name in inputs["name"].numpy()}
+    assert lines == {f"train.tsv:{line}".encode() for line in range(1, 302)}
     assert sum(rows for rows, _ in sizes) == 301  # without the bytes that are no text
     assert model.accumulate == 2 and max(map(np.prod, sizes)) > 150  # of two parts
 
