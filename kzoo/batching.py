@@ -20,6 +20,7 @@ class Corpus(NamedTuple):
     source: tf.RaggedTensor  # (N, None) int32, without start and end
     target: tf.RaggedTensor  # (N, None) int32
     copy_ids: tf.RaggedTensor | None = None  # (N, None) int32, one for each source token
+    names: tf.Tensor | None = None  # (N,) string, what messages call each pair
 
 
 def tokenize(tokenizer, texts, chunk=10_000):
@@ -202,12 +203,15 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, star
             a resumed training goes on. Each pass has all batches, and then ends within an order.
 
     Returns:
-        tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
+        tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`. With names in
+        the corpus, the inputs hold those of the batch as "name" (B,), too.
     """
+    *ids, names = corpus
 
     def gather(rows, number):
-        sides = (None if side is None else _ids_of(side, rows, number) for side in corpus)
-        return teacher_forcing(*sides)
+        sides = (None if side is None else _ids_of(side, rows, number) for side in ids)
+        inputs, labels = teacher_forcing(*sides)
+        return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
     return planned_batches(*lengths, batch_tokens, gather, seed, pool, start, draw)

@@ -18,8 +18,9 @@ _SAMPLE = 2000  # pairs whose tokens are counted
 class PairsOnDisk:
     """A file of lines "source<TAB>target", UTF-8 and not compressed, with an index in memory.
 
-    The index takes 16 bytes a pair, and is made at some hundred megabytes a second. Lines with no
-    tab or an empty side are left out; what follows a second tab is no part of the target.
+    The index takes 16 bytes a pair, 20 where lines are left out, and is made at some hundred
+    megabytes a second. Lines with no tab or an empty side are left out; what follows a second tab
+    is no part of the target.
 
     Args:
         path: file.
@@ -47,6 +48,8 @@ class PairsOnDisk:
         is_pair = (middles > starts) & (middles + 1 < ends)
         self.left_out = int((~is_pair).sum())
         checks.require(is_pair.any(), "must be a file with pairs", path=str(path))
+        # uint32 of the pairs; without lines left out a row and its line go together.
+        self._lines = np.flatnonzero(is_pair).astype(np.uint32) if self.left_out else None
         self._starts = starts[is_pair]
         self._source_sizes = (middles - starts)[is_pair].astype(np.int32)
         self._target_sizes = (ends - middles - 1)[is_pair].astype(np.int32)
@@ -72,6 +75,11 @@ class PairsOnDisk:
         """Bytes of each source and of each target: (N,) int, (N,) int."""
         return self._source_sizes, self._target_sizes
 
+    def names(self, rows):
+        """ "file:line" of some rows: list of str."""
+        lines = rows if self._lines is None else self._lines[rows]
+        return [f"{self.path.name}:{line + 1}" for line in map(int, lines)]
+
     def texts(self, rows):
         """The sources and the targets of some rows: list of bytes, list of bytes."""
         sources, targets = [], []
@@ -85,7 +93,15 @@ class PairsOnDisk:
 
 
 def disk_batches(
-    pairs, source_tokenizer, target_tokenizer, batch_tokens, *, max_length, seed=None, start=0
+    pairs,
+    source_tokenizer,
+    target_tokenizer,
+    batch_tokens,
+    *,
+    max_length,
+    seed=None,
+    start=0,
+    named=False,
 ):
     """Makes the dataset of teacher-forcing batches of pairs that stay on disk.
 
@@ -100,6 +116,7 @@ def disk_batches(
         batch_tokens: int, tokens of a batch on either side, padding included, about.
         max_length: int, most tokens of a text; of longer ones the rest is cut off.
         seed, start: as in `batching.token_batches`.
+        named: bool, whether the inputs hold file and line of each pair as "name" (B,), too.
 
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `batching.teacher_forcing`.
@@ -115,15 +132,16 @@ def disk_batches(
         lengths.append(np.clip(np.ceil(sizes * share), 1, max_length).astype(np.int32))
 
     def read(rows):
-        both = list(zip(*pairs.texts(rows), strict=True))
-        texts = [each for each in both if all(map(_is_text, each))] or both
-        return tuple(np.array(side, object) for side in zip(*texts, strict=True))
+        found = list(zip(*pairs.texts(rows), pairs.names(rows), strict=True))
+        texts = [each for each in found if all(map(_is_text, each[:2]))] or found
+        return tuple(np.array(column, object) for column in zip(*texts, strict=True))
 
     def gather(rows, number):
-        sides = tf.numpy_function(read, [rows], [tf.string, tf.string])
-        sides = (tf.ensure_shape(side, [None]) for side in sides)
+        columns = tf.numpy_function(read, [rows], [tf.string] * 3)
+        *sides, names = (tf.ensure_shape(column, [None]) for column in columns)
         ids = (t.tokenize(side)[:, :max_length] for t, side in zip(tokenizers, sides, strict=True))
-        return batching.teacher_forcing(*ids)
+        inputs, labels = batching.teacher_forcing(*ids)
+        return inputs | ({"name": names} if named else {}), labels
 
     return batching.planned_batches(*lengths, batch_tokens, gather, seed, start=start)
 

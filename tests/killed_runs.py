@@ -25,17 +25,24 @@ def write_pairs(path):
 
 
 def run(config, log, moment=None):
-    """Runs `recipes.translation` in another process, until its end or a moment of `MOMENTS`.
+    """Runs `recipes.translation` in another process, until its end or a moment of `MOMENTS` or
+    `MOMENTS_OF_A_WORKER`.
 
     Returns:
         int, the exit code; minus the number of the signal that killed it.
     """
+    process = start(config, log, moment)
+    process.join()
+    return process.exitcode
+
+
+def start(config, log, moment=None):
+    """The process of `run`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
     process = context.Process(target=_run, args=(config, str(log), moment))
     process.start()
-    process.join()
-    return process.exitcode
+    return process
 
 
 def _run(config, log, moment):
@@ -46,7 +53,10 @@ def _run(config, log, moment):
 
     sys.argv = ["translation"]
     with contextlib.ExitStack() as patches:
-        for patch in (*_small(), *([] if moment is None else [MOMENTS[moment]()])):
+        for patch in (
+            *_small(),
+            *([] if moment is None else [(MOMENTS | MOMENTS_OF_A_WORKER)[moment]()]),
+        ):
             patches.enter_context(patch)
         with mock.patch.object(cli, "parse", lambda *_, **__: config):
             cli.run(translation.main, translation.Config, "")
@@ -125,6 +135,16 @@ def _in_the_export():
     return _at(warmup, "write", 1)
 
 
+def _in_a_batch_of_the_second_epoch():
+    """The chief's checkpoint is of the begin of that epoch."""
+    from kzoo import training
+
+    def is_second(self, *_):
+        return self.model.optimizer.iterations.numpy() > self.params["steps"]
+
+    return _at(training.OneDecision, "on_train_batch_end", 2, is_second)
+
+
 MOMENTS = {
     "in the first epoch": _in_the_first_epoch,
     "in validation": _in_validation,
@@ -133,3 +153,4 @@ MOMENTS = {
     "while weights are chosen": _while_weights_are_chosen,
     "in the export": _in_the_export,
 }
+MOMENTS_OF_A_WORKER = {"in a batch of the second epoch": _in_a_batch_of_the_second_epoch}

@@ -18,6 +18,7 @@ def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
     assert (len(pairs), pairs.left_out) == (3, 5)
     assert pairs.texts([2, 0, 1]) == ([b"c", b"a b", b"x"], ["ä".encode(), b"B A", b"Y"])
     assert [list(side) for side in pairs.byte_lengths()] == [[3, 1, 1], [3, 1, 2]]
+    assert pairs.names([2, 0, 1]) == ["pairs.tsv:8", "pairs.tsv:1", "pairs.tsv:7"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"no pair", b"a\nb\t\n"])
@@ -30,9 +31,11 @@ def test_blocks_of_a_file_are_one_file(tmp_path, monkeypatch):
     lines = "".join(f"{i} x\tX {i * i}\r\n" for i in range(50))
     path = written(tmp_path, lines.encode())
     monkeypatch.setattr(pairs_on_disk, "_BLOCK", 7)
-    sources, targets = pairs_on_disk.PairsOnDisk(path).texts(range(50))
+    pairs = pairs_on_disk.PairsOnDisk(path)
+    sources, targets = pairs.texts(range(50))
     assert sources == [f"{i} x".encode() for i in range(50)]
     assert targets == [f"X {i * i}".encode() for i in range(50)]
+    assert pairs.names(np.array([0, 49])) == ["pairs.tsv:1", "pairs.tsv:50"]
 
 
 def batches_of(folder, **options):
@@ -61,6 +64,15 @@ def test_a_pass_has_every_pair_once_and_little_padding(tmp_path):
         assert labels.numpy().size < 1.2 * 150
     assert sorted(read) == sorted(text.encode() for text in texts)
     assert 1 - real / padded < 0.1
+
+
+def test_pairs_of_a_batch_may_be_named_by_file_and_line(tmp_path):
+    texts, (source, _), batches = batches_of(tmp_path, named=True)
+    inputs, labels = next(iter(batches))
+    assert len(inputs["name"]) == len(labels) > 2
+    lines = [int(name.decode().removeprefix("pairs.tsv:")) for name in inputs["name"].numpy()]
+    said = [text.decode() for text in source.detokenize(inputs["source"]).numpy()]
+    assert said == [texts[line - 1] for line in lines]
 
 
 def test_a_resumed_pass_goes_on_in_its_order_and_long_texts_are_cut(tmp_path):

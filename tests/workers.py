@@ -7,12 +7,15 @@ Each is a process of its own, as a strategy of several workers is set up before 
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import kzoo
+from kzoo import pairs_on_disk
 
 V, D, ROWS = 37, 6, 40
 
@@ -46,13 +49,25 @@ def batches():
     return kzoo.batching.token_batches(kzoo.batching.Corpus(source, target), 50, seed=5)
 
 
-def trained(strategy, callbacks, optimizer, **options):
+def batches_on_disk(folder):
+    """Of a file that each process has for itself."""
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(list("abcdefg"), n)) for n in rng.integers(1, 13, ROWS)]
+    path = Path(folder, "pairs.tsv")
+    path.write_text("".join(f"{text}\t{text.upper()}\n" for text in texts))
+    sides = texts, [text.upper() for text in texts]
+    tokenizers = [kzoo.WordTokenizer.learn(side, vocabulary_size=V) for side in sides]
+    pairs = pairs_on_disk.PairsOnDisk(path)
+    return pairs_on_disk.disk_batches(pairs, *tokenizers, 50, max_length=40, seed=5)
+
+
+def trained(strategy, callbacks, optimizer, data=None, **options):
     """Losses of all batches of an epoch, the validation loss, and the sum of the weights."""
     keras.utils.set_random_seed(7)
     with strategy.scope():
         model = seq2seq(**options)
         model.compile(optimizer(0.01, global_clipnorm=0.5))
-    losses, data = Losses(), batches()
+    losses, data = Losses(), batches() if data is None else data
     found = model.fit(
         data, validation_data=data, shuffle=False, verbose=0, callbacks=[losses, *callbacks]
     )
@@ -84,6 +99,9 @@ def main(addresses, index):
             strategy, callbacks, kzoo.LazyAdam, num_sampled=11, sampler="learned_unigram"
         ),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        on_disk = batches_on_disk(folder)
+        found["on disk"] = trained(strategy, callbacks, kzoo.FusedAdam, on_disk)
     if workers:
         said = workers.bytes_from_chief(b"the chief's" if workers.is_chief else b"")
         found["said"] = said.decode()

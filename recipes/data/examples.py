@@ -19,6 +19,7 @@ class Pairs:
     the source text itself, normalized. `skipped` counts what was left out, by reason. `further[i]`
     are other right answers than `target[i]`, which scores compare with; training leaves them aside.
     `places[i]` is which one of several sources the pair is from, "" where there is one alone.
+    `lines[i]` is the line of its file, 0 where that is not known.
     """
 
     source: list[str] = field(default_factory=list)
@@ -27,10 +28,12 @@ class Pairs:
     skipped: Counter[str] = field(default_factory=Counter)
     further: list[tuple[str, ...]] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
-        if not self.places:
-            self.places.extend([""] * len(self.source))
+        for column, unknown in ((self.places, ""), (self.lines, 0)):
+            if not column:
+                column.extend([unknown] * len(self.source))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -67,6 +70,7 @@ class Pairs:
         group: str | None = None,
         further: Iterable[str] = (),
         place: str = "",
+        line: int = 0,
     ) -> None:
         """Appends one pair, or counts why not; so with each of the `further` answers."""
         source, target = one_line(source), one_line(target)
@@ -79,6 +83,7 @@ class Pairs:
             self.target.append(target)
             self.groups.append(normalized(source) if group is None else group)
             self.places.append(place)
+            self.lines.append(line)
             answers = list(map(one_line, further))
             kept = [text for text in answers if is_utf8(text) and not BLANK.fullmatch(text)]
             self.further.append(tuple(kept))

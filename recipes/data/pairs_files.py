@@ -42,14 +42,15 @@ def moses(source_path: str | Path, target_path: str | Path) -> Pairs:
     """Two files, one text a line; line n of one means line n of the other. Blank lines at the end
     of one alone are none."""
     pairs, counts, is_even = Pairs(), [0, 0], True
-    for source, target in zip_longest(lines(source_path), lines(target_path)):
+    both = zip_longest(lines(source_path), lines(target_path))
+    for number, (source, target) in enumerate(both, start=1):
         counts[0] += source is not None
         counts[1] += target is not None
         if None in (source, target):
             is_even = is_even and not (source or target or "").strip()
             pairs.skipped["blank line at the end"] += 1
         else:
-            pairs.add(source, target)
+            pairs.add(source, target, line=number)
     if not is_even:
         raise ValueError(
             "A source and its target must have as many lines, "
@@ -73,7 +74,7 @@ def tsv(
         ValueError: besides what breaks the format, if a column is of numbers or ids, where the
             other one is not, and `columns` is None.
     """
-    pairs, rows, codes = Pairs(), [], (source_language, target_language)
+    pairs, rows, numbers, codes = Pairs(), [], [], (source_language, target_language)
     chosen, width, is_first = columns, None, True
     for number, line in enumerate(lines(path), start=1):
         if not line.strip(" \r"):
@@ -101,10 +102,11 @@ def tsv(
                 f"{line[:80]!r}"
             )
         rows.append(cells if chosen is None else [cells[column - 1] for column in chosen])
+        numbers.append(number)
     if chosen is None:
         _check_texts(rows, path)
-    for row in rows:
-        pairs.add(*row[:2])
+    for row, number in zip(rows, numbers, strict=True):
+        pairs.add(*row[:2], line=number)
     return some(pairs, path)
 
 
@@ -206,7 +208,7 @@ def jsonl(path: str | Path, source_key: str, target_key: str) -> Pairs:
                 f"{place}: expected an object with texts for {source_key!r} and "
                 f"{target_key!r}, or for 'source' and 'target', got {line[:80]!r}"
             )
-        pairs.add(*(text or "" for text in texts))
+        pairs.add(*(text or "" for text in texts), line=number)
     return some(pairs, path)
 
 

@@ -7,10 +7,10 @@ freely would need many documents (Nallapati et al. 2017, https://arxiv.org/abs/1
 3, choose whole sentences so).
 """
 
+import dataclasses
 import re
 from collections import Counter
 
-from recipes.data.examples import Pairs
 from recipes.data.files import progress
 from recipes.data.splits import Splits
 
@@ -57,8 +57,7 @@ def extractive(splits: Splits) -> Splits:
         f"{firsts:,} of them the first ones",
         flush=True,
     )
-    columns = train.source, targets, train.groups, train.skipped, train.further, train.places
-    return splits._replace(train=Pairs(*columns))
+    return splits._replace(train=dataclasses.replace(train, target=targets))
 
 
 def _plain(text: str) -> list[str]:

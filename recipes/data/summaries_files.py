@@ -54,7 +54,8 @@ def table(path: str | Path, fields: tuple[str, str] | None = None) -> Pairs:
                 f"{place}: expected a list of texts for {REFERENCES!r}, got {str(further)[:80]!r}"
             )
         document, summary = (_text(row, name, place) for name in chosen)
-        pairs.add(document, summary, further=texts)
+        line = int(place.rpartition(":")[2])
+        pairs.add(document, summary, further=texts, line=line)
     return some(pairs, path)
 
 

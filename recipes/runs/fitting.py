@@ -250,7 +250,10 @@ def check_convergence(
         if finite.skipped:
             print(f"{finite.skipped:,} steps were left out: their gradients were no numbers.")
         return
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    more = ""
+    if len(names) > _NAMED:
+        print("The batch:", *names, sep="\n  ", flush=True)
+        more = f" and {len(names) - _NAMED:,} more, listed above"
     batch = f"first in the batch of {', '.join(names[:_NAMED])}{more}; " if names else ""
     raise RuntimeError(
         f"training diverged in epoch {epoch}: {what}; {batch}"
@@ -271,8 +274,9 @@ def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None
         source = inputs["source"]
         is_text = source.dtype == tf.int32 and source.shape.rank == 2
         if is_text or "name" in inputs:
-            said = inputs.get("name", source)
-            kept = tf.numpy_function(names.keep, [number - first, said], tf.int64)
+            said = [inputs["name"]] if "name" in inputs else []
+            said += [source] if is_text else []
+            kept = tf.numpy_function(names.keep, [number - first, *said], tf.int64)
             with tf.control_dependencies([kept]):
                 inputs = {k: tf.identity(v) for k, v in inputs.items() if k != "name"}
         return inputs if change is None else change(number, inputs), labels
@@ -282,7 +286,7 @@ def numbered(batches, first: int, names: NamesOfBatches, change: Callable | None
 
 
 class NamesOfBatches:
-    """What the last batches of a `fit` are named, where their inputs hold a "name", or the texts
+    """What the last batches of a `fit` are named, where their inputs hold a "name", and the texts
     that they hold the ids of.
 
     Args:
@@ -293,19 +297,20 @@ class NamesOfBatches:
         self._tokenizer = tokenizer
         self._kept = deque(maxlen=_READ_AHEAD)
 
-    def keep(self, step, names):
-        """Keeps the names or ids of a batch, counted from 0; returns the step."""
-        self._kept.append((step, names))
+    def keep(self, step, *said):
+        """Keeps the names or ids, or both, of a batch, counted from 0; returns the step."""
+        self._kept.append((step, said))
         return step
 
     def of(self, step: int | None) -> list[str]:
         """Those of a batch, counted from 0; none if it is None, not named or long past."""
-        names = dict(self._kept).get(step)
-        if names is None:
-            return []
-        if names.ndim == 1:
-            return [name.decode(errors="replace") for name in names]
-        texts = self._tokenizer.detokenize(names).numpy()
+        columns = [self._texts(each) for each in dict(self._kept).get(step, ())]
+        return [" ".join(filter(None, row)) for row in zip(*columns, strict=True)]
+
+    def _texts(self, said):
+        if said.ndim == 1:
+            return [name.decode(errors="replace") for name in said]
+        texts = self._tokenizer.detokenize(said).numpy()
         return [repr(text.decode(errors="replace")[:_SHOWN]) for text in texts]
 
 

@@ -118,6 +118,7 @@ def make_batches(model, valid: kzoo.batching.Corpus, run: Path, config: Any):
         max_length=config.max_length - 1,  # beside the token that ends or starts it
         seed=config.seed,
         start=position(run).batches,
+        named=True,
     )
     batches = make_weights(model, dataset, config.init_from or config.model)
     return batches, kzoo.batching.token_batches(valid, config.batch_tokens)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 import kzoo
 from recipes.data.examples import Pairs
+from recipes.data.pairs import HOLE
 from recipes.data.sources import weights
 from recipes.runs import training_pairs
 
@@ -46,8 +48,9 @@ def mixed(
     labels = [
         " ".join([code] * (len(parts) > 1) + [source] * (len(shares) > 1)) for code, source in found
     ]
+    files = [_file(source or next(iter(shares)), code) for code, source in found]
     corpus, sizes = tokenize(
-        model, dict(zip(labels, found.values(), strict=True)), "train", **limits
+        model, dict(zip(labels, found.values(), strict=True)), "train", files, **limits
     )
     if len(found) == 1:
         return corpus, None
@@ -103,20 +106,30 @@ def say_times(labels: Iterable[str], times: Iterable[float], what: str) -> None:
 
 
 def tokenize(
-    model, parts: dict[str, Pairs], name: str, **limits: int
+    model, parts: dict[str, Pairs], name: str, files: Sequence[str] | None = None, **limits: int
 ) -> tuple[kzoo.batching.Corpus, list[int]]:
-    """The corpora of all parts, one after the other, and how many pairs each has."""
+    """The corpora of all parts, one after the other, and how many pairs each has.
+
+    With the name of the file of each part the pairs have names, if any has a known line.
+    """
     import tensorflow as tf
 
+    if files is None or not any(any(pairs.lines) for pairs in parts.values()):
+        files = [None] * len(parts)
     corpora = [
         training_pairs.tokenize(
-            model, pairs, name if len(parts) == 1 else f"{name} {label}", **limits
+            model, pairs, name if len(parts) == 1 else f"{name} {label}", file=file, **limits
         )
-        for label, pairs in parts.items()
+        for (label, pairs), file in zip(parts.items(), files, strict=True)
     ]
     sizes = [int(corpus.source.nrows()) for corpus in corpora]
     sides = (None if each[0] is None else tf.concat(each, 0) for each in zip(*corpora, strict=True))
     return kzoo.batching.Corpus(*sides), sizes
+
+
+def _file(place: str, code: str) -> str:
+    """What messages call the file of a place; of two Moses files it is the first."""
+    return Path(place.replace(HOLE, code).split(",")[0]).name
 
 
 def repetitions(

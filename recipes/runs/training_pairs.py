@@ -67,12 +67,19 @@ def build(
 
 
 def tokenize(
-    model, pairs: Pairs, name: str, *, max_length: int, max_source_tokens: int | None = None
+    model,
+    pairs: Pairs,
+    name: str,
+    *,
+    max_length: int,
+    max_source_tokens: int | None = None,
+    file: str | None = None,
 ) -> kzoo.batching.Corpus:
     """Tokenizes pairs and leaves out, with a count, those longer than `max_length` tokens.
 
     With `max_source_tokens` that is about targets alone: sources are cut at so many tokens, as the
-    exported model cuts them, and how many are is said.
+    exported model cuts them, and how many are is said. With the name of their `file`, the corpus
+    has names, "file:line", "" of a pair whose line is not known.
     """
     import tensorflow as tf
 
@@ -89,6 +96,9 @@ def tokenize(
     else:
         target = kzoo.batching.tokenize(model.target_tokenizer, pairs.target)
         corpus = kzoo.batching.Corpus(source, target)
+    if file is not None:
+        names = [f"{file}:{line}" if line else "" for line in pairs.lines]
+        corpus = corpus._replace(names=tf.constant(names, tf.string))
     counts = corpus.target.row_lengths().numpy()
     found = f"{len(pairs):,} pairs, {counts.sum():,} target tokens"
     limits = {"max_length": max_length}

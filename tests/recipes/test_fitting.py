@@ -61,11 +61,13 @@ def test_a_loss_that_is_no_number_names_the_files_of_its_batch(tmp_path):
     assert not (tmp_path / "run/fitted").exists()
 
 
-def test_of_many_files_the_first_are_named(tmp_path):
+def test_of_many_files_the_first_are_named_and_all_are_listed(tmp_path, capsys):
     with pytest.raises(
-        RuntimeError, match=r"(clips/\d+.wav, ){7}clips/\d+.wav and 42 more; remove"
+        RuntimeError, match=r"(clips/\d+.wav, ){7}clips/\d+.wav and 42 more, listed above; remove"
     ):
         train(batches({31}, 50), tmp_path / "run")
+    listed = capsys.readouterr().out.partition("The batch:")[2].split()
+    assert sorted(listed) == sorted(NAMES)
 
 
 def test_a_training_of_named_batches_ends_as_any_other(tmp_path):
@@ -151,13 +153,21 @@ def test_a_validation_loss_that_no_model_has_is_no_success(tmp_path):
         train(batches(set(), 50), tmp_path / "run", optimizer=training.FusedAdam(1e9), epochs=1)
 
 
-def test_texts_of_a_batch_are_named_by_what_they_say():
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (None, ["'dogs'", "'red cats'"]),
+        (["", "a.tsv:12"], ["'red cats'", "a.tsv:12 'dogs'"]),
+    ],
+)
+def test_texts_of_a_batch_are_named_by_their_lines_and_what_they_say(lines, expected):
     tokenizer = text.WordTokenizer.learn(["red cats", "green dogs"], 11)
     corpus = batching.Corpus(*[tokenizer.tokenize(["red cats", "dogs"])] * 2)
+    corpus = corpus._replace(names=None if lines is None else tf.constant(lines))
     names = fitting.NamesOfBatches(tokenizer)
     stream = fitting.numbered(batching.token_batches(corpus, 99), 7, names, None)
     assert [*next(iter(stream))[0]] == ["source", "target"]
-    assert sorted(names.of(0)) == ["'dogs'", "'red cats'"]
+    assert sorted(names.of(0)) == expected
     assert names.of(None) == []
 
 

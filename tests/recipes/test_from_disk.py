@@ -43,6 +43,7 @@ def test_a_vocabulary_is_that_of_a_sample_and_a_model_is_trained_on_all(
     config, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(from_disk, "SAMPLE", 100)
+    config = dataclasses.replace(config, batch_tokens=100, accumulate=2)
     (splits,) = translation.load(config).values()
     assert len(splits.train) == 99 and splits.train.skipped == {"invalid UTF-8": 1}
     assert len(splits.valid) == 11 and splits.test is None
@@ -58,7 +59,12 @@ def test_a_vocabulary_is_that_of_a_sample_and_a_model_is_trained_on_all(
     ids = kzoo.batching.tokenize(model.source_tokenizer, ["one"])
     corpus = kzoo.batching.Corpus(ids, ids)
     batches, _ = from_disk.make_batches(model, corpus, run, config)
-    assert sum(len(labels) for _, labels in batches) == 301  # without the bytes that are no text
+    read = list(batches)
+    sizes = [labels.shape for _, labels in read]
+    lines = {name for inputs, _ in read for name in inputs["name"].numpy()}
+    assert lines == {f"train.tsv:{line}".encode() for line in range(1, 302)}
+    assert sum(rows for rows, _ in sizes) == 301  # without the bytes that are no text
+    assert model.accumulate == 2 and max(map(np.prod, sizes)) > 150  # of two parts
 
 
 @pytest.mark.parametrize(

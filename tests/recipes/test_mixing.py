@@ -1,5 +1,6 @@
 """Languages and sources of a training: how often a pass reads each, and the rows of each."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,6 +63,22 @@ def test_a_pass_that_would_be_far_too_long_is_refused():
 def test_one_corpus_alone_is_read_as_it_is():
     corpus, draw = mixing.mixed(MODEL, {"de": pairs_of("", "a", 7)}, "x.tsv", max_length=10)
     assert draw is None and corpus.source.nrows() == 7
+
+
+def test_pairs_are_named_by_file_and_line_where_they_are_known():
+    pairs = Pairs()
+    pairs.add("a far too long source", "b", line=3)
+    pairs.add("a", "b", line=7)
+    pairs.add("c", "d")
+    corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "x/train.{language}.tsv:1", max_length=10)
+    assert corpus.names.numpy().tolist() == [b"train.de.tsv:7", b""]
+    train = together([pairs_of("x", "a", 1), dataclasses.replace(pairs, places=["a/y.tsv"] * 3)])
+    corpus, _ = mixing.mixed(MODEL, {"de": train}, "x:1,a/y.tsv:1", max_length=10)
+    assert corpus.names.numpy().tolist() == [b"", b"y.tsv:7", b""]
+    corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "a/b.en,a/b.de", max_length=10)
+    assert corpus.names.numpy().tolist() == [b"b.en:7", b""]
+    corpus, _ = mixing.mixed(MODEL, {"de": pairs_of("", "a", 7)}, "x.tsv", max_length=10)
+    assert corpus.names is None
 
 
 def test_a_source_of_which_nothing_is_left_is_named():

@@ -9,6 +9,7 @@ import subprocess
 import killed_runs
 import numpy as np
 import pytest
+from loopback import ATTEMPTS, LOST, two_addresses
 
 import kzoo
 from recipes import translation
@@ -46,11 +47,67 @@ def test_a_run_killed_at_six_moments_ends_with_the_weights_of_an_undisturbed_one
     assert len(hidden) == 2 and not (tmp_path / "killed/1").exists()
     assert killed_runs.run(config, log) == 0, log.read_text()
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["1"]
-    models = [kzoo.pretrained.load(tmp_path / name / "1") for name in ("undisturbed", "killed")]
-    weights, others = (model.get_weights() for model in models)
+    assert_same_weights(tmp_path / "undisturbed/1", tmp_path / "killed/1")
+
+
+def assert_same_weights(*models):
+    weights, others = (kzoo.pretrained.load(path).get_weights() for path in models)
     assert len(weights) > 9
     for one, other in zip(weights, others, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def run_together(tmp_path):
+    """A run of a chief and a worker, until the end or a moment of the worker's."""
+
+    def run(config, codes, moment=None):
+        """What both have said, when they have ended with these exit codes."""
+        for _ in range(ATTEMPTS):
+            logs = [tmp_path / f"worker-{index}.log" for index in (0, 1)]
+            found = _ends(config, logs, moment)
+            said = "".join(log.read_text() for log in logs)
+            if found == codes:
+                return said
+            assert any(word in said for word in LOST), (found, said)
+            for log in logs:
+                log.unlink()
+            if not config.resume:
+                shutil.rmtree(config.output, ignore_errors=True)
+        pytest.skip(f"the workers lost each other {ATTEMPTS} times; the machine is busy")
+
+    return run
+
+
+def _ends(config, logs, moment):
+    """The exit codes of a chief and a worker."""
+    addresses, processes = two_addresses(), []
+    try:
+        for index, log in enumerate(logs):
+            each = dataclasses.replace(config, workers=addresses, worker=index)
+            processes.append(killed_runs.start(each, log, moment if index else None))
+        for process in processes:
+            process.join(300)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_killed_ends_after_a_resume_with_the_weights_of_an_undisturbed_one(
+    config, run_together, tmp_path
+):
+    config = dataclasses.replace(config, epochs=2, scheduled_sampling=0.0)
+    run_together(config, [0, 0])
+    config = dataclasses.replace(config, output=str(tmp_path / "killed"))
+    said = run_together(config, [1, -signal.SIGKILL], "in a batch of the second epoch")
+    assert re.search(r"error: worker 1 \(127.0.0.1:\d+\) no longer answers, so this", said)
+    assert "Start all of them again; a recipe with --resume goes on from the last" in said
+    said = run_together(dataclasses.replace(config, resume=True), [0, 0])
+    assert re.search(r"Going on from \S+: the begin of epoch 2, after", said)
+    assert_same_weights(tmp_path / "undisturbed/1", tmp_path / "killed/1")
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback import ATTEMPTS, LOST, two_addresses
 
 from kzoo.training import distribution
 
@@ -63,10 +63,7 @@ def ended(process):
 @contextlib.contextmanager
 def two_workers(*more):
     with contextlib.ExitStack() as stack:
-        with socket.socket() as one, socket.socket() as other:
-            for each in (one, other):
-                each.bind(("127.0.0.1", 0))
-            addresses = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+        addresses = two_addresses()
         processes = [
             stack.enter_context(ended(start(addresses, index, *more))) for index in range(2)
         ]
@@ -76,10 +73,6 @@ def two_workers(*more):
 def report_of(process):
     """The first line that is a report; "" if the process ends before."""
     return next((line for line in process.stdout if line.startswith("{")), "")
-
-
-LOST = ("UnavailableError", "AbortedError", "have lost each other", "heartbeat")
-ATTEMPTS = 3  # where a machine is busy, TensorFlow's heartbeat takes a slow worker for a dead one
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +100,7 @@ def reports():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "sampled", "learned"])
+@pytest.mark.parametrize("name", ["full", "sampled", "learned", "on disk"])
 def test_two_workers_have_the_losses_of_one_process_batch_by_batch(reports, name):
     one, *workers, _ = reports
     assert len(one[name]["losses"]) > 5

@@ -372,3 +372,18 @@ def test_deep_json_is_named_with_its_line(tmp_path):
         path = write(tmp_path / "a.jsonl", '{"en": "a", "de": "b"}\n' + line)
         with pytest.raises(ValueError, match=r"a\.jsonl:2: expected a JSON object, got: "):
             pairs_files.jsonl(path, "en", "de")
+
+
+# --- lines of a file -----------------------------------------------------------------------------
+
+
+def test_pairs_know_the_lines_they_are_from_through_a_split(tmp_path):
+    path = write(tmp_path / "a.tsv", "en\tde\n\na\tA\nb\t\nc\tC\nd\tD\n")
+    assert pairs_files.tsv(path, "en", "de").lines == [3, 5, 6]
+    splits = load_pairs(path, **EN_DE)
+    found = [each for part in splits for each in zip(part.source, part.lines, strict=True)]
+    assert sorted(found) == [("a", 3), ("c", 5), ("d", 6)]
+    content = '{"en": "a", "de": "A"}\n\n{"en": "b", "de": "B"}\n'
+    assert pairs_files.jsonl(write(tmp_path / "a.jsonl", content), "en", "de").lines == [1, 3]
+    sides = [write(tmp_path / name, "a\n\nb\n") for name in ("a.en", "a.de")]
+    assert pairs_files.moses(*sides).lines == [1, 3]

@@ -65,6 +65,11 @@ def test_the_texts_of_a_table_are_found_by_the_usual_keys(keys, ending, pack, tm
     assert rows(summaries_files.table(path)) == [("a long text", "short")]
 
 
+def test_rows_know_the_lines_where_they_begin(tmp_path):
+    content = 'document,summary\n"a b\nc d",e\nf g,h\n'
+    assert summaries_files.table(write(tmp_path / "a.csv", content)).lines == [2, 4]
+
+
 def test_fields_can_be_named_and_are_taken_before_the_usual_ones(tmp_path):
     row = {"text": "no", "title": "no", "abstract": "yes", "claims": ["one thing", "Two!", ""]}
     path = write(tmp_path / "a.jsonl.xz", lzma.compress(json.dumps(row).encode()))
