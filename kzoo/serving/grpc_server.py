@@ -13,12 +13,15 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from kzoo.serving import answers, connections, metrics, protocol, tracing
+from kzoo.serving.calls import Calls
 from kzoo.serving.errors import Refused
 from kzoo.serving.gate import Bodies, Key
 
 _PREFIX = "/inference.GRPCInferenceService/"
 _OPEN = {"ServerLive", "ServerReady"}  # for probes, which have no key
+_EMPTY = {*_OPEN, "ServerMetadata"}  # their messages say nothing, so they are not read
 _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
+_MOST_OTHERS = 32  # open calls that are no inferences: of metadata, and those that load
 _NO_COMPRESSION = 1  # the bit of "identity": what is unpacked has no limit in gRPC
 _CONNECTIONS = {  # times in milliseconds
     "server_handshake_timeout_ms": 1000 * connections.HANDSHAKE_SECONDS,  # without TLS, too
@@ -42,7 +45,7 @@ async def started(repository, options, dataplane, extension):
     most, seconds = round(options["max_body_mb"] * 1e6), options["deadline_seconds"]
     server = aio.server(
         interceptors=[
-            _Interceptor(options["api_key"], Bodies(most), seconds),
+            _Interceptor(options["api_key"], Bodies(most), options["max_queue"], seconds),
             *tracing.grpc_interceptors(),
         ],
         options=[
@@ -53,7 +56,6 @@ async def started(repository, options, dataplane, extension):
             ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
             ("grpc.so_reuseport", 0),
         ],
-        maximum_concurrent_rpcs=options["max_queue"],
     )
     servicer = _Servicer(repository, dataplane, extension, options["max_batch_size"])
     service.add_GRPCInferenceServiceServicer_to_server(servicer, server)
@@ -72,16 +74,19 @@ async def started(repository, options, dataplane, extension):
 class _Interceptor(aio.ServerInterceptor):
     """Asks for the key before a message is read, and bounds the time and room that one takes.
 
-    A Refused gets its status, and any other exception INTERNAL.
+    A Refused gets its status, and any other exception INTERNAL. Calls of health and metadata take
+    no place of an inference, and those of health are always answered.
 
     Args:
         api_key: str or None, see `Key`.
         bodies: Bodies.
+        max_queue: int, most inferences that are open at once.
         seconds: float, longest wait for a message.
     """
 
-    def __init__(self, api_key, bodies, seconds):
+    def __init__(self, api_key, bodies, max_queue, seconds):
         self._key, self._bodies, self._seconds = Key(api_key), bodies, seconds
+        self._inferences, self._others = Calls(max_queue), Calls(_MOST_OTHERS)
 
     async def intercept_service(self, continuation, details):
         method = details.method.removeprefix(_PREFIX)
@@ -96,15 +101,22 @@ class _Interceptor(aio.ServerInterceptor):
             return handler
 
         async def answered(_, context):
-            size = 0
+            size, request = 0, None
             try:
-                message = await self._read(context)
-                size = len(message)
-                self._bodies.take(size)
-                request = _parsed(handler.request_deserializer, message)
-                return await handler.unary_unary(request, context)
+                if method in _EMPTY:
+                    request = handler.request_deserializer(b"")
+                    return await handler.unary_unary(request, context)
+                calls = self._inferences if method == "ModelInfer" else self._others
+                with calls.place():
+                    message = await self._read(context)
+                    size = len(message)
+                    self._bodies.take(size)
+                    request = _parsed(handler.request_deserializer, message)
+                    return await handler.unary_unary(request, context)
             except Refused as refused:
                 status, text = refused.grpc_status, str(refused)
+                if request is None:
+                    metrics.REFUSED.labels(refused.status.value).inc()
             except Exception:
                 _LOGGER.exception("%s failed.", method)
                 status, text = grpc.StatusCode.INTERNAL, "the server failed, see its log"

@@ -12,7 +12,7 @@ from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from served_folder import DEFAULTS, KEY, free_ports
 
-from kzoo.serving import gate, grpc_server
+from kzoo.serving import gate, grpc_server, metrics, server
 
 SERVICE = "/inference.GRPCInferenceService/"
 GOOD = protos.ModelReadyRequest(name="a").SerializeToString()
@@ -26,6 +26,11 @@ class Model:
     def __init__(self):
         self.may_answer, self.waiting = asyncio.Event(), 0
 
+    def get_input_types(self):
+        return []
+
+    get_output_types = get_input_types
+
     async def __call__(self, request):
         self.waiting += 1
         await self.may_answer.wait()
@@ -37,6 +42,10 @@ class Repository:
 
     def __init__(self):
         self.model = Model()
+        self.models, self.is_complete, self.is_draining = {"a": self.model}, True, False
+
+    def versions(self, name):
+        return ["1"]
 
     def find(self, name, version):
         if name == "broken":
@@ -51,11 +60,12 @@ async def channel(**options):
     options = {**DEFAULTS, "api_key": KEY, "max_body_mb": 1, **options}
     options |= {"host": "127.0.0.1", "grpc_port": port, "ssl_certfile": None}
     repository = Repository()
-    server = await grpc_server.started(repository, options, None, None)
+    dataplane = server._DataPlane(repository)
+    started = await grpc_server.started(repository, options, dataplane, None)
     async with aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         opened.port, opened.model = port, repository.model
         yield opened
-    await server.stop(grace=None)
+    await started.stop(grace=None)
 
 
 def call(opened, method="ModelReady", key=KEY):
@@ -147,6 +157,75 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
     (code, message), *others = asyncio.run(use())
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too many large requests" in message
     assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def counted():
+    """What the metrics of requests say."""
+    samples = [*metrics.REQUESTS.collect(), *metrics.REFUSED.collect()]
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in samples
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_health_and_metadata_take_no_place_of_an_inference_and_count_as_no_requests():
+    infer = protos.ModelInferRequest(model_name="a").SerializeToString()
+
+    async def use():
+        async with channel(max_queue=1) as opened:
+            held = call(opened, "ModelInfer")
+            await held.write(infer)
+            while not opened.model.waiting:
+                await asyncio.sleep(0.01)
+            before, codes = counted(), []
+            for method in ("ServerLive", "ServerReady", "ServerMetadata", "ModelMetadata"):
+                for _ in range(2):
+                    codes.append((await status(call(opened, method), GOOD))[0])
+            for method in ("ServerLive", "ServerReady"):  # without a message, and without the key
+                codes.append((await status(call(opened, method, "")))[0])
+            for _ in range(2):
+                codes.append((await status(call(opened), GOOD))[0])
+            assert counted() == before
+            refused = await status(call(opened, "ModelInfer"), infer)
+            name = ("kzoo_refused_total", "429")
+            assert counted() == {**before, name: before.get(name, 0) + 1}
+            opened.model.may_answer.set()
+            await held.done_writing()
+            return (
+                codes,
+                refused,
+                await status(held),
+                await status(call(opened, "ModelInfer"), infer),
+            )
+
+    codes, (code, message), *others = asyncio.run(use())
+    assert set(codes) == {grpc.StatusCode.OK}
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert message == "1 calls are open already, try again later."
+    assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_calls_of_metadata_have_places_of_their_own(monkeypatch):
+    monkeypatch.setattr(grpc_server, "_MOST_OTHERS", 1)
+
+    async def use():
+        async with channel() as opened:
+            held = call(opened)  # its message does not come
+            await held.wait_for_connection()
+            codes, end = [], asyncio.get_running_loop().time() + 10
+            while asyncio.get_running_loop().time() < end and "RESOURCE_EXHAUSTED" not in codes:
+                codes.append((await status(call(opened), GOOD))[0].name)
+            codes = codes[-1:]
+            for method in ("ServerReady", "ServerMetadata"):
+                codes.append((await status(call(opened, method)))[0].name)
+            await held.write(GOOD)
+            await held.done_writing()
+            codes.append((await status(held))[0].name)
+            return [*codes, (await status(call(opened), GOOD))[0].name]
+
+    assert asyncio.run(use()) == ["RESOURCE_EXHAUSTED", *4 * ["OK"]]
 
 
 def test_a_connection_that_says_nothing_is_closed(monkeypatch):
