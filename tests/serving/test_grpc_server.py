@@ -9,12 +9,14 @@ import pytest
 pytest.importorskip("kserve", reason="needs the extra serving")
 
 from grpc import aio
+from half_sent import HalfSent
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from served_folder import DEFAULTS, KEY, free_ports
 
-from kzoo.serving import gate, grpc_server, metrics, server
+from kzoo.serving import calls, gate, grpc_server, metrics, server
 
 SERVICE = "/inference.GRPCInferenceService/"
+PROBES = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
 GOOD = protos.ModelReadyRequest(name="a").SerializeToString()
 
 
@@ -83,6 +85,14 @@ async def status(called, *messages):
     return await asyncio.wait_for(called.code(), 10), await called.details()
 
 
+async def until(holds):
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("It does not hold within 10 seconds.")
+
+
 @pytest.mark.parametrize("method", ["ModelReady", "ModelInfer", "RepositoryModelLoad", "Nothing"])
 def test_without_the_key_no_message_is_waited_for(method):
     async def use():
@@ -147,8 +157,7 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
         async with channel() as opened:
             held = call(opened, "ModelInfer")
             await held.write(large)
-            while not opened.model.waiting:
-                await asyncio.sleep(0.01)
+            await until(lambda: opened.model.waiting)
             refused = await status(call(opened, "ModelInfer"), large)
             opened.model.may_answer.set()
             await held.done_writing()
@@ -157,6 +166,63 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
     (code, message), *others = asyncio.run(use())
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too many large requests" in message
     assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_of_many_large_messages_some_are_refused_and_others_are_answered():
+    large = protos.ModelInferRequest(model_name="a", id="x" * 900_000).SerializeToString()
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            sent = [
+                asyncio.create_task(status(call(opened, "ModelInfer"), large)) for _ in range(40)
+            ]
+            await until(lambda: sum(each.done() for each in sent) == 32)
+            assert opened.model.waiting == 8
+            others = [(await status(call(opened, method), GOOD))[0] for method in PROBES]
+            opened.model.may_answer.set()
+            answers = [code for code, _ in await asyncio.gather(*sent)]
+            others.append((await status(call(opened, "ModelInfer"), large))[0])
+            return answers, others
+
+    answers, others = asyncio.run(use())
+    assert answers.count(grpc.StatusCode.OK) == 8  # times --max_body_mb, and each has 0.9 of it
+    assert answers.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 32
+    assert set(others) == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize(("key", "most"), [(KEY, 8), ("no key at all", 0)])
+def test_of_half_sent_messages_eight_are_taken_and_a_window_of_each_other(key, most, monkeypatch):
+    monkeypatch.setattr(calls, "_LEAST_SECONDS", 1000)
+    window, count, size = 66_000, 40, 1_000_000  # 64 KiB and a few bytes
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            path = SERVICE + "ModelInfer"
+            async with HalfSent(opened.port, path, size, count, key) as half_sent:
+                sent = await half_sent.settled()
+                assert most * (size - 1) <= sent <= most * size + (count - most) * window
+                assert len(half_sent.ended) == (0 if most else count)
+                codes = [(await status(call(opened, method), GOOD))[0] for method in PROBES]
+                return codes
+
+    assert set(asyncio.run(use())) == {grpc.StatusCode.OK}
+
+
+def test_slow_messages_make_room_for_others(monkeypatch):
+    monkeypatch.setattr(calls, "_LEAST_SECONDS", 0.05)
+    infer = protos.ModelInferRequest(model_name="a").SerializeToString()
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            opened.model.may_answer.set()
+            path = SERVICE + "ModelInfer"
+            async with HalfSent(opened.port, path, 1_000_000, 40, KEY) as half_sent:
+                await until(lambda: half_sent.ended)
+                code, _ = await status(call(opened, "ModelInfer"), infer)
+                assert len(half_sent.ended) >= 32  # those that came before
+                return code
+
+    assert asyncio.run(use()) == grpc.StatusCode.OK
 
 
 def counted():
@@ -177,8 +243,7 @@ def test_health_and_metadata_take_no_place_of_an_inference_and_count_as_no_reque
         async with channel(max_queue=1) as opened:
             held = call(opened, "ModelInfer")
             await held.write(infer)
-            while not opened.model.waiting:
-                await asyncio.sleep(0.01)
+            await until(lambda: opened.model.waiting)
             before, codes = counted(), []
             for method in ("ServerLive", "ServerReady", "ServerMetadata", "ModelMetadata"):
                 for _ in range(2):
