@@ -1,5 +1,6 @@
 """Servers in processes of their own, and clients of theirs, for serving.py and soak.py."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -70,6 +71,13 @@ class Process:
             return client.getresponse().status == 200
         except OSError:
             return False
+
+    def versions(self, name):
+        """The versions of a model that answer."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(client):
+            client.request("GET", f"/v2/models/{name}")
+            return json.loads(client.getresponse().read())["versions"]
 
     def megabytes(self):
         """The memory that the process holds."""

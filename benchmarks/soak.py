@@ -6,6 +6,12 @@ One request in four is bad, in ways that take turns. Twice in each half a new ve
 model, comes into the folder, and once a broken one. The script fails unless every good request got
 the answer of `kzoo.load`, every bad one its status, and no request but those that the kill cut off
 was lost. Then it waits, and measures what the idle server takes.
+
+    python -m benchmarks.soak saved_models/translation-en-de --reloads 100
+
+brings so many new versions instead, one after the other, while one client asks ten times a second,
+and prints the memory after every ten. What it grows by is what the server keeps of versions that
+are gone. `--max_batch_size 1` shows the server without TensorFlow's batches, which keep a part.
 """
 
 import argparse
@@ -23,6 +29,8 @@ from benchmarks.serving import TEXTS
 from kzoo.export.folder import next_version, of_saved_model
 
 _IDLE_SECONDS = 30
+_RELOADS = 10  # between two measurements of memory
+_CLOSED_SECONDS = 3  # after which the server has let go of a version that was replaced
 
 
 def _spoilt(**changes):
@@ -72,18 +80,22 @@ def main(arguments=None):
     parser.add_argument("model", help="a SavedModel's folder, or that of its versions")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--reloads", type=int, help="only bring so many new versions")
+    parser.add_argument("--max_batch_size", type=int, default=32, help="of the server")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         source, models = of_saved_model(args.model), Path(folder) / "model"
         shutil.copytree(source, models / "1")
         expected = dict(zip(TEXTS, kzoo.load(source)(TEXTS), strict=True))
-        if not _soaked(models, source, expected, args):
+        run = _soaked if args.reloads is None else _reloaded
+        if not run(models, source, expected, args):
             raise SystemExit(1)
 
 
 def _soaked(models, source, expected, args):
     counts, memory, lost = Counts(), [], []
-    with servers.kzoo_serve(models, "--poll_seconds=2") as server:
+    flags = ("--poll_seconds=2", f"--max_batch_size={args.max_batch_size}")
+    with servers.kzoo_serve(models, *flags) as server:
         end = time.perf_counter() + 60 * args.minutes
         threads = [
             threading.Thread(target=_ask, args=(server, turn, expected, end, counts))
@@ -127,6 +139,53 @@ def _soaked(models, source, expected, args):
     return not counts.wrong and not by_reload
 
 
+def _reloaded(models, source, expected, args):
+    counts, memory, is_over = Counts(), [], threading.Event()
+    flags = ("--poll_seconds=0.5", f"--max_batch_size={args.max_batch_size}")
+    with servers.kzoo_serve(models, *flags) as server:
+        asking = threading.Thread(target=_ask_gently, args=(server, expected, is_over, counts))
+        asking.start()
+        start = time.perf_counter()
+        for reloads in range(args.reloads + 1):
+            if reloads:
+                _replace(models, source, server)
+            if reloads % _RELOADS == 0:
+                time.sleep(_CLOSED_SECONDS)
+                memory.append(server.megabytes())
+                seconds = time.perf_counter() - start
+                print(f"{reloads} reloads, {seconds:.0f} s: {memory[-1]:.0f} MB", flush=True)
+        is_over.set()
+        asking.join()
+    for fault in counts.wrong[:5]:
+        print(f"wrong: {fault}")
+    print(
+        f"{args.reloads} reloads, {counts.good} requests, {len(counts.wrong)} answered wrongly, "
+        f"{counts.retries()} again. Memory, MB: {', '.join(f'{mb:.0f}' for mb in memory)}."
+    )
+    return not counts.wrong and not counts.retries()
+
+
+def _replace(models, source, server):
+    """Brings a new version, waits until it answers, and removes the one before."""
+    before = [path for path in models.iterdir() if path.name.isdigit()]
+    new = _add_version(models, source, is_broken=False)
+    while server.versions("model") != [new]:
+        time.sleep(0.05)
+    for path in before:
+        shutil.rmtree(path)
+
+
+def _ask_gently(server, expected, is_over, counts):
+    client = servers.HttpClient(server, "model")
+    counts.clients.append(client)
+    for text, answer in itertools.cycle(expected.items()):
+        if is_over.wait(0.1):
+            return
+        status, got = client.infer_when_ready(servers.request(text))
+        is_right = status == 200 and _text(got) == answer
+        counts.add(False, None if is_right else (text, status, str(got)[:200]))
+
+
 def _ask(server, number, expected, end, counts):
     client, texts = servers.HttpClient(server, "model"), [*expected]
     counts.clients.append(client)
@@ -151,13 +210,14 @@ def _text(answer):
 
 
 def _add_version(models, source, is_broken):
-    """A new version, whole from one moment to the next."""
+    """A new version, whole from one moment to the next; its name."""
     path = next_version(models)
     hidden = path.with_name(f".{path.name}")
     shutil.copytree(source, hidden)
     if is_broken:
         (hidden / "saved_model.pb").write_bytes(b"broken")
     hidden.rename(path)
+    return path.name
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def batch_requests(
 
     The scheduler is TensorFlow's own (BatchFunction), the one of TensorFlow Serving. Rows of
     several calls are put together, so nothing else in a batch may show in the shapes of an answer,
-    and a row that `function` refuses fails its neighbours too.
+    and a row that `function` refuses fails its neighbours too. TensorFlow 2.21 keeps the graph of a
+    function that computed a batch until the process ends.
 
     Args:
         function: from an (N,) string tensor, or several, to a dict of tensors with N rows, their

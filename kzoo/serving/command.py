@@ -114,10 +114,21 @@ def _parser():
     add("--max_batch_size", type=int, default=32, help="most rows of a batch, and of a request")
     add("--max_delay_ms", type=float, default=5, help="longest wait for a batch to fill")
     add("--batch_threads", type=int, default=2, help="batches of a model computed at once")
-    add("--max_queue", type=int, default=128, help="requests of a model in flight; more get 429")
+    add(
+        "--max_queue",
+        type=int,
+        default=128,
+        help="requests of a model in flight, and inferences open over gRPC; more get 429",
+    )
     add("--deadline_seconds", type=float, default=30, help="after that a request gets 504")
     add("--grace_seconds", type=float, default=30, help="from SIGTERM to the end, at most")
-    add("--max_body_mb", type=float, default=16, help="megabytes of a request; more get 413")
+    add(
+        "--max_body_mb",
+        type=float,
+        default=16,
+        help="megabytes of a request; more get 413. All requests hold 8 times as many together, "
+        "those over gRPC, whose size is known late, 18 times",
+    )
     add("--max_characters", type=int, default=20_000, help="of a text; more get 400")
     add("--max_seconds", type=float, default=600, help="of a WAV file; more get 400")
     add("--max_megapixels", type=float, default=64, help="of a picture; more get 400")

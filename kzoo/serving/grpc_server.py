@@ -1,6 +1,5 @@
 """The protocol over gRPC: KServe's service with versions, a key, TLS and limits."""
 
-import asyncio
 import logging
 from http import HTTPStatus
 from pathlib import Path
@@ -13,12 +12,17 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from kzoo.serving import answers, connections, metrics, protocol, tracing
+from kzoo.serving.calls import WINDOW_BYTES, Calls
 from kzoo.serving.errors import Refused
 from kzoo.serving.gate import Bodies, Key
 
 _PREFIX = "/inference.GRPCInferenceService/"
 _OPEN = {"ServerLive", "ServerReady"}  # for probes, which have no key
+_EMPTY = {*_OPEN, "ServerMetadata"}  # their messages say nothing, so they are not read
 _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
+_MOST_OTHERS = 32  # open calls that are no inferences: of metadata, and those that load
+_INFERENCES_READ, _OTHERS_READ = 8, 2  # at once: each may take --max_body_mb before it is whole
+_SPARE_CALLS = 100  # of one connection, that are told to come again; the client keeps further ones
 _NO_COMPRESSION = 1  # the bit of "identity": what is unpacked has no limit in gRPC
 _CONNECTIONS = {  # times in milliseconds
     "server_handshake_timeout_ms": 1000 * connections.HANDSHAKE_SECONDS,  # without TLS, too
@@ -26,12 +30,19 @@ _CONNECTIONS = {  # times in milliseconds
     "keepalive_timeout_ms": 10_000,  # for its answer
     "max_connection_idle_ms": 300_000,  # clients connect again by themselves
     "max_connection_age_ms": 3_600_000,
+    "http2.bdp_probe": 0,  # with it the window of each message grows, to 16 MB and more
+    "http2.lookahead_bytes": WINDOW_BYTES,
 }
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
 async def started(repository, options, dataplane, extension):
     """A gRPC server that runs.
+
+    gRPC for Python has no limit of all memory. What bounds it: of a message that is not read a
+    window of 64 KiB is kept, eight messages of inferences and two others are read at once, each of
+    `max_body_mb` at most, and those that have been read have eight times as much together. So bytes
+    that came in are 18 times `max_body_mb` at most, and 64 KiB for each further open call.
 
     Args:
         repository: SavedModels.
@@ -42,18 +53,18 @@ async def started(repository, options, dataplane, extension):
     most, seconds = round(options["max_body_mb"] * 1e6), options["deadline_seconds"]
     server = aio.server(
         interceptors=[
-            _Interceptor(options["api_key"], Bodies(most), seconds),
+            _Interceptor(options["api_key"], Bodies(most), options["max_queue"], seconds),
             *tracing.grpc_interceptors(),
         ],
         options=[
             *((f"grpc.{name}", value) for name, value in _CONNECTIONS.items()),
             ("grpc.max_allowed_incoming_connections", connections.Connection.most),
+            ("grpc.max_concurrent_streams", options["max_queue"] + _SPARE_CALLS),
             ("grpc.max_receive_message_length", most),
             ("grpc.max_send_message_length", -1),
             ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
             ("grpc.so_reuseport", 0),
         ],
-        maximum_concurrent_rpcs=options["max_queue"],
     )
     servicer = _Servicer(repository, dataplane, extension, options["max_batch_size"])
     service.add_GRPCInferenceServiceServicer_to_server(servicer, server)
@@ -72,16 +83,20 @@ async def started(repository, options, dataplane, extension):
 class _Interceptor(aio.ServerInterceptor):
     """Asks for the key before a message is read, and bounds the time and room that one takes.
 
-    A Refused gets its status, and any other exception INTERNAL.
+    A Refused gets its status, and any other exception INTERNAL. Calls of health and metadata take
+    no place of an inference, and those of health are always answered.
 
     Args:
         api_key: str or None, see `Key`.
         bodies: Bodies.
+        max_queue: int, most inferences that are open at once.
         seconds: float, longest wait for a message.
     """
 
-    def __init__(self, api_key, bodies, seconds):
-        self._key, self._bodies, self._seconds = Key(api_key), bodies, seconds
+    def __init__(self, api_key, bodies, max_queue, seconds):
+        self._key, self._bodies = Key(api_key), bodies
+        self._inferences = Calls(max_queue, _INFERENCES_READ, seconds)
+        self._others = Calls(_MOST_OTHERS, _OTHERS_READ, seconds)
 
     async def intercept_service(self, continuation, details):
         method = details.method.removeprefix(_PREFIX)
@@ -96,15 +111,23 @@ class _Interceptor(aio.ServerInterceptor):
             return handler
 
         async def answered(_, context):
-            size = 0
+            size, request = 0, None
             try:
-                message = await self._read(context)
-                size = len(message)
-                self._bodies.take(size)
-                request = _parsed(handler.request_deserializer, message)
-                return await handler.unary_unary(request, context)
+                if method in _EMPTY:
+                    request = handler.request_deserializer(b"")
+                    return await handler.unary_unary(request, context)
+                calls = self._inferences if method == "ModelInfer" else self._others
+                with calls.place():
+                    message = await calls.read(context)
+                    size = len(message)
+                    self._bodies.take(size)
+                    request = _parsed(handler.request_deserializer, message)
+                    del message  # the request has a copy of it
+                    return await handler.unary_unary(request, context)
             except Refused as refused:
                 status, text = refused.grpc_status, str(refused)
+                if request is None:
+                    metrics.REFUSED.labels(refused.status.value).inc()
             except Exception:
                 _LOGGER.exception("%s failed.", method)
                 status, text = grpc.StatusCode.INTERNAL, "the server failed, see its log"
@@ -116,16 +139,6 @@ class _Interceptor(aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(
             answered, response_serializer=handler.response_serializer
         )
-
-    async def _read(self, context):
-        try:
-            message = await asyncio.wait_for(context.read(), self._seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            text = f"The message must come within {self._seconds:g} seconds."
-            raise Refused(text, HTTPStatus.REQUEST_TIMEOUT) from None
-        if message is aio.EOF:
-            raise Refused("A call must have a message.")
-        return message
 
 
 def _refusing(refused):

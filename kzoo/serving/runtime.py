@@ -213,13 +213,13 @@ class SavedModelRuntime:
                 message = "this version is not served any more, try again"
                 raise self._refusal(message, HTTPStatus.SERVICE_UNAVAILABLE)
             self.in_flight += 1
-        metrics.IN_FLIGHT.labels(self.name).set(self.in_flight)
+        metrics.IN_FLIGHT.labels(self.name).inc()  # other versions count there, too
 
     def _end(self):
         with self._lock:
             self.in_flight -= 1
             self._let_go_if_over()
-        metrics.IN_FLIGHT.labels(self.name).set(self.in_flight)
+        metrics.IN_FLIGHT.labels(self.name).dec()
 
     def _refusal(self, message, status):
         return Refused(f"Model {self.name!r}: {message}.", status)

@@ -9,12 +9,14 @@ import pytest
 pytest.importorskip("kserve", reason="needs the extra serving")
 
 from grpc import aio
+from half_sent import HalfSent
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from served_folder import DEFAULTS, KEY, free_ports
 
-from kzoo.serving import gate, grpc_server
+from kzoo.serving import calls, gate, grpc_server, metrics, server
 
 SERVICE = "/inference.GRPCInferenceService/"
+PROBES = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
 GOOD = protos.ModelReadyRequest(name="a").SerializeToString()
 
 
@@ -25,6 +27,11 @@ class Model:
 
     def __init__(self):
         self.may_answer, self.waiting = asyncio.Event(), 0
+
+    def get_input_types(self):
+        return []
+
+    get_output_types = get_input_types
 
     async def __call__(self, request):
         self.waiting += 1
@@ -37,6 +44,10 @@ class Repository:
 
     def __init__(self):
         self.model = Model()
+        self.models, self.is_complete, self.is_draining = {"a": self.model}, True, False
+
+    def versions(self, name):
+        return ["1"]
 
     def find(self, name, version):
         if name == "broken":
@@ -51,11 +62,12 @@ async def channel(**options):
     options = {**DEFAULTS, "api_key": KEY, "max_body_mb": 1, **options}
     options |= {"host": "127.0.0.1", "grpc_port": port, "ssl_certfile": None}
     repository = Repository()
-    server = await grpc_server.started(repository, options, None, None)
+    dataplane = server._DataPlane(repository)
+    started = await grpc_server.started(repository, options, dataplane, None)
     async with aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         opened.port, opened.model = port, repository.model
         yield opened
-    await server.stop(grace=None)
+    await started.stop(grace=None)
 
 
 def call(opened, method="ModelReady", key=KEY):
@@ -71,6 +83,14 @@ async def status(called, *messages):
         if messages:
             await called.done_writing()
     return await asyncio.wait_for(called.code(), 10), await called.details()
+
+
+async def until(holds):
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("It does not hold within 10 seconds.")
 
 
 @pytest.mark.parametrize("method", ["ModelReady", "ModelInfer", "RepositoryModelLoad", "Nothing"])
@@ -137,8 +157,7 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
         async with channel() as opened:
             held = call(opened, "ModelInfer")
             await held.write(large)
-            while not opened.model.waiting:
-                await asyncio.sleep(0.01)
+            await until(lambda: opened.model.waiting)
             refused = await status(call(opened, "ModelInfer"), large)
             opened.model.may_answer.set()
             await held.done_writing()
@@ -147,6 +166,131 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
     (code, message), *others = asyncio.run(use())
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too many large requests" in message
     assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_of_many_large_messages_some_are_refused_and_others_are_answered():
+    large = protos.ModelInferRequest(model_name="a", id="x" * 900_000).SerializeToString()
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            sent = [
+                asyncio.create_task(status(call(opened, "ModelInfer"), large)) for _ in range(40)
+            ]
+            await until(lambda: sum(each.done() for each in sent) == 32)
+            assert opened.model.waiting == 8
+            others = [(await status(call(opened, method), GOOD))[0] for method in PROBES]
+            opened.model.may_answer.set()
+            answers = [code for code, _ in await asyncio.gather(*sent)]
+            others.append((await status(call(opened, "ModelInfer"), large))[0])
+            return answers, others
+
+    answers, others = asyncio.run(use())
+    assert answers.count(grpc.StatusCode.OK) == 8  # times --max_body_mb, and each has 0.9 of it
+    assert answers.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 32
+    assert set(others) == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize(("key", "most"), [(KEY, 8), ("no key at all", 0)])
+def test_of_half_sent_messages_eight_are_taken_and_a_window_of_each_other(key, most, monkeypatch):
+    monkeypatch.setattr(calls, "_LEAST_SECONDS", 1000)
+    window, count, size = 66_000, 40, 1_000_000  # 64 KiB and a few bytes
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            path = SERVICE + "ModelInfer"
+            async with HalfSent(opened.port, path, size, count, key) as half_sent:
+                sent = await half_sent.settled()
+                assert most * (size - 1) <= sent <= most * size + (count - most) * window
+                assert len(half_sent.ended) == (0 if most else count)
+                codes = [(await status(call(opened, method), GOOD))[0] for method in PROBES]
+                return codes
+
+    assert set(asyncio.run(use())) == {grpc.StatusCode.OK}
+
+
+def test_slow_messages_make_room_for_others(monkeypatch):
+    monkeypatch.setattr(calls, "_LEAST_SECONDS", 0.05)
+    infer = protos.ModelInferRequest(model_name="a").SerializeToString()
+
+    async def use():
+        async with channel(max_queue=64) as opened:
+            opened.model.may_answer.set()
+            path = SERVICE + "ModelInfer"
+            async with HalfSent(opened.port, path, 1_000_000, 40, KEY) as half_sent:
+                await until(lambda: half_sent.ended)
+                code, _ = await status(call(opened, "ModelInfer"), infer)
+                assert len(half_sent.ended) >= 32  # those that came before
+                return code
+
+    assert asyncio.run(use()) == grpc.StatusCode.OK
+
+
+def counted():
+    """What the metrics of requests say."""
+    samples = [*metrics.REQUESTS.collect(), *metrics.REFUSED.collect()]
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in samples
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+def test_health_and_metadata_take_no_place_of_an_inference_and_count_as_no_requests():
+    infer = protos.ModelInferRequest(model_name="a").SerializeToString()
+
+    async def use():
+        async with channel(max_queue=1) as opened:
+            held = call(opened, "ModelInfer")
+            await held.write(infer)
+            await until(lambda: opened.model.waiting)
+            before, codes = counted(), []
+            for method in ("ServerLive", "ServerReady", "ServerMetadata", "ModelMetadata"):
+                for _ in range(2):
+                    codes.append((await status(call(opened, method), GOOD))[0])
+            for method in ("ServerLive", "ServerReady"):  # without a message, and without the key
+                codes.append((await status(call(opened, method, "")))[0])
+            for _ in range(2):
+                codes.append((await status(call(opened), GOOD))[0])
+            assert counted() == before
+            refused = await status(call(opened, "ModelInfer"), infer)
+            name = ("kzoo_refused_total", "429")
+            assert counted() == {**before, name: before.get(name, 0) + 1}
+            opened.model.may_answer.set()
+            await held.done_writing()
+            return (
+                codes,
+                refused,
+                await status(held),
+                await status(call(opened, "ModelInfer"), infer),
+            )
+
+    codes, (code, message), *others = asyncio.run(use())
+    assert set(codes) == {grpc.StatusCode.OK}
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert message == "1 calls are open already, try again later."
+    assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_calls_of_metadata_have_places_of_their_own(monkeypatch):
+    monkeypatch.setattr(grpc_server, "_MOST_OTHERS", 1)
+
+    async def use():
+        async with channel() as opened:
+            held = call(opened)  # its message does not come
+            await held.wait_for_connection()
+            codes, end = [], asyncio.get_running_loop().time() + 10
+            while asyncio.get_running_loop().time() < end and "RESOURCE_EXHAUSTED" not in codes:
+                codes.append((await status(call(opened), GOOD))[0].name)
+            codes = codes[-1:]
+            for method in ("ServerReady", "ServerMetadata"):
+                codes.append((await status(call(opened, method)))[0].name)
+            await held.write(GOOD)
+            await held.done_writing()
+            codes.append((await status(held))[0].name)
+            return [*codes, (await status(call(opened), GOOD))[0].name]
+
+    assert asyncio.run(use()) == ["RESOURCE_EXHAUSTED", *4 * ["OK"]]
 
 
 def test_a_connection_that_says_nothing_is_closed(monkeypatch):

@@ -142,15 +142,22 @@ def test_requests_of_a_version_that_was_replaced_are_in_flight_until_they_are_an
 ):
     monkeypatch.setattr(repository, "_LAST_SECONDS", 0.05)
     models = opened(folder)
+    gauge = metrics.IN_FLIGHT.labels("digits")._value
+    before = gauge.get()  # other tests have a model of this name
     old = models.find("digits").runtime
     old._begin()
     shutil.copytree(exported / "2", folder / "digits" / "2")
     models.refresh()
     time.sleep(0.3)  # it is closed by now
-    assert old._is_closed and models.find("digits").runtime is not old
-    assert models.in_flight == 1
+    new = models.find("digits").runtime
+    assert old._is_closed and new is not old
+    assert models.in_flight == gauge.get() - before == 1
+    new._begin()
+    assert models.in_flight == gauge.get() - before == 2  # of both versions
     old._end()
-    assert models.in_flight == 0
+    assert models.in_flight == gauge.get() - before == 1
+    new._end()
+    assert models.in_flight == gauge.get() - before == 0
 
 
 def test_load_tries_a_broken_version_again_and_says_what_is_wrong(folder, exported):

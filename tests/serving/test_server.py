@@ -97,6 +97,8 @@ LIMITS = ("--max_characters=500",)
 @pytest.mark.slow
 def test_the_server_is_ready_when_its_models_are(server):
     assert set(server.statuses) <= {200, 503}
+    counted = re.compile("^kzoo_re(?:quests|fused)_total.*", re.MULTILINE)
+    before = counted.findall(server.http("/metrics")[1])
     assert server.http("/v2/health/live")[0] == 200
     for name, version in (("rnn", "2"), ("transformer", "10")):
         assert server.http(f"/v2/models/{name}/ready")[0] == 200
@@ -106,6 +108,7 @@ def test_the_server_is_ready_when_its_models_are(server):
         assert json.loads(text)["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
         assert server.http(f"/v2/models/{name}/versions/{version}/ready")[0] == 200
         assert server.http(f"/v2/models/{name}/versions/7/ready")[0] == 404
+    assert counted.findall(server.http("/metrics")[1]) == before  # none of these is a request
     index = json.loads(server.http("/v2/repository/index", {})[1])
     assert {(row["name"], row["version"], row["state"]) for row in index} == {
         ("rnn", "2", "READY"),
