@@ -12,6 +12,8 @@ from pathlib import Path
 
 import grpc
 
+from benchmarks.memory import resident_megabytes
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -81,8 +83,7 @@ class Process:
 
     def megabytes(self):
         """The memory that the process holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return resident_megabytes(self.process.pid)
 
     def cpu_seconds(self):
         """The time of cores that the process has used."""
