@@ -45,6 +45,8 @@ def rows():
     import tensorflow as tf
 
     import kzoo
+    from kzoo.layers.dropout import Dropout
+    from kzoo.layers.normalization import LayerNormalization
 
     lengths = tf.range(S - B, S) + 1  # each row has other padding
     mask = tf.sequence_mask(lengths, S)
@@ -84,6 +86,9 @@ def rows():
     def masked(layer):
         return lambda x: layer(x, mask=mask)
 
+    def training(layer):
+        return lambda x: layer(x, training=True)
+
     def encoder(direction, cell):
         layer = kzoo.RecurrentEncoder(layers.Identity(), D, cell=cell, direction=direction)
         return lambda x: layer(x, source_mask=mask)
@@ -95,15 +100,19 @@ def rows():
 
     def decoder_block():
         layer = kzoo.TransformerDecoderBlock(H, 4 * D)
-        return lambda query, memory: layer(query, memory, memory_mask=mask)
+        return lambda query, memory: layer(query, memory, memory_mask=mask, training=True)
 
     def keras_nlp_decoder():
         layer = nlp.TransformerDecoder(4 * D, H)
-        return lambda query, memory: layer(query, memory, encoder_padding_mask=mask)
+        return lambda query, memory: layer(query, memory, encoder_padding_mask=mask, training=True)
 
     def keras_nlp_encoder():
         layer = nlp.TransformerEncoder(4 * D, H)
-        return lambda x: layer(x, padding_mask=mask)
+        return lambda x: layer(x, padding_mask=mask, training=True)
+
+    def encoder_block():
+        layer = kzoo.TransformerEncoderBlock(H, 4 * D)
+        return lambda x: layer(x, mask=mask, training=True)
 
     def rotary(layer):
         return lambda x: layer.rotate(tf.reshape(x, (B, H, -1, D // H)), tf.range(S))
@@ -172,6 +181,10 @@ def rows():
         Row("VocabularyHead", lambda: kzoo.VocabularyHead(V, D),
             "Dense", lambda: layers.Dense(V), x,
             "its weight is (V, D), to be tied and to be sampled from"),
+        Row("Dropout", lambda: training(Dropout(0.1)),
+            "Dropout", lambda: training(layers.Dropout(0.1)), x),
+        Row("LayerNormalization", lambda: training(LayerNormalization()),
+            "LayerNormalization", lambda: training(layers.LayerNormalization()), x),
         Row("RecurrentEncoder LSTM", lambda: encoder("bidirectional", "lstm"),
             "Bidirectional LSTM", lambda: keras_rnn("lstm", bidirectional=True), x,
             blanks),
@@ -186,7 +199,7 @@ def rows():
             blanks),
         Row("StatefulRNN", lambda: kzoo.StatefulRNN(D), "LSTM(stateful=True)",
             lambda: layers.LSTM(D, return_sequences=True, stateful=True), x),
-        Row("TransformerEncoderBlock", lambda: masked(kzoo.TransformerEncoderBlock(H, 4 * D)),
+        Row("TransformerEncoderBlock", encoder_block,
             "TransformerEncoder", keras_nlp_encoder, x),
         Row("TransformerDecoderBlock", decoder_block,
             "TransformerDecoder", keras_nlp_decoder, both),

@@ -7,7 +7,7 @@ _LEVELS = 2**16
 
 
 class Dropout(keras.layers.Dropout):
-    """Keras's layer, whose step of training takes a quarter of the time.
+    """Keras's layer with half of its random bits, and one product in place of a choice:
 
         y = x keep / (1 - rate),    keep = 1 with probability 1 - rate, else 0
 

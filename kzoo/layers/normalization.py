@@ -1,4 +1,4 @@
-"""Layer normalisation whose gradient is computed in few passes. N rows, D features."""
+"""Layer normalisation whose gradient takes few passes over memory. N rows, D features."""
 
 import functools
 
@@ -9,17 +9,17 @@ from kzoo.layers.products import reshape, sizes
 
 
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras's layer over the last axis, whose step of training takes two thirds of the time:
+    """Keras's layer over the last axis, with a gradient of its own:
 
         y = gamma n + beta,    n = (x - mean(x)) / sqrt(var(x) + epsilon)
 
-    Ba et al. (2016), https://arxiv.org/abs/1607.06450, in float32. The gradient is not left to what
-    differentiates each operation, which keeps and reads three times as many arrays of N times D
-    numbers; with up the gradient of y and g = gamma up it is
+    Ba et al. (2016), https://arxiv.org/abs/1607.06450, in float32 or float64. With u the gradient
+    of y, and g = gamma u,
 
-        d x = (g - mean(g) - n mean(g n)) / sqrt(var(x) + epsilon)
-        d gamma = sum over rows of up n,    d beta = sum over rows of up
+        dx = (g - mean(g) - n mean(g n)) / sqrt(var(x) + epsilon)
+        dgamma = sum over rows of u n,    dbeta = sum over rows of u
 
+    which keeps n alone, where differentiating each operation keeps and reads many such arrays.
     Outside of training it is Keras's layer; weights and names are Keras's, too.
 
     Args:
@@ -39,37 +39,39 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def call(self, inputs, training=False):
         if not training:
             return super().call(inputs)
-        normalize = _normalization(inputs.shape[-1], inputs.dtype, self.epsilon)
+        dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+        normalize = _normalization(inputs.shape[-1], inputs.dtype, dtype, self.epsilon)
         rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
-        gamma, beta = (tf.cast(weight, tf.float32) for weight in (self.gamma, self.beta))
+        gamma, beta = (tf.cast(weight, dtype) for weight in (self.gamma, self.beta))
         y = reshape(normalize(rows, gamma, beta), sizes(inputs))
         return tf.cast(y, self.compute_dtype)
 
 
 @functools.cache
-def _normalization(features, dtype, epsilon):
-    """The function of (N, D), gamma and beta, traced once and kept.
+def _normalization(features, outer, dtype, epsilon):
+    """The function of (N, D) in the dtype `outer`, gamma and beta; it computes in `dtype`.
 
-    As with `vocabulary_loss`, TensorFlow keeps every custom gradient and the graph around it.
+    Traced once and kept: as with `vocabulary_loss`, TensorFlow keeps every custom gradient and the
+    graph around it.
     """
 
     def normalized_and_gradient(x, gamma, beta):
-        x = tf.cast(x, tf.float32)
+        x = tf.cast(x, dtype)
         centred = x - tf.reduce_mean(x, -1, keepdims=True)
         scale = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
         n = centred * scale
 
         def gradient(upstream):
-            upstream = tf.cast(upstream, tf.float32)
+            upstream = tf.cast(upstream, dtype)
             product = upstream * n
             # Sums as matrix products, which read an array faster than reductions do.
-            mean, ones = gamma[:, None] / features, tf.ones((1, tf.shape(n)[0]))
+            mean, ones = gamma[:, None] / features, tf.ones((1, tf.shape(n)[0]), dtype)
             change = upstream * gamma - tf.matmul(upstream, mean) - n * tf.matmul(product, mean)
             sums = tf.matmul(ones, product)[0], tf.matmul(ones, upstream)[0]
-            return tf.cast(change * scale, dtype), *sums
+            return tf.cast(change * scale, outer), *sums
 
-        return tf.cast(n * gamma + beta, dtype), gradient
+        return tf.cast(n * gamma + beta, outer), gradient
 
-    weight = tf.TensorSpec((features,))
-    signature = [tf.TensorSpec((None, features), dtype), weight, weight]
+    weight = tf.TensorSpec((features,), dtype)
+    signature = [tf.TensorSpec((None, features), outer), weight, weight]
     return tf.function(tf.custom_gradient(normalized_and_gradient), signature, autograph=False)

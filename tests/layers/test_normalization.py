@@ -46,17 +46,17 @@ def test_equals_pytorch(arrays):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "mixed_bfloat16"])
 def test_equals_kerass_layer_and_gradient(arrays, dtype):
     x, gamma, beta, upstream = arrays
     ours = step(layer_of(gamma, beta, dtype), x, upstream)
     other = keras.layers.LayerNormalization(epsilon=1e-5, dtype=dtype)
     other.build((None, SHAPE[-1]))
     other.set_weights([gamma, beta])
-    tolerance = 1e-5 if dtype == "float32" else 0.02
+    tolerance = {"float32": 1e-5, "float64": 1e-12}.get(dtype, 0.02)
     for own, expected in zip(ours, step(other, x, upstream), strict=True):
         assert own.dtype == expected.dtype
-        own, expected = (tf.cast(each, tf.float32) for each in (own, expected))
+        own, expected = (tf.cast(each, tf.float64) for each in (own, expected))
         np.testing.assert_allclose(own, expected, rtol=tolerance, atol=tolerance)
 
 
