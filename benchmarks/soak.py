@@ -11,7 +11,8 @@ was lost. Then it waits, and measures what the idle server takes.
 
 brings so many new versions instead, one after the other, while one client asks ten times a second,
 and prints the memory after every ten. What it grows by is what the server keeps of versions that
-are gone. `--max_batch_size 1` shows the server without TensorFlow's batches, which keep a part.
+are gone. `--max_batch_size 1` shows the server without TensorFlow's batches, which never free the
+function of a version.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from kzoo.export.folder import next_version, of_saved_model
 
 _IDLE_SECONDS = 30
 _RELOADS = 10  # between two measurements of memory
+_COMES_SECONDS = 120  # in which a new version answers
 _CLOSED_SECONDS = 3  # after which the server has let go of a version that was replaced
 
 
@@ -146,16 +148,18 @@ def _reloaded(models, source, expected, args):
         asking = threading.Thread(target=_ask_gently, args=(server, expected, is_over, counts))
         asking.start()
         start = time.perf_counter()
-        for reloads in range(args.reloads + 1):
-            if reloads:
-                _replace(models, source, server)
-            if reloads % _RELOADS == 0:
-                time.sleep(_CLOSED_SECONDS)
-                memory.append(server.megabytes())
-                seconds = time.perf_counter() - start
-                print(f"{reloads} reloads, {seconds:.0f} s: {memory[-1]:.0f} MB", flush=True)
-        is_over.set()
-        asking.join()
+        try:
+            for reloads in range(args.reloads + 1):
+                if reloads:
+                    _replace(models, source, server)
+                if reloads % _RELOADS == 0:
+                    time.sleep(_CLOSED_SECONDS)
+                    memory.append(server.megabytes())
+                    seconds = time.perf_counter() - start
+                    print(f"{reloads} reloads, {seconds:.0f} s: {memory[-1]:.0f} MB", flush=True)
+        finally:
+            is_over.set()
+            asking.join()
     for fault in counts.wrong[:5]:
         print(f"wrong: {fault}")
     print(
@@ -169,7 +173,10 @@ def _replace(models, source, server):
     """Brings a new version, waits until it answers, and removes the one before."""
     before = [path for path in models.iterdir() if path.name.isdigit()]
     new = _add_version(models, source, is_broken=False)
+    end = time.monotonic() + _COMES_SECONDS
     while server.versions("model") != [new]:
+        if time.monotonic() > end:
+            raise RuntimeError(f"Version {new} did not come within {_COMES_SECONDS} s.")
         time.sleep(0.05)
     for path in before:
         shutil.rmtree(path)

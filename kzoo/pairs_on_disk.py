@@ -48,7 +48,7 @@ class PairsOnDisk:
         is_pair = (middles > starts) & (middles + 1 < ends)
         self.left_out = int((~is_pair).sum())
         checks.require(is_pair.any(), "must be a file with pairs", path=str(path))
-        # uint32 of the pairs; without lines left out a row and its line go together.
+        # If no line is left out, row n is line n.
         self._lines = np.flatnonzero(is_pair).astype(np.uint32) if self.left_out else None
         self._starts = starts[is_pair]
         self._source_sizes = (middles - starts)[is_pair].astype(np.int32)
@@ -78,7 +78,7 @@ class PairsOnDisk:
     def names(self, rows):
         """ "file:line" of some rows: list of str."""
         lines = rows if self._lines is None else self._lines[rows]
-        return [f"{self.path.name}:{line + 1}" for line in map(int, lines)]
+        return [f"{self.path}:{line + 1}" for line in map(int, lines)]
 
     def texts(self, rows):
         """The sources and the targets of some rows: list of bytes, list of bytes."""
@@ -132,7 +132,8 @@ def disk_batches(
         lengths.append(np.clip(np.ceil(sizes * share), 1, max_length).astype(np.int32))
 
     def read(rows):
-        found = list(zip(*pairs.texts(rows), pairs.names(rows), strict=True))
+        names = pairs.names(rows) if named else [""] * len(rows)
+        found = list(zip(*pairs.texts(rows), names, strict=True))
         texts = [each for each in found if all(map(_is_text, each[:2]))] or found
         return tuple(np.array(column, object) for column in zip(*texts, strict=True))
 

@@ -107,7 +107,17 @@ INSIDE = {
         ),
     ),
     "serving": (
-        *("folder", "command", "errors", "limits", "metrics", "tracing", "protocol", "answers"),
+        *(
+            "folder",
+            "command",
+            "errors",
+            "limits",
+            "calls",
+            "metrics",
+            "tracing",
+            "protocol",
+            "answers",
+        ),
         *("runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
     ),
 }

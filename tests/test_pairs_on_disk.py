@@ -18,7 +18,7 @@ def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
     assert (len(pairs), pairs.left_out) == (3, 5)
     assert pairs.texts([2, 0, 1]) == ([b"c", b"a b", b"x"], ["ä".encode(), b"B A", b"Y"])
     assert [list(side) for side in pairs.byte_lengths()] == [[3, 1, 1], [3, 1, 2]]
-    assert pairs.names([2, 0, 1]) == ["pairs.tsv:8", "pairs.tsv:1", "pairs.tsv:7"]
+    assert pairs.names([2, 0, 1]) == [f"{pairs.path}:{line}" for line in (8, 1, 7)]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"no pair", b"a\nb\t\n"])
@@ -35,7 +35,7 @@ def test_blocks_of_a_file_are_one_file(tmp_path, monkeypatch):
     sources, targets = pairs.texts(range(50))
     assert sources == [f"{i} x".encode() for i in range(50)]
     assert targets == [f"X {i * i}".encode() for i in range(50)]
-    assert pairs.names(np.array([0, 49])) == ["pairs.tsv:1", "pairs.tsv:50"]
+    assert pairs.names(np.array([0, 49])) == [f"{pairs.path}:1", f"{pairs.path}:50"]
 
 
 def batches_of(folder, **options):
@@ -70,7 +70,7 @@ def test_pairs_of_a_batch_may_be_named_by_file_and_line(tmp_path):
     texts, (source, _), batches = batches_of(tmp_path, named=True)
     inputs, labels = next(iter(batches))
     assert len(inputs["name"]) == len(labels) > 2
-    lines = [int(name.decode().removeprefix("pairs.tsv:")) for name in inputs["name"].numpy()]
+    lines = [int(name.decode().rpartition(":")[2]) for name in inputs["name"].numpy()]
     said = [text.decode() for text in source.detokenize(inputs["source"]).numpy()]
     assert said == [texts[line - 1] for line in lines]
 

@@ -74,7 +74,7 @@ class ConvolutionModule(keras.layers.Layer):
             raise ValueError(f"`width` must be odd and positive, got width={width}.")
         self.width = width
         self.supports_masking = True
-        self.norm = LayerNormalization(dtype=self.dtype_policy)
+        self.norm = LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
 
     def build(self, x_shape):
         size = x_shape[-1]
@@ -148,7 +148,7 @@ class ConformerBlock(keras.layers.Layer):
         self.feed_forwards = [FeedForward(hidden_units, "silu", dtype=dtype) for _ in range(2)]
         self.convolution = ConvolutionModule(width, dtype=dtype)
         self.residuals = [Residual(dropout, norm_first=True, dtype=dtype) for _ in range(4)]
-        self.norm = LayerNormalization(dtype=dtype)
+        self.norm = LayerNormalization(epsilon=1e-5, dtype=dtype)
 
     def build(self, x_shape):
         size = x_shape[-1]

@@ -8,8 +8,9 @@ import tensorflow as tf
 from kzoo.layers.products import reshape, sizes
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras's layer over the last axis, with a gradient of its own:
+    """Keras's layer with a gradient of its own:
 
         y = gamma n + beta,    n = (x - mean(x)) / sqrt(var(x) + epsilon)
 
@@ -19,11 +20,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
         dx = (g - mean(g) - n mean(g n)) / sqrt(var(x) + epsilon)
         dgamma = sum over rows of u n,    dbeta = sum over rows of u
 
-    which keeps n alone, where differentiating each operation keeps and reads many such arrays.
-    Outside of training it is Keras's layer; weights and names are Keras's, too.
-
-    Args:
-        epsilon: float.
+    which keeps n and the roots, where differentiating each operation keeps and reads many arrays of
+    N times D numbers. Arguments are those of Keras's layer, which this is outside of training, and
+    with another axis than the last, or without gamma or beta.
 
     Call arguments:
         inputs: (..., D) float.
@@ -33,18 +32,16 @@ class LayerNormalization(keras.layers.LayerNormalization):
         (..., D), in the compute dtype.
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
-        super().__init__(epsilon=epsilon, **kwargs)
-
     def call(self, inputs, training=False):
-        if not training:
+        is_last = list(self.axis) in ([-1], [len(inputs.shape) - 1])
+        if not (training and is_last and self.scale and self.center) or self.rms_scaling:
             return super().call(inputs)
+        features = self.gamma.shape[0]
         dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
-        normalize = _normalization(inputs.shape[-1], inputs.dtype, dtype, self.epsilon)
-        rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
+        normalize = _normalization(features, inputs.dtype, dtype, self.epsilon)
         gamma, beta = (tf.cast(weight, dtype) for weight in (self.gamma, self.beta))
-        y = reshape(normalize(rows, gamma, beta), sizes(inputs))
-        return tf.cast(y, self.compute_dtype)
+        y = normalize(tf.reshape(inputs, (-1, features)), gamma, beta)
+        return tf.cast(reshape(y, sizes(inputs)), self.compute_dtype)
 
 
 @functools.cache
@@ -64,7 +61,7 @@ def _normalization(features, outer, dtype, epsilon):
         def gradient(upstream):
             upstream = tf.cast(upstream, dtype)
             product = upstream * n
-            # Sums as matrix products, which read an array faster than reductions do.
+            # Sums as matrix products, which on a CPU read an array faster than reductions do.
             mean, ones = gamma[:, None] / features, tf.ones((1, tf.shape(n)[0]), dtype)
             change = upstream * gamma - tf.matmul(upstream, mean) - n * tf.matmul(product, mean)
             sums = tf.matmul(ones, product)[0], tf.matmul(ones, upstream)[0]

@@ -80,7 +80,7 @@ class _Stack(keras.layers.Layer):
             for _ in range(num_layers)
         ]  # fmt: skip
         if norm_first:
-            self.norm = LayerNormalization(dtype=dtype)
+            self.norm = LayerNormalization(epsilon=1e-5, dtype=dtype)
 
     def _build_input(self, source_shape):
         shape = (*source_shape[:2], build_embedding(self.embedding, source_shape))

@@ -70,7 +70,7 @@ class Residual(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.norm_first = norm_first
-        self.norm = LayerNormalization(dtype=self.dtype_policy)
+        self.norm = LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy)
         self.dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, x_shape, y_shape=None):

@@ -22,7 +22,7 @@ _EMPTY = {*_OPEN, "ServerMetadata"}  # their messages say nothing, so they are n
 _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
 _MOST_OTHERS = 32  # open calls that are no inferences: of metadata, and those that load
 _INFERENCES_READ, _OTHERS_READ = 8, 2  # at once: each may take --max_body_mb before it is whole
-_SPARE_CALLS = 100  # of one connection, that are told to come again; the client keeps further ones
+_SPARE_CALLS = 100  # of one connection, that get 429; any more the client holds back
 _NO_COMPRESSION = 1  # the bit of "identity": what is unpacked has no limit in gRPC
 _CONNECTIONS = {  # times in milliseconds
     "server_handshake_timeout_ms": 1000 * connections.HANDSHAKE_SECONDS,  # without TLS, too

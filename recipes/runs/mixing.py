@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -129,7 +128,7 @@ def tokenize(
 
 def _file(place: str, code: str) -> str:
     """What messages call the file of a place; of two Moses files it is the first."""
-    return Path(place.replace(HOLE, code).split(",")[0]).name
+    return place.replace(HOLE, code).split(",")[0]
 
 
 def repetitions(

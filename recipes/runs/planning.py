@@ -17,7 +17,7 @@ DRY_RUN_HELP = (
 BEGAN = time.monotonic()  # of the process, nearly: before data are read
 STEPS = 40  # most steps that are timed
 SECONDS = 20.0  # after so many no further one is timed
-READ_BATCHES = 20  # that are made without a step, for the time of making them
+READ_BATCHES = 20  # most that are made without a step, for the time of making one
 VALIDATION_BATCHES = 5  # of which the loss is timed
 # Of an export: searches that are traced, each as long as that of the validation score; answers to a
 # test set, a beam search of each, in times of those to the validation examples; and a last proof.
@@ -60,8 +60,8 @@ def end_dry_run(
         f"  parameters  {model.count_params():,}, of which {trained:,} are trained\n"
         f"  an epoch    {epoch_steps:,} steps of {1000 * step:,.0f} ms, and "
         f"{loss + answering:.1f} s of validation\n"
-        f"  input       a batch is made in {1000 * batch:,.1f} ms, {batch / step:.0%} of a step, "
-        f"beside it\n"
+        f"  input       making a batch takes {1000 * batch:,.1f} ms, {batch / step:.0%} of a step, "
+        "while the step before is computed\n"
         f"  training    at most {config.epochs:,} epochs; {ends}, unless --patience does before\n"
         f"  memory      {_peak_gigabytes():.1f} GB at most so far\n"
         f"  minutes     {_sum(reading=reading, training=training, export_and_scores=rest)}",
@@ -71,17 +71,19 @@ def end_dry_run(
 
 
 def _step_seconds(model, stream) -> tuple[float, float, float]:
-    """Seconds of the first step, which is traced, the mean of those after it, and those in which a
-    batch is made."""
+    """Seconds of the first step, which is traced, the mean of those after it, and those that a
+    batch takes to be made; the first batches are not counted, as they may be ready before.
+    """
     model.make_train_function()
     batches = iter(stream)
     first = _timed(lambda: model.train_function(batches))
     seconds = []
     while len(seconds) < STEPS and sum(seconds) < SECONDS:
         seconds.append(_timed(lambda: model.train_function(batches)))
-    for _ in range(2):  # the first ones were waiting
-        read = _timed(lambda: [next(batches) for _ in range(READ_BATCHES)])
-    return first, statistics.fmean(seconds), read / READ_BATCHES
+    made = []
+    while len(made) < READ_BATCHES and sum(made) < SECONDS:
+        made.append(_timed(lambda: next(batches)))
+    return first, statistics.fmean(seconds), statistics.fmean(made[len(made) // 2 :])
 
 
 def _timed(function: Callable) -> float:

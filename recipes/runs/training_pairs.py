@@ -97,8 +97,9 @@ def tokenize(
         target = kzoo.batching.tokenize(model.target_tokenizer, pairs.target)
         corpus = kzoo.batching.Corpus(source, target)
     if file is not None:
-        names = [f"{file}:{line}" if line else "" for line in pairs.lines]
-        corpus = corpus._replace(names=tf.constant(names, tf.string))
+        lines = tf.constant(pairs.lines)
+        names = tf.strings.join([f"{file}:", tf.strings.as_string(lines)])
+        corpus = corpus._replace(names=tf.where(lines > 0, names, ""))
     counts = corpus.target.row_lengths().numpy()
     found = f"{len(pairs):,} pairs, {counts.sum():,} target tokens"
     limits = {"max_length": max_length}

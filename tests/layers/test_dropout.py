@@ -63,7 +63,21 @@ def test_in_a_graph_with_unknown_sizes(jit_compile):
     assert (function(tf.ones(SIZE)).numpy() != y).any()
 
 
+def test_an_infinite_number_that_is_dropped_is_0():
+    y = Dropout(0.5, seed=1)(tf.fill((100,), np.inf), training=True).numpy()
+    assert set(y) == {0.0, np.inf}
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1.0])
+def test_a_rate_next_to_0_or_1_is_kerass(rate):
+    y = Dropout(rate, seed=1)(tf.ones((100,)), training=True)
+    np.testing.assert_allclose(y, 1 - round(rate), rtol=1e-4)
+
+
 def test_is_kerass_layer_for_those_who_look():
-    layer = Dropout(0.3, seed=5, name="drop")
+    layer = Dropout(0.3, (None, 1), seed=5, name="drop")
     assert isinstance(layer, keras.layers.Dropout)
-    assert Dropout.from_config(layer.get_config()).rate == 0.3
+    again = Dropout.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    y = layer(tf.ones((8, 9)), training=True).numpy()
+    assert (y == y[:, :1]).all() and {0.0} < set(y[:, 0])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.normalization import LayerNormalization
 
 SHAPE = (3, 5, 7)
@@ -19,7 +20,7 @@ def arrays():
 
 
 def layer_of(gamma, beta, dtype="float32"):
-    layer = LayerNormalization(dtype=dtype)
+    layer = LayerNormalization(epsilon=1e-5, dtype=dtype)
     layer.build((None, len(gamma)))
     layer.set_weights([gamma, beta])
     return layer
@@ -46,7 +47,9 @@ def test_equals_pytorch(arrays):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16"]
+)
 def test_equals_kerass_layer_and_gradient(arrays, dtype):
     x, gamma, beta, upstream = arrays
     ours = step(layer_of(gamma, beta, dtype), x, upstream)
@@ -88,3 +91,32 @@ def test_a_single_feature_and_no_row():
     y, gradient, *_ = step(layer, np.array([[5.0]]), np.ones((1, 1)))
     assert y.numpy() == 2 and gradient.numpy() == 0
     assert step(layer, np.zeros((0, 4, 1)), np.zeros((0, 4, 1)))[0].shape == (0, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"axis": 1}, {"axis": [1, 2]}, {"scale": False}, {"center": False}, {"axis": 2}]
+)
+def test_other_arguments_mean_what_they_mean_to_keras(arrays, options):
+    x, *_, upstream = arrays
+    layers = LayerNormalization(**options), keras.layers.LayerNormalization(**options)
+    for layer in layers:
+        layer.build(SHAPE)
+    ours, theirs = (step(layer, x, upstream) for layer in layers)
+    for own, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_layer_and_a_saved_functional_model(arrays, tmp_path):
+    x, gamma, beta, upstream = arrays
+    layer = layer_of(gamma, beta)
+    layer.trainable = False
+    np.testing.assert_allclose(
+        step(layer, x, upstream)[1], step(layer_of(gamma, beta), x, upstream)[1], rtol=1e-6
+    )
+    inputs = keras.Input(SHAPE[1:])
+    model = keras.Model(inputs, Dropout(0.5, seed=1)(layer(inputs)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [type(each) for each in loaded.layers[1:]] == [LayerNormalization, Dropout]
+    np.testing.assert_array_equal(loaded(x), model(x))
+    np.testing.assert_array_equal(loaded(x, training=True), model(x, training=True))

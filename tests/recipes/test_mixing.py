@@ -71,12 +71,12 @@ def test_pairs_are_named_by_file_and_line_where_they_are_known():
     pairs.add("a", "b", line=7)
     pairs.add("c", "d")
     corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "x/train.{language}.tsv:1", max_length=10)
-    assert corpus.names.numpy().tolist() == [b"train.de.tsv:7", b""]
+    assert corpus.names.numpy().tolist() == [b"x/train.de.tsv:7", b""]
     train = together([pairs_of("x", "a", 1), dataclasses.replace(pairs, places=["a/y.tsv"] * 3)])
     corpus, _ = mixing.mixed(MODEL, {"de": train}, "x:1,a/y.tsv:1", max_length=10)
-    assert corpus.names.numpy().tolist() == [b"", b"y.tsv:7", b""]
+    assert corpus.names.numpy().tolist() == [b"", b"a/y.tsv:7", b""]
     corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "a/b.en,a/b.de", max_length=10)
-    assert corpus.names.numpy().tolist() == [b"b.en:7", b""]
+    assert corpus.names.numpy().tolist() == [b"a/b.en:7", b""]
     corpus, _ = mixing.mixed(MODEL, {"de": pairs_of("", "a", 7)}, "x.tsv", max_length=10)
     assert corpus.names is None
 

@@ -280,7 +280,7 @@ def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, mo
     plan = said[said.index("The plan:") :]
     assert re.search(r"parameters +1,\d{3},\d{3}, of which 1,\d{3},\d{3} are trained", plan)
     assert re.search(r"an epoch +4 steps of [\d,]+ ms, and \d+\.\d s of validation", plan)
-    assert re.search(r"a batch is made in \d+\.\d ms, \d+% of a step, beside it", plan)
+    assert re.search(r"making a batch takes \d+\.\d ms, \d+% of a step", plan)
     assert re.search(r"at most 20,000 epochs; --minutes 1.5 ends it in epoch \d", plan)
     minutes = re.search(
         r"minutes +reading (\S+) \+ training 1\.5 \+ export and scores (\S+) = (\S+)", plan

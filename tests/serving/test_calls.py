@@ -1,6 +1,7 @@
 """Messages over gRPC come in a few at once, each in its turn."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_few_messages_are_read_at_once_and_the_others_in_their_turn():
         assert await contexts[0].refused() == (400, "A call must have a message.")
         contexts[4].give()
         assert await contexts[4].reading == b"a"
-        assert of._turns._value == 2 and of._waiting == 0
+        assert of._free == 2 and not of._waiting
 
     asyncio.run(use())
 
@@ -77,15 +78,39 @@ def test_a_slow_message_is_given_up_only_if_others_wait(monkeypatch):
     asyncio.run(use())
 
 
+def test_one_that_waits_takes_the_turn_of_one_slow_message(monkeypatch):
+    monkeypatch.setattr(calls, "_LEAST_SECONDS", 0.05)
+
+    async def use():
+        of = Calls(most=11, read_at_once=8, seconds=30)
+        slow = [Context(of) for _ in range(8)]
+        await asyncio.sleep(0)
+        waits = Context(of)
+        await asyncio.sleep(0.02)
+        time.sleep(0.1)  # the loop is blocked, as by a large message: the time of all is over
+        await rest()
+        assert sum(context.reading.done() for context in slow) == 1
+        waits.give()
+        assert await waits.reading == b"a"
+        for context in slow:
+            if not context.reading.done():
+                context.give()
+        ends = await asyncio.gather(*(each.reading for each in slow), return_exceptions=True)
+        assert ends.count(b"a") == 7
+        assert of._free == 8
+
+    asyncio.run(use())
+
+
 def test_a_message_and_a_turn_have_a_time():
     async def use():
         of = Calls(most=11, read_at_once=1, seconds=0.1)
         late = Context(of)
         assert await late.refused() == (408, "The message must come within 0.1 seconds.")
-        await of._turns.acquire()  # by one that goes on
+        of._free = 0  # another call goes on
         message = "Too many messages are being read, try again later."
         assert await Context(of).refused() == (429, message)
-        of._turns.release()
+        of._give_turn()
         last = Context(of)
         last.give()
         assert await last.reading == b"a"
