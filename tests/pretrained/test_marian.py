@@ -169,8 +169,9 @@ def test_a_model_survives_a_keras_file_answers_from_a_saved_model_and_learns(fol
     target = np.pad(labels, [[0, 0], [1, 0]], constant_values=1)[:, :-1]
     model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
     inputs = {"source": source, "target": target}
-    losses = model.fit(inputs, labels, epochs=3, verbose=0).history["loss"]
-    assert losses[2] < losses[0]
+    before = model.evaluate(inputs, labels, verbose=0)
+    model.fit(inputs, labels, epochs=3, verbose=0)
+    assert model.evaluate(inputs, labels, verbose=0) < before
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
