@@ -87,23 +87,26 @@ def map_by_length(function, texts, batch_size, *beside):
     return answers
 
 
-def teacher_forcing(source, target, copy_ids=None):
+def teacher_forcing(source, target, copy_ids=None, names=None):
     """Turns ragged ids into padded inputs and labels.
 
     Args:
         source: (B, None) ragged int, without start and end.
         target: (B, None) ragged int, without start and end.
         copy_ids: (B, None) ragged int, one for each source token, or None.
+        names: (B,) string, what messages call each pair, or None.
 
     Returns:
         `({"source": (B, S), "target": (B, T)}, labels (B, T))`, int32: the source and the labels
         end with END_ID, the target begins with START_ID. With `copy_ids`, the inputs have them as
-        "copy_ids" (B, S): 0 for the end and the padding.
+        "copy_ids" (B, S): 0 for the end and the padding; with `names`, these as "name" (B,).
     """
     shifted, labels = decoder_ids(target)
     inputs = {"source": _ended(source).to_tensor(), "target": shifted}
     if copy_ids is not None:
         inputs["copy_ids"] = _ended(copy_ids, 0).to_tensor()
+    if names is not None:
+        inputs["name"] = names
     return inputs, labels
 
 
@@ -210,8 +213,7 @@ def token_batches(corpus, batch_tokens, seed=None, pool=100_000, draw=None, star
 
     def gather(rows, number):
         sides = (None if side is None else _ids_of(side, rows, number) for side in ids)
-        inputs, labels = teacher_forcing(*sides)
-        return inputs | ({} if names is None else {"name": tf.gather(names, rows)}), labels
+        return teacher_forcing(*sides, None if names is None else tf.gather(names, rows))
 
     lengths = corpus.source.row_lengths().numpy(), corpus.target.row_lengths().numpy()
     return planned_batches(*lengths, batch_tokens, gather, seed, pool, start, draw)

@@ -141,8 +141,7 @@ def disk_batches(
         columns = tf.numpy_function(read, [rows], [tf.string] * 3)
         *sides, names = (tf.ensure_shape(column, [None]) for column in columns)
         ids = (t.tokenize(side)[:, :max_length] for t, side in zip(tokenizers, sides, strict=True))
-        inputs, labels = batching.teacher_forcing(*ids)
-        return inputs | ({"name": names} if named else {}), labels
+        return batching.teacher_forcing(*ids, names=names if named else None)
 
     return batching.planned_batches(*lengths, batch_tokens, gather, seed, start=start)
 

@@ -77,7 +77,7 @@ def call(opened, method="ModelReady", key=KEY):
 
 async def status(called, *messages):
     """Status and message of a call's answer."""
-    with contextlib.suppress(asyncio.InvalidStateError):  # it has ended
+    with contextlib.suppress(asyncio.InvalidStateError, aio.AioRpcError):  # it has ended
         for message in messages:
             await called.write(message)
         if messages:

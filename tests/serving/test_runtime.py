@@ -199,10 +199,10 @@ def millions(kind):
 )
 def test_millions_of_empty_things_are_counted_and_not_unpacked(kind, message):
     body, length = millions(kind)
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(Refused, match=re.escape(message)):
         protocol.v2_request(body, ROWS, length)
-    assert time.process_time() - start < 1.5  # the event loop waits
+    assert time.thread_time() - start < 1.5  # the event loop waits
 
 
 def test_v1_and_grpc_also_count_before_they_unpack():
