@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.memory import resident_megabytes
 
-UNITS, ROWS, TARGET_TOKENS, STEPS = 256, 8, 64, 5
+VOCABULARY, UNITS, ROWS, TARGET_TOKENS, STEPS = 30, 256, 8, 64, 5
 
 
 def measure(layers, tokens, recompute):
@@ -26,17 +26,16 @@ def measure(layers, tokens, recompute):
     import kzoo
 
     keras.utils.set_random_seed(0)
-    tokenizer = kzoo.CharacterTokenizer.learn(["abcdefghijklmnopqrstuvwxyz"], 64)
-    embedding = kzoo.TokenEmbedding(tokenizer.vocabulary_size(), UNITS)
+    embedding = kzoo.TokenEmbedding(VOCABULARY, UNITS)
     shape = {"num_layers": layers, "num_heads": 4, "hidden_units": 4 * UNITS, "dropout": 0.1}
     encoder = kzoo.TransformerEncoder(embedding, **shape)
     decoder = kzoo.TransformerDecoder(embedding, **shape)
-    head = kzoo.VocabularyHead(tokenizer.vocabulary_size(), UNITS, tied=embedding)
+    head = kzoo.VocabularyHead(VOCABULARY, UNITS, tied=embedding)
     encoder.recompute = decoder.recompute = recompute
     model = kzoo.Seq2Seq(encoder, decoder, head)
     model.compile(kzoo.FusedAdam(1e-4))
-    source = tf.random.uniform((ROWS, tokens), 4, 30, tf.int32, seed=1)
-    target = tf.random.uniform((ROWS, TARGET_TOKENS), 4, 30, tf.int32, seed=2)
+    source = tf.random.uniform((ROWS, tokens), 4, VOCABULARY, tf.int32, seed=1)
+    target = tf.random.uniform((ROWS, TARGET_TOKENS), 4, VOCABULARY, tf.int32, seed=2)
     ragged = (tf.RaggedTensor.from_tensor(ids) for ids in (source, target))
     batch = kzoo.batching.teacher_forcing(*ragged)
     dataset = tf.data.Dataset.from_tensors(batch).repeat()

@@ -199,10 +199,13 @@ def millions(kind):
 )
 def test_millions_of_empty_things_are_counted_and_not_unpacked(kind, message):
     body, length = millions(kind)
-    start = time.thread_time()
-    with pytest.raises(Refused, match=re.escape(message)):
-        protocol.v2_request(body, ROWS, length)
-    assert time.thread_time() - start < 5  # the event loop waits
+    seconds = []
+    for _ in range(3):  # the least of them, as a busy machine slows each down
+        start = time.thread_time()
+        with pytest.raises(Refused, match=re.escape(message)):
+            protocol.v2_request(body, ROWS, length)
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 1.5  # the event loop waits
 
 
 def test_v1_and_grpc_also_count_before_they_unpack():
