@@ -118,7 +118,7 @@ INSIDE = {
             "protocol",
             "answers",
         ),
-        *("runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
+        *("session", "runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
     ),
 }
 NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})

@@ -15,14 +15,14 @@ def batch_requests(
     batch_threads=2,
     max_queue=128,
     inputs=1,
-    queue=None,
 ):
     """A function that answers calls from several threads in one batch, in the graph.
 
     The scheduler is TensorFlow's own (BatchFunction), the one of TensorFlow Serving. Rows of
     several calls are put together, so nothing else in a batch may show in the shapes of an answer,
-    and a row that `function` refuses fails its neighbours too. TensorFlow 2.21 keeps the graph of a
-    function that computed a batch until the process ends.
+    and a row that `function` refuses fails its neighbours too. Called eagerly, TensorFlow 2.21 keeps
+    the graph that computed a batch, and the threads of the queue, until the process ends; those of
+    a session end with it.
 
     Args:
         function: from an (N,) string tensor, or several, to a dict of tensors with N rows, their
@@ -32,9 +32,6 @@ def batch_requests(
         batch_threads: int, batches computed at once.
         max_queue: int, batches that may wait; further calls fail with UnavailableError.
         inputs: int, how many tensors `function` takes.
-        queue: str or None, name of the queue, one of its own by default. TensorFlow never ends the
-            threads of a queue, so that who replaces functions gives the new one the old one's, with
-            the same options, once nobody calls the old one any more.
 
     Returns:
         A function from as many (N,) string to such a dict; for no rows, with no rows.
@@ -55,7 +52,7 @@ def batch_requests(
             raise ValueError(f"`{name}` must be at least 1, got {name}={value}.")
     if max_delay_ms < 0:
         raise ValueError(f"`max_delay_ms` must not be negative, got max_delay_ms={max_delay_ms}.")
-    queue = queue or new_queue()  # functions of one name would share a queue and its options
+    queue = f"queue_{uuid.uuid4().hex}"  # functions of one name would share it and its options
     names = []  # of the outputs, known once `function` was traced
 
     @tf.nondifferentiable_batch_function(
@@ -78,8 +75,3 @@ def batch_requests(
         return dict(zip(names, outputs, strict=True))
 
     return batched
-
-
-def new_queue():
-    """A name of a queue that nobody else has."""
-    return f"queue_{uuid.uuid4().hex}"

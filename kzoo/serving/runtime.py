@@ -1,7 +1,6 @@
 """A SavedModel that answers requests of many clients: batches, deadlines, refusals. N rows."""
 
 import asyncio
-import collections
 import contextlib
 import logging
 import math
@@ -14,17 +13,14 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo.contents import LANGUAGE
-from kzoo.export import batch_requests, ops, requests, warmup
+from kzoo.export import warmup
 from kzoo.serving import answers, metrics, protocol
 from kzoo.serving.errors import Refused, shown
+from kzoo.serving.session import BATCH_ROWS, SavedModelSession
 
-_BATCH = "kzoo_batch_rows"  # an output of batched functions beside the model's own
 # Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
 # UnicodeDecodeError where they are not UTF-8.
 _OF_THE_INPUT = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
-# Names of batches' queues that closed models had, by their options: TensorFlow never ends a queue's
-# threads, which look up a thousand times a second.
-_FREE_QUEUES = collections.defaultdict(list)
 _QUEUE_OPTIONS = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
 _LOGGER = logging.getLogger("kzoo.serving")
 
@@ -49,28 +45,23 @@ class SavedModelRuntime:
         self.name, self.version, self.in_flight = name, version, 0
         self._options, self._is_closed = options, False
         self._lock = threading.Lock()  # held while requests are counted: `close` has its own thread
-        self._queues = []  # names
         self._turns = threading.Semaphore(options["batch_threads"])
         self._threads = ThreadPoolExecutor(options["max_queue"], thread_name_prefix=name)
         path = Path(path)
-        ops.register()
-        self._model = tf.saved_model.load(str(path))  # the signatures do not keep it alive
         self.arguments = dict(warmup.string_signatures(path))
         if len({*self.arguments.get("serving_default", [])} - {LANGUAGE}) != 1:
             raise ValueError(f"{str(path)!r} has no signature serving_default of one string [N].")
-        self._functions = {}
+        queue = {key: options[key] for key in _QUEUE_OPTIONS}
+        self._session = SavedModelSession(path, self.arguments, **queue)
         try:
             self._warm_up(path)
         except BaseException:
-            self.close()  # the next try takes its queues
+            self.close()
             raise
 
     def _warm_up(self, path):
-        for signature, arguments in self.arguments.items():
-            alone = self._model.signatures[signature]
-            self._functions[signature] = alone, self._batched(alone, arguments)
         for signature, inputs in warmup.read(path):
-            if signature in self._functions:
+            if signature in self.arguments:
                 most = self._options["max_batch_size"]
                 self._run(signature, {key: rows[:most] for key, rows in inputs.items()})
 
@@ -82,25 +73,19 @@ class SavedModelRuntime:
     @property
     def outputs(self):
         """What the protocol says of the outputs of serving_default: list of dict."""
-        specs = self._model.signatures["serving_default"].structured_outputs
+        specs = self._session.outputs["serving_default"]
         return [_described(name, spec.dtype) for name, spec in specs.items()]
 
     def close(self):
-        """Refuses new requests, and lets go of threads and queues once those in flight are
-        answered."""
+        """Refuses new requests, and lets go of the model once those in flight are answered."""
         with self._lock:
             self._is_closed = True
             self._let_go_if_over()
 
-    def _let_go_if_over(self):
-        """With the lock: two models with the name of one queue would get each other's answers."""
+    def _let_go_if_over(self):  # with the lock
         if self._is_closed and not self.in_flight:
             self._threads.shutdown(wait=False)
-            _FREE_QUEUES[self._queue_options()] += self._queues
-            self._queues = []
-
-    def _queue_options(self):
-        return tuple(self._options[name] for name in _QUEUE_OPTIONS)
+            self._session.close()
 
     async def answer(self, request):
         """Answers a `protocol.Request`.
@@ -124,7 +109,7 @@ class SavedModelRuntime:
             label = request.signature
             rows = protocol.rows_of(request, self.arguments[label], self._options)
             outputs = await self._in_a_thread(label, rows)
-            batch = outputs.pop(_BATCH, None)
+            batch = outputs.pop(BATCH_ROWS, None)
             answer = answers.chosen(request, outputs)
         except Refused as refused:
             metrics.REQUESTS.labels(self.name, label, refused.status.value).inc()
@@ -168,12 +153,9 @@ class SavedModelRuntime:
     def _run(self, signature, inputs, end=math.inf):
         """Outputs by name, arrays, computed in one of the threads; nothing once it is `end`, a
         time of `time.monotonic`."""
-        alone, batched = self._functions[signature]
-        arguments = self.arguments[signature]
-        inputs = {argument: tf.constant(inputs[argument], tf.string) for argument in arguments}
-        if batched is not None:
+        if signature in self._session.batched:
             try:
-                return _arrays(batched(*inputs.values()))
+                return self._session.run(signature, inputs, in_batch=True)
             except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
                 raise  # of the queue, so alone it would not fare better
             except Exception:
@@ -182,30 +164,9 @@ class SavedModelRuntime:
         if left <= 0 or not self._turns.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
             raise TimeoutError  # its client was refused by then
         try:
-            return _arrays(alone(**inputs))
+            return self._session.run(signature, inputs)
         finally:
             self._turns.release()
-
-    def _batched(self, function, arguments):
-        """A signature that answers requests together, or None if it cannot or shall not.
-
-        Rows are put together, so that what else is in the batch must not show in the outputs'
-        shapes.
-        """
-        outputs = function.structured_outputs
-        is_fixed = all(spec.shape[1:].is_fully_defined() for spec in outputs.values())
-        if self._options["max_batch_size"] == 1 or not is_fixed:
-            return None
-
-        def answered(*rows):
-            count = tf.shape(rows[0])[0]
-            outputs = function(**dict(zip(arguments, rows, strict=True)))
-            return {**outputs, _BATCH: tf.fill([count], count)}
-
-        free = _FREE_QUEUES[self._queue_options()]
-        self._queues.append(free.pop() if free else requests.new_queue())
-        options = {name: self._options[name] for name in _QUEUE_OPTIONS}
-        return batch_requests(answered, inputs=len(arguments), queue=self._queues[-1], **options)
 
     def _begin(self):
         with self._lock:
@@ -223,10 +184,6 @@ class SavedModelRuntime:
 
     def _refusal(self, message, status):
         return Refused(f"Model {self.name!r}: {message}.", status)
-
-
-def _arrays(outputs):
-    return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def _call_soon(loop, function):

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gc
 import json
+import os
 import re
 import struct
 import threading
@@ -23,7 +25,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 
 from kzoo.serving import answers, protocol
 from kzoo.serving.errors import Refused
-from kzoo.serving.runtime import _FREE_QUEUES, SavedModelRuntime
+from kzoo.serving.runtime import SavedModelRuntime
+from kzoo.serving.session import SavedModelSession
 
 
 @pytest.fixture(scope="module")
@@ -346,16 +349,13 @@ def test_a_model_that_fails_is_a_500_that_tells_nothing_and_the_next_is_answered
     runtime, served, monkeypatch, caplog
 ):
     async def use(model):
-        alone, _ = model._functions["serving_default"]
-
-        def fails(*texts, text=None):
+        def fails(signature, inputs, in_batch=False):
             raise tf.errors.InternalError(None, None, "secret of the machine")
 
         with monkeypatch.context() as patch:
-            patch.setitem(model._functions, "serving_default", (fails, fails))
+            patch.setattr(model._session, "run", fails)
             with pytest.raises(Refused) as refused:
                 await answered(request())(model)
-        assert alone is not fails
         return refused.value, await answered(request())(model)
 
     error, outputs = runtime(use)
@@ -364,33 +364,33 @@ def test_a_model_that_fails_is_a_500_that_tells_nothing_and_the_next_is_answered
     assert texts_of({"text": outputs["text"]["data"]}) == served["rnn"](TEXTS)
 
 
-def test_a_model_that_follows_another_takes_its_queue_and_not_its_answers(tmp_path):
-    """TensorFlow never ends the threads of a queue: they would be more with each new version."""
-    paths = [save_picky(tmp_path / "m" / v, prefix=f"v{v}:") for v in ("1", "2")]
-    options = {**DEFAULTS, "max_batch_size": 5}
-    body, queues = request(["1"], name="image_bytes"), []
+def test_a_closed_model_ends_once_its_requests_are_answered_and_refuses_others(tmp_path):
+    """Of its queue TensorFlow's eager runtime would keep eight threads a version."""
+    paths = [save_picky(tmp_path / "m" / v, prefix=f"v{v}:") for v in ("1", "2", "3")]
+    body, counts = request(["1"], name="image_bytes"), []
 
     async def use(path):
-        model = SavedModelRuntime("m", path.name, path, options)
-        queues.append([*model._queues])
+        model = SavedModelRuntime("m", path.name, path, {**DEFAULTS, "batch_threads": 8})
         answer = asyncio.ensure_future(answered(body)(model))
         await asyncio.sleep(0)
-        model.close()  # while it is computed, so its queue is not free yet
-        assert model._queues
-        text = (await answer)["text"]["data"]
-        await asyncio.sleep(0.1)
-        assert not model._queues
-        return text
+        model.close()  # while it is computed
+        texts = (await answer)["text"]["data"]
+        while model.in_flight:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Refused, match="this version is not served any more") as refused:
+            await answered(body)(model)
+        assert refused.value.status == 503 and model.in_flight == 0
+        return texts
 
-    assert asyncio.run(use(paths[0])) == ["v1:1.0"]
-    assert asyncio.run(use(paths[1])) == ["v2:1.0"]
-    assert queues[0] == queues[1] and len(queues[0]) == 1
+    for path in paths:
+        assert asyncio.run(use(path)) == [f"v{path.name}:1.0"]
+        gc.collect()
+        counts.append(len(os.listdir("/proc/self/task")))
+    assert counts[0] == counts[1] == counts[2]
 
 
-def test_a_queue_is_given_back_once_and_a_closed_model_answers_503(tmp_path):
-    path = save_picky(tmp_path / "m" / "1")
-    model = SavedModelRuntime("m", "1", path, {**DEFAULTS, "max_batch_size": 3})
-    queues, free = [*model._queues], _FREE_QUEUES[model._queue_options()]
+def test_a_model_that_is_closed_by_two_threads_ends_once(tmp_path):
+    model = SavedModelRuntime("m", "1", save_picky(tmp_path / "m" / "1"), DEFAULTS)
     model._begin()
     threads = [threading.Thread(target=end) for end in (model.close, model._end)]
     with model._lock:  # each may find that it is the last
@@ -398,22 +398,18 @@ def test_a_queue_is_given_back_once_and_a_closed_model_answers_503(tmp_path):
             thread.start()
     for thread in threads:
         thread.join()
-    assert free == queues
-    with pytest.raises(Refused, match="this version is not served any more") as refused:
-        asyncio.run(answered(request(["1"], name="image_bytes"))(model))
-    assert refused.value.status == 503 and model.in_flight == 0
+    assert model.in_flight == 0
 
 
-def test_a_model_that_fails_to_warm_up_gives_its_queues_back(tmp_path, monkeypatch):
+def test_a_model_that_fails_to_warm_up_leaves_nothing(tmp_path, monkeypatch):
     path = save_picky(tmp_path / "m" / "1")
-    options = {**DEFAULTS, "max_batch_size": 2}
     monkeypatch.setattr(SavedModelRuntime, "_run", None)
     monkeypatch.setattr(warmup, "read", lambda path: [("serving_default", {})])
-    for _ in range(2):
-        with pytest.raises(TypeError):
-            SavedModelRuntime("m", "1", path, options)
-        ((key, free),) = [(k, of) for k, of in _FREE_QUEUES.items() if k[0] == 2]
-        assert len(free) == 1, key
+    closed = []
+    monkeypatch.setattr(SavedModelSession, "close", lambda self: closed.append(self))
+    with pytest.raises(TypeError):
+        SavedModelRuntime("m", "1", path, DEFAULTS)
+    assert len(closed) == 1
 
 
 def test_a_request_whose_turn_does_not_come_ends_at_its_deadline(tmp_path):
