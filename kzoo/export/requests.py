@@ -20,9 +20,9 @@ def batch_requests(
 
     The scheduler is TensorFlow's own (BatchFunction), the one of TensorFlow Serving. Rows of
     several calls are put together, so nothing else in a batch may show in the shapes of an answer,
-    and a row that `function` refuses fails its neighbours too. Called eagerly, TensorFlow 2.21 keeps
-    the graph that computed a batch, and the threads of the queue, until the process ends; those of
-    a session end with it.
+    and a row that `function` refuses fails its neighbours too. Called eagerly, TensorFlow 2.21
+    keeps the graph that computed a batch, and the threads of the queue, until the process ends;
+    those of a session end with it.
 
     Args:
         function: from an (N,) string tensor, or several, to a dict of tensors with N rows, their

@@ -1,5 +1,7 @@
 """A SavedModel in a TensorFlow session: all that it takes ends with the session. N rows."""
 
+import threading
+
 import numpy as np
 import tensorflow as tf
 
@@ -33,36 +35,28 @@ class SavedModelSession:
     def __init__(self, path, arguments, *, max_batch_size, **options):
         ops.register()
         self._arguments, self.outputs = arguments, {}
+        self._ends, self._calls = {}, {}  # by (signature, whether in batches)
+        self._lock = threading.Lock()  # held while a call is made
         with tf.Graph().as_default() as graph:
             signatures = tf.saved_model.load(str(path)).signatures
-            alone, batched = {}, {}
             for name, inputs in arguments.items():
                 rows = [tf.compat.v1.placeholder(tf.string, [None]) for _ in inputs]
                 function = _by_position(signatures[name], inputs)
-                alone[name] = rows, function(*rows)
+                outputs = function(*rows)
+                self._ends[name, False] = rows, outputs
                 self.outputs[name] = {
                     output: tf.TensorSpec(tensor.shape, tensor.dtype)
-                    for output, tensor in alone[name][1].items()
+                    for output, tensor in outputs.items()
                 }
-                is_fixed = all(
-                    spec.shape[1:].is_fully_defined() for spec in self.outputs[name].values()
-                )
+                is_fixed = all(each.shape[1:].is_fully_defined() for each in outputs.values())
                 if max_batch_size > 1 and is_fixed:
-                    together = batch_requests(
-                        _counted(function),
-                        inputs=len(inputs),
-                        max_batch_size=max_batch_size,
-                        **options,
-                    )
-                    batched[name] = rows, together(*rows)
+                    size = {"inputs": len(inputs), "max_batch_size": max_batch_size}
+                    batched = batch_requests(_counted(function), **size, **options)
+                    self._ends[name, True] = rows, batched(*rows)
             self._session = tf.compat.v1.Session(graph=graph)
             initial = tf.compat.v1.global_variables_initializer()
             self._session.run([initial, tf.compat.v1.tables_initializer()])
-        self.batched = {*batched}
-        self._alone, self._batched = (
-            {name: self._callable(*ends) for name, ends in functions.items()}
-            for functions in (alone, batched)
-        )
+        self.batched = {name for name, in_batch in self._ends if in_batch}
 
     def run(self, signature, inputs, in_batch=False):
         """Computes a signature.
@@ -78,17 +72,23 @@ class SavedModelSession:
             tf.errors.OpError: an op has refused its input, or the queue is full.
         """
         rows = [np.array(inputs[name], object) for name in self._arguments[signature]]
-        functions = self._batched if in_batch else self._alone
-        return functions[signature](rows)
+        outputs = self._ends[signature, in_batch][1]
+        return dict(zip(outputs, self._call(signature, in_batch)(*rows), strict=True))
 
     def close(self):
         """Lets go of all that it holds. Nothing may be computed then or later."""
-        self._alone, self._batched = {}, {}
+        self._ends, self._calls = {}, {}
         self._session.close()
 
-    def _callable(self, rows, outputs):
-        run = self._session.make_callable([*outputs.values()], feed_list=rows)
-        return lambda arrays: dict(zip(outputs, run(*arrays), strict=True))
+    def _call(self, *key):
+        """The function that computes `_ends[key]`; making one optimizes its graph, for seconds."""
+        if key not in self._calls:
+            with self._lock:
+                if key not in self._calls:
+                    rows, outputs = self._ends[key]
+                    call = self._session.make_callable([*outputs.values()], feed_list=rows)
+                    self._calls[key] = call
+        return self._calls[key]
 
 
 def _by_position(signature, names):
