@@ -27,7 +27,8 @@ class Process:
 
     def __init__(self, words, checkout=ROOT):
         self.port, self.grpc_port = free_ports(2)
-        self._words = [sys.executable, "-m", *words]
+        python = checkout / ".venv" / "bin" / "python"
+        self._words = [python if python.exists() else sys.executable, "-m", *words]
         self._checkout = str(checkout)
 
     def __enter__(self):
