@@ -9,8 +9,8 @@ does meets them alike; a row is the median of the rounds. Clients are threads of
 with one connection, and each sends its next request, one text, when it has the answer to the last
 one. Clients and servers share the machine: absolute figures mean little, ratios stand.
 
-`--peer` is another checkout of kzoo, whose `kzoo serve` is asked over HTTP, too, by the Python of its
-own `.venv` if it has one.
+`--peer` is another checkout of kzoo, whose `kzoo serve` is asked over HTTP, too, in its own `.venv`
+if it has one.
 """
 
 import argparse
