@@ -77,8 +77,10 @@ class SavedModelSession:
 
     def close(self):
         """Lets go of all that it holds. Nothing may be computed then or later."""
+        session, self._session = self._session, None
         self._ends, self._calls = {}, {}
-        self._session.close()
+        if session is not None:
+            session.close()
 
     def _call(self, *key):
         """The function that computes `_ends[key]`; making one optimizes its graph, for seconds."""
