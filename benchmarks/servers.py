@@ -28,7 +28,8 @@ class Process:
     def __init__(self, words, checkout=ROOT):
         self.port, self.grpc_port = free_ports(2)
         python = checkout / ".venv" / "bin" / "python"
-        self._words = [python if python.exists() else sys.executable, "-m", *words]
+        has_its_own = checkout != ROOT and python.exists()
+        self._words = [python if has_its_own else sys.executable, "-m", *words]
         self._checkout = str(checkout)
 
     def __enter__(self):
@@ -62,7 +63,7 @@ class Process:
             if self._is_ready():
                 return
             time.sleep(0.2)
-        raise RuntimeError(f"{' '.join(self._words)} ended.")
+        raise RuntimeError(f"{' '.join(map(str, self._words))} ended.")
 
     def _is_ready(self):
         try:

@@ -118,7 +118,16 @@ INSIDE = {
             "protocol",
             "answers",
         ),
-        *("session", "runtime", "repository", "gate", "connections", "rest", "grpc_server", "server"),
+        *(
+            "session",
+            "runtime",
+            "repository",
+            "gate",
+            "connections",
+            "rest",
+            "grpc_server",
+            "server",
+        ),
     ),
 }
 NEVER_EACH_OTHER = ({"text", "audio", "image"}, {"training", "export"})

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import logging
 import os
 import threading
@@ -19,7 +17,6 @@ from kzoo.serving.folder import find_models
 from kzoo.serving.runtime import SavedModelRuntime
 
 _LAST_SECONDS = 1  # between the last time that a model is found and the end of its threads
-_LIBRARIES = ctypes.CDLL(None)  # of the process, glibc among them on most Linux
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
@@ -238,7 +235,7 @@ class SavedModels(kserve.ModelRepository):
         # A new set, as others may go through the one before.
         self._leaving = weakref.WeakSet([*self._leaving, model.runtime])
         # Who has found the model a moment ago is still answered.
-        closing = threading.Timer(_LAST_SECONDS, _end, [model.runtime])
+        closing = threading.Timer(_LAST_SECONDS, model.runtime.close)
         closing.daemon = True
         closing.start()
         metrics.VERSIONS.remove(model.name, model.version)
@@ -250,15 +247,6 @@ class SavedModels(kserve.ModelRepository):
         if not version:
             return name in self._wanted
         return version in self._wanted.get(name, ()) or (name, version) in self._broken
-
-
-def _end(runtime):
-    """Closes a model, and gives the memory of those that have ended back to the machine: graphs are
-    cycles of objects, and glibc keeps what is freed by threads."""
-    runtime.close()
-    gc.collect()
-    if hasattr(_LIBRARIES, "malloc_trim"):
-        _LIBRARIES.malloc_trim(0)
 
 
 def _stamp(path):

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import math
 import threading
@@ -22,6 +24,7 @@ from kzoo.serving.session import BATCH_ROWS, SavedModelSession
 # UnicodeDecodeError where they are not UTF-8.
 _OF_THE_INPUT = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 _QUEUE_OPTIONS = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
+_LIBRARIES = ctypes.CDLL(None)  # of the process, glibc among them on most Linux
 _LOGGER = logging.getLogger("kzoo.serving")
 
 
@@ -83,9 +86,19 @@ class SavedModelRuntime:
             self._let_go_if_over()
 
     def _let_go_if_over(self):  # with the lock
-        if self._is_closed and not self.in_flight:
+        if self._is_closed and not self.in_flight and self._threads is not None:
             self._threads.shutdown(wait=False)
-            self._session.close()
+            self._threads = None
+            # In a thread of its own: who waits for an answer of another model waits in this one.
+            threading.Thread(target=self._let_go, daemon=True).start()
+
+    def _let_go(self):
+        """Gives the model's memory back to the machine: graphs are cycles of objects, and glibc
+        keeps what several threads have freed."""
+        self._session.close()
+        gc.collect()
+        if hasattr(_LIBRARIES, "malloc_trim"):
+            _LIBRARIES.malloc_trim(0)
 
     async def answer(self, request):
         """Answers a `protocol.Request`.
@@ -141,10 +154,9 @@ class SavedModelRuntime:
             message = f"no answer within {seconds} seconds"
             raise self._refusal(message, HTTPStatus.GATEWAY_TIMEOUT) from None
         except _OF_THE_INPUT as error:
-            message = getattr(error, "message", "it is not what the model reads")
-            raise Refused(f"The model refuses this input: {message}") from None
+            raise Refused(f"The model refuses this input: {_said(error)}") from None
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError) as error:
-            raise self._refusal(error.message, HTTPStatus.TOO_MANY_REQUESTS) from None
+            raise self._refusal(_said(error), HTTPStatus.TOO_MANY_REQUESTS) from None
         except Exception as error:  # whatever an op throws: one request fails, and that is logged
             _LOGGER.exception("Model %r failed.", self.name)
             message = f"the model failed ({type(error).__name__})"
@@ -184,6 +196,12 @@ class SavedModelRuntime:
 
     def _refusal(self, message, status):
         return Refused(f"Model {self.name!r}: {message}.", status)
+
+
+def _said(error):
+    """What an op has said, without TensorFlow's words before it and the nodes after it."""
+    message = getattr(error, "message", "it is not what the model reads")
+    return message.removeprefix("Graph execution error:").strip().partition("\n\t [[")[0]
 
 
 def _call_soon(loop, function):

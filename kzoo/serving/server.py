@@ -8,6 +8,7 @@ Needs the extra `serving`.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -54,6 +55,8 @@ def run(**options):
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what warm-up traces
     tracing.start()
     connections.Connection.most = connections.raise_file_limit()
+    gc.collect()
+    gc.freeze()  # what is imported stays: collections after a new version need not look through it
     repository = SavedModels(options["folder"], options)
     server = Server(repository, options)
     server.start()

@@ -21,9 +21,10 @@ class Allocated(ctypes.Structure):
     """What glibc's mallinfo2 returns, in bytes."""
 
     _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks".split()
-    ] + [("keepcost", ctypes.c_size_t)]
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks")),
+        ("keepcost", ctypes.c_size_t),
+    ]
 
 
 def allocated_megabytes():
@@ -62,7 +63,8 @@ def test_signatures_whose_shapes_show_the_batch_have_none(session):
 
 
 def test_rows_of_several_threads_are_one_batch(tmp_path):
-    session, found = opened(save_picky(tmp_path / "1"), max_delay_ms=2000.0), {}
+    session, found = opened(save_picky(tmp_path / "1"), max_delay_ms=5000.0), {}
+    session.run("serving_default", {"image_bytes": [b"1"] * ROWS}, in_batch=True)  # full: at once
 
     def ask(number):
         content = {"image_bytes": [b"%d" % number]}
@@ -91,6 +93,20 @@ def test_what_an_op_refuses_is_an_error_of_tensorflow(tmp_path):
     session = opened(save_picky(tmp_path / "1"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="bad"):
         session.run("serving_default", {"image_bytes": [b"bad"]})
+    session.close()
+
+
+def test_a_session_s_graph_stays_as_it_is_when_python_collects(session):
+    """TensorFlow's tables add an op that destroys them to a graph that is not final."""
+    graph = session._session.graph
+    version = graph.version
+    gc.collect()
+    assert graph.finalized and graph.version == version
+
+
+def test_one_row_that_is_no_vector_is_one(tmp_path):
+    session = opened(save_picky(tmp_path / "1"))
+    assert session.run("serving_default", {"image_bytes": b"3"})["text"] == [b"3.0"]
     session.close()
 
 
