@@ -11,8 +11,7 @@ was lost. Then it waits, and measures what the idle server takes.
 
 brings so many new versions instead, one after the other, while one client asks ten times a second,
 and prints the memory after every ten. What it grows by is what the server keeps of versions that
-are gone. `--max_batch_size 1` shows the server without TensorFlow's batches, which never free the
-function of a version.
+are gone.
 """
 
 import argparse
