@@ -39,10 +39,10 @@ SIZE_recipes := about 700 MB with TensorFlow
 SIZE_test := about 1.2 GB with TensorFlow, KServe and librosa
 SIZE_dev := TensorFlow and PyTorch; on Linux PyTorch may bring gigabytes of CUDA libraries
 
-# One stamp for each extra of setup.cfg.
+# One stamp for each extra of setup.cfg. Of every editable installation setuptools warns at length.
 $(VENV)/recipes $(VENV)/test $(VENV)/dev: $(VENV)/%: $(BIN)/pip setup.cfg
 	@echo "Installing kzoo[$*] into $(VENV): $(SIZE_$*)"
-	$(BIN)/python -m pip install --progress-bar on --quiet --editable '.[$*]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --progress-bar on --quiet --editable '.[$*]'
 	@touch $@
 
 clean:
