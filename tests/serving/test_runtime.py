@@ -404,16 +404,18 @@ def test_a_closed_model_ends_once_its_requests_are_answered_and_refuses_others(
     assert closed == [model._session] and model.in_flight == 0
 
 
-def test_a_closed_model_leaves_no_threads(tmp_path):
+def test_a_closed_model_leaves_no_threads_and_no_answers(tmp_path):
     """Of its queue TensorFlow's eager runtime would keep twenty threads."""
     tasks = Path("/proc/self/task")
     if not tasks.exists():
         pytest.skip("needs Linux's list of threads")
-    path, counts = save_picky(tmp_path / "m" / "1"), []
+    counts = []
     for turn in range(2):
+        path = save_picky(tmp_path / "m" / str(turn), prefix=f"v{turn}:")
         options = {**DEFAULTS, "batch_threads": 20, "max_delay_ms": 5.0 + turn}  # no old queue fits
         model = SavedModelRuntime("m", "1", path, options)
-        assert model._run("serving_default", {"image_bytes": [b"1"]})["text"] == [b"1.0"]
+        text = model._run("serving_default", {"image_bytes": [b"1"]})["text"]
+        assert text == [b"v%d:1.0" % turn]
         counts.append(len(list(tasks.iterdir())))
         model.close()
         wait_for(lambda most=counts[-1] - 20: len(list(tasks.iterdir())) <= most)
