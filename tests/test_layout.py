@@ -15,7 +15,7 @@ LEVELS = (
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
     ("batching", "mixture"),
-    ("pairs_on_disk",),
+    ("bucketing", "pairs_on_disk"),
     ("models",),
     ("zoo", "training", "export"),
     ("pretrained",),
