@@ -88,7 +88,8 @@ import tensorflow_text
 from tensorflow.data.experimental import service
 
 dispatcher = service.DispatchServer()
-worker = service.WorkerServer(service.WorkerConfig(dispatcher.target.split("://")[1]))
+config = service.WorkerConfig(dispatcher.target.split("://")[1])
+workers = [service.WorkerServer(config) for _ in range(2)]
 print(dispatcher.target, flush=True)
 sys.stdin.read()
 """
@@ -99,7 +100,7 @@ def test_another_process_of_a_tf_data_service_makes_the_batches(words):
     command = [sys.executable, "-c", WORKER]
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-3, text=True) as process:
         service = tf.data.experimental.service.distribute(
-            "parallel_epochs", process.stdout.readline().strip()
+            "distributed_epoch", process.stdout.readline().strip()
         )
         assert sorted(read(batches.apply(service), words)) == sorted(PAIRS[:200])
         model = kzoo.zoo.rnn_luong(*words, units=4)
