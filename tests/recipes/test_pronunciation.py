@@ -113,11 +113,11 @@ def test_training_never_sees_what_is_excluded(config, tmp_path, monkeypatch):
     (tmp_path / "test_words.txt").write_text("ABC\nab\nBAD\n")
     seen = []
 
-    def stop(model, pairs, name, max_length):
+    def stop(model, pairs, name, **options):
         seen.extend(pairs.source)
         if name == "valid":
             raise KeyboardInterrupt
-        return tokenize(model, pairs, name, max_length=max_length)
+        return tokenize(model, pairs, name, **options)
 
     tokenize = training_pairs.tokenize
     monkeypatch.setattr(training_pairs, "tokenize", stop)
