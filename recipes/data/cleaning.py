@@ -30,6 +30,7 @@ from recipes.data.cleaning_rules import (
     scripts,
     tags,
     text_scripts,
+    unlike_seconds,
     word_scripts,
     wordless,
 )
@@ -65,6 +66,7 @@ CAPTIONS = {
     "far too long": long_captions,
     "of very many pictures": everywhere,
 }
+CLIPS = {"repeated": repeated, "wrong script": text_scripts}  # and that of `clip_rules`
 OF_ALL_SOURCES = repeated, lone_phonemes  # rules that look at all sources at once
 HELP = (
     "leave out training pairs that are repeated, the same on both sides, in a wrong script, of "
@@ -83,6 +85,15 @@ CAPTIONS_HELP = (
     "leave out training captions that are repeated, without a word, in a wrong script, far too "
     "long, of very many pictures, or that have tags; prints how many, with examples"
 )
+CLIPS_HELP = (
+    "leave out training clips that are repeated, whose text is in a wrong script, or far longer or "
+    "shorter than what is said here in so many seconds; prints how many, with examples"
+)
+
+
+def clip_rules(seconds: dict[str, float]) -> dict[str, Rule]:
+    """The rules for clips, of which `clips_audio.seconds_of` gives the seconds."""
+    return CLIPS | {"unlike the seconds": unlike_seconds(seconds)}
 
 
 def report(pairs: Pairs, rules: dict[str, Rule] = PARALLEL) -> dict[str, list[int]]:

@@ -35,6 +35,7 @@ LONGEST_CAPTION = 5.0  # in times of the usual number of characters
 LEAST_LONG = 100  # characters of a caption that is too long: labels are short beside sentences
 MOST_PICTURES = 0.01  # the share of captions that are the same, where the usual one has few like it
 LEAST_SAME = 20  # of these, in times of the usual number of the same
+LEAST_SPOKEN = 10  # characters of a text that is too long for its clip
 LEAST_SECONDS = 2.0  # of a clip whose text is too short: single words have silence around them
 FEWEST_SPOKEN, MOST_SPOKEN = 0.1, 3.0  # characters a second, in times of what is usual
 
@@ -187,7 +188,7 @@ def unlike_seconds(seconds: dict[str, float]) -> Rule:
         return [
             row
             for row, rate, count, time in zip(rows, logs, counts, spent, strict=True)
-            if (rate > math.log(MOST_SPOKEN) and count >= LEAST_CHARACTERS)
+            if (rate > math.log(MOST_SPOKEN) and count >= LEAST_SPOKEN)
             or (rate < math.log(FEWEST_SPOKEN) and time >= LEAST_SECONDS)
         ]
 

@@ -253,6 +253,26 @@ class Clips:
     def texts(self) -> list[str]:
         return [clip.text for clip in self.rows]
 
+    @property
+    def names(self) -> list[str]:
+        """The path of each clip below the folder of all, and where in the file it is if it is a
+        piece."""
+        paths = _below_all([clip.path for clip in self.rows])
+        return [
+            path if (clip.start, clip.stop) == (0, None) else f"{path} {clip.start}-{clip.stop}"
+            for path, clip in zip(paths, self.rows, strict=True)
+        ]
+
+    @property
+    def pairs(self) -> Pairs:
+        """Each text with the name of its clip."""
+        names, places = self.names, [clip.source for clip in self.rows]
+        return Pairs(names, self.texts, names, further=[()] * len(names), places=places)
+
+    def chosen(self, rows: Iterable[int], skipped: Counter[str]) -> "Clips":
+        """The clips of these rows; `skipped` counts what was left out of them."""
+        return replace(self, rows=[self.rows[row] for row in rows], skipped=Counter(skipped))
+
     def of_source(self, name: str) -> "Clips":
         """The clips, each from the source of this name."""
         return replace(self, rows=[clip._replace(source=name) for clip in self.rows])
@@ -306,9 +326,7 @@ class Pictures:
     @property
     def names(self) -> list[str]:
         """The path of each picture below the folder of all, the same on every machine."""
-        paths = [picture.path.absolute() for picture in self.rows]
-        root = os.path.commonpath([path.parent for path in paths]) if paths else ""
-        return [path.relative_to(root).as_posix() for path in paths]
+        return _below_all([picture.path for picture in self.rows])
 
     @property
     def pairs(self) -> Pairs:
@@ -365,3 +383,10 @@ def rows_together(parts: Iterable[Clips] | Iterable[Pictures]) -> Clips | Pictur
         whole.skipped.update(part.skipped)
         whole.missing.extend(part.missing)
     return whole
+
+
+def _below_all(paths: list[Path]) -> list[str]:
+    """Each path below the folder that all are in."""
+    paths = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [path.relative_to(root).as_posix() for path in paths]
