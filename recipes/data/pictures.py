@@ -77,6 +77,9 @@ def load_pictures(
         whole = imagefolder(NAMED_SOURCES[each](seed)) if is_named else _read(name, each)
         is_closed = train is not None and valid is not None
         own.append(_own_splits(whole, each, given, is_closed=is_closed, seed=seed))
+        if len(names) > 1:
+            parts = (f"{part} in {key}" for key, part in own[-1]._asdict().items() if part)
+            files.say(f"{each}: {', '.join(parts)}")
     splits = own[0]
     if len(names) > 1:
         parts = [[part.of_source(each) for part in s] for each, s in zip(names, own, strict=True)]
