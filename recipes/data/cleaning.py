@@ -154,4 +154,8 @@ def _example(pairs: Pairs, rows: Collection[int]) -> str:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…")
+    """The beginning of a long text; of a long path the end, which is the file."""
+    if len(text) <= SHOWN:
+        return repr(text)
+    is_path = "/" in text and " " not in text
+    return repr(f"…{text[1 - SHOWN :]}" if is_path else f"{text[: SHOWN - 1]}…")

@@ -133,6 +133,10 @@ def test_a_long_text_is_shown_in_part(capsys):
     pairs = pairs_of(("x" * 500, "y"))
     cleaning.cleaned(Splits(pairs, pairs, None))
     assert f"'{'x' * 47}…' -> 'y'" in capsys.readouterr().out
+    row = Picture(Path(f"/{'x' * 99}/7.png"), ("<b>dog</b>",), "", "list:1")
+    part = Pictures([row, row._replace(path=Path("/8.png"), captions=("dog",))])
+    cleaning.cleaned(Splits(part, part, None), rules=cleaning.CAPTIONS, what="captions")
+    assert f"as '…{'x' * 41}/7.png' -> '<b>dog</b>'" in capsys.readouterr().out
 
 
 def test_cleaning_leaves_at_least_one_pair():
