@@ -268,7 +268,7 @@ def padded(frames):
     return source, np.arange(lengths.max()) < lengths[:, None]
 
 
-def picture_batches(pictures, rows, target, batch_size, seed=None, start=0):
+def picture_batches(pictures, rows, target, batch_size, seed=None, draw=None, start=0):
     """Makes the dataset of teacher-forcing batches of pictures, or of features of their regions.
 
     Captions of one picture share it. Batches of features have captions of like length, as in Xu et
@@ -281,7 +281,7 @@ def picture_batches(pictures, rows, target, batch_size, seed=None, start=0):
         rows: (M,) int, the picture of each caption.
         target: (M, None) ragged int32 ids, without start and end, or `text.SampledSubwords`.
         batch_size: int, captions of a batch; the last one may have fewer.
-        seed, start: as in `token_batches`.
+        seed, draw, start: as in `token_batches`; `draw` gives the captions of a pass.
 
     Returns:
         tf.data.Dataset of `({"source": (B, H, W, 3) or (B, R, D) float32, "target": (B, T) int32},
@@ -300,8 +300,11 @@ def picture_batches(pictures, rows, target, batch_size, seed=None, start=0):
     lengths = target.row_lengths().numpy()
 
     def planned(rng):
-        order = np.arange(count) if rng is None else rng.permutation(count)
-        sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+        order = np.arange(count) if draw is None else draw(rng)
+        if rng is not None:
+            order = rng.permutation(order)
+        starts = range(0, len(order), batch_size)
+        sizes = [min(batch_size, len(order) - start) for start in starts]
         if pictures.ndim == 3:
             order = order[np.argsort(lengths[order], kind="stable")]
             if rng is not None:

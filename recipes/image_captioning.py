@@ -5,6 +5,7 @@
     python -m recipes.image_captioning --data captions.txt --model show_attend_tell --units 512
     python -m recipes.image_captioning --train train.jsonl --valid dev.jsonl --test test.jsonl
     python -m recipes.image_captioning --data my_pictures --backbone efficientnet_lite0 --fine_tune
+    python -m recipes.image_captioning --data Flickr8k:1,mine.jsonl:2 --clean
 
 What `--data` takes stands in `recipes.data.pictures.load_pictures`. A network with weights of
 ImageNet is only looked through, unless --fine_tune: its features are computed once and kept. A run
@@ -28,9 +29,10 @@ import numpy as np
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import captions, pictures, weights
+from recipes.data import captions, cleaning, pictures, sources, weights
 from recipes.data.examples import Pictures
 from recipes.data.splits import Splits
+from recipes.runs import mixing
 from recipes.runs.answering import describer
 from recipes.runs.caption_scores import caption_scores, validation_score
 from recipes.runs.scored_parts import ScoredPictures, scored_pictures
@@ -47,6 +49,7 @@ TAKEN = (
     *("model", "backbone", "fine_tune", "image_size", "tokenizer", "vocabulary_size", "sampled"),
     *("units", "num_layers", "dropout"),
 )
+LICENCES = dict.fromkeys(pictures.NAMED_SOURCES, "CC-BY-SA-4.0, OpenMoji")
 RATE = 2e-3  # the peak of a model that begins with nothing
 
 
@@ -55,11 +58,13 @@ class Config:
     """The flags of the recipe; `--help` shows them."""
 
     data: str = flag(
-        "openmoji", "openmoji, openmoji-names, or a file or folder of captioned pictures"
+        "openmoji",
+        f"openmoji, openmoji-names, or a file or folder of captioned pictures; {sources.HELP}",
     )
     train: str | None = flag(None, "training pictures, in place of --data")
     valid: str | None = flag(None, "validation pictures; else split off")
     test: str | None = flag(None, "test pictures; else split off, or valid if train and valid are")
+    clean: bool = flag(False, cleaning.CAPTIONS_HELP)
     captions: Literal["spoken", "written"] | None = flag(
         None,
         "how they are learned. spoken: lower case without punctuation; written: as they are; none: "
@@ -160,8 +165,12 @@ class Config:
         return self.fine_tune or self.backbone == FROM_NOTHING  # as with --init_from
 
     @property
+    def source_names(self) -> list[str]:
+        return list(sources.weights(self.train or self.data))
+
+    @property
     def is_openmoji(self) -> bool:
-        return self.train is None and self.data in pictures.NAMED_SOURCES
+        return self.train is None and {*self.source_names} <= {*pictures.NAMED_SOURCES}
 
     @property
     def is_spoken(self) -> bool:
@@ -173,9 +182,9 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        name = Path(self.train or self.data)
-        name = name.parent.name if name.is_file() else name.name
-        return Path(self.output or f"saved_models/captions-{name or 'mine'}")
+        paths = map(Path, self.source_names)
+        names = [path.parent.name if path.is_file() else path.name for path in paths]
+        return Path(self.output or f"saved_models/captions-{'-'.join(names) or 'mine'}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -184,11 +193,13 @@ def main(config: Config) -> dict[str, float]:
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
-    if config.is_openmoji:
+    if config.train is None and {*config.source_names} & {*pictures.NAMED_SOURCES}:
         cli.require("emoji", "resvg_py", "fontTools", extra="recipes")
     splits = pictures.load_pictures(
         config.data, train=config.train, valid=config.valid, test=config.test, seed=config.seed
     )
+    if config.clean:
+        splits = cleaning.cleaned(splits, rules=cleaning.CAPTIONS, what="captions")
     unseen = unseen_style(config)
     if config.is_spoken:
         splits = splits._replace(train=captions.as_spoken(splits.train))
@@ -260,6 +271,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
         kzoo.batching.picture_batches,
         *(train.seen, train.rows, ids, config.batch_size),
         seed=config.seed,
+        draw=mixing.draw_sources(train.sources, config.train or config.data, "captions"),
         start=start,
     )
     name = config.init_from or f"{config.model} and {config.backbone}"
@@ -284,6 +296,7 @@ def export_and_score(
     journal = runs.open_journal(run)
     name, part, unseen = scored
     trained = {caption for row in train.rows for caption in row.captions}
+    names = ", ".join(Path(each).stem for each in config.source_names)
 
     def evaluate(served):
         answers, seconds = describe_files(served, part)
@@ -303,7 +316,7 @@ def export_and_score(
         length_penalty=config.length_penalty,
         max_length=config.max_length,
         card={
-            "name": f"Image captioning, {Path(config.train or config.data).stem}",
+            "name": f"Image captioning, {names}",
             "data": f"{config.train or config.data}; training: {train}",
             "captions": "learned in lower case, no punctuation; scores compare with them as written"
             if config.is_spoken
@@ -311,7 +324,7 @@ def export_and_score(
             "backbone": config.backbone if config.init_from is None else f"of {config.init_from}",
             "scored on": f"{name}: {part}"
             + ("; these pictures also chose the weights" if name == "valid" else ""),
-            "licence": "CC-BY-SA-4.0, OpenMoji" if config.is_openmoji else "as the data's",
+            "licence": sources.licences(LICENCES, config.data, config.train),
         }
         | runs.provenance("image_captioning", config, journal.minutes),
         evaluate=evaluate,
@@ -323,7 +336,7 @@ def export_and_score(
 
 def unseen_style(config: Config) -> Pictures | None:
     """The objects of the scenes, one by one, in Noto's drawings, which no training has seen."""
-    if config.data != "openmoji" or config.train is not None:
+    if config.train is not None or "openmoji" not in config.source_names:
         return None
     try:
         return pictures.noto_pictures(config.seed)

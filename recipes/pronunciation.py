@@ -8,6 +8,7 @@
     python -m recipes.pronunciation --train train.dict --valid dev.dict --exclude test_words.txt
     python -m recipes.pronunciation --data names.tsv --init_from pronunciation-en
     python -m recipes.pronunciation --data lexicon.csv --columns 1,3 --no-lowercase
+    python -m recipes.pronunciation --data cmudict:2,mine.tsv:1 --clean
 
 A run reads words letter by letter, trains on each of their pronunciations with progress bars and
 validation, scores the test words with the exported SavedModel, and leaves in <output>/<version>/
@@ -27,17 +28,19 @@ from typing import Literal
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
+from recipes.data import cleaning, sources
 from recipes.data.examples import Words
 from recipes.data.pronunciations import load_pronunciations
 from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits
-from recipes.runs import training_pairs
+from recipes.runs import mixing, training_pairs
 
 # What a model that a run goes on from has already.
 TAKEN = (
     *("model", "units", "layers", "hidden_units", "dropout", "label_smoothing", "norm_first"),
     *("vocabulary_size", "sampled"),
 )
+LICENCES = {name: named.licence for name, named in NAMED.items()}
 RATE = 1e-3  # the peak of a model that begins with nothing
 SHOWN = 3  # words whose best hypotheses the card shows
 FIXED_SIZES = ("transformer_tiny", "transformer_small")
@@ -49,7 +52,8 @@ class Config:
 
     data: str = flag(
         "cmudict",
-        "cmudict, gruut-nl (Dutch), or a file: of the form of CMUdict, old or new, or .tsv or .csv",
+        "cmudict, gruut-nl (Dutch), or a file: of the form of CMUdict, old or new, or .tsv or "
+        f".csv; {sources.HELP}",
     )
     train: str | None = flag(None, "training words, in place of --data")
     valid: str | None = flag(None, "validation words; else split off")
@@ -57,6 +61,7 @@ class Config:
     exclude: str | None = flag(
         None, "file of words that are kept out of training and validation, as of a standard test"
     )
+    clean: bool = flag(False, cleaning.PRONUNCIATIONS_HELP)
     columns: str | None = flag(
         None, "of tables, words and phonemes, counted from 1, as 1,3; none: 1,2, or by their names"
     )
@@ -187,6 +192,9 @@ def main(config: Config) -> dict[str, float]:
         lowercase=config.lowercase,
         seed=config.seed,
     )
+    if config.clean:
+        rules = cleaning.PRONUNCIATIONS
+        splits = cleaning.cleaned(splits, rules=rules, what="pronunciations")
     sides = (side for words in splits[:2] for side in (words.pairs.source, words.pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     numbers = range(1, config.ensemble + 1)
@@ -260,11 +268,10 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
 
 def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
-    train, valid = (
-        training_pairs.tokenize(model, words.pairs, name, max_length=config.max_length)
-        for name, words in (("train", splits.train), ("valid", splits.valid))
-    )
-    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config)
+    limits, place = {"max_length": config.max_length}, config.train or config.data
+    train, draw = mixing.mixed(model, {"": splits.train.pairs}, place, **limits)
+    valid = training_pairs.tokenize(model, splits.valid.pairs, "valid", **limits)
+    batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
     score = validation_score(model, splits.valid, config)
     callbacks = []
     if not config.has_schedule:
@@ -305,6 +312,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
         oracle = kzoo.metrics.best_error_rate(hypotheses, part.references, count)
         scores = error_rates("", name, [row[0] for row in hypotheses], part)
         scores = runs.said(scores | {f"{name} WER of the best {count}": oracle})
+        scores |= runs.said(rates_of_sources(name, [row[0] for row in hypotheses], part))
         for number, model in enumerate(models if len(models) > 1 else [], start=1):
             generate = model.text_generator(beam_size=count, batch_size=256, **config.search)
             answers, _ = runs.answers_of(generate, part.words, "word", chunk=2048)
@@ -313,7 +321,6 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
         listed = {f"best of {part.words[row]}": "; ".join(hypotheses[row]) for row in shown}
         return scores | listed | {"words a second": round(len(best) / seconds, 1)}
 
-    named = NAMED.get(config.data) if config.train is None else None
     saved = kzoo.export.save(
         models[0] if len(models) == 1 else kzoo.Ensemble(models),
         kzoo.export.next_version(config.folder),
@@ -324,7 +331,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
             "name": "Pronunciation",
             "data": f"{config.train or config.data}; training: {splits.train}",
             "scored on": f"{name}: {part}",
-            "licence": named.licence if named else "as the data's",
+            "licence": sources.licences(LICENCES, config.data, config.train),
         }
         | runs.provenance("pronunciation", config, sum(journal.minutes for journal in journals)),
         evaluate=evaluate,
@@ -347,6 +354,16 @@ def error_rates(
         what = f"{of}, what train lists is right too"
         scores[f"{name} WER{what}"] = kzoo.metrics.pronunciation_error_rate(answers, more)
         scores[f"{name} PER{what}"] = kzoo.metrics.phoneme_error_rate(answers, more)
+    return scores
+
+
+def rates_of_sources(name: str, answers: list[str], part: Words) -> dict[str, kzoo.metrics.Score]:
+    """WER and PER of the words that each of several sources lists, by all that is listed."""
+    places, rows = part.rows_by_place(), list(part.rows.items())
+    scores = {}
+    for place, some in places.items() if len(places) > 1 else ():
+        own = Words(dict(rows[row] for row in some))
+        scores |= error_rates(f" {place}", name, [answers[row] for row in some], own)
     return scores
 
 

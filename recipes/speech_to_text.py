@@ -6,6 +6,7 @@
     python -m recipes.speech_to_text --train cv/train.tsv --valid cv/dev.tsv --test cv/test.tsv
     python -m recipes.speech_to_text --data my_clips --model streaming_ctc
     python -m recipes.speech_to_text --data my_clips --init_from whisper-tiny.en
+    python -m recipes.speech_to_text --data an4/train.jsonl:1,my_clips:2 --clean
 
 `--data` takes NeMo manifests (.jsonl), Common Voice tables (.tsv) and folders: LJSpeech,
 LibriSpeech, Kaldi, audiofolder (metadata.csv or .jsonl), FSDD or Speech Commands names. A run
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 import kzoo
 from recipes import cli, runs
 from recipes.cli import flag
-from recipes.data import clips, clips_audio, sources
+from recipes.data import cleaning, clips, clips_audio, sources
 from recipes.data.examples import Clips
 from recipes.data.frames import extract
 from recipes.data.splits import Splits
@@ -78,6 +79,7 @@ class Config:
     train: str | None = flag(None, "training clips, in place of --data: a manifest or a folder")
     valid: str | None = flag(None, "validation clips; else speakers are split off")
     test: str | None = flag(None, "test clips; else split off, or valid if train and valid are set")
+    clean: bool = flag(False, cleaning.CLIPS_HELP)
     transcripts: Literal["spoken", "written"] = flag(
         "spoken", "spoken: lower case without punctuation; written: as they are"
     )
@@ -246,6 +248,9 @@ def main(config: Config) -> dict[str, float]:
         transcripts=config.transcripts,
         seed=config.seed,
     )
+    if config.clean:
+        rules = cleaning.clip_rules(clips_audio.seconds_of(splits.train))
+        splits = cleaning.cleaned(splits, rules=rules, what="clips")
     names = ([str(row) for row in part.rows] for part in splits[:2])
     run = runs.open_run(config, config.folder, runs.fingerprint(*names))
     runs.seed(config.seed)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo import batching, export
+from kzoo import batching, export, mixture
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 lengths = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60).map(
@@ -175,6 +175,37 @@ def test_batches_of_features_have_captions_of_like_length_at_random():
     widths = [labels.shape[1] for _, labels in dataset]
     assert sorted(widths) == [1, 2, 3, 4, 5, 6, 7] != widths
     assert {inputs["target"].shape for inputs, _ in dataset} == {(9, n) for n in range(1, 8)}
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (5, 7)], ids=["pixels", "features"])
+def test_batches_of_pictures_have_the_captions_that_a_pass_draws(shape):
+    pictures = np.stack([np.full(shape, i, "uint8") for i in range(11)])
+    rows = np.repeat(np.arange(11), 2)
+    target = tf.ragged.constant([[10 + i] * (1 + i % 3) for i in range(22)], dtype=tf.int32)
+
+    def batches(start=0):
+        draw = mixture.mixed([16, 6], [1, 2.5])  # the last three pictures are read more often
+        dataset = batching.picture_batches(
+            pictures, rows, target, 7, seed=3, draw=draw, start=start
+        )
+        assert int(dataset.cardinality()) == 5  # of 16 + 15 captions
+        return dataset
+
+    def said(dataset):
+        return [
+            (int(source.numpy().flat[0]), int(label[0]) - 10)
+            for inputs, labels in dataset
+            for source, label in zip(inputs["source"], labels, strict=True)
+        ]
+
+    dataset = batches()
+    first, second = said(dataset), said(dataset)
+    assert all(picture == caption // 2 for picture, caption in first)
+    for found in (first, second):
+        times = np.bincount([caption for _, caption in found], minlength=22)
+        assert times[:16].tolist() == [1] * 16 and sorted(times[16:]) == [2, 2, 2, 3, 3, 3]
+    assert sorted(first) != sorted(second)
+    assert said(batches(start=5)) == second
 
 
 def test_no_captions_give_no_batches_and_unequal_numbers_are_refused():

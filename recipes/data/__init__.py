@@ -7,8 +7,8 @@
     pictures*   captioned pictures     load_pictures -> Splits of Pictures; regions: what is seen;
                                                                   captions: their form
     scenes, drawings                   pictures of emoji, drawn;  weights: encoders from packages
-    sources, cleaning, spans           several sources with weights; pairs that harm a training;
-                                                                  extractive targets
+    sources, cleaning*, spans          several sources with weights; what harms a training, by
+                                                                  which rules; extractive targets
     files, packages, splits, examples  what they share
 
 The rules of all readers: what is skipped is counted in `skipped`, by reason, never silently; what

@@ -8,6 +8,7 @@ Every reader returns `Clips` and follows the rules of `recipes.data`: what is sk
 what breaks its format is a `ValueError` with path and line. Nothing here imports TensorFlow.
 """
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -27,7 +28,7 @@ from recipes.data.clips_files import (
     nemo,
     said_in_name,
 )
-from recipes.data.examples import Clips
+from recipes.data.examples import Clips, rows_together
 from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 from recipes.data.transcripts import as_spoken
 
@@ -62,7 +63,7 @@ def load_clips(
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
     name, place = chosen_place(data, train, "asterisk")
-    read = {name: _read_each(name, place)} | {
+    read = {name: sources.read_each(place, functools.partial(_read, name), rows_together)} | {
         name: _read(name, place)
         for name, place in (("valid", valid), ("test", test))
         if place is not None
@@ -92,21 +93,6 @@ def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
                 "clips; give `train`, `valid` and `test` yourself."
             )
     return Splits(**parts)
-
-
-def _read_each(name: str, place: str) -> Clips:
-    """Reads all sources of an argument `name` = `place` that may have weights."""
-    names = sources.weights(place)
-    if len(names) == 1:
-        return _read(name, *names)
-    whole = Clips()
-    for each in names:
-        clips = _read(name, each)
-        files.say(f"{each}: {clips}")
-        whole.rows.extend(clip._replace(source=each) for clip in clips.rows)
-        whole.skipped.update(clips.skipped)
-        whole.missing.extend(clips.missing)
-    return whole
 
 
 def _read(name: str, place: str) -> Clips:

@@ -1,7 +1,8 @@
-"""The sound of clips: files read as samples."""
+"""The sound of clips: files read as samples, or their headers alone."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -27,19 +28,7 @@ def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
         ValueError: naming where the clip is listed, if the file is broken or has nothing there.
         ImportError: the soundfile package is missing.
     """
-    import soundfile  # 1 MB and a shared library: only those who train need it
-    import tensorflow as tf
-
-    try:
-        with open(clip.path, "rb") as file:
-            magic = file.read(4)
-        samples, rate = (_wav if magic in kzoo.audio.wav.MAGIC else _others)(clip)
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(
-            f"{clip.place}: expected an audio file in {clip.path}: {_rule(error)}"
-        ) from None
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{clip.place}: expected an audio file in {clip.path}: {error}") from error
+    samples, rate = _read(clip, _wav, _others)
     if not samples.size:
         raise ValueError(
             f"{clip.place}: expected sound in {clip.path} from second {clip.start}, got none"
@@ -47,15 +36,57 @@ def read_audio(clip: Clip) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
+def seconds_of(clips: Clips) -> dict[str, float]:
+    """{name of a clip: its seconds} by the headers of the files, without those that cannot be read,
+    of which `read_all` says why."""
+    found = {}
+    for name, clip in zip(clips.names, clips.rows, strict=True):
+        with contextlib.suppress(ValueError):
+            found[name] = _read(clip, _wav_seconds, _others_seconds)
+    return found
+
+
+def _read(clip: Clip, wav: Callable, others: Callable):
+    """What one of two readers makes of the clip: that of WAV files or that of all others.
+
+    Raises:
+        ValueError: naming where the clip is listed, if the file is broken.
+    """
+    import soundfile  # 1 MB and a shared library: only those who train need it
+    import tensorflow as tf
+
+    try:
+        with open(clip.path, "rb") as file:
+            magic = file.read(4)
+        return (wav if magic in kzoo.audio.wav.MAGIC else others)(clip)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"{clip.place}: expected an audio file in {clip.path}: {_rule(error)}"
+        ) from None
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{clip.place}: expected an audio file in {clip.path}: {error}") from error
+
+
 def _wav(clip: Clip) -> tuple[np.ndarray, int]:
     """Reads the header, then the bytes of the clip alone: a file may hold hours of them."""
     layout_of, decode_sound, _ = _decoders()
     with open(clip.path, "rb") as file:
         layout = _layout(file, layout_of)
-        rate, block = int(layout.rate_hz), int(layout.channels * layout.width)
-        begin, count = _range(clip, rate, int(layout.length) // block)
+        rate, block, begin, count = _piece(clip, layout)
         file.seek(int(layout.start) + begin * block)
         return decode_sound(file.read(count * block), layout).numpy(), rate
+
+
+def _wav_seconds(clip: Clip) -> float:
+    with open(clip.path, "rb") as file:
+        rate, _, _, count = _piece(clip, _layout(file, _decoders()[0]))
+    return count / rate
+
+
+def _piece(clip: Clip, layout: kzoo.audio.wav.Layout) -> tuple[int, int, int, int]:
+    """The rate, the bytes of a sample of all channels, and the first and number of the samples."""
+    rate, block = int(layout.rate_hz), int(layout.channels * layout.width)
+    return rate, block, *_range(clip, rate, int(layout.length) // block)
 
 
 def _layout(file: BinaryIO, layout_of: Callable) -> kzoo.audio.wav.Layout:
@@ -86,6 +117,13 @@ def _others(clip: Clip) -> tuple[np.ndarray, int]:
         _, _, bounded_floats = _decoders()
         bounded = bounded_floats(samples.reshape(-1)).numpy().reshape(samples.shape)
         return bounded.mean(1), file.samplerate
+
+
+def _others_seconds(clip: Clip) -> float:
+    import soundfile
+
+    with soundfile.SoundFile(clip.path) as file:
+        return _range(clip, file.samplerate, file.frames)[1] / file.samplerate
 
 
 def _range(clip: Clip, rate: int, frames: int) -> tuple[int, int]:

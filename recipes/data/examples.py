@@ -1,8 +1,10 @@
 """What recipes train on: parallel texts, words with phonemes, clips, captioned pictures."""
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +59,15 @@ class Pairs:
     def by_place(self) -> dict[str, "Pairs"]:
         """{place: its pairs}, without the counts of what was skipped."""
         return {place: self.chosen(some, Counter()) for place, some in self.rows_by_place().items()}
+
+    @property
+    def pairs(self) -> "Pairs":
+        """Themselves; of other examples it is what rules of cleaning look at."""
+        return self
+
+    def of_source(self, name: str) -> "Pairs":
+        """The pairs, each from the source of this name."""
+        return replace(self, places=[name] * len(self))
 
     @property
     def references(self) -> list[list[str]]:
@@ -116,12 +127,14 @@ class Words:
 
     `rows` has the pronunciations of each word, phonemes with a space between them, in the order in
     which they are listed. `elsewhere` has those that the training data list for a word that is held
-    out. `skipped` counts what was left out, by reason.
+    out. `skipped` counts what was left out, by reason. `places` names, where a run mixes several
+    sources, those that list a pronunciation of a word, also of words that are in another part.
     """
 
     rows: dict[str, list[str]] = field(default_factory=dict)
     elsewhere: dict[str, list[str]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
+    places: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -145,25 +158,64 @@ class Words:
 
     @property
     def pairs(self) -> Pairs:
-        """Each pronunciation with its word."""
+        """Each pronunciation with its word, once for each source that lists it."""
         pairs = Pairs()
         for word, row in self.rows.items():
             for pronunciation in row:
-                pairs.add(word, pronunciation, word)
+                for place in self.places.get((word, pronunciation), ("",)):
+                    pairs.add(word, pronunciation, word, place=place)
         return pairs
 
-    def add(self, word: str, pronunciation: str) -> None:
-        """Appends one pronunciation to those of the word, or counts why not."""
+    def chosen(self, rows: Iterable[int], skipped: Counter[str]) -> "Words":
+        """The words with the pronunciations of these rows of `pairs`."""
+        words, pairs = Words(elsewhere=self.elsewhere, skipped=Counter(skipped)), self.pairs
+        for row in rows:
+            words.add(pairs.source[row], pairs.target[row], pairs.places[row])
+        return words
+
+    def of_source(self, name: str) -> "Words":
+        """The words, with all pronunciations from the source of this name."""
+        listed = ((word, each) for word, row in self.rows.items() for each in row)
+        return replace(self, places={each: [name] for each in listed})
+
+    def rows_by_place(self) -> dict[str, list[int]]:
+        """{source: the rows of the words of which it lists a pronunciation}."""
+        rows: dict[str, list[int]] = {}
+        for row, (word, pronunciations) in enumerate(self.rows.items()):
+            listed = (self.places.get((word, each), ("",)) for each in pronunciations)
+            for place in dict.fromkeys(itertools.chain.from_iterable(listed)):
+                rows.setdefault(place, []).append(row)
+        return rows
+
+    def add(self, word: str, pronunciation: str, place: str = "") -> None:
+        """Appends one pronunciation to those of the word, or counts why not. One that the word has
+        from another `place` is known to be from both."""
         if not (is_utf8(word) and is_utf8(pronunciation)):
             self.skipped["invalid UTF-8"] += 1
             return
         word, pronunciation = normalized(word), normalized(pronunciation)
         if BLANK.fullmatch(word) or BLANK.fullmatch(pronunciation):
             self.skipped["empty side"] += 1
-        elif pronunciation in self.rows.get(word, ()):
+            return
+        is_known = pronunciation in self.rows.get(word, ())
+        if is_known and place in self.places.get((word, pronunciation), ("",)):
             self.skipped["listed twice"] += 1
-        else:
+            return
+        if not is_known:
             self.rows.setdefault(word, []).append(pronunciation)
+        if place:
+            self.places.setdefault((word, pronunciation), []).append(place)
+
+
+def words_together(parts: Iterable[Words]) -> Words:
+    """All words with the pronunciations of all parts, each of which is of a source of its own."""
+    whole = Words()
+    for part in parts:
+        whole.skipped.update(part.skipped)
+        pairs = part.pairs
+        for each in zip(pairs.source, pairs.target, pairs.places, strict=True):
+            whole.add(*each)
+    return whole
 
 
 VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
@@ -201,6 +253,30 @@ class Clips:
     def texts(self) -> list[str]:
         return [clip.text for clip in self.rows]
 
+    @property
+    def names(self) -> list[str]:
+        """The path of each clip below the folder of all, and where in the file it is if it is a
+        piece."""
+        paths = _below_all([clip.path for clip in self.rows])
+        return [
+            path if (clip.start, clip.stop) == (0, None) else f"{path} {clip.start}-{clip.stop}"
+            for path, clip in zip(paths, self.rows, strict=True)
+        ]
+
+    @property
+    def pairs(self) -> Pairs:
+        """Each text with the name of its clip."""
+        names, places = self.names, [clip.source for clip in self.rows]
+        return Pairs(names, self.texts, names, further=[()] * len(names), places=places)
+
+    def chosen(self, rows: Iterable[int], skipped: Counter[str]) -> "Clips":
+        """The clips of these rows; `skipped` counts what was left out of them."""
+        return replace(self, rows=[self.rows[row] for row in rows], skipped=Counter(skipped))
+
+    def of_source(self, name: str) -> "Clips":
+        """The clips, each from the source of this name."""
+        return replace(self, rows=[clip._replace(source=name) for clip in self.rows])
+
     def add(self, path, text, speaker, place, start=0.0, stop=None, group="") -> None:
         """Appends one clip, or counts why not. No `group` means the speaker, else the text."""
         text = files.one_line(text)
@@ -224,6 +300,7 @@ class Picture(NamedTuple):
     group: str  # what a split must not tear apart; "" means the path
     place: str  # where the picture is listed, for messages
     kind: str = ""  # what scores are given apart for, as "2 objects"; "" is no kind
+    source: str = ""  # of several that a run mixes, the one it is from
 
 
 @dataclass(frozen=True)
@@ -246,6 +323,37 @@ class Pictures:
     def references(self) -> list[list[str]]:
         return [list(picture.captions) for picture in self.rows]
 
+    @property
+    def names(self) -> list[str]:
+        """The path of each picture below the folder of all, the same on every machine."""
+        return _below_all([picture.path for picture in self.rows])
+
+    @property
+    def pairs(self) -> Pairs:
+        """Each caption with the name of its picture."""
+        names = [
+            name for name, row in zip(self.names, self.rows, strict=True) for _ in row.captions
+        ]
+        texts = [text for row in self.rows for text in row.captions]
+        places = [row.source for row in self.rows for _ in row.captions]
+        return Pairs(names, texts, names, further=[()] * len(names), places=places)
+
+    def chosen(self, rows: Iterable[int], skipped: Counter[str]) -> "Pictures":
+        """The pictures with the captions of these rows of `pairs`, if any is left."""
+        kept, numbers = {*rows}, itertools.count()
+        found = Pictures(skipped=Counter(skipped), missing=self.missing)
+        for picture in self.rows:
+            captions = tuple(text for text in picture.captions if next(numbers) in kept)
+            if captions:
+                found.rows.append(picture._replace(captions=captions))
+            else:
+                found.skipped["pictures without a caption"] += 1
+        return found
+
+    def of_source(self, name: str) -> "Pictures":
+        """The pictures, each from the source of this name."""
+        return replace(self, rows=[picture._replace(source=name) for picture in self.rows])
+
     def add(self, path, captions: Iterable[str], place: str, group="", kind="") -> None:
         """Appends one picture with those of its captions that are texts, or counts why not."""
         if not files.is_file(path):
@@ -264,3 +372,21 @@ class Pictures:
             self.rows.append(Picture(Path(path), tuple(texts), group, place, kind))
         else:
             self.skipped["pictures without a caption"] += 1
+
+
+def rows_together(parts: Iterable[Clips] | Iterable[Pictures]) -> Clips | Pictures:
+    """All clips, or all pictures, one part after the other, with what was skipped of each."""
+    first, *others = parts
+    whole = type(first)([*first.rows], Counter(first.skipped), [*first.missing])
+    for part in others:
+        whole.rows.extend(part.rows)
+        whole.skipped.update(part.skipped)
+        whole.missing.extend(part.missing)
+    return whole
+
+
+def _below_all(paths: list[Path]) -> list[str]:
+    """Each path below the folder that all are in."""
+    paths = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [path.relative_to(root).as_posix() for path in paths]

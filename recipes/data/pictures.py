@@ -12,10 +12,12 @@ missing is skipped and counted, unless all are. Nothing here imports TensorFlow.
 
 import os
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from recipes.data import files, scenes
-from recipes.data.examples import Pictures
+from recipes.data import files, scenes, sources
+from recipes.data.examples import Pictures, rows_together
 from recipes.data.pictures_files import (
     PARTS,
     coco,
@@ -47,7 +49,7 @@ def load_pictures(
 
     Args:
         data: "openmoji" (scenes), "openmoji-names" (single emoji), or a path as for `train`, which
-            takes its place.
+            takes its place. Either may name several, with weights: "openmoji:1,mine.jsonl:2".
         train, valid, test: a Flickr8k token file or its folder, a Kaggle captions.txt or its
             folder, COCO's captions_*.json or the folder above annotations/, a Karpathy JSON, a
             .jsonl of rows as in metadata.jsonl, metadata.csv, or a folder with metadata.jsonl or
@@ -58,24 +60,33 @@ def load_pictures(
         Splits of Pictures. The parts are the official ones where the source has any; of a
         source given as `valid` or `test` that part is taken, or all of it where it has no such
         part. What is missing is split off from train by group, save that `test` stays None where
-        `valid` is official or both `train` and `valid` were given.
+        `valid` is official or both `train` and `valid` were given. Of several sources each has its
+        own parts, of which those of one name are put together; no picture is in a part of one
+        source and in one that is held out of another.
     """
     name, place = chosen_place(data, train, "openmoji")
-    if train is None and data in NAMED_SOURCES:
-        whole = imagefolder(NAMED_SOURCES[data](seed))
-    else:
-        whole = _read(name, place)
-    parts = {name: whole[name] for name in PARTS if name in whole}
-    closed = "valid" in parts or (train is not None and valid is not None)
-    for name, place in (("valid", valid), ("test", test)):
-        if place is not None:
-            found = _read(name, place)
-            parts[name] = found[name] if name in found else together(found)
-    if not {"train", "all"} & {*whole}:
-        raise ValueError(f"{train or data}: expected a part for training, got {', '.join(whole)}")
-    rest = parts.pop("train") if "train" in parts else whole["all"]
-    shares = missing_shares(parts, HELD_OUT_SHARE, is_closed=closed)
-    splits = split(rest, **shares, seed=seed)._replace(**parts)
+    names = list(sources.weights(place))
+    given = {}
+    for part, path in (("valid", valid), ("test", test)):
+        if path is not None:
+            found = _read(part, path)
+            given[part] = found[part] if part in found else together(found)
+    own = []
+    for each in names:
+        is_named = train is None and each in NAMED_SOURCES
+        whole = imagefolder(NAMED_SOURCES[each](seed)) if is_named else _read(name, each)
+        is_closed = train is not None and valid is not None
+        own.append(_own_splits(whole, each, given, is_closed=is_closed, seed=seed))
+        if len(names) > 1:
+            parts = (f"{part} in {key}" for key, part in own[-1]._asdict().items() if part)
+            files.say(f"{each}: {', '.join(parts)}")
+    splits = own[0]
+    if len(names) > 1:
+        parts = [[part.of_source(each) for part in s] for each, s in zip(names, own, strict=True)]
+        splits = Splits(*map(rows_together, zip(*parts, strict=True)))
+    splits = splits._replace(**given)
+    if len(names) > 1:
+        splits = _held_out_of_all(splits)
     if not splits.test:
         splits = splits._replace(test=None)
     for name, pictures in splits._asdict().items():
@@ -83,15 +94,45 @@ def load_pictures(
     return splits
 
 
+def _own_splits(
+    whole: dict[str, Pictures], place: str, given: Collection[str], *, is_closed: bool, seed: int
+) -> Splits:
+    """The parts of one source, official or split off; those that are `given` elsewhere are empty.
+
+    Raises:
+        ValueError: it has nothing to train on.
+    """
+    parts = {name: whole[name] for name in PARTS if name in whole}
+    if not {"train", "all"} & {*whole}:
+        raise ValueError(f"{place}: expected a part for training, got {', '.join(whole)}")
+    rest = parts.pop("train") if "train" in parts else whole["all"]
+    is_closed = is_closed or "valid" in parts
+    shares = missing_shares({*parts, *given}, HELD_OUT_SHARE, is_closed=is_closed)
+    parts = {name: part for name, part in parts.items() if name not in given}
+    return split(rest, **shares, seed=seed)._replace(**parts)
+
+
+def _held_out_of_all(splits: Splits) -> Splits:
+    """The splits without the pictures of train that are in valid or test, too, and without those of
+    valid that are in test: another source may list the same file in another part."""
+    taken: set[str] = set()
+    parts = {}
+    for name in reversed(Splits._fields):
+        part = getattr(splits, name)
+        files_of = [os.path.realpath(picture.path) for picture in part.rows]
+        kept = [row for row, path in zip(part.rows, files_of, strict=True) if path not in taken]
+        parts[name] = replace(part, rows=kept, skipped=Counter(part.skipped))
+        if len(kept) < len(part):
+            parts[name].skipped["pictures that are held out"] += len(part) - len(kept)
+        taken.update(files_of)
+    return Splits(**parts)
+
+
 def split(pictures: Pictures, *, valid: float, test: float, seed: int = 0) -> Splits:
     """Holds out whole groups, as `splits.hold_out` does: shares of the pictures. A picture of no
     group is one by its path below the folder of all, so that every machine agrees."""
-    paths = [picture.path.absolute() for picture in pictures.rows]
-    root = os.path.commonpath([path.parent for path in paths])
-    groups = [
-        picture.group or path.relative_to(root).as_posix()
-        for picture, path in zip(pictures.rows, paths, strict=True)
-    ]
+    both = zip(pictures.rows, pictures.names, strict=True)
+    groups = [picture.group or name for picture, name in both]
     home = hold_out(groups, valid=valid, test=test, seed=seed)
     parts = {"train": Pictures(skipped=Counter(pictures.skipped)), "valid": Pictures()}
     parts["test"] = Pictures()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recipes.data import files
-from recipes.data.examples import Pictures
+from recipes.data.examples import Pictures, rows_together
 
 PARTS = {  # what sources call them
     "train": ("train", "training", "restval"),  # Karpathy's restval is for training
@@ -208,11 +208,8 @@ def _merged(rows: Iterable[tuple]) -> dict[str, Pictures]:
 
 
 def together(parts: dict[str, Pictures]) -> Pictures:
-    whole = Pictures()
-    for part in parts.values():
-        whole.rows.extend(part.rows)
-        whole.skipped.update(part.skipped)
-    return whole
+    """The pictures of all parts."""
+    return rows_together(parts.values())
 
 
 def _pictures_folder(beside: Path, name: str) -> Path:

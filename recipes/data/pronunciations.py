@@ -4,15 +4,17 @@
     files           CMUdict's old and new form, .tsv (SIGMORPHON, WikiPron), .csv; also compressed
     front door      load_pronunciations -> Splits of Words
 
-All pronunciations of a word are in one part. Pure Python: nothing here imports TensorFlow.
+All pronunciations of a word are in one part, whichever sources list them. Pure Python: nothing here
+imports TensorFlow.
 """
 
+import functools
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kzoo.metrics.score import normalized
-from recipes.data.examples import Words
+from recipes.data import sources
+from recipes.data.examples import Words, words_together
 from recipes.data.files import column_numbers, is_file, say
 from recipes.data.pronunciations_files import Entry, entries, listed_words
 from recipes.data.pronunciations_packages import NAMED
@@ -39,7 +41,8 @@ def load_pronunciations(
     """Reads train, valid and test words; prints to stderr how many came and were left out.
 
     Args:
-        data: "cmudict", "gruut-nl", or a file as for `train`, which takes its place.
+        data: "cmudict", "gruut-nl", or a file as for `train`, which takes its place. Either may
+            name several, with weights: "cmudict:2,mine.tsv:1".
         train, valid, test: each a file: a CMUdict file in the old or the new form, .tsv or .csv.
         exclude: a file of words, such as those of a standard test, that are in no part but `test`:
             a list, a dictionary or a table.
@@ -52,22 +55,23 @@ def load_pronunciations(
         Splits of Words. What was not given is split off, save that `train` with `valid` but
         without `test` leaves `test` None. Words of a given `valid` or `test` are taken out of the
         training words, and those of `test` out of `valid`; what was listed for them there is in
-        their `elsewhere`.
+        their `elsewhere`. A word that several sources list has the pronunciations of all of them,
+        and its `pairs` have each one once for each source that lists it.
     """
     name, place = chosen_place(data, train, "cmudict")
-    places = {name: place, "valid": valid, "test": test, "exclude": exclude}
-    places = {name: path for name, path in places.items() if path is not None}
+    names = list(sources.weights(place))
+    held_out = {"valid": valid, "test": test, "exclude": exclude}
+    held_out = {name: path for name, path in held_out.items() if path is not None}
     chosen = column_numbers(columns)
-    _check_files(places, columns)
+    _check_files([*((name, each) for each in names), *held_out.items()], columns)
 
-    def read(name):
-        path = places[name]
+    def read(name, path):
         is_named = name == "data" and path in NAMED
         found = NAMED[path].entries() if is_named else entries(path, chosen)
         return collect(found, path, stress, lowercase)
 
-    whole = read(name)
-    given = {name: read(name) for name in ("valid", "test") if name in places}
+    whole = sources.read_each(place, functools.partial(read, name), words_together)
+    given = {name: read(name, held_out[name]) for name in ("valid", "test") if name in held_out}
     parts = [whole, *(given[name] for name in ("valid",) if name in given)]
     if exclude is not None:
         unwanted = {spelled(word, lowercase) for word in listed_words(exclude, chosen)}
@@ -87,13 +91,15 @@ def load_pronunciations(
     return splits
 
 
-def _check_files(places: dict[str, str], columns: str | None) -> None:
-    """Raises a ValueError if a flag names no file, or `columns` is given without one."""
-    for name, path in places.items():
+def _check_files(places: Sequence[tuple[str, str]], columns: str | None) -> None:
+    """Raises a ValueError if a flag, with its value, names no file, or `columns` is given without
+    one."""
+    for name, path in places:
         if not is_file(path) and not (name == "data" and path in NAMED):
             also = f", or one of {', '.join(NAMED)}" if name == "data" else ""
             raise ValueError(f"`{name}` must be a file{also}, got {path!r}.")
-    if columns is not None and set(places) <= {"data", "exclude"} and places["data"] in NAMED:
+    are_named = (name == "data" and path in NAMED for name, path in places if name != "exclude")
+    if columns is not None and all(are_named):
         raise ValueError(f"`columns` needs a file of yours, got columns={columns!r}.")
 
 
@@ -158,7 +164,8 @@ def split(words: Words, *, valid: float = 0.0, test: float = 0.0, seed: int = 0)
     another part than it is.
     """
     home = hold_out(words.words, valid=valid, test=test, seed=seed)
-    parts = {"train": Words(skipped=Counter(words.skipped)), "valid": Words(), "test": Words()}
+    parts = {name: Words(places=words.places) for name in ("train", "valid", "test")}
+    parts["train"].skipped.update(words.skipped)
     for word, row in words.rows.items():
         parts[home.get(word, "train")].rows[word] = row
     return Splits(**(parts | ({} if test else {"test": None})))

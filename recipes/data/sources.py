@@ -3,19 +3,20 @@
     weights("mine.tsv")                        # {"mine.tsv": 1.0}
     weights("homeassistant:2,mine.tsv:1")      # {"homeassistant": 2.0, "mine.tsv": 1.0}
 
-A weight is the share of a pass over the training pairs that is read from the source, whatever the
-size of the source; `kzoo.mixture.weighted_repetitions` says how often each pair is read.
+A weight is the share of a pass over the training examples that is read from the source, whatever
+the size of the source; `kzoo.mixture.weighted_repetitions` says how often each example is read.
 """
 
-import dataclasses
 import os
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
-from recipes.data.examples import Pairs, together
+from recipes.data.examples import Clips, Pairs, Words, together
 from recipes.data.files import say
 
 HELP = "or several such places with their weights, as a.tsv:2,b.tsv:1"
+Examples = TypeVar("Examples", Pairs, Words, Clips)
 _WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?|\.\d+)")
 
 
@@ -42,16 +43,25 @@ def weights(place: str) -> dict[str, float]:
     return weights
 
 
-def read_each(place: str, read: Callable[[str], Pairs]) -> Pairs:
-    """The pairs of all sources that a place names, one source after the other."""
+def read_each(
+    place: str, read: Callable[[str], Examples], together: Callable = together
+) -> Examples:
+    """The examples of all sources that a place names, one source after the other.
+
+    Args:
+        place: `--data` or `--train`.
+        read: function from one source to its examples.
+        together: what makes one of the examples of all sources; of `Words` and `Clips` it is
+            another than of `Pairs`.
+    """
     names = weights(place)
     if len(names) == 1:
         return read(*names)
     parts = []
     for name in names:
-        pairs = read(name)
-        say(f"{name}: {pairs}")
-        parts.append(dataclasses.replace(pairs, places=[name] * len(pairs)))
+        found = read(name)
+        say(f"{name}: {found}")
+        parts.append(found.of_source(name))
     return together(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import kzoo
 from recipes.data import captions
@@ -10,9 +10,9 @@ from recipes.data.examples import Picture, Pictures
 
 
 def validation_score(rows: Sequence[Picture], is_spoken: bool) -> tuple[str, Callable]:
-    """The name of a score and what computes it of answers. Where captions are exact, which those of
-    pictures with a kind are, it is the share of exact ones; else CIDEr."""
-    if any(row.kind for row in rows):
+    """The name of a score and what computes it of answers. Where all captions are exact, which
+    those of pictures with a kind are, it is the share of exact ones; else CIDEr."""
+    if all(row.kind for row in rows):
         references = captions.exact_references(rows, is_spoken)
         name, measure = "val_exact_match", kzoo.metrics.exact_match
     else:
@@ -26,18 +26,31 @@ def caption_scores(
 ) -> dict[str, kzoo.metrics.Score]:
     """Scores of the captions that a model gave the pictures; `trained` are those it saw.
 
-    They are compared with the captions as they were read, but for exact matches.
+    They are compared with the captions as they were read, but for exact matches. Where a run mixes
+    several sources, the pictures of each have a score of their own, too.
     """
     references, exact = part.references, captions.exact_references(part.rows, is_spoken)
     scores = {f"BLEU-{n}": kzoo.metrics.caption_bleu(answers, references, n) for n in (1, 2, 3, 4)}
     scores["CIDEr"] = kzoo.metrics.cider(answers, references)
     scores["ROUGE-L"] = kzoo.metrics.rouge_l(answers, references)
     scores["exact match"] = kzoo.metrics.exact_match(answers, exact)
-    for kind in sorted({row.kind for row in part.rows} - {""}):
-        rows = [number for number, row in enumerate(part.rows) if row.kind == kind]
+    for kind, rows in _rows_of(row.kind for row in part.rows):
         scores[f"exact match, {kind}"] = kzoo.metrics.exact_match(
             [answers[row] for row in rows], [exact[row] for row in rows]
+        )
+    sources = _rows_of(row.source for row in part.rows)
+    for source, rows in sources if len(sources) > 1 else ():
+        scores[f"CIDEr {source}"] = kzoo.metrics.cider(
+            [answers[row] for row in rows], [references[row] for row in rows]
         )
     scores["distinct"] = kzoo.metrics.distinct_captions(answers)
     scores["novel"] = kzoo.metrics.novel_captions(answers, trained)
     return scores
+
+
+def _rows_of(names: Iterable[str]) -> list[tuple[str, list[int]]]:
+    """Each name in their order, without "", and the rows where it stands."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    return sorted((name, found) for name, found in rows.items() if name)

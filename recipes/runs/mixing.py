@@ -2,7 +2,7 @@
 
     corpus, draw = mixed(model, {"de": train}, "homeassistant:2,mine.tsv:1", max_length=128)
     batches = make_batches(model, corpus, valid, run, config, draw)
-    draw = draw_sources(sources, "an4.jsonl:2,mine.jsonl:1")                 # of clips
+    draw = draw_sources(sources, "an4.jsonl:2,mine.jsonl:1", "clips")
 
 A corpus is the pairs of one language out of one source. With one corpus alone `draw` is None.
 """
@@ -58,13 +58,14 @@ def mixed(
     return corpus, drawn(sizes, times)
 
 
-def draw_sources(sources: list[str], place: str) -> Callable | None:
-    """What draws the rows of a pass over clips by the weights of their sources, which stand one
+def draw_sources(sources: list[str], place: str, what: str = "clips") -> Callable | None:
+    """What draws the rows of a pass over examples by the weights of their sources, which stand one
     after the other; None for a single one.
 
     Args:
-        sources: of each clip.
+        sources: of each example.
         place: `--data` or `--train`, with the weights.
+        what: the name of the examples in what is printed.
     """
     shares = weights(place)
     if len(shares) == 1:
@@ -73,7 +74,7 @@ def draw_sources(sources: list[str], place: str) -> Callable | None:
     check_left({each: each in counts for each in shares})
     sizes = list(counts.values())
     times = kzoo.mixture.weighted_repetitions(sizes, [shares[each] for each in counts])
-    say_times(counts, times, "clips")
+    say_times(counts, times, what)
     return drawn(sizes, times)
 
 

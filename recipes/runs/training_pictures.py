@@ -27,6 +27,11 @@ class Examples(NamedTuple):
     ids: tf.RaggedTensor  # (M, None)
     part: Pictures  # of length K
 
+    @property
+    def sources(self) -> list[str]:
+        """Of each caption, the source that its picture is from."""
+        return [self.part.rows[row].source for row in self.rows]
+
 
 def examples(model, part: Pictures, config, name: str) -> Examples:
     """The pictures that can be read, with those of their captions that are not too long."""

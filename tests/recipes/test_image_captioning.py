@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import sys
 
 import keras
@@ -153,6 +154,77 @@ def test_a_frozen_backbone_is_looked_through_once_and_served_whole(config, tmp_p
     assert "test CIDEr" in journal
     answers = kzoo.load("out")([str(tmp_path / "drawn/test/0.png")])
     assert isinstance(answers[0], str)
+
+
+@pytest.mark.slow
+def test_sources_are_mixed_cleaned_and_scored_apart(config, tmp_path, monkeypatch, capfd):
+    """Of features that are kept, of a pretrained backbone, here a small one."""
+    monkeypatch.setattr(image_captioning, "show_answers", lambda *_: None)
+    monkeypatch.setattr(
+        kzoo.image.backbones, "application",
+        lambda name, size: kzoo.image.backbones.small_resnet(size, widths=(3, 5, 7)),
+    )  # fmt: skip
+    draw(tmp_path / "other", 30, 5)
+    table = tmp_path / "other/metadata.jsonl"
+    table.write_text(table.read_text().replace('"kind"', '"sort"').replace("Two", "<b>Two</b>"))
+    table.rename(tmp_path / "other/list.jsonl")
+    place = "drawn:1,other/list.jsonl:3"
+    changed = {"data": place, "clean": True, "epochs": 1, "backbone": "ResNet50"}
+    figures = image_captioning.main(dataclasses.replace(config, **changed))
+    printed = capfd.readouterr()
+    wrong = int(re.search(r"(\d+)  markup, as 'other/\d+\.png' -> '<b>Two<", printed.out)[1])
+    assert 10 <= wrong <= 15  # every second one of 24 for training, by chance
+    times = re.search(r"captions of each: drawn 1\.00, other/list\.jsonl (\S+)", printed.out)
+    # 24 pictures with one caption at least; those of one colour have two more, of which one goes.
+    assert float(times[1]) == pytest.approx(3 * 68 / (24 + wrong), abs=0.01)
+    assert {"test CIDEr drawn", "test CIDEr other/list.jsonl"} <= set(figures)
+    assert {"test exact match, one", "test exact match, two"} <= set(figures)
+    assert "drawn: 34 pictures, 68 captions in train, 11 pictures, " in printed.err
+    assert "val_cider" in printed.out  # as not all captions are exact
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "# Image captioning, drawn, list" in card and f"{wrong} markup" in card
+    assert "| licence | drawn: as the data's; other/list.jsonl: as the data's |" in card
+
+
+def test_a_caption_is_from_the_source_of_its_picture(config, tmp_path):
+    draw(tmp_path / "other", 30, 5)
+    place = f"{config.data}:1,{tmp_path / 'other'}:2"
+    train = captions.as_spoken(pictures.load_pictures(place).train)
+    model = image_captioning.build(train, dataclasses.replace(config, data=place))
+    found = training_pictures.examples(model, train, config, "train")
+    counts = [len(row.captions) for row in train.rows]
+    assert found.sources == [config.data] * 68 + [str(tmp_path / "other")] * sum(counts[34:])
+
+
+def test_the_sources_say_how_captions_are_learned_and_what_is_drawn(monkeypatch):
+    make = image_captioning.Config
+    both = make(data="openmoji:1,openmoji-names:2")
+    assert both.is_openmoji and not both.is_spoken
+    assert str(both.folder) == "saved_models/captions-openmoji-openmoji-names"
+    mixed = make(data="mine/list.jsonl:2,openmoji:1")
+    assert mixed.is_spoken and not mixed.is_openmoji
+    drawn = examples.Pictures()
+    monkeypatch.setattr(pictures, "noto_pictures", lambda seed: drawn)
+    assert image_captioning.unseen_style(mixed) is drawn
+    assert image_captioning.unseen_style(make(train="openmoji:1,mine:1")) is None
+    monkeypatch.setitem(sys.modules, "emoji", None)
+    with pytest.raises(ImportError, match="needs the emoji package"):
+        image_captioning.main(mixed)
+
+
+def test_the_pictures_of_each_source_are_scored_apart(config):
+    part = pictures.load_pictures(config.data).test
+    rows = [row._replace(source="ab"[n % 2]) for n, row in enumerate(part.rows)]
+    part = dataclasses.replace(part, rows=rows)
+    right = [captions.spoken_caption(row.captions[0]) for row in rows]
+    answers = [text if row.source == "a" else "no" for text, row in zip(right, rows, strict=True)]
+    scores = caption_scores(answers, part, set(), config.is_spoken)
+    own = [row.captions for row in rows if row.source == "a"]
+    expected = metrics.cider([text for text in answers if text != "no"], own)
+    assert scores["CIDEr a"].value == expected.value > scores["CIDEr"].value
+    assert scores["CIDEr b"].value == 0
+    rows[0] = rows[0]._replace(kind="")
+    assert validation_score(rows, config.is_spoken)[0] == "val_cider"
 
 
 def test_a_backbone_with_weights_is_not_trained_unless_asked(config, monkeypatch):

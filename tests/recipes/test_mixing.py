@@ -92,6 +92,8 @@ def test_clips_are_drawn_by_the_weights_of_their_sources(capsys):
     rows = draw(np.random.default_rng(0))
     assert {*rows} == {*range(40)} and sum(rows < 30) == 30 and sum(rows >= 30) == 20
     assert "Times that a pass reads the clips of each: y 1.00, x 2.00" in capsys.readouterr().out
+    mixing.draw_sources(["y"] * 3 + ["x"] * 7, "x:2,y:1", "captions")
+    assert "Times that a pass reads the captions of each: y 1.17, x 1.00" in capsys.readouterr().out
     assert mixing.draw_sources([""] * 40, "y") is None
     with pytest.raises(ValueError, match=r"leave something to train on, got none of x\."):
         mixing.draw_sources(["y"] * 30, "y:3,x:2")

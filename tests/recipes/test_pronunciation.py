@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from recipes.data.examples import Words
 from recipes.pronunciation import Config
 from recipes.runs import training_pairs
 
+PLACES = "small.dict", "b.tsv"
 SOUNDS = {"a": "AE1", "b": "B", "c": "K", "d": "D", "e": "EH0"}
 
 
@@ -87,6 +89,41 @@ def test_an_ensemble_goes_on_at_the_model_where_it_was_stopped_and_is_scored(
     assert phonemes <= {"AE", "B", "K", "D", "EH", "EY", "IY", "S"}
 
 
+@pytest.mark.slow
+def test_dictionaries_are_mixed_cleaned_and_scored_apart(config, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(runs, "show_answers", lambda *_: None)
+    words = ["".join(word) for word in itertools.product("fgab", repeat=3)]
+    sounds = SOUNDS | {"f": "F", "g": "G"}
+    lines = [f"{word}\t{' '.join(sounds[letter] for letter in word)}\n" for word in words]
+    (tmp_path / "b.tsv").write_text("".join([*lines, "babababa\tB K\n"]))
+    changed = {"data": "small.dict:1,b.tsv:3", "clean": True, "ensemble": 1, "epochs": 1}
+    figures = pronunciation.main(dataclasses.replace(config, **changed))
+    printed = capfd.readouterr().out
+    assert "Cleaning " in printed and "1  lengths differ, as 'babababa' -> 'B K'" in printed
+    repeated = int(re.search(r"(\d+)  repeated, as '[ab]{3}' -> ", printed)[1])
+    assert 0 < repeated <= 2**3  # words of a and b alone are in both
+    sizes = [int(re.search(rf"train {name}: (\d+) pairs", printed)[1]) for name in PLACES]
+    times = [float(re.search(rf"{name} (\d+\.\d+)", printed)[1]) for name in PLACES]
+    assert times[0] == 1 and times[1] * sizes[1] == pytest.approx(3 * sizes[0], rel=0.01)
+    assert {f"test {rate} {name}" for rate in ("WER", "PER") for name in PLACES} <= set(figures)
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "| licence | small.dict: as the data's; b.tsv: as the data's |" in card
+    assert f"{repeated} repeated, 1 lengths differ" in card
+
+
+def test_the_words_of_each_source_are_scored_by_all_that_is_listed():
+    part = Words()
+    for entry in (
+        *(("read", "R IY D", "x"), ("read", "R EH D", "y"), ("a", "AH", "x")),
+        *(("b", "B IY", "y"), ("c", "S IY", "y")),
+    ):
+        part.add(*entry)
+    scores = pronunciation.rates_of_sources("test", ["R EH D", "EY", "B IY", "S IY"], part)
+    values = {name: score.value for name, score in scores.items()}
+    assert values == {"test WER x": 50, "test PER x": 25, "test WER y": 0, "test PER y": 0}
+    assert not pronunciation.rates_of_sources("test", ["AH"], Words({"a": ["AH"]}))
+
+
 def tokenizers():
     return text.CharacterTokenizer.learn(["abc"], 20), text.SpaceTokenizer.learn(["AH B S"], 20)
 
@@ -113,11 +150,11 @@ def test_training_never_sees_what_is_excluded(config, tmp_path, monkeypatch):
     (tmp_path / "test_words.txt").write_text("ABC\nab\nBAD\n")
     seen = []
 
-    def stop(model, pairs, name, max_length):
+    def stop(model, pairs, name, **options):
         seen.extend(pairs.source)
         if name == "valid":
             raise KeyboardInterrupt
-        return tokenize(model, pairs, name, max_length=max_length)
+        return tokenize(model, pairs, name, **options)
 
     tokenize = training_pairs.tokenize
     monkeypatch.setattr(training_pairs, "tokenize", stop)

@@ -95,6 +95,29 @@ def test_an_interrupted_speech_run_goes_on_and_leaves_a_scored_model(
     assert isinstance(kzoo.load("out")(str(tmp_path / "0-low-high.wav")), str)
 
 
+def test_training_clips_are_cleaned_before_a_model_is_built(config, tmp_path, monkeypatch, capsys):
+    train = clips.load_clips(config.data).train
+    name = train.rows[3].path.name
+    listed = (tmp_path / "metadata.csv").read_text().splitlines()
+    long = [
+        f"{name},{'far too many words ' * 20},9" if row.startswith(name) else row for row in listed
+    ]
+    (tmp_path / "metadata.csv").write_text("\n".join(long) + "\n")
+    seen = []
+
+    def stop(part, config):
+        seen.extend(part.texts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speech_to_text, "build", stop)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        speech_to_text.main(dataclasses.replace(config, clean=True, valid=config.data))
+    assert len(seen) > 80 and not any("many" in text for text in seen)
+    said = capsys.readouterr().out
+    assert f"1  unlike the seconds, as '{name}' -> 'far too many words far" in said
+
+
 @pytest.mark.slow
 def test_a_joint_model_is_compared_in_each_search(config, capsys):
     config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)

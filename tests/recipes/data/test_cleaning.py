@@ -1,9 +1,12 @@
 """Cleaning: each rule finds what it is about and nothing else; only training pairs are left out."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 
-from recipes.data import cleaning
-from recipes.data.examples import Pairs
+from recipes.data import cleaning, cleaning_rules
+from recipes.data.examples import Clip, Clips, Pairs, Picture, Pictures, Words, words_together
 from recipes.data.splits import Splits
 
 
@@ -130,6 +133,10 @@ def test_a_long_text_is_shown_in_part(capsys):
     pairs = pairs_of(("x" * 500, "y"))
     cleaning.cleaned(Splits(pairs, pairs, None))
     assert f"'{'x' * 47}…' -> 'y'" in capsys.readouterr().out
+    row = Picture(Path(f"/{'x' * 99}/7.png"), ("<b>dog</b>",), "", "list:1")
+    part = Pictures([row, row._replace(path=Path("/8.png"), captions=("dog",))])
+    cleaning.cleaned(Splits(part, part, None), rules=cleaning.CAPTIONS, what="captions")
+    assert f"as '…{'x' * 41}/7.png' -> '<b>dog</b>'" in capsys.readouterr().out
 
 
 def test_cleaning_leaves_at_least_one_pair():
@@ -148,3 +155,167 @@ def test_summaries_are_no_translations():
     )
     found = cleaning.report(pairs, cleaning.SUMMARIES)
     assert found["longer than the document"] == [11] and sum(map(len, found.values())) == 1
+
+
+WORDS = ["".join(each) for each in itertools.product("abcdef", "ghij", "klmn")]
+
+
+def words_of(*entries, place=""):
+    """Words of three letters with a phoneme for each, then the entries."""
+    words = Words()
+    for word in WORDS:
+        words.add(word, " ".join(word.upper()), place)
+    for entry in entries:
+        words.add(*entry, place)
+    return words
+
+
+def test_pronunciations_of_other_words_and_words_of_other_scripts_are_found():
+    wrong = [
+        ("hikingpaths", "D O L"),  # 3 for 11 letters
+        ("apples", "A P L T R E E S A N D M O R E O F I T"),  # 18 for 6
+        ("слово", "S L O V O"),
+    ]
+    fine = [
+        ("though", "TH O"),  # 2 for 6 letters
+        ("eau", "O"),
+        ("w", "D U B L Y U"),
+        ("vs", "V E R E N I G D E S T A T E N"),
+        ("e.g.e.g.", "F O R E X A M P L E F O R E X A M P L E"),
+        (
+            "178-year-old",
+            "H U N D R E D S E V E N T Y E I G H T Y E A R O L D A N D M O R E O F I T",
+        ),
+        ("ж", "ZH E"),
+        ("1995", "N I N E T I N N I N E T I F A I V"),
+    ]
+    pairs = words_of(*wrong, *fine).pairs
+    found = cleaning.report(pairs, cleaning.PRONUNCIATIONS)
+    named = {name: [pairs.source[row] for row in rows] for name, rows in found.items() if rows}
+    assert named == {"lengths differ": ["hikingpaths", "apples"], "wrong script": ["слово"]}
+
+
+def test_a_pronunciation_is_repeated_in_the_later_source_alone(capsys):
+    first = words_of(("read", "R I D"), place="a")
+    second = Words(skipped={"empty side": 2})
+    second.add("read", "R I D", "b")
+    second.add("read", "R E D", "b")
+    train = words_together([first, second])
+    assert len(train.pairs) == len(WORDS) + 3
+    splits = Splits(train, train, None)
+    kept = cleaning.cleaned(splits, rules=cleaning.PRONUNCIATIONS, what="pronunciations")
+    assert kept.valid is train and kept.train.rows == train.rows
+    assert kept.train.pairs.by_place()["b"].target == ["R E D"]
+    assert kept.train.pairs.by_place()["a"].target[-1] == "R I D"
+    assert kept.train.skipped == {"empty side": 2, "repeated": 1}
+    said = capsys.readouterr().out
+    assert f"Cleaning {len(WORDS) + 3} training pronunciations" in said
+    assert "1  repeated, as 'read' -> 'R I D'" in said and f"{len(WORDS) + 2}  are left" in said
+
+
+def test_a_phoneme_of_one_entry_alone_is_a_typo_where_there_are_very_many(monkeypatch):
+    pairs = words_of(("typo", "T AI QQ O"), ("two", "T ZZ"), ("too", "ZZ A"), place="a").pairs
+    assert not cleaning_rules.lone_phonemes(pairs)
+    monkeypatch.setattr(cleaning_rules, "LEAST_ENTRIES", len(pairs))
+    # AI, O, QQ are of one entry; ZZ and T are of two.
+    assert cleaning_rules.lone_phonemes(pairs) == [len(WORDS)]
+    other = words_of(("kai", "K AI QQ O"), place="b")
+    both = words_together([words_of(("typo", "T AI QQ O"), ("two", "T E"), place="a"), other]).pairs
+    assert not cleaning.report(both, cleaning.PRONUNCIATIONS)["a phoneme of no other entry"]
+
+
+def pictures_of(*captions, ordinary=60):
+    """Pictures with two sentences each, the first ones with one of the captions besides."""
+    rows = []
+    for row in range(ordinary):
+        texts = [f"A dog of number {row} runs.", f"One sees dog {row} on grass."]
+        place = f"list:{row}"
+        rows.append(Picture(Path(f"/x/{row}.png"), (*texts, *captions[row : row + 1]), "", place))
+    return Pictures(rows)
+
+
+CAPTION_FAULTS = {
+    "repeated": ["One sees  dog 0 on grass.", "A dog of number 1 runs."],
+    "without a word": ["?!", "..."],
+    "markup": ["A <b>large</b> dog", "A dog<br/>and a cat", "Dogs &amp; cats", "Dog&#39;s life"],
+    "wrong script": ["Собака бежит по траве.", "草の上を犬が走っていますよね"],
+    "far too long": ["A dog runs and " * 12],
+}
+FINE_CAPTIONS = [
+    *(
+        "One sees dog 0 on grass!",
+        "dog",
+        "A sign says 犬 on it, a dog",
+        "A dog < a cat",
+        "AT&T sign",
+    ),
+    "A long caption that is, all in all, not more than three times as long as others",
+]
+
+
+@pytest.mark.parametrize("rule", CAPTION_FAULTS)
+def test_a_rule_for_captions_finds_its_faults_and_no_others(rule):
+    part = pictures_of(*CAPTION_FAULTS[rule], *FINE_CAPTIONS)
+    pairs = part.pairs
+    found = cleaning.report(pairs, cleaning.CAPTIONS)
+    named = {name: [pairs.target[row] for row in rows] for name, rows in found.items() if rows}
+    assert named == {rule: CAPTION_FAULTS[rule]}
+
+
+def test_a_caption_of_very_many_pictures_says_nothing_but_labels_do():
+    part = pictures_of(*["No caption!", "no Caption!"] * 15)
+    rows = cleaning_rules.everywhere(part.pairs)
+    assert [part.pairs.target[row].lower() for row in rows] == ["no caption!"] * 30
+    assert not cleaning_rules.everywhere(pictures_of(*["No caption!"] * 20).pairs)
+    labels = Pictures(
+        [Picture(Path(f"/x/{n}"), ("cat" if n % 5 else "dog",), "", "") for n in range(99)]
+    )
+    assert not cleaning_rules.everywhere(labels.pairs)
+
+
+def test_pictures_lose_captions_and_go_when_none_is_left(capsys):
+    part = pictures_of("<i>dog</i>")
+    only = Picture(Path("/x/y/7.png"), ("<u>cat</u>", "&lt;"), "", "list:99")
+    train = Pictures([*part.rows, only], missing=["there is no 8.png"])
+    train.skipped["empty captions"] = 3
+    kept = cleaning.cleaned(Splits(train, part, part), rules=cleaning.CAPTIONS, what="captions")
+    assert kept.valid is part and kept.test is part
+    assert kept.train.rows == pictures_of().rows and kept.train.missing == train.missing
+    counts = {"empty captions": 3, "markup": 3, "pictures without a caption": 1}
+    assert kept.train.skipped == counts
+    said = capsys.readouterr().out
+    assert "Cleaning 123 training captions" in said and "3  markup, as '0.png' -> '<i>dog" in said
+    empty = Splits(Pictures([only]), part, part)
+    with pytest.raises(
+        ValueError, match="`clean` must leave at least one training caption, got no"
+    ):
+        cleaning.cleaned(empty, rules=cleaning.CAPTIONS, what="captions")
+
+
+def test_a_text_that_nobody_can_say_in_the_seconds_of_its_clip_is_found():
+    texts = {f"{row}.wav": (f"sentence of number {row}", 2.0) for row in range(30)}  # 10 a second
+    wrong = {"cut.wav": ("a long sentence that was cut", 0.5), "rest.wav": ("well", 9.0)}
+    fine = {
+        "short.wav": ("beep", 0.1),  # too few characters to tell
+        "quick.wav": ("a quick sentence", 0.7),
+        "yes.wav": ("y", 1.5),  # silence around it
+        "slow.wav": ("a slow sentence", 10.0),
+        "broken.wav": ("a sentence of which nobody knows the seconds", None),
+    }
+    all_of_them = texts | wrong | fine
+    part = Clips([Clip(Path("/x", name), text, "", "") for name, (text, _) in all_of_them.items()])
+    seconds = {name: time for name, (_, time) in all_of_them.items() if time}
+    found = cleaning.report(part.pairs, cleaning.clip_rules(seconds))
+    rows = [*all_of_them].index("cut.wav"), [*all_of_them].index("rest.wav")
+    assert found == {"repeated": [], "wrong script": [], "unlike the seconds": [*rows]}
+    kept = cleaning.cleaned(
+        Splits(part, part, None), rules=cleaning.clip_rules(seconds), what="clips"
+    )
+    assert kept.train.texts == [text for text, _ in (texts | fine).values()]
+
+
+def test_pieces_of_one_file_are_clips_of_their_own():
+    pieces = [("one", 0.0, 2.0), ("one", 2.0, 4.0), ("one", 2.0, 4.0), ("one", 4.0, None)]
+    rows = [Clip(Path("/x/a.wav"), text, "", "", *where) for text, *where in pieces]
+    found = cleaning.report(Clips(rows).pairs, cleaning.CLIPS)
+    assert found == {"repeated": [2], "wrong script": []}

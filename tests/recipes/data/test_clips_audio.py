@@ -11,7 +11,7 @@ from wav_files import REFUSED, TAKEN, chunk, fmt, riff, written
 
 import kzoo
 from kzoo.audio import AudioSource, LogMel
-from recipes.data import examples, frames
+from recipes.data import clips_audio, examples, frames
 from recipes.data.clips_audio import as_sent, read_audio
 
 RATE = 16_000
@@ -70,6 +70,27 @@ def test_what_is_no_wav_file_is_not_trained_on_under_that_name(clip, kind):
     soundfile.write(file, np.zeros(100), RATE, format=kind)
     with pytest.raises(ValueError, match=r"list:7: .*a\.wav: a WAV file must begin with RIFF"):
         read_audio(clip(file.getvalue()))
+
+
+def test_the_seconds_of_clips_are_those_of_their_sound_without_reading_it(clip, monkeypatch):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(4000), 8000, format="FLAC")
+    sound = written(np.zeros(2 * RATE), RATE)
+    rows = [
+        clip(sound),
+        clip(sound, 0.5, 1.75, "b.wav"),
+        clip(sound, 1.5, 9.0, "c.wav"),  # the file ends before
+        clip(file.getvalue(), 0.25, name="d.flac"),
+        clip(b"RIFF", name="e.wav"),
+        clip(b"no sound", name="f.mp3"),
+    ]
+    seconds = clips_audio.seconds_of(examples.Clips(rows))
+    assert seconds == {
+        "a.wav": 2,
+        "b.wav 0.5-1.75": 1.25,
+        "c.wav 1.5-9.0": 0.5,
+        "d.flac 0.25-None": 0.25,
+    }
 
 
 def test_a_segment_is_read_without_the_rest_of_its_file(clip):

@@ -414,6 +414,47 @@ def test_given_parts_are_used_as_they_are(tmp_path):
     assert [len(part) for part in load_pictures(train, valid=valid)] == [27, 7, 3]
 
 
+def test_several_sources_have_their_own_parts(tmp_path, capsys):
+    for part, count in (("train", 11), ("validation", 3), ("test", 2)):
+        imagefolder(tmp_path / "official" / part, count)
+    official, other = str(tmp_path / "official"), imagefolder(tmp_path / "other", 40)
+    splits = load_pictures(f"{official}:2,{other}:1", seed=3)
+    apart = [load_pictures(place, seed=3) for place in (official, other)]
+    assert [len(part) for part in splits] == [11 + 32, 3 + 4, 2 + 4]
+    for part, *own in zip(splits, *apart, strict=True):
+        assert [row.path for row in part.rows] == [row.path for each in own for row in each.rows]
+        counts = [len(each) for each in own]
+        assert [row.source for row in part.rows] == [official] * counts[0] + [other] * counts[1]
+    said = capsys.readouterr().err
+    assert (
+        f"{other}: 32 pictures, 64 captions in train, 4 pictures, 8 captions in valid, 4 " in said
+    )
+    assert {row.source for part in apart[1] for row in part.rows} == {""}
+    valid = imagefolder(tmp_path / "valid", 5)
+    given = load_pictures(train=f"{official}:2,{other}:1", valid=valid)
+    assert [len(part) for part in given] == [11 + 40, 5, 2]
+    with pytest.raises(ValueError, match=r"`data` must be a file or folder.*'nothing' is missing"):
+        load_pictures(f"{official}:2,nothing:1")
+
+
+def test_a_picture_held_out_of_one_source_is_in_no_training_of_another(tmp_path):
+    for part, count in (("train", 11), ("valid", 3), ("test", 2)):
+        imagefolder(tmp_path / "a" / part, count)
+    for number in range(30):
+        picture(tmp_path / f"{number}.png")
+    names = ["a/valid/0.png", "a/valid/1.png", "a/test/0.png", "a/train/0.png"]
+    names += [f"{number}.png" for number in range(30)]
+    lines = [json.dumps({"file_name": name, "text": name}) for name in names]
+    other = write(tmp_path / "other.jsonl", *lines)
+    splits = load_pictures(f"{tmp_path / 'a'}:1,{other}:1")
+    paths = [{row.path for row in part.rows} for part in splits]
+    assert not paths[0] & (paths[1] | paths[2]) and not paths[1] & paths[2]
+    assert {tmp_path / name for name in names[:2]} <= paths[1] | paths[2]
+    assert tmp_path / names[2] in paths[2]
+    held_out = sum(part.skipped["pictures that are held out"] for part in splits)
+    assert sum(map(len, splits)) + held_out == 11 + 3 + 2 + 34 and held_out > 0
+
+
 def test_official_parts_are_kept_and_no_test_is_taken_from_an_official_train(tmp_path):
     path = flickr(tmp_path / "f")
     splits = load_pictures(str(tmp_path / "f"))

@@ -5,6 +5,7 @@ import pytest
 from recipes.data import sources
 from recipes.data.pairs import load_pairs
 from recipes.data.pairs_languages import load_languages
+from recipes.data.pronunciations import load_pronunciations
 from recipes.data.summaries import load_summaries
 
 EN_DE = {"source_language": "en", "target_language": "de"}
@@ -106,6 +107,67 @@ def test_summaries_have_sources_too(folder):
     assert list(splits.train.by_place()) == ["a.jsonl", "b.jsonl"]
     with pytest.raises(ValueError, match=r"`train` must be a file.*no such file: c\.jsonl"):
         load_summaries(train="a.jsonl:1,c.jsonl:4")
+
+
+@pytest.fixture
+def dictionaries(folder):
+    """Of 90 and 40 words; 10 are in both, 5 of them with the same pronunciation."""
+    words = [f"{one}{two}{three}" for one in "abcde" for two in "fghij" for three in "klmno"]
+    lines = [f"{word} {' '.join(word)}\n" for word in words[:90]]
+    (folder / "a.dict").write_text("".join(lines))
+    lines = [
+        f"{word} {' '.join(word)}{' x' * (row < 5)}\n" for row, word in enumerate(words[80:120])
+    ]
+    (folder / "b.dict").write_text("".join(lines))
+    return words
+
+
+@pytest.mark.parametrize("argument", ["data", "train"])
+def test_a_word_of_two_dictionaries_is_in_one_part_with_all_that_is_listed(
+    dictionaries, argument, capsys
+):
+    splits = load_pronunciations(**{argument: "a.dict:2,b.dict:1"})
+    assert "a.dict: 90 words, 90 pronunciations" in capsys.readouterr().err
+    rows = {word: row for words in splits for word, row in words.rows.items()}
+    assert sum(map(len, splits)) == len(rows) == 120 and {*rows} == {*dictionaries[:120]}
+    for word in dictionaries[80:85]:
+        assert rows[word] == [" ".join(word), f"{' '.join(word)} x"]
+    for word in dictionaries[85:90]:
+        assert rows[word] == [" ".join(word)]
+
+
+def test_pronunciations_keep_the_source_that_lists_them(dictionaries):
+    train = load_pronunciations("a.dict:2,b.dict:1").train
+    parts = train.pairs.by_place()
+    assert list(parts) == ["a.dict", "b.dict"]
+    first, second = ({*dictionaries[rows]} & {*train.rows} for rows in (slice(90), slice(80, 120)))
+    assert {*parts["a.dict"].source} == first and {*parts["b.dict"].source} == second
+    assert not any(text.endswith(" x") for text in parts["a.dict"].target)
+    found = train.rows_by_place()
+    assert {train.words[row] for row in found["b.dict"]} == second
+    assert len(found["a.dict"]) == len(first)
+
+
+def test_held_out_words_are_in_no_dictionary_of_the_training(dictionaries, folder):
+    (folder / "valid.dict").write_text(f"{dictionaries[84]} v v\n")
+    (folder / "test.dict").write_text(f"{dictionaries[0]} t t\n{dictionaries[119]} t t\n")
+    (folder / "words.txt").write_text(f"{dictionaries[88]}\n")
+    given = {"valid": "valid.dict", "test": "test.dict", "exclude": "words.txt"}
+    splits = load_pronunciations("a.dict:2,b.dict:1", **given)
+    held_out = {dictionaries[row] for row in (0, 84, 88, 119)}
+    assert not held_out & {*splits.train.rows} and not held_out & {*splits.train.pairs.source}
+    assert len(splits.train) == 120 - 4
+    word = dictionaries[84]
+    assert splits.valid.elsewhere == {word: [" ".join(word), f"{' '.join(word)} x"]}
+    assert splits.valid.rows_by_place() == {"": [0]}
+
+
+def test_of_several_dictionaries_the_one_that_is_missing_is_named(dictionaries):
+    message = "`data` must be a file, or one of cmudict, gruut-nl, got 'c.dict'"
+    with pytest.raises(ValueError, match=message):
+        load_pronunciations("a.dict:2,c.dict:1")
+    with pytest.raises(ValueError, match="each source once, with a positive weight"):
+        load_pronunciations("a.dict:2,a.dict:1")
 
 
 def test_the_card_has_the_licence_of_each_source():
