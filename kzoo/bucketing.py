@@ -1,7 +1,7 @@
 """Batches of like length out of any dataset of pairs of texts, made by operations of graphs alone.
 
-Such a dataset can be read from any place that tf.data reads, and be made by other machines, of a
-tf.data service. What a run resumes, and plans ahead, is `batching.token_batches`.
+Such a dataset can be read from any place that tf.data reads, and a tf.data service can make it on
+other machines. `batching.token_batches` plans a pass ahead, with less padding, and can be resumed.
 
 Axis letters: B batch, T target steps, S source steps.
 """
@@ -20,8 +20,9 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
 
     A pair waits in the bucket of its length, that of the longer side, until there are enough of
     them for a batch, in the order in which they come: shuffle `pairs` for another order in each
-    pass. In a bucket no side is over 1.1 times as long as in the one before. The last batch of each
-    may have fewer pairs. Those with a side that has no token are left out.
+    pass. The longer sides of a bucket are of 1 to 8 tokens, or differ by at most a ninth of the
+    longest, so most of the padding is where the sides of a pair differ in length. The last batch of
+    each bucket may have fewer pairs. Pairs with a side that has no token are left out.
 
     Args:
         pairs: tf.data.Dataset of (source, target), () string each.
@@ -33,7 +34,7 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
     Returns:
         tf.data.Dataset of `({"source": (B, S), "target": (B, T)}, labels (B, T))` as in
         `batching.teacher_forcing`. Its number of batches is unknown: `repeat` it, and give `fit`
-        `steps_per_epoch`.
+        `steps_per_epoch`. It has no "copy_ids", which models that copy need.
 
     Raises:
         ValueError: `pairs` holds something else, or a number is below 1.
@@ -46,11 +47,13 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
         [[2, 3], [1, 2]]
     """
     checks.at_least(1, batch_tokens=batch_tokens, max_length=max_length)
-    text = tf.TensorSpec([], tf.string)
+    spec = getattr(pairs, "element_spec", type(pairs))
+    sides = spec if isinstance(spec, tuple) else ()
+    is_text = [(each.dtype, each.shape) == (tf.string, ()) for each in sides]
     checks.require(
-        pairs.element_spec == (text, text),
+        is_text == [True, True],
         "must be a dataset of (source, target), one string each",
-        pairs=pairs.element_spec,
+        pairs=spec,
     )
     widths = tf.constant(_widths(max_length + 1), tf.int64)
 

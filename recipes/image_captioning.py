@@ -182,9 +182,8 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        paths = map(Path, self.source_names)
-        names = [path.parent.name if path.is_file() else path.name for path in paths]
-        return Path(self.output or f"saved_models/captions-{'-'.join(names) or 'mine'}")
+        name = sources.name_of(self.train or self.data)
+        return Path(self.output or f"saved_models/captions-{name}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -279,7 +278,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     chosen = runs.spread_rows(config.validation_pictures, len(valid.part))
     chosen_pictures = [valid.part.rows[row] for row in chosen]
     describe = describer(model, valid.seen.shape[1:], config.max_length)
-    name, measure = validation_score(chosen_pictures, config.is_spoken)
+    name, measure = validation_score(chosen_pictures, valid.part.is_exact, config.is_spoken)
 
     def score():
         return measure(describe(valid.seen[chosen])).value
@@ -363,7 +362,6 @@ def draw(served, history: dict, part: Pictures, config: Config) -> None:
     contents = [row.path.read_bytes() for row in rows]
     seen = kzoo.image.decode_batch(contents, config.size).numpy()
     answers = served(contents)
-    is_exact = any(row.kind for row in part.rows)
     exact = captions.exact_references(rows, config.is_spoken)
     right = [text in texts for text, texts in zip(answers, exact, strict=True)]
     kzoo.plots.contact_sheet(
@@ -371,7 +369,7 @@ def draw(served, history: dict, part: Pictures, config: Config) -> None:
         answers,
         [row.captions[0] for row in rows],
         served.path / "contact_sheet.png",
-        right=right if is_exact else None,
+        right=right if part.is_exact else None,
         title=f"{len(rows)} of {len(part):,} pictures at random, seed {config.seed}",
     )
     number = 0

@@ -270,7 +270,8 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     """Trains within the budget and leaves the best weights in the model."""
     limits, place = {"max_length": config.max_length}, config.train or config.data
     train, draw = mixing.mixed(model, {"": splits.train.pairs}, place, **limits)
-    valid = training_pairs.tokenize(model, splits.valid.pairs, "valid", **limits)
+    once = dataclasses.replace(splits.valid, places={}).pairs  # and not for each source
+    valid = training_pairs.tokenize(model, once, "valid", **limits)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
     score = validation_score(model, splits.valid, config)
     callbacks = []

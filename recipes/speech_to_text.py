@@ -228,9 +228,8 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        paths = map(Path, sources.weights(self.train or self.data))
-        names = [path.parent.name if path.is_file() else path.name for path in paths]
-        return Path(self.output or f"saved_models/speech-{'-'.join(names) or 'mine'}")
+        name = sources.name_of(self.train or self.data)
+        return Path(self.output or f"saved_models/speech-{name}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -435,7 +434,8 @@ def export_and_score(
         max_source_length=math.ceil(max(config.max_seconds, *seconds)),
         metrics=compare_searches(model, name, part, config),
         card={
-            "name": f"Speech to text, {Path(config.train or config.data).stem}",
+            "name": "Speech to text, "
+            + ", ".join(Path(each).stem for each in sources.weights(config.train or config.data)),
             "data": f"{config.train or config.data}; training: {train}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),

@@ -18,12 +18,12 @@ from typing import Any
 
 from recipes.data.cleaning_rules import (
     Rule,
-    everywhere,
     lengths,
     lone_phonemes,
     long_captions,
     longer,
     markup,
+    of_many_pictures,
     phonemes,
     repeated,
     same,
@@ -64,7 +64,7 @@ CAPTIONS = {
     "markup": tags,
     "wrong script": text_scripts,
     "far too long": long_captions,
-    "of very many pictures": everywhere,
+    "of very many pictures": of_many_pictures,
 }
 CLIPS = {"repeated": repeated, "wrong script": text_scripts}  # and that of `clip_rules`
 OF_ALL_SOURCES = repeated, lone_phonemes  # rules that look at all sources at once
@@ -138,7 +138,7 @@ def cleaned(
     skipped = train.skipped + Counter({name: len(rows) for name, rows in found.items()})
     kept = train.chosen((row for row in range(len(pairs)) if row not in out), skipped)
     for name, rows in found.items():
-        print(f"  {len(rows):>9,}  {name}{_example(pairs, rows)}")
+        print(f"  {len(rows):>9,}  {name}{_example(pairs, rows, is_named=pairs is not train)}")
     print(f"  {len(pairs) - len(out):>9,}  are left", flush=True)
     if not kept:
         one = what.removesuffix("s")
@@ -146,16 +146,13 @@ def cleaned(
     return splits._replace(train=kept)
 
 
-def _example(pairs: Pairs, rows: Collection[int]) -> str:
+def _example(pairs: Pairs, rows: Collection[int], *, is_named: bool) -> str:
+    """The first pair of the rows: of a long text the beginning, of a long name the end."""
     if not rows:
         return ""
-    row = min(rows)
-    return f", as {_short(pairs.source[row])} -> {_short(pairs.target[row])}"
-
-
-def _short(text: str) -> str:
-    """The beginning of a long text; of a long path the end, which is the file."""
-    if len(text) <= SHOWN:
-        return repr(text)
-    is_path = "/" in text and " " not in text
-    return repr(f"…{text[1 - SHOWN :]}" if is_path else f"{text[: SHOWN - 1]}…")
+    source, target = pairs.source[min(rows)], pairs.target[min(rows)]
+    if len(source) > SHOWN:
+        source = f"…{source[1 - SHOWN :]}" if is_named else f"{source[: SHOWN - 1]}…"
+    if len(target) > SHOWN:
+        target = f"{target[: SHOWN - 1]}…"
+    return f", as {source!r} -> {target!r}"

@@ -33,8 +33,8 @@ LONG_WORD = 6  # letters of a word that is no abbreviation, whose phonemes are o
 LEAST_ENTRIES = 10_000  # of a dictionary in which a phoneme of one entry alone is likely a typo
 LONGEST_CAPTION = 5.0  # in times of the usual number of characters
 LEAST_LONG = 100  # characters of a caption that is too long: labels are short beside sentences
-MOST_PICTURES = 0.01  # the share of captions that are the same, where the usual one has few like it
-LEAST_SAME = 20  # of these, in times of the usual number of the same
+MOST_PICTURES = 0.01  # the share of pictures that a caption may have, where most have few
+LEAST_SAME = 20  # pictures of a caption that has many, in times of those that most have
 LEAST_SPOKEN = 10  # characters of a text that is too long for its clip
 LEAST_SECONDS = 2.0  # of a clip whose text is too short: single words have silence around them
 FEWEST_SPOKEN, MOST_SPOKEN = 0.1, 3.0  # characters a second, in times of what is usual
@@ -123,12 +123,16 @@ def phonemes(pairs: Pairs) -> list[int]:
 
 
 def lone_phonemes(pairs: Pairs) -> list[int]:
-    """A phoneme that no other entry of a large dictionary has: a typo, or too rare to be learnt."""
-    if len(pairs) < LEAST_ENTRIES:
-        return []
-    different = [{*text.split()} for text in pairs.target]
-    counts = Counter(phoneme for each in different for phoneme in each)
-    return [row for row, each in enumerate(different) if any(counts[one] == 1 for one in each)]
+    """An entry of a large dictionary with a phoneme that no other entry has, of any source: a typo,
+    or too rare to be learnt."""
+    entries = {*zip(pairs.source, pairs.target, strict=True)}
+    counts = Counter(phoneme for _, text in entries for phoneme in {*text.split()})
+    sizes = Counter(pairs.places)
+    return [
+        row
+        for row, (text, place) in enumerate(zip(pairs.target, pairs.places, strict=True))
+        if sizes[place] >= LEAST_ENTRIES and any(counts[each] == 1 for each in text.split())
+    ]
 
 
 def word_scripts(pairs: Pairs) -> list[int]:
@@ -162,13 +166,13 @@ def long_captions(pairs: Pairs) -> list[int]:
     ]
 
 
-def everywhere(pairs: Pairs) -> list[int]:
-    """A caption of very many pictures, where the usual one is of few: it says that there is none,
-    as "no caption". Labels, which are all of many pictures, stay."""
+def of_many_pictures(pairs: Pairs) -> list[int]:
+    """A caption of very many pictures, as "no caption", in a corpus whose captions are mostly of
+    few pictures each. Where each is of many, as labels are, they stay."""
     texts = [normalized(text).casefold() for text in pairs.target]
-    counts = Counter(texts)
+    counts = Counter(text for _, text in {*zip(pairs.source, texts, strict=True)})
     usual = statistics.median(counts[text] for text in texts) if texts else 0
-    most = max(LEAST_SAME * usual, MOST_PICTURES * len(texts))
+    most = max(LEAST_SAME * usual, MOST_PICTURES * len({*pairs.source}))
     return [row for row, text in enumerate(texts) if counts[text] > most]
 
 

@@ -40,7 +40,8 @@ def seconds_of(clips: Clips) -> dict[str, float]:
     """{name of a clip: its seconds} by the headers of the files, without those that cannot be read,
     of which `read_all` says why."""
     found = {}
-    for name, clip in zip(clips.names, clips.rows, strict=True):
+    both = zip(clips.names, clips.rows, strict=True)
+    for name, clip in files.progress(both, "Looking at the length of clip"):
         with contextlib.suppress(ValueError):
             found[name] = _read(clip, _wav_seconds, _others_seconds)
     return found

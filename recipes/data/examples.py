@@ -62,7 +62,7 @@ class Pairs:
 
     @property
     def pairs(self) -> "Pairs":
-        """Themselves; of other examples it is what rules of cleaning look at."""
+        """These pairs; words, clips and pictures have such a property, too, for `cleaning`."""
         return self
 
     def of_source(self, name: str) -> "Pairs":
@@ -265,7 +265,7 @@ class Clips:
 
     @property
     def pairs(self) -> Pairs:
-        """Each text with the name of its clip."""
+        """Each text with the name of its clip, which is also its group."""
         names, places = self.names, [clip.source for clip in self.rows]
         return Pairs(names, self.texts, names, further=[()] * len(names), places=places)
 
@@ -324,13 +324,19 @@ class Pictures:
         return [list(picture.captions) for picture in self.rows]
 
     @property
+    def is_exact(self) -> bool:
+        """Whether an answer can be right word for word, which is so where pictures have a kind. Of
+        several sources all must have some."""
+        return {row.source for row in self.rows} == {row.source for row in self.rows if row.kind}
+
+    @property
     def names(self) -> list[str]:
         """The path of each picture below the folder of all, the same on every machine."""
         return _below_all([picture.path for picture in self.rows])
 
     @property
     def pairs(self) -> Pairs:
-        """Each caption with the name of its picture."""
+        """Each caption with the name of its picture, which is also its group."""
         names = [
             name for name, row in zip(self.names, self.rows, strict=True) for _ in row.captions
         ]

@@ -10,6 +10,7 @@ and "test" where the source has them, else "all". Pictures are not decoded here;
 missing is skipped and counted, unless all are. Nothing here imports TensorFlow.
 """
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection
@@ -61,8 +62,8 @@ def load_pictures(
         source given as `valid` or `test` that part is taken, or all of it where it has no such
         part. What is missing is split off from train by group, save that `test` stays None where
         `valid` is official or both `train` and `valid` were given. Of several sources each has its
-        own parts, of which those of one name are put together; no picture is in a part of one
-        source and in one that is held out of another.
+        own parts, of which those of one name are put together; what is held out of one source,
+        files byte for byte and whole groups, is in no training of another.
     """
     name, place = chosen_place(data, train, "openmoji")
     names = list(sources.weights(place))
@@ -70,6 +71,8 @@ def load_pictures(
     for part, path in (("valid", valid), ("test", test)):
         if path is not None:
             found = _read(part, path)
+            if not found:
+                raise ValueError(f"`{part}` must have a known part, got none in {path!r}.")
             given[part] = found[part] if part in found else together(found)
     own = []
     for each in names:
@@ -87,6 +90,15 @@ def load_pictures(
     splits = splits._replace(**given)
     if len(names) > 1:
         splits = _held_out_of_all(splits)
+        for part, path in (("valid", valid), ("train", None)):
+            if not getattr(splits, part):
+                raise ValueError(
+                    f"`{part}` must have at least one picture that is not held out, got none in "
+                    f"{path or place!r}."
+                )
+        tested = {picture.source for picture in splits.test.rows}
+        if untested := {*names} - tested if splits.test and test is None else ():
+            files.say(f"test: no pictures of {', '.join(sorted(untested))}")
     if not splits.test:
         splits = splits._replace(test=None)
     for name, pictures in splits._asdict().items():
@@ -109,28 +121,55 @@ def _own_splits(
     is_closed = is_closed or "valid" in parts
     shares = missing_shares({*parts, *given}, HELD_OUT_SHARE, is_closed=is_closed)
     parts = {name: part for name, part in parts.items() if name not in given}
-    return split(rest, **shares, seed=seed)._replace(**parts)
+    return split(rest, **shares, seed=seed, place=place)._replace(**parts)
 
 
 def _held_out_of_all(splits: Splits) -> Splits:
     """The splits without the pictures of train that are in valid or test, too, and without those of
-    valid that are in test: another source may list the same file in another part."""
-    taken: set[str] = set()
+    valid that are in test: another source may have the same file, or pictures of the same group, in
+    another part."""
+    contents = _contents({picture.path for part in splits for picture in part.rows})
+    taken_files: set[str] = set()
+    taken_groups: dict[str, set[str]] = {}  # {group: the sources that hold it out}
     parts = {}
     for name in reversed(Splits._fields):
         part = getattr(splits, name)
-        files_of = [os.path.realpath(picture.path) for picture in part.rows]
-        kept = [row for row, path in zip(part.rows, files_of, strict=True) if path not in taken]
+        kept = [
+            row
+            for row in part.rows
+            if contents[row.path] not in taken_files
+            and not taken_groups.get(row.group, set()) - {row.source}
+        ]
         parts[name] = replace(part, rows=kept, skipped=Counter(part.skipped))
         if len(kept) < len(part):
             parts[name].skipped["pictures that are held out"] += len(part) - len(kept)
-        taken.update(files_of)
+        for row in kept:
+            taken_files.add(contents[row.path])
+            if row.group:
+                taken_groups.setdefault(row.group, set()).add(row.source)
     return Splits(**parts)
 
 
-def split(pictures: Pictures, *, valid: float, test: float, seed: int = 0) -> Splits:
+def _contents(paths: Collection[Path]) -> dict[Path, str]:
+    """{path: what files with the same bytes, and no others, have in common}."""
+    real = {path: os.path.realpath(path) for path in paths}
+    sizes = {path: os.path.getsize(path) for path in {*real.values()}}
+    counts = Counter(sizes.values())
+    marks = {
+        path: str(size)
+        if counts[size] == 1
+        else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        for path, size in sizes.items()
+    }
+    return {path: marks[each] for path, each in real.items()}
+
+
+def split(
+    pictures: Pictures, *, valid: float, test: float, seed: int = 0, place: str = "the pictures"
+) -> Splits:
     """Holds out whole groups, as `splits.hold_out` does: shares of the pictures. A picture of no
-    group is one by its path below the folder of all, so that every machine agrees."""
+    group is one by its path below the folder of all, so that every machine agrees. `place` is what
+    messages call them."""
     both = zip(pictures.rows, pictures.names, strict=True)
     groups = [picture.group or name for picture, name in both]
     home = hold_out(groups, valid=valid, test=test, seed=seed)
@@ -141,7 +180,7 @@ def split(pictures: Pictures, *, valid: float, test: float, seed: int = 0) -> Sp
     for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
         if share and not parts[name]:
             raise ValueError(
-                f"Splitting must leave at least one picture in `{name}`, got none of "
+                f"Splitting {place} must leave at least one picture in `{name}`, got none of "
                 f"{len(pictures):,} pictures; give `train`, `valid` and `test` yourself."
             )
     return Splits(**parts)

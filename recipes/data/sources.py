@@ -10,6 +10,7 @@ the size of the source; `kzoo.mixture.weighted_repetitions` says how often each 
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from recipes.data.examples import Clips, Pairs, Words, together
@@ -63,6 +64,13 @@ def read_each(
         say(f"{name}: {found}")
         parts.append(found.of_source(name))
     return together(parts)
+
+
+def name_of(place: str) -> str:
+    """What the folder of a model is called after its data: the names of their folders."""
+    paths = map(Path, weights(place))
+    names = [path.parent.name if path.is_file() else path.name for path in paths]
+    return "-".join(dict.fromkeys(filter(None, names))) or "mine"
 
 
 def licences(known: dict[str, str], data: str, train: str | None) -> str:

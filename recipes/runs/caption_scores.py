@@ -9,10 +9,12 @@ from recipes.data import captions
 from recipes.data.examples import Picture, Pictures
 
 
-def validation_score(rows: Sequence[Picture], is_spoken: bool) -> tuple[str, Callable]:
-    """The name of a score and what computes it of answers. Where all captions are exact, which
-    those of pictures with a kind are, it is the share of exact ones; else CIDEr."""
-    if all(row.kind for row in rows):
+def validation_score(
+    rows: Sequence[Picture], is_exact: bool, is_spoken: bool
+) -> tuple[str, Callable]:
+    """The name of a score and what computes it of answers: the share of exact ones where captions
+    are exact, else CIDEr."""
+    if is_exact:
         references = captions.exact_references(rows, is_spoken)
         name, measure = "val_exact_match", kzoo.metrics.exact_match
     else:

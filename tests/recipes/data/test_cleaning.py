@@ -222,6 +222,13 @@ def test_a_phoneme_of_one_entry_alone_is_a_typo_where_there_are_very_many(monkey
     other = words_of(("kai", "K AI QQ O"), place="b")
     both = words_together([words_of(("typo", "T AI QQ O"), ("two", "T E"), place="a"), other]).pairs
     assert not cleaning.report(both, cleaning.PRONUNCIATIONS)["a phoneme of no other entry"]
+    # The own words beside a large dictionary stay, and an entry that two of these list is one.
+    monkeypatch.setattr(cleaning_rules, "LEAST_ENTRIES", len(WORDS))
+    small = words_together([words_of(place="a"), Words({"kai": ["K QQ"]}).of_source("b")]).pairs
+    assert not cleaning_rules.lone_phonemes(small)
+    twice = [words_of(("typo", "T QQ O"), place=place) for place in "ab"]
+    rows = cleaning_rules.lone_phonemes(words_together(twice).pairs)
+    assert [words_together(twice).pairs.source[row] for row in rows] == ["typo", "typo"]
 
 
 def pictures_of(*captions, ordinary=60):
@@ -264,13 +271,22 @@ def test_a_rule_for_captions_finds_its_faults_and_no_others(rule):
 
 def test_a_caption_of_very_many_pictures_says_nothing_but_labels_do():
     part = pictures_of(*["No caption!", "no Caption!"] * 15)
-    rows = cleaning_rules.everywhere(part.pairs)
+    rows = cleaning_rules.of_many_pictures(part.pairs)
     assert [part.pairs.target[row].lower() for row in rows] == ["no caption!"] * 30
-    assert not cleaning_rules.everywhere(pictures_of(*["No caption!"] * 20).pairs)
+    assert not cleaning_rules.of_many_pictures(pictures_of(*["No caption!"] * 20).pairs)
     labels = Pictures(
         [Picture(Path(f"/x/{n}"), ("cat" if n % 5 else "dog",), "", "") for n in range(99)]
     )
-    assert not cleaning_rules.everywhere(labels.pairs)
+    assert not cleaning_rules.of_many_pictures(labels.pairs)
+
+
+def test_a_caption_may_have_a_hundredth_of_the_pictures_however_often_it_is_given_to_one():
+    few, many = (pictures_of(*["No caption"] * n, ordinary=3000) for n in (30, 31))
+    assert not cleaning_rules.of_many_pictures(few.pairs)
+    assert len(cleaning_rules.of_many_pictures(many.pairs)) == 31
+    often = pictures_of(ordinary=3000)
+    often.rows.append(Picture(Path("/x/dog.png"), ("dog",) * 99, "", ""))
+    assert not cleaning_rules.of_many_pictures(often.pairs)
 
 
 def test_pictures_lose_captions_and_go_when_none_is_left(capsys):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\xff\xd8 not decoded here")
+    path.write_bytes(b"\xff\xd8 not decoded here, " + os.fsencode(path))
     return path
 
 
@@ -453,6 +454,38 @@ def test_a_picture_held_out_of_one_source_is_in_no_training_of_another(tmp_path)
     assert tmp_path / names[2] in paths[2]
     held_out = sum(part.skipped["pictures that are held out"] for part in splits)
     assert sum(map(len, splits)) + held_out == 11 + 3 + 2 + 34 and held_out > 0
+
+
+def test_neither_a_copy_of_a_held_out_picture_nor_one_of_its_group_is_trained_on(tmp_path):
+    for part, count in (("train", 11), ("valid", 3), ("test", 2)):
+        imagefolder(tmp_path / "a" / part, count)
+    for number in range(40):
+        picture(tmp_path / f"{number}.png")
+    copies = {tmp_path / "0.png": "valid/2", tmp_path / "1.png": "test/1"}
+    for copy, original in copies.items():
+        copy.write_bytes((tmp_path / f"a/{original}.png").read_bytes())
+    lines = [json.dumps({"file_name": f"{n}.png", "text": "a", "group": n // 2}) for n in range(40)]
+    other = write(tmp_path / "other.jsonl", *lines)
+    third = write(tmp_path / "third.jsonl", *lines[20:])
+    train, valid, test = load_pictures(f"{tmp_path / 'a'}:1,{other}:1,{third}:1")
+    assert not {*copies} & {row.path for row in train.rows}
+    held_out = {row.group for part in (valid, test) for row in part.rows} - {""}
+    assert held_out and not held_out & {row.group for row in train.rows}
+    assert not {row.group for row in valid.rows} & ({row.group for row in test.rows} - {""})
+
+
+def test_what_is_left_of_no_source_is_said(tmp_path, capsys):
+    for part, count in (("train", 11), ("valid", 3)):
+        imagefolder(tmp_path / "a" / part, count)
+    other = imagefolder(tmp_path / "b", 30)
+    assert load_pictures(f"{tmp_path / 'a'}:1,{other}:1").test
+    assert f"test: no pictures of {tmp_path / 'a'}\n" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`valid` must have at least one picture that is not held"):
+        load_pictures(f"{tmp_path / 'a'}:1,{other}:1", valid=other, test=other)
+    (tmp_path / "c/annotations").mkdir(parents=True)
+    coco = write(tmp_path / "c/annotations/captions_minival.json", "{}").parent.parent
+    with pytest.raises(ValueError, match=r"`valid` must have a known part, got none in .*c'"):
+        load_pictures(other, valid=str(coco))
 
 
 def test_official_parts_are_kept_and_no_test_is_taken_from_an_official_train(tmp_path):
