@@ -13,6 +13,7 @@ the smallest proof that masks, attention, loss, search and export fit together.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import string
 import tempfile
@@ -44,7 +45,9 @@ class Config:
     test_strings: int = flag(500, "strings to test on")
     longest: int = flag(8, "letters of the longest string")
     batch_tokens: int = flag(1024, "tokens of a batch on either side, padding included")
-    epochs: int = flag(30, "most passes over the training strings")
+    epochs: int | None = flag(
+        None, "most passes over the training strings; none: 6 for RNNs, 30 for transformers"
+    )
     minutes: float = flag(1.2, "time budget for training; it also ends when 99.8 % come out right")
     learning_rate: float = flag(3e-3, "peak of the schedule")
     warmup_steps: int = flag(200, "steps to the peak, then decay with 1 / sqrt(step)")
@@ -57,12 +60,18 @@ class Config:
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
 
     def __post_init__(self):
-        for name in ("strings", "test_strings", "longest", "batch_tokens", "epochs"):
+        for name in ("strings", "test_strings", "longest", "batch_tokens"):
             cli.check(self, name, least=1)
+        if self.epochs is not None:
+            cli.check(self, "epochs", least=1)
         for name in ("warmup_steps", "beam_size"):
             cli.check(self, name, least=1)
         cli.check(self, "minutes", least=0)
         cli.check_positive(self, "learning_rate")
+
+    @property
+    def is_rnn(self) -> bool:
+        return self.model.startswith("rnn")
 
 
 def main(config: Config) -> float:
@@ -126,8 +135,7 @@ def reverse(strings: list[str]) -> list[str]:
 
 def build(tokenizer: kzoo.text.CharacterTokenizer, config: Config) -> kzoo.Seq2Seq:
     """Builds and compiles the model in the precision asked for; both sides share the letters."""
-    is_rnn = config.model.startswith("rnn")
-    options = {"units": 64} if is_rnn else {"num_layers": 1, "norm_first": True}
+    options = {"units": 64} if config.is_rnn else {"num_layers": 1, "norm_first": True}
     with runs.computing_in(config.precision):
         model = getattr(kzoo.zoo, config.model)(
             tokenizer, tokenizer, dropout=0.0, label_smoothing=0.0, **options
@@ -139,6 +147,7 @@ def build(tokenizer: kzoo.text.CharacterTokenizer, config: Config) -> kzoo.Seq2S
 def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config) -> float:
     """Trains until the validation strings come out right or the time is up; returns the minutes."""
     start = time.monotonic()
+    config = dataclasses.replace(config, epochs=config.epochs or (6 if config.is_rnn else 30))
     corpus = kzoo.batching.Corpus(
         kzoo.batching.tokenize(model.source_tokenizer, train),
         kzoo.batching.tokenize(model.target_tokenizer, reverse(train)),
@@ -153,7 +162,9 @@ def fit(model: kzoo.Seq2Seq, train: list[str], valid: list[str], config: Config)
     batches = kzoo.batching.token_batches(corpus, config.batch_tokens, seed=config.seed)
     if config.dry_run:
         steps = int(batches.cardinality())
-        runs.end_dry_run(model, batches.repeat(), steps, None, validation_score, config)
+        runs.end_dry_run(
+            model, batches.repeat(), steps, None, validation_score, config, proof_seconds=2.0
+        )
     with tempfile.TemporaryDirectory() as folder:
         best = kzoo.training.BestWeights(Path(folder, "best.npz"), "val_exact_match")
         model.fit(

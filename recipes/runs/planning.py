@@ -25,7 +25,13 @@ TRACED_SEARCHES, ANSWERED_SETS, PROOF_SECONDS = 3, 4, 20.0
 
 
 def end_dry_run(
-    model, stream, epoch_steps: int, valid_batches, score: Callable[[], float], config: Any
+    model,
+    stream,
+    epoch_steps: int,
+    valid_batches,
+    score: Callable[[], float],
+    config: Any,
+    proof_seconds: float = PROOF_SECONDS,
 ) -> NoReturn:
     """Prints the plan of a training, with the times of some steps, and ends the program.
 
@@ -36,6 +42,7 @@ def end_dry_run(
         valid_batches: those of validation, or None.
         score: the validation score.
         config: with `minutes` and `epochs`; with `ensemble`, of that many models.
+        proof_seconds: what asking the SavedModel in a process of its own takes, and pictures.
     """
     reading = time.monotonic() - BEGAN
     print("\nDry run: some steps are trained, and forgotten", flush=True)
@@ -47,7 +54,7 @@ def end_dry_run(
     budget, needed = 60 * config.minutes, first + config.epochs * epoch
     training = models * min(budget, needed)
     tracing = max(tracing - answering, 0.0)
-    rest = TRACED_SEARCHES * tracing + ANSWERED_SETS * answering + PROOF_SECONDS
+    rest = TRACED_SEARCHES * tracing + ANSWERED_SETS * answering + proof_seconds
     rest += models * 2 * (answering + loss)  # of the best weights and of the average
     if needed > budget:
         ends = f"--minutes {config.minutes:g} ends it in epoch {1 + int(budget // epoch):,}"
