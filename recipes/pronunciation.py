@@ -360,7 +360,7 @@ def error_rates(
 
 def rates_of_sources(name: str, answers: list[str], part: Words) -> dict[str, kzoo.metrics.Score]:
     """WER and PER of the words that each of several sources lists, by all that is listed."""
-    places, rows = part.rows_by_place(), list(part.rows.items())
+    places, rows = part.word_rows_by_place(), list(part.rows.items())
     scores = {}
     for place, some in places.items() if len(places) > 1 else ():
         own = Words(dict(rows[row] for row in some))

@@ -178,7 +178,7 @@ class Words:
         listed = ((word, each) for word, row in self.rows.items() for each in row)
         return replace(self, places={each: [name] for each in listed})
 
-    def rows_by_place(self) -> dict[str, list[int]]:
+    def word_rows_by_place(self) -> dict[str, list[int]]:
         """{source: the rows of the words of which it lists a pronunciation}."""
         rows: dict[str, list[int]] = {}
         for row, (word, pronunciations) in enumerate(self.rows.items()):

@@ -143,7 +143,7 @@ def test_pronunciations_keep_the_source_that_lists_them(dictionaries):
     first, second = ({*dictionaries[rows]} & {*train.rows} for rows in (slice(90), slice(80, 120)))
     assert {*parts["a.dict"].source} == first and {*parts["b.dict"].source} == second
     assert not any(text.endswith(" x") for text in parts["a.dict"].target)
-    found = train.rows_by_place()
+    found = train.word_rows_by_place()
     assert {train.words[row] for row in found["b.dict"]} == second
     assert len(found["a.dict"]) == len(first)
 
@@ -159,7 +159,7 @@ def test_held_out_words_are_in_no_dictionary_of_the_training(dictionaries, folde
     assert len(splits.train) == 120 - 4
     word = dictionaries[84]
     assert splits.valid.elsewhere == {word: [" ".join(word), f"{' '.join(word)} x"]}
-    assert splits.valid.rows_by_place() == {"": [0]}
+    assert splits.valid.word_rows_by_place() == {"": [0]}
 
 
 def test_of_several_dictionaries_the_one_that_is_missing_is_named(dictionaries):
