@@ -295,7 +295,6 @@ def export_and_score(
     journal = runs.open_journal(run)
     name, part, unseen = scored
     trained = {caption for row in train.rows for caption in row.captions}
-    names = ", ".join(Path(each).stem for each in config.source_names)
 
     def evaluate(served):
         answers, seconds = describe_files(served, part)
@@ -315,7 +314,7 @@ def export_and_score(
         length_penalty=config.length_penalty,
         max_length=config.max_length,
         card={
-            "name": f"Image captioning, {names}",
+            "name": f"Image captioning, {sources.title_of(config.train or config.data)}",
             "data": f"{config.train or config.data}; training: {train}",
             "captions": "learned in lower case, no punctuation; scores compare with them as written"
             if config.is_spoken

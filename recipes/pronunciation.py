@@ -195,7 +195,8 @@ def main(config: Config) -> dict[str, float]:
     if config.clean:
         rules = cleaning.PRONUNCIATIONS
         splits = cleaning.cleaned(splits, rules=rules, what="pronunciations")
-    sides = (side for words in splits[:2] for side in (words.pairs.source, words.pairs.target))
+    parts = (words.pairs for words in splits[:2])
+    sides = (side for pairs in parts for side in (pairs.source, pairs.target))
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
     numbers = range(1, config.ensemble + 1)
     models = [train(number, splits, member(run, number), config) for number in numbers]

@@ -434,8 +434,7 @@ def export_and_score(
         max_source_length=math.ceil(max(config.max_seconds, *seconds)),
         metrics=compare_searches(model, name, part, config),
         card={
-            "name": "Speech to text, "
-            + ", ".join(Path(each).stem for each in sources.weights(config.train or config.data)),
+            "name": f"Speech to text, {sources.title_of(config.train or config.data)}",
             "data": f"{config.train or config.data}; training: {train}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),

@@ -51,10 +51,7 @@ class Pairs:
 
     def rows_by_place(self) -> dict[str, list[int]]:
         """{place: the rows of its pairs}."""
-        rows: dict[str, list[int]] = {}
-        for row, place in enumerate(self.places):
-            rows.setdefault(place, []).append(row)
-        return rows
+        return rows_by(self.places)
 
     def by_place(self) -> dict[str, "Pairs"]:
         """{place: its pairs}, without the counts of what was skipped."""
@@ -205,6 +202,14 @@ class Words:
             self.rows.setdefault(word, []).append(pronunciation)
         if place:
             self.places.setdefault((word, pronunciation), []).append(place)
+
+
+def rows_by(names: Iterable[str]) -> dict[str, list[int]]:
+    """{name: the rows where it stands}, in the order in which the names come."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    return rows
 
 
 def words_together(parts: Iterable[Words]) -> Words:

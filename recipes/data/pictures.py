@@ -30,7 +30,6 @@ from recipes.data.pictures_files import (
     metadata,
     metadata_of,
     read_json,
-    together,
 )
 from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
 
@@ -73,7 +72,7 @@ def load_pictures(
             found = _read(part, path)
             if not found:
                 raise ValueError(f"`{part}` must have a known part, got none in {path!r}.")
-            given[part] = found[part] if part in found else together(found)
+            given[part] = found[part] if part in found else rows_together(found.values())
     own = []
     for each in names:
         is_named = train is None and each in NAMED_SOURCES

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recipes.data import files
-from recipes.data.examples import Pictures, rows_together
+from recipes.data.examples import Pictures
 
 PARTS = {  # what sources call them
     "train": ("train", "training", "restval"),  # Karpathy's restval is for training
@@ -205,11 +205,6 @@ def _merged(rows: Iterable[tuple]) -> dict[str, Pictures]:
     for row in merged.values():
         pictures.add(*row)
     return {"all": pictures}
-
-
-def together(parts: dict[str, Pictures]) -> Pictures:
-    """The pictures of all parts."""
-    return rows_together(parts.values())
 
 
 def _pictures_folder(beside: Path, name: str) -> Path:

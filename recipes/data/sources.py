@@ -73,6 +73,11 @@ def name_of(place: str) -> str:
     return "-".join(dict.fromkeys(filter(None, names))) or "mine"
 
 
+def title_of(place: str) -> str:
+    """What a card calls the data: their names without folders and endings."""
+    return ", ".join(Path(each).stem for each in weights(place))
+
+
 def licences(known: dict[str, str], data: str, train: str | None) -> str:
     """What a card says of the licences of the data, of which those of named sources are known."""
     if train is not None:

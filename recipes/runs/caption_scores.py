@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import kzoo
 from recipes.data import captions
-from recipes.data.examples import Picture, Pictures
+from recipes.data.examples import Picture, Pictures, rows_by
 
 
 def validation_score(
@@ -51,8 +51,5 @@ def caption_scores(
 
 
 def _rows_of(names: Iterable[str]) -> list[tuple[str, list[int]]]:
-    """Each name in their order, without "", and the rows where it stands."""
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        rows.setdefault(name, []).append(row)
-    return sorted((name, found) for name, found in rows.items() if name)
+    """Each name in alphabetical order, without "", and the rows where it stands."""
+    return sorted((name, rows) for name, rows in rows_by(names).items() if name)
