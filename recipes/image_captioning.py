@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 FROM_NOTHING = "small_resnet"  # the backbone without weights of ImageNet
 WIDTHS = (16, 32, 64, 128)  # its channels: twice as fast as with its own, and enough for drawings
 SHEET_PICTURES = 12
-# What a model that a run goes on from has already.
+# Flags that describe a new model; refused with --init_from.
 TAKEN = (
     *("model", "backbone", "fine_tune", "image_size", "tokenizer", "vocabulary_size", "sampled"),
-    *("units", "num_layers", "dropout"),
+    *("units", "layers", "dropout"),
 )
 LICENCES = dict.fromkeys(pictures.NAMED_SOURCES, "CC-BY-SA-4.0, OpenMoji")
 RATE = 2e-3  # the peak of a model that begins with nothing
@@ -95,7 +95,7 @@ class Config:
         0, "classes sampled for the softmax in training, for a large vocabulary; 0: all of them"
     )
     units: int = flag(128, "size of the decoder, and of the transformer's encoder")
-    num_layers: int = flag(2, "of the transformer's encoder, and of its decoder")
+    layers: int = flag(2, "of the transformer's encoder, and of its decoder")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
     sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
@@ -139,7 +139,7 @@ class Config:
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
-        for name in ("batch_size", "validation_pictures", "units", "num_layers"):
+        for name in ("batch_size", "validation_pictures", "units", "layers"):
             cli.check(self, name, least=1)
         if self.image_size is not None:
             cli.check(self, "image_size", least=32)
@@ -229,7 +229,7 @@ def build(train: Pictures, config: Config) -> kzoo.Seq2Seq:
     options |= {} if config.dropout is None else {"dropout": config.dropout}
     options |= {"units": config.units}
     if config.model == "captioning_transformer":
-        layers = config.num_layers
+        layers = config.layers
         options |= {"num_layers": layers, "decoder_layers": layers}
         options |= {"hidden_units": 4 * config.units}
     # Features computed once are those of the served model, which computes in float32.

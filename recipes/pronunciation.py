@@ -19,7 +19,6 @@ on with --resume. What it reached on which data, with every flag, stands in reci
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,9 @@ from recipes.data.pronunciations import load_pronunciations
 from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits
 from recipes.runs import mixing, training_pairs
+from recipes.runs.pronunciation_scores import error_rates, rates_of_sources
 
-# What a model that a run goes on from has already.
+# Flags that describe a new model; refused with --init_from.
 TAKEN = (
     *("model", "units", "layers", "hidden_units", "dropout", "label_smoothing", "norm_first"),
     *("vocabulary_size", "sampled"),
@@ -129,7 +129,9 @@ class Config:
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
     max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
-    output: str = flag("saved_models/pronunciation", "folder")
+    output: str | None = flag(
+        None, "folder; none takes saved_models/pronunciation, or pronunciation-<name of other data>"
+    )
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
@@ -154,7 +156,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        return Path(self.output)
+        return sources.folder_of("pronunciation", self)
 
     @property
     def rate(self) -> float:
@@ -202,7 +204,7 @@ def main(config: Config) -> dict[str, float]:
     models = [train(number, splits, member(run, number), config) for number in numbers]
     saved = export_and_score(models, splits, run, config)
     words = runs.scored_split(splits)[1].words
-    runs.show_answers(saved.path, words[:: math.ceil(len(words) / 5)])
+    runs.show_answers(saved.path, [words[row] for row in runs.spread_rows(5, len(words))])
     runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
     return runs.scores_of(saved)
@@ -312,13 +314,19 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
         hypotheses = [[text for text, _ in row] for row in best]
         count = config.beam_size
         oracle = kzoo.metrics.best_error_rate(hypotheses, part.references, count)
-        scores = error_rates("", name, [row[0] for row in hypotheses], part)
-        scores = runs.said(scores | {f"{name} WER of the best {count}": oracle})
-        scores |= runs.said(rates_of_sources(name, [row[0] for row in hypotheses], part))
+        answers = [row[0] for row in hypotheses]
+        found = error_rates(answers, part) | {f"WER of the best {count}": oracle}
+        found |= rates_of_sources(answers, part)
+        scores = runs.said({f"{name} {label}": score for label, score in found.items()})
         for number, model in enumerate(models if len(models) > 1 else [], start=1):
             generate = model.text_generator(beam_size=count, batch_size=256, **config.search)
             answers, _ = runs.answers_of(generate, part.words, "word", chunk=2048)
-            scores |= runs.said(error_rates(f", model {number} alone", name, answers, part))
+            scores |= runs.said(
+                {
+                    f"{name} {label}, model {number} alone": score
+                    for label, score in error_rates(answers, part).items()
+                }
+            )
         shown = runs.spread_rows(SHOWN, len(part))
         listed = {f"best of {part.words[row]}": "; ".join(hypotheses[row]) for row in shown}
         return scores | listed | {"words a second": round(len(best) / seconds, 1)}
@@ -341,32 +349,6 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
     with runs.drawing(saved.path):
         draw(saved.served, [journal.history() for journal in journals], part)
     return saved
-
-
-def error_rates(
-    of: str, name: str, answers: list[str], part: Words
-) -> dict[str, kzoo.metrics.Score]:
-    """WER and PER of answers; where training data list held-out words too, also with all of it."""
-    scores = {
-        f"{name} WER{of}": kzoo.metrics.pronunciation_error_rate(answers, part.references),
-        f"{name} PER{of}": kzoo.metrics.phoneme_error_rate(answers, part.references),
-    }
-    if part.elsewhere:
-        more = part.all_references
-        what = f"{of}, what train lists is right too"
-        scores[f"{name} WER{what}"] = kzoo.metrics.pronunciation_error_rate(answers, more)
-        scores[f"{name} PER{what}"] = kzoo.metrics.phoneme_error_rate(answers, more)
-    return scores
-
-
-def rates_of_sources(name: str, answers: list[str], part: Words) -> dict[str, kzoo.metrics.Score]:
-    """WER and PER of the words that each of several sources lists, by all that is listed."""
-    places, rows = part.word_rows_by_place(), list(part.rows.items())
-    scores = {}
-    for place, some in places.items() if len(places) > 1 else ():
-        own = Words(dict(rows[row] for row in some))
-        scores |= error_rates(f" {place}", name, [answers[row] for row in some], own)
-    return scores
 
 
 def draw(served, histories: list[dict], part: Words) -> None:

@@ -30,10 +30,10 @@ from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import cleaning, clips, clips_audio, sources
 from recipes.data.examples import Clips
-from recipes.data.frames import extract
 from recipes.data.splits import Splits
 from recipes.runs.answering import transcriber
 from recipes.runs.scored_parts import ScoredClips, scored_clips
+from recipes.runs.speech_scores import compare_searches, transcript_scores
 from recipes.runs.training_clips import (
     SPEEDS,
     Examples,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MONITOR = "val_word_accuracy"
-# What a model that a run goes on from has already.
+# Flags that describe a new model; refused with --init_from.
 TAKEN = (
     *("model", "tokenizer", "vocabulary_size", "sampled", "rate_hz", "num_mels", "normalize"),
     *("dropout", "ctc_weight", "splice_after"),
@@ -388,25 +388,6 @@ def spelled_pieces(
     return pieces
 
 
-def compare_searches(model, name: str, part: Clips, config: Config) -> dict:
-    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}.
-
-    In the precision of the training, while the SavedModel computes in float32.
-    """
-    if not model.has_ctc:
-        return {}
-    found = extract(part, model.source_tokenizer.features, max_seconds=math.inf)
-    scores = {}
-    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", None)):
-        print(f"{name}, {label}", flush=True)
-        search = transcriber(model, config.max_length, config.beam_size, weight, verbose=1)
-        answers = dict(zip(found.rows, search(found.arrays), strict=True))
-        texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
-        score = kzoo.metrics.word_error_rate(texts, part.texts)
-        scores |= runs.said({f"{name} WER, {label}": score})
-    return scores
-
-
 def export_and_score(
     model, train: Clips, scored: ScoredClips, run: Path, config: Config
 ) -> kzoo.export.Saved:
@@ -417,11 +398,8 @@ def export_and_score(
 
     def evaluate(served):
         answers, spent = runs.answers_of(served, sounds, "clip", chunk=32)
-        scores = {
-            f"{name} WER": kzoo.metrics.word_error_rate(answers, part.texts),
-            f"{name} CER": kzoo.metrics.character_error_rate(answers, part.texts),
-            f"{name} exact match": kzoo.metrics.exact_match(answers, part.texts),
-        }
+        found = transcript_scores(answers, part)
+        scores = {f"{name} {label}": score for label, score in found.items()}
         return runs.said(scores) | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
 
     saved = kzoo.export.save(
@@ -458,7 +436,7 @@ def draw(served, history: dict, part: Clips, sounds: list[bytes]) -> None:
 
 def show_answers(path: Path, scored: ScoredClips) -> None:
     """Transcribes five clips in a new process that knows TensorFlow and nothing of kzoo."""
-    rows = range(0, len(scored.part), math.ceil(len(scored.part) / 5))
+    rows = runs.spread_rows(5, len(scored.part))
     examples = [
         (".wav", scored.sounds[row], f"{clip.path}: {clip.text}")
         for row, clip in ((row, scored.part.rows[row]) for row in rows)

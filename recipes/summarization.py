@@ -42,7 +42,7 @@ LICENCES = {  # of the named sources
 SHOWN_CHARACTERS = 600  # of a document that is shown at the end
 
 
-# What a model that a run goes on from has already.
+# Flags that describe a new model; refused with --init_from.
 TAKEN = (
     *("model", "tokenizer", "vocabulary_size", "coverage_weight", "sampled", "dropout"),
     "norm_first",
@@ -153,7 +153,9 @@ class Config:
     max_source_tokens: int = flag(400, "tokens that are read of a document; the rest is cut off")
     max_length: int = flag(64, "most tokens of a summary; longer ones are left out in training")
     seed: int = flag(0, "of weights, dropout, order, split and bootstrap")
-    output: str = flag("saved_models/summarization", "folder")
+    output: str | None = flag(
+        None, "folder; none takes saved_models/summarization, or summarization-<name of other data>"
+    )
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
@@ -191,7 +193,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        return Path(self.output)
+        return sources.folder_of("summarization", self)
 
     @property
     def deviation_penalty(self) -> float:

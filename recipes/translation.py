@@ -23,7 +23,6 @@ What it reached on which data, with every flag, stands in recipes/README.md.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable
@@ -41,7 +40,7 @@ from recipes.data.splits import Splits
 from recipes.runs import from_disk, languages, mixing, training_pairs, translation_scores
 
 CHARACTERS_OF_A_TOKEN = {"subwords": 16, "characters": 1}  # at most: SentencePiece's limit
-# What a model that a run goes on from has already.
+# Flags that describe a new model; refused with --init_from.
 TAKEN = "model", "tokenizer", "vocabulary_size", "sampled", "candidates", "dropout", "norm_first"
 LICENCES = {  # of the named sources
     "homeassistant": "Apache-2.0",
@@ -220,8 +219,8 @@ def main(config: Config) -> dict[str, float]:
     saved = export_and_score(model, splits, run, config)
     count = max(1, 5 // len(splits))  # of each language
     texts = [runs.scored_split(each)[1].source for each in splits.values()]
-    shown = (each[:: math.ceil(len(each) / count)] for each in texts)
-    runs.show_answers(saved.path, [text for each in shown for text in each])
+    shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
+    runs.show_answers(saved.path, shown)
     runs.close_run(run, config)
     print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
     return runs.scores_of(saved)

@@ -7,11 +7,12 @@ A weight is the share of a pass over the training examples that is read from the
 the size of the source; `kzoo.mixture.weighted_repetitions` says how often each example is read.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recipes.data.examples import Clips, Pairs, Words, together
 from recipes.data.files import say
@@ -68,9 +69,18 @@ def read_each(
 
 def name_of(place: str) -> str:
     """What the folder of a model is called after its data: the names of their folders."""
-    paths = map(Path, weights(place))
+    sides = ([each] if os.path.exists(each) else each.split(",") for each in weights(place))
+    paths = map(Path, itertools.chain.from_iterable(sides))
     names = [path.parent.name if path.is_file() else path.name for path in paths]
     return "-".join(dict.fromkeys(filter(None, names))) or "mine"
+
+
+def folder_of(recipe: str, config: Any) -> Path:
+    """`--output`, or the recipe's own folder, in which models of other than its default data have
+    the name of these behind the recipe's: the next version of a model is one of the same data."""
+    place = config.train or config.data
+    end = "" if place == type(config).data else f"-{name_of(place)}"
+    return Path(config.output or f"saved_models/{recipe}{end}")
 
 
 def title_of(place: str) -> str:

@@ -14,9 +14,9 @@
 Beside these, for some kinds of data, imported from their modules: training_pairs, training_clips
 and training_pictures (what a model is trained on), answering (a model in training as a function to
 texts), languages (several target languages), mixing (how often languages and sources are read),
-from_disk (--on_disk), scored_parts (the clips or pictures that are scored), translation_scores,
-caption_scores, summary_scores, and trials (what the studies share). They read further fields of the
-recipe's config.
+from_disk (--on_disk), scored_parts (the clips or pictures that are scored), the scores of each
+recipe (translation_scores, speech_scores ...), and trials (what the studies share). They read
+further fields of the recipe's config.
 
     run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
     with computing_in(config.precision):

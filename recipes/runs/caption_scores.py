@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import kzoo
 from recipes.data import captions
 from recipes.data.examples import Picture, Pictures, rows_by
+from recipes.runs.scoring import of_sources
 
 
 def validation_score(
@@ -36,20 +37,19 @@ def caption_scores(
     scores["CIDEr"] = kzoo.metrics.cider(answers, references)
     scores["ROUGE-L"] = kzoo.metrics.rouge_l(answers, references)
     scores["exact match"] = kzoo.metrics.exact_match(answers, exact)
-    for kind, rows in _rows_of(row.kind for row in part.rows):
-        scores[f"exact match, {kind}"] = kzoo.metrics.exact_match(
-            [answers[row] for row in rows], [exact[row] for row in rows]
-        )
-    sources = _rows_of(row.source for row in part.rows)
-    for source, rows in sources if len(sources) > 1 else ():
-        scores[f"CIDEr {source}"] = kzoo.metrics.cider(
-            [answers[row] for row in rows], [references[row] for row in rows]
-        )
+    for kind, rows in sorted(rows_by(row.kind for row in part.rows).items()):
+        if kind:
+            scores[f"exact match, {kind}"] = kzoo.metrics.exact_match(
+                [answers[row] for row in rows], [exact[row] for row in rows]
+            )
+    scores |= of_sources(
+        rows_by(row.source for row in part.rows),
+        lambda rows: {
+            "CIDEr": kzoo.metrics.cider(
+                [answers[row] for row in rows], [references[row] for row in rows]
+            )
+        },
+    )
     scores["distinct"] = kzoo.metrics.distinct_captions(answers)
     scores["novel"] = kzoo.metrics.novel_captions(answers, trained)
     return scores
-
-
-def _rows_of(names: Iterable[str]) -> list[tuple[str, list[int]]]:
-    """Each name in alphabetical order, without "", and the rows where it stands."""
-    return sorted((name, rows) for name, rows in rows_by(names).items() if name)

@@ -11,13 +11,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import kzoo
 from recipes.data import pairs, pairs_files, sources
 from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
-from recipes.runs.building import make_weights
+from recipes.runs.building import make_weights, spread_rows
 from recipes.runs.folder import position
 
 HELP = (
@@ -58,7 +56,7 @@ def load(config: Any) -> Splits:
             f"got {str(path)!r}."
         )
     whole = _opened(config)
-    rows = np.linspace(0, len(whole) - 1, min(len(whole), SAMPLE)).astype(int)
+    rows = spread_rows(SAMPLE, len(whole))
     sample = Pairs()
     for both in zip(*whole.texts(rows), strict=True):
         sample.add(*(text.decode(errors="surrogateescape") for text in both))

@@ -51,6 +51,17 @@ def said(scores: dict[str, kzoo.metrics.Score]) -> dict[str, kzoo.metrics.Score]
     return scores
 
 
+def of_sources(
+    rows_of: dict[str, Sequence[int]], scores: Callable[[Sequence[int]], dict]
+) -> dict[str, kzoo.metrics.Score]:
+    """{label and source: Score} of each source's rows, where a part is out of several sources."""
+    return {
+        f"{label} {source}": score
+        for source, rows in (rows_of.items() if len(rows_of) > 1 else ())
+        for label, score in scores(rows).items()
+    }
+
+
 def scores_of(saved: kzoo.export.Saved) -> dict[str, float]:
     """{label: value} of the scores among the metrics that a model was saved with."""
     return {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import kzoo
 from recipes.data.examples import Pairs
 from recipes.runs.building import spread_rows
+from recipes.runs.scoring import of_sources
 
 BASELINE_DOCUMENTS = 500  # of the training, on which the length of a lead is chosen
 LEAD_SHARES = (0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of the mean summary
@@ -45,8 +46,14 @@ def summary_scores(
     answers: list[str], part: Pairs, train: Pairs, seed: int
 ) -> dict[str, kzoo.metrics.Score]:
     """ROUGE of the answers and of the baselines with intervals, and of the difference in ROUGE-L to
-    the best baseline; then what is new in the answers, and in what people wrote."""
+    the best baseline; then what is new in the answers, and in what people wrote; then ROUGE-L of
+    each of several sources."""
     references, documents = part.references, part.source
+
+    def rouge_l(rows):
+        own, right = ([side[row] for row in rows] for side in (answers, references))
+        return {"ROUGE-L": kzoo.metrics.rouge(own, right, tokenize, seed=seed)["ROUGE-L"]}
+
     tokenize = kzoo.metrics.rouge_tokenizer(part.target)
     others = baselines(train, documents, tokenize, seed)
     scores = dict(kzoo.metrics.rouge(answers, references, tokenize, seed=seed))
@@ -67,6 +74,7 @@ def summary_scores(
     for name, texts in (("", answers), (", references", part.target)):
         scores[f"novel bigrams{name}"] = kzoo.metrics.novel_bigrams(texts, documents, tokenize)
         scores[f"copied{name}"] = kzoo.metrics.copied_share(texts, documents, tokenize)
+    scores |= of_sources(part.rows_by_place(), rouge_l)
     return scores
 
 

@@ -16,6 +16,7 @@ from recipes import cli, pronunciation, runs
 from recipes.data.examples import Words
 from recipes.pronunciation import Config
 from recipes.runs import training_pairs
+from recipes.runs.pronunciation_scores import error_rates, rates_of_sources
 
 PLACES = "small.dict", "b.tsv"
 SOUNDS = {"a": "AE1", "b": "B", "c": "K", "d": "D", "e": "EH0"}
@@ -118,10 +119,10 @@ def test_the_words_of_each_source_are_scored_by_all_that_is_listed():
         *(("b", "B IY", "y"), ("c", "S IY", "y")),
     ):
         part.add(*entry)
-    scores = pronunciation.rates_of_sources("test", ["R EH D", "EY", "B IY", "S IY"], part)
+    scores = rates_of_sources(["R EH D", "EY", "B IY", "S IY"], part)
     values = {name: score.value for name, score in scores.items()}
-    assert values == {"test WER x": 50, "test PER x": 25, "test WER y": 0, "test PER y": 0}
-    assert not pronunciation.rates_of_sources("test", ["AH"], Words({"a": ["AH"]}))
+    assert values == {"WER x": 50, "PER x": 25, "WER y": 0, "PER y": 0}
+    assert not rates_of_sources(["AH"], Words({"a": ["AH"]}))
 
 
 def tokenizers():
@@ -165,17 +166,14 @@ def test_training_never_sees_what_is_excluded(config, tmp_path, monkeypatch):
 
 def test_scores_say_what_the_training_data_add_for_held_out_words():
     part = Words({"read": ["R IY D"], "a": ["AH"]}, elsewhere={"read": ["R EH D"]})
-    scores = pronunciation.error_rates("", "valid", ["R EH D", "AH"], part)
+    scores = error_rates(["R EH D", "AH"], part)
     assert {name: score.value for name, score in scores.items()} == {
-        "valid WER": 50.0,
-        "valid PER": 25.0,
-        "valid WER, what train lists is right too": 0.0,
-        "valid PER, what train lists is right too": 0.0,
+        "WER": 50.0,
+        "PER": 25.0,
+        "WER, what train lists is right too": 0.0,
+        "PER, what train lists is right too": 0.0,
     }
-    assert list(pronunciation.error_rates("", "test", ["AH"], Words({"a": ["AH"]}))) == [
-        "test WER",
-        "test PER",
-    ]
+    assert list(error_rates(["AH"], Words({"a": ["AH"]}))) == ["WER", "PER"]
 
 
 @pytest.mark.parametrize(

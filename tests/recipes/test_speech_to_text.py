@@ -15,7 +15,7 @@ import kzoo
 from kzoo.audio import LogMel
 from recipes import runs, speech_to_text
 from recipes.data import clips, clips_audio, examples
-from recipes.runs import fitting, training_clips
+from recipes.runs import fitting, speech_scores, training_clips
 from recipes.runs.scored_parts import scored_clips
 
 RATE = 8000
@@ -119,6 +119,24 @@ def test_training_clips_are_cleaned_before_a_model_is_built(config, tmp_path, mo
     assert f"1  unlike the seconds, as '{name}' -> 'far too many words far" in said
 
 
+def test_the_clips_of_each_source_have_a_word_error_rate_of_their_own():
+    part = examples.Clips()
+    for text, source in (("one two", "a.jsonl"), ("three", "b.jsonl"), ("four five", "a.jsonl")):
+        part.rows.append(examples.Clip(Path("x.wav"), text, "", "", source=source))
+    answers = ["one two", "tree", "four"]
+    scores = speech_scores.transcript_scores(answers, part)
+    values = {name: score.value for name, score in scores.items()}
+    assert values.pop("CER") == pytest.approx(100 * (1 + 5) / (7 + 5 + 9))
+    assert values == {
+        "WER": 40,
+        "exact match": pytest.approx(100 / 3),
+        "WER a.jsonl": 25,
+        "WER b.jsonl": 100,
+    }
+    alone = examples.Clips([clip._replace(source="") for clip in part.rows])
+    assert list(speech_scores.transcript_scores(answers, alone)) == ["WER", "CER", "exact match"]
+
+
 @pytest.mark.slow
 def test_a_joint_model_is_compared_in_each_search(config, capsys):
     config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)
@@ -137,7 +155,7 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     assert built.source_tokenizer.features.rate_hz == RATE
     small = examples.Clips(splits.valid.rows[:2])
     capsys.readouterr()
-    found = speech_to_text.compare_searches(built, "valid", small, config)
+    found = speech_scores.compare_searches(built, "valid", small, config)
     assert capsys.readouterr().out.count("2/2") == 4  # the features, and a bar for each search
     labels = [f"valid WER, {name}" for name in ("attention alone", "CTC alone", "joint")]
     assert list(found) == labels

@@ -108,6 +108,18 @@ def test_scores_stand_beside_those_of_the_baselines():
     ]
 
 
+def test_the_summaries_of_each_source_have_a_score_of_their_own():
+    train = part(["a b c d. E f."] * 3, ["a b c d"] * 3)
+    test = part(["one two three. Four."] * 4, ["one two", "one two", "three", "one two"])
+    mixed = dataclasses.replace(test, places=["a.csv", "b.csv", "b.csv", "a.csv"])
+    answers = ["one two"] * 4
+    scores = summary_scores.summary_scores(answers, mixed, train, seed=0)
+    found = {name: scores[f"ROUGE-L{name}"].value for name in ("", " a.csv", " b.csv")}
+    assert found == {"": 75, " a.csv": 100, " b.csv": 50}
+    assert "ROUGE-L " not in summary_scores.summary_scores(answers, test, train, seed=0)
+    assert "csv" not in summary_scores.table(scores)
+
+
 def test_the_better_of_two_leads_is_longer_where_the_summary_comes_later():
     documents = [f"so we say that cat {n} sat on and on and on and on" for n in range(7)]
     train = part(documents, [f"cat {n} sat" for n in range(7)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recipes import pronunciation
 from recipes.data import sources
 from recipes.data.pairs import load_pairs
 from recipes.data.pairs_languages import load_languages
@@ -176,3 +177,19 @@ def test_the_card_has_the_licence_of_each_source():
     assert sources.licences(known, "homeassistant", "mine.tsv") == "as the data's"
     both = sources.licences(known, "homeassistant:1,mine.tsv:2", None)
     assert both == "homeassistant: Apache-2.0; mine.tsv: as the data's"
+
+
+def test_models_of_other_data_than_the_default_have_a_folder_of_their_own(folder):
+    def of(**flags):
+        return sources.folder_of("pronunciation", pronunciation.Config(**flags)).as_posix()
+
+    assert of() == "saved_models/pronunciation"
+    assert of(data="gruut-nl") == "saved_models/pronunciation-gruut-nl"
+    assert of(data="gruut-nl:2,cmudict:1") == "saved_models/pronunciation-gruut-nl-cmudict"
+    assert of(train="a.tsv") == "saved_models/pronunciation-mine"
+    (folder / "words").mkdir()
+    (folder / "a.tsv").rename(folder / "words/a.tsv")
+    assert of(train="words/a.tsv") == "saved_models/pronunciation-words"
+    (folder / "words/b.tsv").touch()
+    assert of(train="words/a.tsv,words/b.tsv") == "saved_models/pronunciation-words"
+    assert of(data="gruut-nl", output="x") == "x"

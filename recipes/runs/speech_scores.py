@@ -1,0 +1,46 @@
+"""The scores of transcripts, and those of the searches that a joint model could do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import kzoo
+from recipes.data.examples import Clips, rows_by
+from recipes.data.frames import extract
+from recipes.runs.answering import transcriber
+from recipes.runs.scoring import of_sources, said
+
+
+def transcript_scores(answers: list[str], part: Clips) -> dict[str, kzoo.metrics.Score]:
+    """WER, CER and exact match of the answers to the clips, and WER of each of several sources."""
+
+    def word_error_rate(rows):
+        texts = [part.texts[row] for row in rows]
+        return {"WER": kzoo.metrics.word_error_rate([answers[row] for row in rows], texts)}
+
+    return {
+        **word_error_rate(range(len(part))),
+        "CER": kzoo.metrics.character_error_rate(answers, part.texts),
+        "exact match": kzoo.metrics.exact_match(answers, part.texts),
+        **of_sources(rows_by(clip.source for clip in part.rows), word_error_rate),
+    }
+
+
+def compare_searches(model, name: str, part: Clips, config: Any) -> dict[str, kzoo.metrics.Score]:
+    """WER of a joint model by its attention alone, by CTC alone and by both: {label: Score}.
+
+    In the precision of the training, while the SavedModel computes in float32.
+    """
+    if not model.has_ctc:
+        return {}
+    found = extract(part, model.source_tokenizer.features, max_seconds=math.inf)
+    scores = {}
+    for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", None)):
+        print(f"{name}, {label}", flush=True)
+        search = transcriber(model, config.max_length, config.beam_size, weight, verbose=1)
+        answers = dict(zip(found.rows, search(found.arrays), strict=True))
+        texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
+        score = kzoo.metrics.word_error_rate(texts, part.texts)
+        scores |= said({f"{name} WER, {label}": score})
+    return scores
