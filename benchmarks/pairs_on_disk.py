@@ -48,7 +48,7 @@ def main():
     import keras
 
     import kzoo
-    from kzoo.pairs_on_disk import PairsOnDisk, disk_batches
+    from kzoo.batching import PairsOnDisk, disk_batches
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.tsv"

@@ -14,8 +14,7 @@ LEVELS = (
     ("checks", "contents", "imports", "protos", "torch_file"),
     ("layers", "search", "image", "metrics", "plots"),
     ("text", "audio", "ctc"),
-    ("batching", "mixture"),
-    ("bucketing", "pairs_on_disk"),
+    ("batching",),
     ("models",),
     ("zoo", "training", "export"),
     ("pretrained",),
@@ -63,6 +62,10 @@ INSIDE = {
         *("subword_sampling", "vocabulary", "bytes", "byte_files", "copying"),
     ),
     "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),
+    "batching": (
+        *("corpus", "labels", "planning", "passes", "tokens", "frames", "pictures", "streams"),
+        *("mixture", "on_disk", "buckets", "by_length"),
+    ),
     "ctc": ("loss", "hypotheses", "prefix_search", "joint", "alignment"),
     "models": (
         *(

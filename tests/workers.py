@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import kzoo
-from kzoo import pairs_on_disk
+from kzoo import batching
 
 V, D, ROWS = 37, 6, 40
 
@@ -57,8 +57,8 @@ def batches_on_disk(folder):
     path.write_text("".join(f"{text}\t{text.upper()}\n" for text in texts))
     sides = texts, [text.upper() for text in texts]
     tokenizers = [kzoo.WordTokenizer.learn(side, vocabulary_size=V) for side in sides]
-    pairs = pairs_on_disk.PairsOnDisk(path)
-    return pairs_on_disk.disk_batches(pairs, *tokenizers, 50, max_length=40, seed=5)
+    pairs = batching.PairsOnDisk(path)
+    return batching.disk_batches(pairs, *tokenizers, 50, max_length=40, seed=5)
 
 
 def trained(strategy, callbacks, optimizer, data=None, **options):

@@ -218,7 +218,7 @@ def spliced_batches(
     def spliced(clip):
         return np.concatenate([piece.frames for piece in clip])
 
-    drawn, count = batching.stream(draw, start)
+    drawn, count = batching.pass_items(draw, start)
 
     def read():
         for clips, target, rows in drawn():

@@ -4,7 +4,7 @@
     weights("homeassistant:2,mine.tsv:1")      # {"homeassistant": 2.0, "mine.tsv": 1.0}
 
 A weight is the share of a pass over the training examples that is read from the source, whatever
-the size of the source; `kzoo.mixture.weighted_repetitions` says how often each example is read.
+the size of the source; `kzoo.batching.weighted_repetitions` says how often each example is read.
 """
 
 import itertools

@@ -89,7 +89,7 @@ def _opened(config: Any):
 
 @functools.lru_cache(1)
 def _indexed(path: Path, *_: int):
-    from kzoo.pairs_on_disk import PairsOnDisk
+    from kzoo.batching import PairsOnDisk
 
     return PairsOnDisk(path)
 
@@ -100,7 +100,7 @@ def make_batches(model, valid: kzoo.batching.Corpus, run: Path, config: Any):
     Raises:
         ValueError: sources of the model begin with tags of languages, which those in a file lack.
     """
-    from kzoo.pairs_on_disk import disk_batches
+    from kzoo.batching import disk_batches
 
     if codes := model.source_tokenizer.languages:
         raise ValueError(

@@ -73,7 +73,7 @@ def draw_sources(sources: list[str], place: str, what: str = "clips") -> Callabl
     counts = Counter(sources)  # in the order in which they stand
     check_left({each: each in counts for each in shares})
     sizes = list(counts.values())
-    times = kzoo.mixture.weighted_repetitions(sizes, [shares[each] for each in counts])
+    times = kzoo.batching.weighted_repetitions(sizes, [shares[each] for each in counts])
     say_times(counts, times, what)
     return drawn(sizes, times)
 
@@ -87,7 +87,7 @@ def drawn(sizes: list[int], times: Sequence[float]) -> Callable:
             f"reads each once would have {rows:,.0f} examples of {sum(sizes):,}, and may have "
             f"{LONGEST_PASS} times as many."
         )
-    return kzoo.mixture.mixed(sizes, times)
+    return kzoo.batching.mixed(sizes, times)
 
 
 def check_left(found: dict[str, bool]) -> None:
@@ -146,9 +146,9 @@ def repetitions(
     for code in dict.fromkeys(code for code, _ in sizes):
         own = {key: size for key, size in sizes.items() if key[0] == code}
         own_shares = [shares.get(source, 1.0) for _, source in own]
-        factors = kzoo.mixture.weighted_repetitions(list(own.values()), own_shares)
+        factors = kzoo.batching.weighted_repetitions(list(own.values()), own_shares)
         times |= zip(own, factors, strict=True)
         read[code] = float(np.dot(list(own.values()), factors))
-    factors = kzoo.mixture.repetitions(list(read.values()), temperature)
+    factors = kzoo.batching.repetitions(list(read.values()), temperature)
     of_language = dict(zip(read, factors, strict=True))
     return [float(times[key] * of_language[key[0]]) for key in sizes]

@@ -2,7 +2,7 @@
 
 times = repetitions([1600, 100], temperature=2)           # [1., 4.]
 times = weighted_repetitions([1600, 100], weights=[2, 1]) # [1., 8.]
-draw = mixed([1600, 100], times)                          # for batching.token_batches
+draw = mixed([1600, 100], times)                          # for token_batches
 """
 
 import numpy as np
@@ -83,7 +83,7 @@ def mixed(sizes, times):
 
     Returns:
         Function from a numpy Generator to the (M,) int rows of a pass, M the same in all. It is the
-        `draw` of `batching.token_batches`.
+        `draw` of `token_batches`.
 
     Raises:
         ValueError: the numbers of sizes and times differ.

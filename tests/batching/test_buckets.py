@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kzoo
-from kzoo.bucketing import bucketed_batches
+from kzoo.batching import bucketed_batches
 
 RNG = np.random.default_rng(7)
 TEXTS = [" ".join(RNG.choice(list("abcdefg"), n)) for n in RNG.integers(1, 60, 3000)]

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kzoo import batching, checks
+from kzoo import checks
+from kzoo.batching.corpus import tokenize
+from kzoo.batching.labels import teacher_forcing
+from kzoo.batching.passes import planned_batches
 
 _BLOCK = 2**24  # bytes of a file that are looked at together
 _SAMPLE = 2000  # pairs whose tokens are counted
@@ -105,7 +108,7 @@ def disk_batches(
 ):
     """Makes the dataset of teacher-forcing batches of pairs that stay on disk.
 
-    Batches are planned as by `batching.token_batches`, shuffled and in buckets of length, by the
+    Batches are planned as by `token_batches`, shuffled and in buckets of length, by the
     tokens that a text has for its bytes on average. A batch may so have some tokens more than asked
     for, and texts are cut at `max_length`. Pairs with a side of white space alone, or of bytes that
     are not UTF-8, are left out of their batch, unless they are all that it has.
@@ -115,11 +118,11 @@ def disk_batches(
         source_tokenizer, target_tokenizer: of `kzoo.text`.
         batch_tokens: int, tokens of a batch on either side, padding included, about.
         max_length: int, most tokens of a text; of longer ones the rest is cut off.
-        seed, start: as in `batching.token_batches`.
+        seed, start: as in `token_batches`.
         named: bool, whether the inputs hold file and line of each pair as "name" (B,), too.
 
     Returns:
-        tf.data.Dataset of `({"source", "target"}, labels)` as in `batching.teacher_forcing`.
+        tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
     """
     checks.at_least(1, max_length=max_length, batch_tokens=batch_tokens)
     tokenizers = source_tokenizer, target_tokenizer
@@ -127,7 +130,7 @@ def disk_batches(
     lengths = []
     both = zip(tokenizers, pairs.texts(sample), pairs.byte_lengths(), strict=True)
     for tokenizer, texts, sizes in both:
-        tokens = batching.tokenize(tokenizer, texts).row_lengths().numpy().sum()
+        tokens = tokenize(tokenizer, texts).row_lengths().numpy().sum()
         share = tokens / max(sizes[sample].sum(), 1)
         lengths.append(np.clip(np.ceil(sizes * share), 1, max_length).astype(np.int32))
 
@@ -141,9 +144,9 @@ def disk_batches(
         columns = tf.numpy_function(read, [rows], [tf.string] * 3)
         *sides, names = (tf.ensure_shape(column, [None]) for column in columns)
         ids = (t.tokenize(side)[:, :max_length] for t, side in zip(tokenizers, sides, strict=True))
-        return batching.teacher_forcing(*ids, names=names if named else None)
+        return teacher_forcing(*ids, names=names if named else None)
 
-    return batching.planned_batches(*lengths, batch_tokens, gather, seed, start=start)
+    return planned_batches(*lengths, batch_tokens, gather, seed, start=start)
 
 
 def _is_text(side):

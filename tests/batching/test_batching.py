@@ -9,7 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kzoo import batching, export, mixture
+from kzoo import batching, export
+from kzoo.batching import mixture
 from kzoo.text import CharacterTokenizer, SubwordTokenizer, WordTokenizer
 
 lengths = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60).map(

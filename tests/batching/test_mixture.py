@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import batching, mixture
+from kzoo import batching
+from kzoo.batching import mixture
 
 SIZES = [113, 11, 37]
 

@@ -1,14 +1,15 @@
 """Batches of like length out of any dataset of pairs of texts, made by operations of graphs alone.
 
 Such a dataset can be read from any place that tf.data reads, and a tf.data service can make it on
-other machines. `batching.token_batches` plans a pass ahead, with less padding, and can be resumed.
+other machines. `token_batches` plans a pass ahead, with less padding, and can be resumed.
 
 Axis letters: B batch, T target steps, S source steps.
 """
 
 import tensorflow as tf
 
-from kzoo import batching, checks
+from kzoo import checks
+from kzoo.batching.labels import teacher_forcing
 
 _NARROWEST = 8  # most tokens of a side in the first bucket, end included
 _GROWTH = 1.1  # from bucket to bucket
@@ -33,7 +34,7 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
 
     Returns:
         tf.data.Dataset of `({"source": (B, S), "target": (B, T)}, labels (B, T))` as in
-        `batching.teacher_forcing`. Its number of batches is unknown: `repeat` it, and give `fit`
+        `teacher_forcing`. Its number of batches is unknown: `repeat` it, and give `fit`
         `steps_per_epoch`. It has no "copy_ids", which models that copy need.
 
     Raises:
@@ -75,7 +76,7 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
     grouped = ids.group_by_window(
         bucket, lambda number, window: window.ragged_batch(rows(number)), window_size_func=rows
     )
-    return grouped.map(batching.teacher_forcing, num_parallel_calls=2).prefetch(8)
+    return grouped.map(teacher_forcing, num_parallel_calls=2).prefetch(8)
 
 
 def _widths(widest):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo import pairs_on_disk
+from kzoo.batching import on_disk
 
 
 def written(folder, content):
@@ -14,7 +14,7 @@ def written(folder, content):
 def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
     lines = b"a b\tB A\n\nno pair\n\tnothing\nnothing\t\nnothing\t\r\n"
     lines += b"x\tY\tnote\twith\ttabs\r\nc\t\xc3\xa4"
-    pairs = pairs_on_disk.PairsOnDisk(written(tmp_path, lines))
+    pairs = on_disk.PairsOnDisk(written(tmp_path, lines))
     assert (len(pairs), pairs.left_out) == (3, 5)
     assert pairs.texts([2, 0, 1]) == ([b"c", b"a b", b"x"], ["ä".encode(), b"B A", b"Y"])
     assert [list(side) for side in pairs.byte_lengths()] == [[3, 1, 1], [3, 1, 2]]
@@ -24,14 +24,14 @@ def test_lines_are_pairs_where_they_have_two_sides(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\n", b"no pair", b"a\nb\t\n"])
 def test_a_file_without_pairs_is_refused(tmp_path, content):
     with pytest.raises(ValueError, match="`path` must be a file with pairs, got path="):
-        pairs_on_disk.PairsOnDisk(written(tmp_path, content))
+        on_disk.PairsOnDisk(written(tmp_path, content))
 
 
 def test_blocks_of_a_file_are_one_file(tmp_path, monkeypatch):
     lines = "".join(f"{i} x\tX {i * i}\r\n" for i in range(50))
     path = written(tmp_path, lines.encode())
-    monkeypatch.setattr(pairs_on_disk, "_BLOCK", 7)
-    pairs = pairs_on_disk.PairsOnDisk(path)
+    monkeypatch.setattr(on_disk, "_BLOCK", 7)
+    pairs = on_disk.PairsOnDisk(path)
     sources, targets = pairs.texts(range(50))
     assert sources == [f"{i} x".encode() for i in range(50)]
     assert targets == [f"X {i * i}".encode() for i in range(50)]
@@ -44,13 +44,13 @@ def batches_of(folder, **options):
         " ".join("abcdefg"[i] for i in rng.integers(0, 7, n)) for n in rng.integers(1, 30, 200)
     ]
     content = "".join(f"{text}\t{text.upper()}\n" for text in texts)
-    pairs = pairs_on_disk.PairsOnDisk(written(folder, content.encode()))
+    pairs = on_disk.PairsOnDisk(written(folder, content.encode()))
     tokenizers = [
         kzoo.WordTokenizer.learn(side, vocabulary_size=20)
         for side in (texts, [text.upper() for text in texts])
     ]
     options = {"max_length": 40, "seed": 3} | options
-    return texts, tokenizers, pairs_on_disk.disk_batches(pairs, *tokenizers, 150, **options)
+    return texts, tokenizers, on_disk.disk_batches(pairs, *tokenizers, 150, **options)
 
 
 def test_a_pass_has_every_pair_once_and_little_padding(tmp_path):
