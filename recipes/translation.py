@@ -212,7 +212,7 @@ def main(config: Config) -> dict[str, float]:
     on_disk = [from_disk.identity(config)] if config.on_disk else []
     run = runs.open_run(config, config.folder, runs.fingerprint(*sides, *on_disk))
     runs.seed(config.seed)
-    train = examples.together(languages.parts_of(splits, "train").values())
+    train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
     model = start(train, config) if config.init_from else begin(train, config)
     splits = languages.asked_for(model, splits)
     fit(model, splits, run, config)
@@ -359,7 +359,7 @@ def export_and_score(
     name = next(iter(scored.values()))[0]
 
     def evaluate(served):
-        texts = examples.together(parts.values()).source
+        texts = examples.Pairs.joined(parts.values()).source
         answers, seconds = runs.answers_of(served, texts, "sentence", chunk=256)
         found = translation_scores.of_languages(name, parts, answers)
         return found | {"sentences a second": round(len(answers) / seconds, 1)}

@@ -10,7 +10,6 @@ what breaks its format is a `ValueError` with path and line. Nothing here import
 
 import functools
 import re
-from collections import Counter
 from pathlib import Path
 
 from recipes.data import files, sources
@@ -28,11 +27,11 @@ from recipes.data.clips_files import (
     nemo,
     said_in_name,
 )
-from recipes.data.examples import Clips, rows_together
-from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
+from recipes.data.examples import Clips
+from recipes.data.splits import Splits, chosen_place, missing_shares, split_rows
 from recipes.data.transcripts import as_spoken
 
-HELD_OUT_SHARE = 0.1  # of the clips, for valid and again for test: corpora of speech are small
+HELD_OUT_CLIPS = 0.1  # of the clips, for valid and again for test: corpora of speech are small
 MANIFESTS = ".jsonl or .json: NeMo; .tsv: Common Voice"
 
 
@@ -63,7 +62,7 @@ def load_clips(
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
     name, place = chosen_place(data, train, "asterisk")
-    read = {name: sources.read_each(place, functools.partial(_read, name), rows_together)} | {
+    read = {name: sources.read_each(place, functools.partial(_read, name))} | {
         name: _read(name, place)
         for name, place in (("valid", valid), ("test", test))
         if place is not None
@@ -71,28 +70,18 @@ def load_clips(
     if transcripts == "spoken":
         read = {name: as_spoken(clips) for name, clips in read.items()}
     whole = read.pop(name)
-    shares = missing_shares(read, HELD_OUT_SHARE, is_closed=train is not None and valid is not None)
+    shares = missing_shares(read, HELD_OUT_CLIPS, is_closed=train is not None and valid is not None)
     splits = split(whole, **shares, seed=seed)._replace(**read)
     if not splits.test:
         splits = splits._replace(test=None)
-    for name, clips in splits._asdict().items():
-        files.say(f"{name}: {'not given' if clips is None else clips}")
+    splits.say()
     return splits
 
 
 def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
     """Holds out whole groups, as `splits.hold_out` does: shares of the clips."""
-    home = hold_out([clip.group for clip in clips.rows], valid=valid, test=test, seed=seed)
-    parts = {"train": Clips(skipped=Counter(clips.skipped)), "valid": Clips(), "test": Clips()}
-    for clip in clips.rows:
-        parts[home.get(clip.group, "train")].rows.append(clip)
-    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
-        if share and not parts[name]:
-            raise ValueError(
-                f"Splitting must leave at least one clip in `{name}`, got none of {len(clips):,} "
-                "clips; give `train`, `valid` and `test` yourself."
-            )
-    return Splits(**parts)
+    groups = [clip.group for clip in clips.rows]
+    return split_rows(clips, groups, valid=valid, test=test, seed=seed, one="clip")
 
 
 def _read(name: str, place: str) -> Clips:

@@ -24,7 +24,7 @@ from recipes.data.files import column_numbers, compression, is_file, plain_suffi
 from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
-from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
+from recipes.data.splits import Splits, chosen_place, filled, hold_out, missing_shares
 
 
 def load_pairs(
@@ -155,14 +155,8 @@ def at_home(
         else:
             rows[name].append(row)
     parts = {name: pairs.chosen(rows[name], skipped[name]) for name in rows}
-    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
-        if share and not parts[name]:
-            raise ValueError(
-                f"Splitting must leave at least one pair in `{name}`, got none of {len(pairs):,} "
-                f"pairs in {len(set(pairs.groups)):,} groups; give `train`, `valid` and `test` "
-                "yourself."
-            )
-    return Splits(**parts)
+    of = f"{len(pairs):,} pairs in {len(set(pairs.groups)):,} groups"
+    return filled(parts, valid=valid, test=test, one="pair", of=of)
 
 
 TABLES = (".tsv", ".txt")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipes.data import files, scenes, sources
-from recipes.data.examples import Pictures, rows_together
+from recipes.data.examples import Pictures
 from recipes.data.pictures_files import (
     PARTS,
     coco,
@@ -31,9 +31,9 @@ from recipes.data.pictures_files import (
     metadata_of,
     read_json,
 )
-from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
+from recipes.data.splits import Splits, chosen_place, missing_shares, split_rows
 
-HELD_OUT_SHARE = 0.1  # of the pictures, for valid and again for test
+HELD_OUT_PICTURES = 0.1  # of the pictures, for valid and again for test
 NAMED_SOURCES = {"openmoji": scenes.openmoji_scenes, "openmoji-names": scenes.openmoji_names}
 
 
@@ -72,7 +72,7 @@ def load_pictures(
             found = _read(part, path)
             if not found:
                 raise ValueError(f"`{part}` must have a known part, got none in {path!r}.")
-            given[part] = found[part] if part in found else rows_together(found.values())
+            given[part] = found[part] if part in found else Pictures.joined(found.values())
     own = []
     for each in names:
         is_named = train is None and each in NAMED_SOURCES
@@ -85,7 +85,7 @@ def load_pictures(
     splits = own[0]
     if len(names) > 1:
         parts = [[part.of_source(each) for part in s] for each, s in zip(names, own, strict=True)]
-        splits = Splits(*map(rows_together, zip(*parts, strict=True)))
+        splits = Splits(*map(Pictures.joined, zip(*parts, strict=True)))
     splits = splits._replace(**given)
     if len(names) > 1:
         splits = _held_out_of_all(splits)
@@ -100,8 +100,7 @@ def load_pictures(
             files.say(f"test: no pictures of {', '.join(sorted(untested))}")
     if not splits.test:
         splits = splits._replace(test=None)
-    for name, pictures in splits._asdict().items():
-        files.say(f"{name}: {'not given' if pictures is None else pictures}")
+    splits.say()
     return splits
 
 
@@ -118,7 +117,7 @@ def _own_splits(
         raise ValueError(f"{place}: expected a part for training, got {', '.join(whole)}")
     rest = parts.pop("train") if "train" in parts else whole["all"]
     is_closed = is_closed or "valid" in parts
-    shares = missing_shares({*parts, *given}, HELD_OUT_SHARE, is_closed=is_closed)
+    shares = missing_shares({*parts, *given}, HELD_OUT_PICTURES, is_closed=is_closed)
     parts = {name: part for name, part in parts.items() if name not in given}
     return split(rest, **shares, seed=seed, place=place)._replace(**parts)
 
@@ -171,18 +170,8 @@ def split(
     messages call them."""
     both = zip(pictures.rows, pictures.names, strict=True)
     groups = [picture.group or name for picture, name in both]
-    home = hold_out(groups, valid=valid, test=test, seed=seed)
-    parts = {"train": Pictures(skipped=Counter(pictures.skipped)), "valid": Pictures()}
-    parts["test"] = Pictures()
-    for picture, group in zip(pictures.rows, groups, strict=True):
-        parts[home.get(group, "train")].rows.append(picture)
-    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
-        if share and not parts[name]:
-            raise ValueError(
-                f"Splitting {place} must leave at least one picture in `{name}`, got none of "
-                f"{len(pictures):,} pictures; give `train`, `valid` and `test` yourself."
-            )
-    return Splits(**parts)
+    shares = {"valid": valid, "test": test}
+    return split_rows(pictures, groups, **shares, seed=seed, one="picture", place=place)
 
 
 def noto_pictures(seed: int = 0) -> Pictures:

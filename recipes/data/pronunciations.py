@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from kzoo.metrics.score import normalized
 from recipes.data import sources
-from recipes.data.examples import Words, words_together
-from recipes.data.files import column_numbers, is_file, say
+from recipes.data.examples import Words
+from recipes.data.files import column_numbers, is_file
 from recipes.data.pronunciations_files import Entry, entries, listed_words
 from recipes.data.pronunciations_packages import NAMED
 from recipes.data.splits import Splits, chosen_place, hold_out, missing_shares
@@ -70,7 +70,7 @@ def load_pronunciations(
         found = NAMED[path].entries() if is_named else entries(path, chosen)
         return collect(found, path, stress, lowercase)
 
-    whole = sources.read_each(place, functools.partial(read, name), words_together)
+    whole = sources.read_each(place, functools.partial(read, name))
     given = {name: read(name, held_out[name]) for name in ("valid", "test") if name in held_out}
     parts = [whole, *(given[name] for name in ("valid",) if name in given)]
     if exclude is not None:
@@ -87,7 +87,7 @@ def load_pronunciations(
     for name, words in splits._asdict().items():
         if words is not None and not words:
             raise ValueError(f"`{name}` must have at least one word, got {words}.")
-        say(f"{name}: {'not given' if words is None else words}")
+    splits.say()
     return splits
 
 

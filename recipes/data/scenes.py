@@ -56,7 +56,7 @@ GROUPS = {  # how many of each object; a scene of a kind is one of these, equall
     "3 objects": [(1, 1, 1), (2, 1), (1, 2)],
     "4 objects": [(1, 1, 1, 1), (2, 2), (3, 1), (1, 3)],
 }
-HELD_OUT_SHARE = 0.1  # share of the pairs of objects, for valid and again for test
+HELD_OUT_COMBINATIONS = 0.1  # share of the pairs of objects, for valid and again for test
 # Of a picture's side, by the number of emoji: the side of the square in which one is drawn.
 SIZES = {1: (0.35, 0.75), 2: (0.3, 0.5), 3: (0.27, 0.4), 4: (0.25, 0.34)}
 GAP = 0.14  # of a picture's side
@@ -116,7 +116,7 @@ def part_of(one: str, other: str, seed: int) -> str:
     pair = " ".join(sorted((one, other)))
     digest = hashlib.sha256(f"{seed} {pair}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
-    return ("test", "valid", "train")[(share >= HELD_OUT_SHARE) + (share >= 2 * HELD_OUT_SHARE)]
+    return ("test", "valid", "train")[min(int(share / HELD_OUT_COMBINATIONS), 2)]
 
 
 def compose(kind: str, part: str, seed: int, rng: random.Random) -> Scene:
@@ -223,7 +223,7 @@ def openmoji_scenes(seed: int = 0) -> Path:
             for scene in scenes_of(part, count, seed):
                 yield part, scene, style
 
-    rules = [HELD_OUT_SHARE, SIZES, GAP, REACH, MOST_DEGREES, KINDS, GROUPS]
+    rules = [HELD_OUT_COMBINATIONS, SIZES, GAP, REACH, MOST_DEGREES, KINDS, GROUPS]
     objects = [(emoji, drawings.names()[emoji]) for emoji in OBJECTS]
     return _drawn("openmoji", [seed, SCENES, rules, objects], pictures)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from recipes.data.examples import Clips, Pairs, Words, together
+from recipes.data.examples import Clips, Pairs, Words
 from recipes.data.files import say
 
 HELP = "or several such places with their weights, as a.tsv:2,b.tsv:1"
@@ -45,16 +45,12 @@ def weights(place: str) -> dict[str, float]:
     return weights
 
 
-def read_each(
-    place: str, read: Callable[[str], Examples], together: Callable = together
-) -> Examples:
+def read_each(place: str, read: Callable[[str], Examples]) -> Examples:
     """The examples of all sources that a place names, one source after the other.
 
     Args:
         place: `--data` or `--train`.
         read: function from one source to its examples.
-        together: what makes one of the examples of all sources; of `Words` and `Clips` it is
-            another than of `Pairs`.
     """
     names = weights(place)
     if len(names) == 1:
@@ -64,7 +60,7 @@ def read_each(
         found = read(name)
         say(f"{name}: {found}")
         parts.append(found.of_source(name))
-    return together(parts)
+    return type(parts[0]).joined(parts)
 
 
 def name_of(place: str) -> str:

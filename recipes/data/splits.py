@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Container
 from typing import NamedTuple
 
-from recipes.data.examples import Pairs
+from recipes.data.examples import Clips, Pairs, Pictures, Words
+from recipes.data.files import say
 
 HELD_OUT_SHARE = 0.05  # of the pairs, for valid and again for test
 HELD_OUT_PAIRS = 3000  # at most: more makes scoring slow and hardly more certain
@@ -15,9 +16,14 @@ LARGEST_GROUP_SHARE = 0.1  # of a held-out part: two components would be most of
 class Splits(NamedTuple):
     """`test` is None when the caller gave `train` and `valid` but no `test`: score on `valid`."""
 
-    train: Pairs
-    valid: Pairs
-    test: Pairs | None
+    train: Pairs | Words | Clips | Pictures
+    valid: Pairs | Words | Clips | Pictures
+    test: Pairs | Words | Clips | Pictures | None
+
+    def say(self) -> None:
+        """Prints to stderr how many examples each part has, and what was skipped."""
+        for name, part in self._asdict().items():
+            say(f"{name}: {'not given' if part is None else part}")
 
 
 def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict[str, str]:
@@ -44,6 +50,52 @@ def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict
             home[group] = name
             missing -= sizes[group]
     return home
+
+
+def split_rows(
+    examples: Clips | Pictures,
+    groups: list[str],
+    *,
+    valid: float,
+    test: float,
+    seed: int,
+    one: str,
+    place: str = "",
+) -> Splits:
+    """Holds out whole groups of clips or pictures, as `hold_out` does.
+
+    Args:
+        examples: Clips or Pictures, and `groups` the group of each.
+        valid, test: shares of the examples.
+        seed: picks the groups.
+        one, place: what messages call an example, and what is split.
+    """
+    home = hold_out(groups, valid=valid, test=test, seed=seed)
+    parts = {name: type(examples)() for name in Splits._fields}
+    parts["train"].skipped.update(examples.skipped)
+    for row, group in zip(examples.rows, groups, strict=True):
+        parts[home.get(group, "train")].rows.append(row)
+    of = f"{len(examples):,} {one}s"
+    return filled(parts, valid=valid, test=test, one=one, of=of, place=place)
+
+
+def filled(parts: dict, *, valid: float, test: float, one: str, of: str, place: str = "") -> Splits:
+    """The parts, if train and those with a share have an example.
+
+    Args:
+        parts: {"train", "valid", "test": examples}. valid, test: shares.
+        one, of, place: what the message calls an example, all of them, and what is split.
+
+    Raises:
+        ValueError: a part is empty.
+    """
+    for name, share in (("train", 1.0), ("valid", valid), ("test", test)):
+        if share and not parts[name]:
+            raise ValueError(
+                f"Splitting {place + ' ' if place else ''}must leave at least one {one} in "
+                f"`{name}`, got none of {of}; give `train`, `valid` and `test` yourself."
+            )
+    return Splits(**parts)
 
 
 def chosen_place(data: str, train: str | None, default: str) -> tuple[str, str]:

@@ -4,7 +4,9 @@
     folder     a run's folder, to go on from with --resume
     building   seed, vocabulary, examples that fit, optimizer, first weights
     starting   from a trained model: --init_from, --freeze, --new_vocabulary
-    teaching   flags in place of teacher forcing, one dropout and one way to cut a text
+    teaching   flags in place of teacher forcing and one dropout
+    subword_sampling   --subword_sampling: more than one way to cut a text
+    scaling    --accumulate, --ema, --recompute: trainings larger than a step's memory
     fitting    `fit` within a budget, the better weights
     planning   --dry_run: what a run would take
     watching   --tensorboard, --profile
@@ -36,7 +38,6 @@ flag and a path that does not exist are answered at once; the recipes keep to th
 
 from recipes.runs.building import (
     compile_model,
-    fitting_rows,
     learn_tokenizer,
     make_weights,
     seed,
@@ -65,10 +66,10 @@ from recipes.runs.folder import (
 )
 from recipes.runs.planning import DRY_RUN_HELP, end_dry_run
 from recipes.runs.processor import (
-    choose_precision,
     computing_in,
     machine,
 )
+from recipes.runs.scaling import ACCUMULATE_HELP, EMA_HELP, RECOMPUTE_HELP, check_scaling
 from recipes.runs.scoring import (
     MAPS,
     WEIGHTS_HELP,
@@ -94,21 +95,18 @@ from recipes.runs.starting import (
     start,
     with_vocabulary,
 )
+from recipes.runs.subword_sampling import (
+    SUBWORD_SAMPLING_HELP,
+    check_subword_sampling,
+    segmented,
+)
 from recipes.runs.teaching import (
-    ACCUMULATE_HELP,
-    EMA_HELP,
     R_DROP_HELP,
-    RECOMPUTE_HELP,
     SAMPLING_DECAY_HELP,
     SAMPLING_STEPS_HELP,
     SCHEDULED_SAMPLING_HELP,
-    SUBWORD_SAMPLING_HELP,
-    check_scaling,
-    check_subword_sampling,
     check_teaching,
     compiled,
-    segmented,
-    teach,
 )
 from recipes.runs.workers import (
     WORKER_HELP,
@@ -151,7 +149,6 @@ __all__ = [
     "check_subword_sampling",
     "check_teaching",
     "check_workers",
-    "choose_precision",
     "choose_weights",
     "close_run",
     "compile_model",
@@ -163,7 +160,6 @@ __all__ = [
     "export_precision",
     "fingerprint",
     "fit",
-    "fitting_rows",
     "in_table",
     "is_fitted",
     "learn_tokenizer",
@@ -183,7 +179,6 @@ __all__ = [
     "show_files",
     "spread_rows",
     "start",
-    "teach",
     "train",
     "with_vocabulary",
     "workers_of",

@@ -30,7 +30,7 @@ def learn_tokenizer(
     return learn[kind](texts, vocabulary_size, **options)
 
 
-def fitting_rows(
+def rows_within_limits(
     lengths: np.ndarray, limits: dict[str, float], name: str, found: str, kind: str, also: str = ""
 ) -> np.ndarray:
     """Which examples have less than `max_length` tokens; how many are left out is said.

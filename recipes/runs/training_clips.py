@@ -21,10 +21,10 @@ import kzoo
 from recipes.data.examples import Clips
 from recipes.data.frames import extract
 from recipes.runs import mixing
-from recipes.runs.building import draw_anew, fitting_rows, make_weights
+from recipes.runs.building import draw_anew, make_weights, rows_within_limits
 from recipes.runs.fitting import EPOCH_BATCHES
 from recipes.runs.folder import position
-from recipes.runs.teaching import segmented
+from recipes.runs.subword_sampling import segmented
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,7 +52,7 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
     voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
     seconds = sum(map(len, arrays)) * features.hop_seconds
-    fits = fitting_rows(
+    fits = rows_within_limits(
         kzoo.batching.tokenize(model.target_tokenizer, texts).row_lengths().numpy(),
         {"max_seconds": config.max_seconds, "max_length": config.max_length},
         name,

@@ -21,10 +21,11 @@ import numpy as np
 import kzoo
 from recipes import cli
 from recipes.data.examples import Pairs
-from recipes.runs.building import fitting_rows, make_weights
+from recipes.runs.building import make_weights, rows_within_limits
 from recipes.runs.folder import position
 from recipes.runs.processor import computing_in
-from recipes.runs.teaching import compiled, segmented
+from recipes.runs.subword_sampling import segmented
+from recipes.runs.teaching import compiled
 
 RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
 COPYING = ("pointer_generator", "copying_transformer")  # models with a Copier; none is sampled
@@ -103,7 +104,7 @@ def tokenize(
     counts = corpus.target.row_lengths().numpy()
     found = f"{len(pairs):,} pairs, {counts.sum():,} target tokens"
     limits = {"max_length": max_length}
-    fits = fitting_rows(np.maximum(lengths, counts), limits, name, found, "pair", also)
+    fits = rows_within_limits(np.maximum(lengths, counts), limits, name, found, "pair", also)
     sides = (None if side is None else tf.ragged.boolean_mask(side, fits) for side in corpus)
     return kzoo.batching.Corpus(*sides)
 

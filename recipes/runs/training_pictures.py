@@ -13,7 +13,7 @@ import numpy as np
 import kzoo
 from recipes.data import captions, regions
 from recipes.data.examples import Pictures
-from recipes.runs.building import draw_anew, fitting_rows
+from recipes.runs.building import draw_anew, rows_within_limits
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -50,7 +50,7 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
     blank = sum(len(row.captions) for row in part.rows) - len(flat)
     rows = np.repeat(np.arange(len(part)), [len(row) for row in texts])
     ids = kzoo.batching.tokenize(model.target_tokenizer, flat)
-    fits = fitting_rows(
+    fits = rows_within_limits(
         ids.row_lengths().numpy(),
         {"max_length": config.max_length},
         name,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kzoo import text
-from recipes.data.examples import Pairs, together
+from recipes.data.examples import Pairs
 from recipes.runs import mixing, translation_scores
 
 LETTERS = text.CharacterTokenizer.learn(["abcd 0123456789"], 30)
@@ -30,7 +30,7 @@ def drawn_shares(corpus, draw, letters):
 
 
 def test_a_pass_reads_as_much_of_a_source_as_its_weight_says(capsys):
-    train = together([pairs_of("x.tsv", "a", 110), pairs_of("y.tsv", "b", 20)])
+    train = Pairs.joined([pairs_of("x.tsv", "a", 110), pairs_of("y.tsv", "b", 20)])
     corpus, draw = mixing.mixed(MODEL, {"de": train}, "x.tsv:1,y.tsv:3", max_length=10)
     np.testing.assert_allclose(drawn_shares(corpus, draw, "ab"), [1 / 4, 3 / 4], atol=0.005)
     assert {*draw(np.random.default_rng(0))} == {*range(130)}
@@ -41,8 +41,8 @@ def test_a_pass_reads_as_much_of_a_source_as_its_weight_says(capsys):
 
 def test_languages_are_mixed_by_temperature_and_their_sources_by_weight(capsys):
     parts = {
-        "de": together([pairs_of("x", "a", 70), pairs_of("y", "b", 30)]),
-        "fr": together([pairs_of("x", "c", 10), pairs_of("y", "d", 30)]),
+        "de": Pairs.joined([pairs_of("x", "a", 70), pairs_of("y", "b", 30)]),
+        "fr": Pairs.joined([pairs_of("x", "c", 10), pairs_of("y", "d", 30)]),
     }
     corpus, draw = mixing.mixed(MODEL, parts, "x:1,y:1", temperature=1, max_length=10)
     # A pass reads 70 + 70 of one and 30 + 30 of the other language.
@@ -53,7 +53,7 @@ def test_languages_are_mixed_by_temperature_and_their_sources_by_weight(capsys):
 
 
 def test_a_pass_that_would_be_far_too_long_is_refused():
-    train = together([pairs_of("x", "a", 400), pairs_of("y", "b", 3)])
+    train = Pairs.joined([pairs_of("x", "a", 400), pairs_of("y", "b", 3)])
     with pytest.raises(
         ValueError, match="would have 40,400 examples of 403, and may have 100 times"
     ):
@@ -72,7 +72,9 @@ def test_pairs_are_named_by_file_and_line_where_they_are_known():
     pairs.add("c", "d")
     corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "x/train.{language}.tsv:1", max_length=10)
     assert corpus.names.numpy().tolist() == [b"x/train.de.tsv:7", b""]
-    train = together([pairs_of("x", "a", 1), dataclasses.replace(pairs, places=["a/y.tsv"] * 3)])
+    train = Pairs.joined(
+        [pairs_of("x", "a", 1), dataclasses.replace(pairs, places=["a/y.tsv"] * 3)]
+    )
     corpus, _ = mixing.mixed(MODEL, {"de": train}, "x:1,a/y.tsv:1", max_length=10)
     assert corpus.names.numpy().tolist() == [b"", b"a/y.tsv:7", b""]
     corpus, _ = mixing.mixed(MODEL, {"de": pairs}, "a/b.en,a/b.de", max_length=10)
@@ -100,7 +102,7 @@ def test_clips_are_drawn_by_the_weights_of_their_sources(capsys):
 
 
 def test_the_answers_to_each_source_are_scored_apart():
-    pairs = together([pairs_of("x", "a", 3), pairs_of("y", "b", 5)])
+    pairs = Pairs.joined([pairs_of("x", "a", 3), pairs_of("y", "b", 5)])
     answers = [*pairs.target[:3], *["wrong"] * 5]
     scores = translation_scores.of_languages("test", {"de": pairs}, answers)
     assert scores["test chrF2 x"].value == 100 > scores["test chrF2"].value

@@ -33,10 +33,10 @@ def test_auto_takes_bfloat16_where_the_cpu_multiplies_in_it_whoever_made_it(
     core = f"vendor_id\t: AuthenticAMD\nmodel name\t: EPYC 7\nflags\t\t: {flags}\n\n"
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     processor.CPUINFO.write_text(2 * core)
-    found = runs.choose_precision("auto")
+    found = processor.choose_precision("auto")
     assert found.policy == policy and found.reason.startswith(reason)
     assert runs.machine().endswith(" cores, EPYC 7")
-    assert runs.choose_precision("float32") == ("float32", "as asked for")
+    assert processor.choose_precision("float32") == ("float32", "as asked for")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_auto_measures_where_the_system_tells_no_flags(
     seconds = {"bfloat16": bfloat16, "float32": 0.004}
     monkeypatch.setattr(processor, "product_seconds", seconds.get)
     processor._measured_precision.cache_clear()
-    found = runs.choose_precision("auto")
+    found = processor.choose_precision("auto")
     processor._measured_precision.cache_clear()
     assert found.policy == policy
     assert f"{1000 * bfloat16:.1f} ms in bfloat16 and 4.0 ms in float32, measured" in str(found)

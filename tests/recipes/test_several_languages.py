@@ -9,7 +9,7 @@ import pytest
 import kzoo
 from kzoo import text
 from recipes import translation
-from recipes.data.examples import Pairs, together
+from recipes.data.examples import Pairs
 from recipes.data.splits import Splits
 from recipes.runs import languages, translation_scores
 
@@ -150,7 +150,7 @@ def test_a_source_shapes_the_vocabulary_once_however_many_languages_have_it(monk
     monkeypatch.setattr(
         translation.runs, "learn_tokenizer", lambda *arguments, **options: seen.append(arguments[1])
     )
-    train = together([Pairs(["a", "b"], ["x", "y"], ["1", "2"], further=[(), ()])] * 2)
+    train = Pairs.joined([Pairs(["a", "b"], ["x", "y"], ["1", "2"], further=[(), ()])] * 2)
     assert len(train) == 4
     translation.learn_tokenizers(train, translation.Config(target_language="de,fr"))
     translation.learn_tokenizers(train, translation.Config(target_language="de"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes.data import cleaning, cleaning_rules
-from recipes.data.examples import Clip, Clips, Pairs, Picture, Pictures, Words, words_together
+from recipes.data.examples import Clip, Clips, Pairs, Picture, Pictures, Words
 from recipes.data.splits import Splits
 
 
@@ -200,7 +200,7 @@ def test_a_pronunciation_is_repeated_in_the_later_source_alone(capsys):
     second = Words(skipped={"empty side": 2})
     second.add("read", "R I D", "b")
     second.add("read", "R E D", "b")
-    train = words_together([first, second])
+    train = Words.joined([first, second])
     assert len(train.pairs) == len(WORDS) + 3
     splits = Splits(train, train, None)
     kept = cleaning.cleaned(splits, rules=cleaning.PRONUNCIATIONS, what="pronunciations")
@@ -220,15 +220,15 @@ def test_a_phoneme_of_one_entry_alone_is_a_typo_where_there_are_very_many(monkey
     # AI, O, QQ are of one entry; ZZ and T are of two.
     assert cleaning_rules.lone_phonemes(pairs) == [len(WORDS)]
     other = words_of(("kai", "K AI QQ O"), place="b")
-    both = words_together([words_of(("typo", "T AI QQ O"), ("two", "T E"), place="a"), other]).pairs
+    both = Words.joined([words_of(("typo", "T AI QQ O"), ("two", "T E"), place="a"), other]).pairs
     assert not cleaning.report(both, cleaning.PRONUNCIATIONS)["a phoneme of no other entry"]
     # The own words beside a large dictionary stay, and an entry that two of these list is one.
     monkeypatch.setattr(cleaning_rules, "LEAST_ENTRIES", len(WORDS))
-    small = words_together([words_of(place="a"), Words({"kai": ["K QQ"]}).of_source("b")]).pairs
+    small = Words.joined([words_of(place="a"), Words({"kai": ["K QQ"]}).of_source("b")]).pairs
     assert not cleaning_rules.lone_phonemes(small)
     twice = [words_of(("typo", "T QQ O"), place=place) for place in "ab"]
-    rows = cleaning_rules.lone_phonemes(words_together(twice).pairs)
-    assert [words_together(twice).pairs.source[row] for row in rows] == ["typo", "typo"]
+    rows = cleaning_rules.lone_phonemes(Words.joined(twice).pairs)
+    assert [Words.joined(twice).pairs.source[row] for row in rows] == ["typo", "typo"]
 
 
 def pictures_of(*captions, ordinary=60):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recipes.data import drawings, pictures, pictures_files, scenes
-from recipes.data.examples import rows_together
+from recipes.data.examples import Pictures
 from recipes.data.pictures import load_pictures
 
 
@@ -180,7 +180,7 @@ def test_every_reader_opens_its_file_in_the_same_way(name, text, tmp_path):
 
 
 def together(path):
-    return rows_together(pictures._read("data", str(path)).values())
+    return Pictures.joined(pictures._read("data", str(path)).values())
 
 
 @pytest.mark.parametrize(
