@@ -48,7 +48,7 @@ INSIDE = {
         *("transformer_block", "transformer", "conformer", "speech", "regions", "length"),
     ),
     "search": (
-        *("result", "steps", "options", "times", "constraints", "beams", "apart", "beam"),
+        *("result", "steps", "options", "times", "constraints", "beams", "finished_pool", "beam"),
         "sampling",
     ),
     "image": (
@@ -58,7 +58,7 @@ INSIDE = {
     "metrics": ("score", "translation", "speech", "pronunciations", "captions", "summaries"),
     "plots": ("figure", "attention", "curves", "pictures"),
     "text": (
-        *("special_ids", "beginnings", "words", "languages", "tokenizer", "subwords", "pieces"),
+        *("special_ids", "truncation", "words", "languages", "tokenizer", "subwords", "pieces"),
         *("subword_sampling", "vocabulary", "bytes", "byte_files", "copying"),
     ),
     "audio": ("resampling", "samples", "wav", "log_mel", "whisper_mel", "augment", "source"),
@@ -75,7 +75,7 @@ INSIDE = {
             "word_times",
             "windows",
             "transcription",
-            "parts",
+            "segmenting",
             "generator",
             "accumulation",
             "distributed",
@@ -97,7 +97,16 @@ INSIDE = {
         *("moving_average", "distribution"),
     ),
     "export": (
-        *("folder", "manifest", "names", "ops", "parts", "precision", "requests", "recordings"),
+        *(
+            "folder",
+            "manifest",
+            "names",
+            "ops",
+            "preconditions",
+            "precision",
+            "requests",
+            "recordings",
+        ),
         *("signatures", "warmup", "served", "subtitles"),
         *(
             "card",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
 from kzoo.export.folder import written_at_once
-from kzoo.export.parts import check_built, check_copies_nothing
+from kzoo.export.preconditions import check_built, check_copies_nothing
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions

@@ -5,7 +5,7 @@ Axis letters: N contents, G segments and M words of the longest answer, L sample
 
 import tensorflow as tf
 
-from kzoo.models.parts import Segments, segments
+from kzoo.models.segmenting import Segments, segments
 from kzoo.models.transcription import transcribe
 from kzoo.models.windows import answer_to_window, is_silent
 

@@ -23,8 +23,8 @@ from kzoo.contents import LANGUAGE
 from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
-from kzoo.export.parts import check_built
 from kzoo.export.precision import PRECISIONS, STORED, StoredWeights, computing_in
+from kzoo.export.preconditions import check_built
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
 from kzoo.models.windows import Doubts

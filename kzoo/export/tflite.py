@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from kzoo.export.engine_card import tflite_card, write_tokenizers
 from kzoo.export.folder import written_at_once
-from kzoo.export.parts import check_built, check_copies_nothing
 from kzoo.export.precision import in_float32
+from kzoo.export.preconditions import check_built, check_copies_nothing
 
 
 def to_tflite(

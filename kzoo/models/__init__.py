@@ -4,8 +4,8 @@ from kzoo.models.ctc_model import CTCModel
 from kzoo.models.ensemble import Ensemble
 from kzoo.models.generator import Generator
 from kzoo.models.lexicon import Lexicon
-from kzoo.models.parts import segments
 from kzoo.models.scheduled_sampling import ScheduledSampling
+from kzoo.models.segmenting import segments
 from kzoo.models.seq2seq import Seq2Seq
 from kzoo.models.transcription import transcribe
 from kzoo.models.windows import Doubts

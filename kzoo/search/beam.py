@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kzoo.search.apart import Pool, apart_step, empty_pool, pooled
 from kzoo.search.beams import Beams, Ranking, beam_step, diverse_step, normalized_scores
 from kzoo.search.constraints import constrain
+from kzoo.search.finished_pool import Pool, apart_step, empty_pool, pooled
 from kzoo.search.options import SearchOptions
 from kzoo.search.result import SearchResult, only_used, written
 from kzoo.search.steps import call_step, checked_start, repeat_rows

@@ -9,8 +9,8 @@ Axis letters: N texts, S source steps, T target steps, V vocabulary, P places, L
 
 import tensorflow as tf
 
-from kzoo.text.beginnings import beginnings
 from kzoo.text.special_ids import UNKNOWN_ID, UNKNOWN_TEXT
+from kzoo.text.truncation import beginnings
 
 
 def check_copying(source_tokenizer, target_tokenizer):

@@ -6,11 +6,11 @@ import re
 import keras
 import tensorflow as tf
 
-from kzoo.text.beginnings import beginnings
 from kzoo.text.languages import codes_of
 from kzoo.text.special_ids import PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID, UNKNOWN_TEXT
 from kzoo.text.subwords import decoded_proto, sentencepiece_model
 from kzoo.text.tokenizer import Tokenizer
+from kzoo.text.truncation import beginnings
 
 _SPACE = "▁"
 _LANGUAGE = r"(?s)^(>>.*?<<)"  # at the beginning of a text

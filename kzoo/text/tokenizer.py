@@ -25,8 +25,8 @@ import keras_nlp
 import tensorflow as tf
 
 from kzoo import contents
-from kzoo.text.beginnings import beginnings
 from kzoo.text.special_ids import END_ID, PADDING_ID, SPECIAL_TOKENS, UNKNOWN_ID
+from kzoo.text.truncation import beginnings
 from kzoo.text.words import normalize
 
 _BATCH_TEXTS = 1024  # texts that go through the graph at once while learning

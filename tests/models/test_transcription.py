@@ -14,7 +14,7 @@ from kzoo.__main__ import main
 from kzoo.export import subtitles
 from kzoo.export.served import Recording, Segment
 from kzoo.models import transcription, windows
-from kzoo.models.parts import segments
+from kzoo.models.segmenting import segments
 from kzoo.models.windows import Doubts
 from kzoo.pretrained import whisper
 
