@@ -16,7 +16,7 @@ import tensorflow as tf
 from kzoo.contents import LANGUAGE
 from kzoo.export import requests
 from kzoo.export.recordings import of_recordings
-from kzoo.models.generator import looked_at
+from kzoo.models.texts import looked_at
 from kzoo.models.windows import heard, is_silent, mean_log_probs, signs_of
 from kzoo.search import SearchResult
 from kzoo.text import in_language

@@ -13,7 +13,6 @@ from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
     CELLS,
-    at_least_one_step,
     check_arguments,
     num_states,
     recurrent_initializers,
@@ -163,7 +162,7 @@ class AttentionDecoder(keras.layers.Layer):
         embedded = tf.cast(self.embedding(ids), self.compute_dtype)
         embedded = self.embedding_dropout(embedded, training=training)
         # One step is run even for none: an empty TensorArray cannot be stacked.
-        embedded, _ = at_least_one_step(embedded, None)
+        embedded, _ = masking.at_least_one_step(embedded, None)
         length = tf.shape(embedded)[1]
         # A TensorArray hands out single steps without an O(T) gradient for each of them.
         inputs = tf.TensorArray(self.compute_dtype, length)

@@ -226,3 +226,24 @@ def masked_mean(x, mask):
     """
     count = tf.reduce_sum(tf.cast(mask, x.dtype), 1)[:, None]
     return tf.math.divide_no_nan(tf.reduce_sum(blank(x, mask), 1), count)
+
+
+def at_least_one_step(x, mask):
+    """Gives a sequence without any step a masked one: RNNs and convolutions cannot run over none.
+
+    Args:
+        x: (B, S, D). mask: (B, S) bool, or None, which stays None.
+
+    Returns:
+        x: (B, max(S, 1), D). mask: (B, max(S, 1)), False in a step that was added.
+    """
+    if mask is not None:
+        mask = tf.ensure_shape(mask, x.shape[:2])
+    if x.shape[1]:
+        return x, mask
+    missing = tf.maximum(1 - tf.shape(x)[1], 0)
+    steps = None if x.shape[1] is None else 1
+    x = tf.ensure_shape(tf.pad(x, [[0, 0], [0, missing], [0, 0]]), (x.shape[0], steps, x.shape[2]))
+    if mask is not None:
+        mask = tf.ensure_shape(tf.pad(mask, [[0, 0], [0, missing]]), x.shape[:2])
+    return x, mask

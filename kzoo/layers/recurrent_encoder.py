@@ -10,7 +10,7 @@ from kzoo import checks
 from kzoo.layers import masking, sharing
 from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding, read_source
-from kzoo.layers.recurrent import at_least_one_step, check_arguments, make_rnn, run_stack
+from kzoo.layers.recurrent import check_arguments, make_rnn, run_stack
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -97,7 +97,7 @@ class RecurrentEncoder(keras.layers.Layer):
     def call(self, source, source_mask=None, mask=None, training=False):
         source_mask = mask if source_mask is None else source_mask
         x, source_mask = read_source(self.embedding, source, source_mask)
-        x, padded_mask = at_least_one_step(x, source_mask)
+        x, padded_mask = masking.at_least_one_step(x, source_mask)
         x, final_state = run_stack(
             self.rnns,
             self.input_dropout,
@@ -225,7 +225,7 @@ class PyramidalEncoder(keras.layers.Layer):
         source_mask = mask if source_mask is None else source_mask
         x, source_mask = read_source(self.embedding, source, source_mask)
         steps = tf.shape(source_mask)[1]
-        x, mask = at_least_one_step(x, source_mask)
+        x, mask = masking.at_least_one_step(x, source_mask)
         final_state = []
         for index, rnn in enumerate(self.rnns):
             if index:

@@ -75,10 +75,8 @@ class ConvSubsampling(keras.layers.Layer):
     def call(self, frames, mask=None):
         frames, mask = masking.to_dense(frames, mask)
         frames = tf.cast(frames, self.compute_dtype)
-        # Convolutions want a step, and may write one where there is none.
-        missing = tf.maximum(1 - tf.shape(frames)[1], 0)
-        real = tf.pad(mask, [[0, 0], [0, missing]])
-        x = tf.pad(frames, [[0, 0], [0, missing], [0, 0]])
+        # Convolutions may write a step where there is none, which is cut off at the end.
+        x, real = masking.at_least_one_step(frames, mask)
         x = masking.blank(x, real)[:, :, :, None]
         for convolution, step in zip(self.convolutions, self.steps, strict=True):
             # Not padding="same", which pads at the end only if the batch's longest is even.
@@ -152,10 +150,9 @@ class ConvStem(keras.layers.Layer):
     def call(self, frames, mask=None):
         frames, mask = masking.to_dense(frames, mask)
         frames = tf.cast(frames, self.compute_dtype)
-        # Convolutions want a step, and may write one where there is none.
-        missing = tf.maximum(1 - tf.shape(frames)[1], 0)
-        real = tf.pad(mask, [[0, 0], [0, missing]])
-        x = masking.blank(tf.pad(frames, [[0, 0], [0, missing], [0, 0]]), real)
+        # Convolutions may write a step where there is none, which is cut off at the end.
+        x, real = masking.at_least_one_step(frames, mask)
+        x = masking.blank(x, real)
         for convolution in self.convolutions:
             x = convolution(tf.pad(x, [[0, 0], [1, 1], [0, 0]]))
             if convolution.strides == (2,):

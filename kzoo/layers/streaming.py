@@ -99,7 +99,7 @@ class StreamingRNN(keras.layers.Layer):
             anew = tf.ensure_shape(tf.cast(reset, tf.bool), (rows,))[:, None]
             state = tf.nest.map_structure(lambda s: tf.where(anew, tf.zeros([], s.dtype), s), state)
         steps, known_steps = tf.shape(x)[1], x.shape[1]
-        x, padded_mask = recurrent.at_least_one_step(x, mask)
+        x, padded_mask = masking.at_least_one_step(x, mask)
         y, new_state = recurrent.run_stack(
             self.rnns, self.input_dropout, x, padded_mask, state, training=training
         )

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kzoo import contents
 from kzoo.layers.head import CandidateLists
-from kzoo.models.generator import looked_at
+from kzoo.models.texts import looked_at
 from kzoo.text import SPECIAL_TOKENS
 
 _FIRST_WORD_ID = len(SPECIAL_TOKENS)

@@ -26,6 +26,14 @@ from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
 from recipes.data.splits import Splits, chosen_place, filled, hold_out, missing_shares
 
+TABLES = (".tsv", ".txt")
+HOLE = "{language}"  # in a path, where the code of the target language stands
+NAMED_SOURCES = {
+    "homeassistant": homeassistant,
+    "libreoffice-help": libreoffice_help,
+    "debian-descriptions": debian_descriptions,
+}
+
 
 def load_pairs(
     data: str = "homeassistant",
@@ -157,15 +165,6 @@ def at_home(
     parts = {name: pairs.chosen(rows[name], skipped[name]) for name in rows}
     of = f"{len(pairs):,} pairs in {len(set(pairs.groups)):,} groups"
     return filled(parts, valid=valid, test=test, one="pair", of=of)
-
-
-TABLES = (".tsv", ".txt")
-HOLE = "{language}"  # in a path, where the code of the target language stands
-NAMED_SOURCES = {
-    "homeassistant": homeassistant,
-    "libreoffice-help": libreoffice_help,
-    "debian-descriptions": debian_descriptions,
-}
 
 
 def _chosen_columns(columns: str | None, places: list[str]) -> tuple[int, int] | None:

@@ -82,8 +82,8 @@ def table(scores: dict[str, kzoo.metrics.Score]) -> str:
     """ROUGE-1, 2 and L with intervals, a line for the model and one for each baseline."""
     kinds = ("ROUGE-1", "ROUGE-2", "ROUGE-L")
     names = [label.removeprefix(f"{kinds[-1]}, ") for label in scores if f"{kinds[-1]}," in label]
-    rows = [("model", *kinds), ("---", *["--:"] * len(kinds))]
+    rows = []
     for name in ("this model", *names):
         end = "" if name == "this model" else f", {name}"
         rows.append((name, *(scores[f"{kind}{end}"].figure for kind in kinds)))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return kzoo.export.card.table(("model", *kinds), rows)
