@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import csv
 import gzip
+import hashlib
 import json
 import lzma
 import os
@@ -69,6 +70,21 @@ def make_folder(folder: Path, write: Callable[[Path], None]) -> Path:
                 if not folder.exists():
                     raise
     return folder
+
+
+def kept_folder(kind: str, settings: list, write: Callable[[Path], None]) -> Path:
+    """The folder of the cache for these settings, which `write` fills if it is missing."""
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+    return make_folder(cache_dir() / kind / key, write)
+
+
+def identity(path: Path) -> tuple[str, int, int]:
+    """A file's path, bytes and time of change: what is kept of another one does not go for it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path.absolute()), -1, -1  # unreadable, until there is a file
+    return str(path.absolute()), found.st_size, found.st_mtime_ns
 
 
 @contextlib.contextmanager

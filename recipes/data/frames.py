@@ -7,8 +7,6 @@ clips.rows[found.rows[7]].text       # its transcript
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 import kzoo
 from recipes.data.clips_audio import read_all
 from recipes.data.examples import Clips
-from recipes.data.files import cache_dir, make_folder, say, with_reasons
+from recipes.data.files import cache_dir, identity, kept_folder, say, with_reasons
 
 FORMAT = 2  # of what is cached; to be raised with every change to what is computed and written
 TOO_LONG, UNREADABLE, NOT_FINITE = -1, -2, -3  # in place of a number of frames
@@ -49,13 +47,11 @@ def extract(
         ValueError: no clip can be read.
     """
     settings = features.get_config() | {"name": "", "dtype": ""}
-    files = [
-        (str(clip.path.absolute()), *_identity(clip.path), clip.start, clip.stop)
-        for clip in clips.rows
-    ]
-    key = json.dumps([FORMAT, settings, max_seconds, speed, files])
-    folder = cache_dir() / "frames" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    make_folder(folder, lambda part: _write(part, clips, features, max_seconds, speed))
+    sounds = [(*identity(clip.path), clip.start, clip.stop) for clip in clips.rows]
+    folder = kept_folder(
+        "frames", [FORMAT, settings, max_seconds, speed, sounds],
+        lambda part: _write(part, clips, features, max_seconds, speed),
+    )  # fmt: skip
     counts = np.load(folder / "counts.npy")
     lengths = np.maximum(counts, 0)
     shape = (lengths.sum(), features.num_mels)
@@ -72,11 +68,6 @@ def extract(
     )
     arrays = [values[ends[row] - lengths[row] : ends[row]] for row in rows]
     return Frames(arrays, rows, +skipped)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _write(

@@ -30,7 +30,7 @@ import numpy as np
 
 import kzoo
 from recipes.data.examples import Pictures
-from recipes.data.files import cache_dir, make_folder, say
+from recipes.data.files import cache_dir, identity, kept_folder, say
 
 if TYPE_CHECKING:
     import keras
@@ -133,13 +133,9 @@ def _kept(
     """
     import keras
 
-    files = [(str(Path(row.path).absolute()), *_identity(row.path)) for row in rows]
-    key = json.dumps([FORMAT, MEGAPIXELS, settings, files]).encode()
-    folder = cache_dir() / "regions" / hashlib.sha256(key).hexdigest()[:32]
-
     def write(part):
         size = len(rows) * math.prod(shape) * np.dtype(dtype).itemsize
-        say(f"{verb} {len(rows):,} pictures, {size / 1e6:,.0f} MB in {folder.parent}")
+        say(f"{verb} {len(rows):,} pictures, {size / 1e6:,.0f} MB in {cache_dir() / 'regions'}")
         progress = keras.utils.Progbar(len(rows), unit_name="picture")
         reasons, count = {}, 0
         with open(part / "values", "wb") as file:
@@ -151,21 +147,14 @@ def _kept(
             _report(rows, reasons)  # raises: nothing is kept
         (part / "unreadable.json").write_text(json.dumps([*reasons.items()]), encoding="utf-8")
 
-    make_folder(folder, write)
+    pictures = [identity(Path(row.path)) for row in rows]
+    folder = kept_folder("regions", [FORMAT, MEGAPIXELS, settings, pictures], write)
     reasons = dict(json.loads((folder / "unreadable.json").read_text(encoding="utf-8")))
     _report(rows, reasons)
     kept = np.array([row for row in range(len(rows)) if row not in reasons], int)
     if not len(kept):
         return Readable(np.zeros((0, *shape), dtype), kept)  # an empty file cannot be mapped
     return Readable(np.memmap(folder / "values", dtype, "r", shape=(len(kept), *shape)), kept)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return -1, -1  # unreadable, until there is a file
-    return found.st_size, found.st_mtime_ns
 
 
 def _pixels(rows: Sequence, size: int, reasons: dict) -> Iterator[np.ndarray]:
