@@ -1,6 +1,7 @@
 """Quiet, on the CPU, from a fixed seed."""
 
 import contextlib
+import functools
 import gc
 import os
 import shutil
@@ -21,6 +22,11 @@ from kzoo import training
 # contract of the layers, recipes, sessions, servers and all fresh processes have it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
+# AutoGraph rewrites every function that a `tf.function` reaches, a fifth of the time of many tests,
+# and finds nothing to rewrite in kzoo. The same tests as above have it.
+with_autograph = tf.function
+tf.function = functools.partial(with_autograph, autograph=False)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def fresh_tensorflow():
@@ -38,11 +44,19 @@ def seed(monkeypatch):
         keras.utils.set_random_seed(1)
 
 
+@pytest.fixture
+def users_function():
+    """`tf.function` as users have it, with AutoGraph."""
+    return with_autograph
+
+
 @pytest.fixture(scope="module")
-def optimized_graphs():
-    """Graphs run as users run them: with TensorFlow's optimizer of graphs."""
+def graphs_of_users():
+    """Functions are made and run as users do it: with AutoGraph and TensorFlow's optimizer."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "function", with_autograph)
+        yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 

@@ -372,7 +372,7 @@ class Generator(Texts):
                     "and gives ids."
                 )
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def best(texts):
             inputs, _ = self.read_source(texts, max_source_length)
             result = self.generate(**inputs, **options)

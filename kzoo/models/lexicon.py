@@ -88,7 +88,7 @@ class Lexicon:
         """
         sizes = model.source_tokenizer.vocabulary_size(), model.head.vocabulary_size
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def aligned(inputs, labels):
             weights = model(inputs, training=False)["weights"]
             source = tf.cast(inputs["source"], tf.int64)

@@ -69,7 +69,7 @@ def word_pieces(model, frames, target, texts, batch_frames=8_000, verbose=0):
         tf.RaggedTensorSpec([None, None], tf.int32),
     )
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def aligned(source, mask, labels):
         ids, _ = batching.decoder_ids(labels)
         outputs = model({"source": source, "source_mask": mask, "target": ids})

@@ -142,16 +142,18 @@ def _decoders() -> tuple[Callable, Callable, Callable]:
     content, number = tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)
     layout = kzoo.audio.wav.Layout(*[number] * 8)._replace(is_big=tf.TensorSpec([], tf.bool))
 
-    @tf.function(input_signature=[content, number])
+    @tf.function(input_signature=[content, number], autograph=False)
     def layout_of(head, size):
         return kzoo.audio.wav.layout_of(tf.io.decode_raw(head, tf.uint8), size)
 
-    @tf.function(input_signature=[content, layout])
+    @tf.function(input_signature=[content, layout], autograph=False)
     def decode_sound(sound, layout):
         return kzoo.audio.wav.decode_sound(tf.io.decode_raw(sound, tf.uint8), layout)
 
     floats = tf.function(
-        kzoo.audio.samples.bounded_floats, input_signature=[tf.TensorSpec([None], tf.float32)]
+        kzoo.audio.samples.bounded_floats,
+        input_signature=[tf.TensorSpec([None], tf.float32)],
+        autograph=False,
     )
     return layout_of, decode_sound, floats
 

@@ -76,7 +76,9 @@ def _write(
     import keras
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
+    signature = [tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)]
+
+    @tf.function(input_signature=signature, autograph=False)
     def frames_of(samples, rate):
         samples = kzoo.audio.resample(
             kzoo.audio.perturb_speed(samples, speed), rate, features.rate_hz

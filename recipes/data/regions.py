@@ -107,7 +107,9 @@ def extract(rows: Sequence, backbone: keras.Model) -> Readable:
         digest.update(np.ascontiguousarray(weight))
     settings = {"backbone": backbone.name, "layers and weights": digest.hexdigest()}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32)], autograph=False
+    )
     def features_of(pixels):
         return tf.cast(backbone(pixels, training=False), tf.float32)
 

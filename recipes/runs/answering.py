@@ -16,7 +16,7 @@ def best_texts(model, spec, max_length: int, beam_size: int = 1, **options):
     """
     import tensorflow as tf
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def best(source):
         found = model.generate(
             source, beam_size=beam_size, max_length=max_length, best_only=True, **options

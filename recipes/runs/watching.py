@@ -32,7 +32,7 @@ class Board(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(str(self.folder))
-        self._search = tf.function(self._found)
+        self._search = tf.function(self._found, autograph=False)
 
     def _found(self):
         source, mask = self._source["source"], self._source.get("source_mask")

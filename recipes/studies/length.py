@@ -104,7 +104,8 @@ def told_answers(model, source, target, config: Config) -> list[str]:
     import tensorflow as tf
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.float32)]
+        input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.float32)],
+        autograph=False,
     )
     def told(texts, lengths):
         found = model.generate(

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
-def as_users_run_it(optimized_graphs):
+def as_users_run_it(graphs_of_users):
     pass
