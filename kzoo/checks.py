@@ -36,7 +36,10 @@ def at_least(least, **values):
 
 def integer(least, **values):
     """Raises ValueError unless each value is an integer of at least `least`."""
-    is_met = all(isinstance(v, numbers.Integral) and v >= least for v in values.values())
+    is_met = all(
+        isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= least
+        for v in values.values()
+    )
     require(is_met, f"must be an integer of at least {least}", **values)
 
 

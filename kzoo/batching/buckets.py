@@ -47,7 +47,8 @@ def bucketed_batches(pairs, source_tokenizer, target_tokenizer, batch_tokens, *,
         >>> [inputs["source"].shape.as_list() for inputs, _ in batches]
         [[2, 3], [1, 2]]
     """
-    checks.at_least(1, batch_tokens=batch_tokens, max_length=max_length)
+    checks.integer(1, batch_tokens=batch_tokens, max_length=max_length)
+    batch_tokens, max_length = int(batch_tokens), int(max_length)
     spec = getattr(pairs, "element_spec", type(pairs))
     sides = spec if isinstance(spec, tuple) else ()
     is_text = [(each.dtype, each.shape) == (tf.string, ()) for each in sides]

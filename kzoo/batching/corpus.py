@@ -17,7 +17,13 @@ class Corpus(NamedTuple):
 
 
 def tokenize(tokenizer, texts, chunk=10_000):
-    """Tokenizes a list of texts, chunk by chunk; returns a RaggedTensor (N, None) int32."""
+    """Tokenizes a list of texts, chunk by chunk; returns a RaggedTensor (N, None) int32.
+
+    Raises:
+        ValueError: `texts` is a single text.
+    """
+    if isinstance(texts, str | bytes):
+        raise ValueError(f"`texts` must be a list of texts, got {texts!r}.")
     starts = range(0, max(len(texts), 1), chunk)  # one empty chunk has the dtype of all others
     return tf.concat([tokenizer.tokenize(texts[i : i + chunk]) for i in starts], 0)
 

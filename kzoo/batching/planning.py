@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from kzoo import checks
+
 
 def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, rows_multiple=8):
     """Groups examples of like length into batches within a token budget.
@@ -27,8 +29,7 @@ def plan(source_lengths, target_lengths, batch_tokens, rng=None, pool=100_000, r
     """
     source_lengths = np.asarray(source_lengths) + 1  # the end id
     target_lengths = np.asarray(target_lengths) + 1
-    if batch_tokens < 1:
-        raise ValueError(f"`batch_tokens` must be at least 1, got batch_tokens={batch_tokens}.")
+    checks.integer(1, batch_tokens=batch_tokens)
     if len(source_lengths) != len(target_lengths):
         raise ValueError(
             f"`source` and `target` must have as many rows, "

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.layers.products import sizes
+from kzoo.layers.products import inner_products, sizes
 
 LEAST = 1e-30  # of what a logarithm is taken: it stays finite, and so does its gradient
 
@@ -205,7 +205,7 @@ class Copier(keras.layers.Layer):
     def call(self, hidden, context, embedded):
         def term(x, kernel):
             x, kernel = tf.cast(x, tf.float32), tf.cast(kernel.value, tf.float32)
-            return tf.tensordot(x, kernel, 1)  # no matvec: see `products.inner_products`
+            return inner_products(x, kernel)
 
         gate = term(hidden, self.hidden_kernel) + term(context, self.context_kernel)
         gate += term(embedded, self.input_kernel) + tf.cast(self.bias.value, tf.float32)

@@ -251,20 +251,27 @@ class VocabularyHead(keras.layers.Layer):
         """Some rows at a time, as the logits of a whole batch may not fit into memory."""
         rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
 
-        def losses_from(start):
-            logits = tf.cast(self(hidden[start : start + rows]), tf.float32)
-            part = labels[start : start + rows]
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(part, logits)
+        def losses_of(hidden, labels):
+            logits = tf.cast(self(hidden), tf.float32)
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
         count = hidden.shape[0]
         if count is not None:
-            return tf.concat([losses_from(start) for start in range(0, max(count, 1), rows)], 0)
+            starts = range(0, max(count, 1), rows)
+            parts = [(x[start : start + rows] for x in (hidden, labels)) for start in starts]
+            return tf.concat([losses_of(*part) for part in parts], 0)
+        count = tf.shape(hidden)[0]
+        places = tf.range(tf.minimum(rows, count))
+
+        def add(start, losses):
+            # The last part goes over some rows twice: XLA compiles no loop whose shapes change.
+            some = tf.minimum(start + places, count - 1)
+            found = losses_of(tf.gather(hidden, some), tf.gather(labels, some))
+            return start + rows, tf.tensor_scatter_nd_update(losses, some[:, None], found)
+
+        start, losses = tf.constant(0), tf.zeros([count])
         return tf.while_loop(
-            lambda start, losses: start < tf.shape(hidden)[0],
-            lambda start, losses: (start + rows, tf.concat([losses, losses_from(start)], 0)),
-            (0, tf.zeros([0])),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
-            parallel_iterations=1,
+            lambda start, _: start < count, add, (start, losses), parallel_iterations=1
         )[1]
 
     def get_config(self):

@@ -228,6 +228,23 @@ def masked_mean(x, mask):
     return tf.math.divide_no_nan(tf.reduce_sum(blank(x, mask), 1), count)
 
 
+def weights_of_steps(sample_weight, labels):
+    """Weights of rows, or of steps, as (B, 1) or (B, T) float32.
+
+    Args:
+        sample_weight: (B,), (B, 1) or (B, T). Keras traces a model that has met several of these
+            with a tensor of unknown rank.
+        labels: (B, T).
+    """
+    weight = tf.cast(sample_weight, tf.float32)
+    if weight.shape.rank is None:
+        rows = tf.shape(labels)[0]
+        weight = tf.reshape(weight, [rows, tf.size(weight) // tf.maximum(rows, 1)])
+    elif weight.shape.rank == 1:
+        weight = weight[:, None]
+    return tf.broadcast_to(weight, tf.shape(labels))
+
+
 def at_least_one_step(x, mask):
     """Gives a sequence without any step a masked one: RNNs and convolutions cannot run over none.
 

@@ -42,9 +42,11 @@ def product_rows(x, kernel, bias=None):
 
 
 def inner_products(compared, v):
-    """v . x for every x of `compared`: (B, T, S, U) -> (B, T, S).
+    """v . x for every x of `compared`: (..., U) -> (...).
 
-    tensordot makes it one 2-D product. matvec would broadcast v over the batch, where oneDNN in
-    TensorFlow 2.21 writes beyond its memory: wrong numbers or a segmentation fault, by shape.
+    It is one 2-D product. matvec would broadcast v over the batch, where oneDNN in TensorFlow 2.21
+    writes beyond its memory: wrong numbers or a segmentation fault, by shape. XLA cannot compile
+    the gradient of tensordot in a loop.
     """
-    return tf.tensordot(compared, v, 1)
+    rows = tf.matmul(tf.reshape(compared, (-1, v.shape[0])), v[:, None])
+    return reshape(rows, sizes(compared)[:-1])

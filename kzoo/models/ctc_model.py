@@ -51,6 +51,8 @@ class CTCModel(Trainable):
     TensorShape([1, 3])
     """
 
+    trains_ctc = True
+
     def __init__(
         self,
         encoder,

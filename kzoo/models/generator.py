@@ -351,8 +351,9 @@ class Generator(Texts):
     ):
         """Returns a function from source texts to the best target texts.
 
-        One text in, one answer out; a list in, a list out. The function is compiled once and always
-        uses the model's current weights.
+        One text in, one answer out; a list in, a list out. A text without a token is answered by
+        the empty text, as an exported model does. The function is compiled once and always uses the
+        model's current weights.
 
         Args:
             batch_size: int, texts decoded at once; texts of like length go together.
@@ -374,12 +375,12 @@ class Generator(Texts):
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def best(texts):
-            inputs, _ = self.read_source(texts, max_source_length)
+            inputs, is_empty = self.read_source(texts, max_source_length)
             result = self.generate(**inputs, **options)
             steps = None
             if replace_unknown:
                 steps = looked_at(result.weights[:, 0], inputs["source"])
-            return self.target_texts(result.ids[:, 0], texts, steps)
+            return tf.where(is_empty, "", self.target_texts(result.ids[:, 0], texts, steps))
 
         def answer(texts):
             return [text.decode() for text in best(tf.constant(texts, tf.string)).numpy()]

@@ -204,6 +204,8 @@ class Seq2Seq(Trainable):
         """Whether there is a CTC head beside the decoder."""
         return self.ctc_head is not None
 
+    trains_ctc = has_ctc
+
     def call(self, inputs, training=False):
         if training and self.r_drop:
             return r_drop_passes.two_passes(functools.partial(self._pass, training=True), inputs)

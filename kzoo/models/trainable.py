@@ -50,6 +50,7 @@ class Trainable(DistributedFit, Generator):
         )
 
     accumulate = 1  # parts of a batch; `compile` sets it
+    trains_ctc = False  # whether the loss has a part of CTC's
 
     def compile(self, optimizer="adam", loss=None, jit_compile=False, accumulate=1, **kwargs):
         """Like `keras.Model.compile`, with the loss built in and XLA off unless asked for.
@@ -62,9 +63,21 @@ class Trainable(DistributedFit, Generator):
 
         Raises:
             ValueError: if a `loss` is given, or the name of one of kzoo's optimizers, or
-                `accumulate` is below 1, or above it for several replicas.
+                `accumulate` is below 1, or above it for several replicas or with `jit_compile`, or
+                `jit_compile` meets CTC.
         """
         checks.integer(1, accumulate=accumulate)
+        checks.require(
+            accumulate == 1 or not jit_compile,
+            "must be 1 and False together: XLA cannot compile parts of unknown size",
+            accumulate=accumulate,
+            jit_compile=jit_compile,
+        )
+        checks.require(
+            not (jit_compile and self.trains_ctc),
+            "must be False for a model with CTC, which XLA cannot compile",
+            jit_compile=jit_compile,
+        )
         replicas_in_sync = self.distribute_strategy.num_replicas_in_sync
         checks.require(
             accumulate == 1 or replicas_in_sync == 1,
@@ -116,6 +129,7 @@ class Trainable(DistributedFit, Generator):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            loss = self.optimizer.scale_loss(loss)  # float16's gradients would be 0; undone later
         self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         tokens = tf.reduce_sum(self.label_weights(y, sample_weight)[1])
         return tokens, tape.gradient(loss, self.trainable_weights)
@@ -143,8 +157,7 @@ class Trainable(DistributedFit, Generator):
         if sample_weight is not None:
             if isinstance(sample_weight, tf.RaggedTensor):
                 sample_weight = sample_weight.to_tensor()
-            weight = tf.cast(sample_weight, tf.float32)
-            count *= weight[:, None] if weight.shape.rank == 1 else weight
+            count *= masking.weights_of_steps(sample_weight, labels)
         return labels, count
 
     def ctc_loss(self, labels, count, logits, mask, passes=1):

@@ -103,19 +103,18 @@ class SearchOptions:
     renormalize: bool = False
 
     def __post_init__(self):
-        checks.integer(0, end_id=self.end_id)
-        checks.integer(1, beam_size=self.beam_size)
-        checks.integer(0, min_length=self.min_length)
-        checks.integer(0, no_repeat_ngram=self.no_repeat_ngram)
-        checks.integer(1, groups=self.groups)
+        _set_integers(self, 0, "end_id", "min_length", "no_repeat_ngram")
+        _set_integers(self, 1, "beam_size", "groups")
         for name in (
             *("length_penalty", "coverage_penalty", "length_deviation_penalty"),
             "diversity_penalty",
         ):
             checks.finite_not_negative(**{name: getattr(self, name)})
         checks.finite_positive(repetition_penalty=self.repetition_penalty)
-        if not tf.is_tensor(self.max_length):
-            checks.integer(1, max_length=self.max_length)
+        if tf.is_tensor(self.max_length):
+            object.__setattr__(self, "max_length", tf.cast(self.max_length, tf.int32))
+        else:
+            _set_integers(self, 1, "max_length")
             if self.min_length >= self.max_length:
                 raise ValueError(
                     "`min_length` must be less than max_length, "
@@ -167,7 +166,8 @@ class SamplingOptions:
             probable.
         top_k: int >= 0, most tokens to choose from; 0 for all.
         top_p: float in (0, 1], probability of the tokens to choose from.
-        seed: int or int32 scalar: the same seed, the same samples; None for others at every call.
+        seed: int or int32 scalar: the same seed, the same samples, though others under XLA; None
+            for others at every call.
         same_for_rows: bool, whether each row of a batch draws with the same random numbers, so that
             its samples do not depend on the others.
 
@@ -183,10 +183,10 @@ class SamplingOptions:
     same_for_rows: bool = False
 
     def __post_init__(self):
-        checks.integer(1, num_samples=self.num_samples)
+        _set_integers(self, 1, "num_samples")
+        _set_integers(self, 0, "top_k")
         if not tf.is_tensor(self.temperature):
             checks.finite_positive(temperature=self.temperature)
-        checks.integer(0, top_k=self.top_k)
         checks.require(0 < self.top_p <= 1, "must lie in (0, 1]", top_p=self.top_p)
         seed = self.seed
         is_seed = seed is None or isinstance(seed, numbers.Integral) or tf.is_tensor(seed)
@@ -197,6 +197,14 @@ class SamplingOptions:
         if self.seed is None:
             return tf.random.uniform([], maxval=tf.int32.max, dtype=tf.int32)
         return tf.cast(self.seed, tf.int32)
+
+
+def _set_integers(options, least, *names):
+    """Makes options that are integers of any kind, as of NumPy, those of Python."""
+    for name in names:
+        value = getattr(options, name)
+        checks.integer(least, **{name: value})
+        object.__setattr__(options, name, int(value))  # the dataclass is frozen
 
 
 def _expected_length(expected_length, start_ids):
@@ -232,6 +240,8 @@ def _prefix(prefix, start_ids, max_length):
     if isinstance(prefix, tf.RaggedTensor):
         prefix = prefix.to_tensor()
     prefix = tf.convert_to_tensor(prefix)
+    if prefix.shape[-1:] == [0]:
+        return None  # nothing is forced; an empty list is float
     if not prefix.dtype.is_integer or prefix.shape.rank not in (1, 2):
         raise ValueError(
             "`prefix` must hold integer ids of shape (P,) or (B, P), "

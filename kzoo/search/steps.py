@@ -136,9 +136,14 @@ def checked_start(start_ids, state):
     """Returns start ids (B,) and state as tensors.
 
     Raises:
-        ValueError: they are not of one batch.
+        ValueError: they are not of one batch, or the ids are no integers.
     """
-    start_ids = tf.convert_to_tensor(start_ids, tf.int32)
+    if not tf.is_tensor(start_ids) and not len(start_ids):
+        start_ids = tf.zeros([0], tf.int32)  # an empty list has no dtype
+    start_ids = tf.convert_to_tensor(start_ids)
+    if not start_ids.dtype.is_integer:
+        raise ValueError(f"`start_ids` must be integers, got {start_ids.dtype.name}.")
+    start_ids = tf.cast(start_ids, tf.int32)
     if start_ids.shape.rank != 1:
         raise ValueError(f"`start_ids` must have shape (B,), got shape {start_ids.shape}.")
     state = tf.nest.map_structure(tf.convert_to_tensor, state)

@@ -34,8 +34,7 @@ def _dense_labels(labels, predictions, sample_weight, ignore_class):
         real &= mask[:, : tf.shape(labels)[1]]
     labels, weight = tf.where(real, labels, 0), tf.cast(real, tf.float32)
     if sample_weight is not None:
-        sample_weight = tf.cast(masking.to_dense(sample_weight)[0], tf.float32)
-        weight *= sample_weight[:, None] if sample_weight.shape.rank == 1 else sample_weight
+        weight *= masking.weights_of_steps(masking.to_dense(sample_weight)[0], labels)
     # Ragged predictions were padded to the longest row of the input, labels to that of the labels.
     missing = [[0, 0], [0, tf.shape(predictions)[1] - tf.shape(labels)[1]]]
     return tf.pad(tf.cast(labels, tf.int32), missing), tf.pad(weight, missing)

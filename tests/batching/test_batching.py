@@ -273,7 +273,7 @@ def test_tokenizing_in_chunks_changes_nothing():
 
 
 def test_a_budget_without_tokens_is_refused():
-    message = "`batch_tokens` must be at least 1, got batch_tokens=0."
+    message = "`batch_tokens` must be an integer of at least 1, got batch_tokens=0."
     with pytest.raises(ValueError, match=re.escape(message)):
         batching.plan([3], [5], batch_tokens=0)
 
@@ -310,3 +310,9 @@ def test_request_batching_refuses_sizes_below_one(name):
 def test_request_batching_refuses_a_negative_delay():
     with pytest.raises(ValueError, match=r"`max_delay_ms` must not be negative, got .*=-1"):
         export.batch_requests(lambda rows: {}, max_delay_ms=-1)
+
+
+def test_one_text_is_not_taken_for_a_list_of_them():
+    tokenizer = CharacterTokenizer.learn(["abc"], 10)
+    with pytest.raises(ValueError, match="`texts` must be a list of texts, got 'abc'"):
+        batching.tokenize(tokenizer, "abc")

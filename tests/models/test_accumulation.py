@@ -62,6 +62,41 @@ def test_the_weights_of_rows_count_in_all_parts():
     np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
 
 
+def test_losses_that_float16_scales_train_in_parts_too():
+    found = {}
+    for parts in (1, 3):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            model = model_of()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        model.compile(keras.optimizers.SGD(1.0), accumulate=parts)
+        assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+        model(batch()[0])
+        before = model.get_weights()
+        model.fit(tf.data.Dataset.from_tensors(batch()), shuffle=False, verbose=0)
+        pairs = zip(model.get_weights(), before, strict=True)
+        found[parts] = [after - was for after, was in pairs]
+    assert max(abs(each).max() for each in found[1]) > 0.01
+    for a, b in zip(found[1], found[3], strict=True):
+        np.testing.assert_allclose(b, a, atol=0.01)
+
+
+def test_a_scale_of_the_optimizer_trains_in_parts_too():
+    def optimizer(rate, **options):
+        return keras.optimizers.SGD(rate, loss_scale_factor=1024.0, **options)
+
+    whole, _ = trained(optimizer, 1)
+    found, _ = trained(optimizer, 3)
+    for a, b in zip(whole, found, strict=True):
+        np.testing.assert_allclose(b, a, atol=2e-5)
+
+
+def test_xla_and_parts_are_refused_together():
+    with pytest.raises(ValueError, match="`accumulate` and `jit_compile` must be 1 and False"):
+        model_of().compile(accumulate=2, jit_compile=True)
+
+
 def test_no_part_is_refused():
     with pytest.raises(ValueError, match="`accumulate` must be an integer of at least 1, got acc"):
         model_of().compile(accumulate=0)

@@ -30,7 +30,7 @@ from small_models import (
 )
 
 from kzoo.layers import sharing
-from kzoo.layers.attention import BahdanauAttention
+from kzoo.layers.attention import BahdanauAttention, LocationAwareAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
@@ -109,6 +109,19 @@ def test_sample_weights_weigh_rows_or_tokens():
     tokens = np.random.default_rng(0).uniform(0, 2, (B, T)).astype("float32")
     weight = tokens * real
     assert_close(loss_of(model, sample_weight=tokens), (losses * weight).sum() / weight.sum())
+
+
+@pytest.mark.parametrize("first", ["rows", "tokens"])
+def test_weights_of_rows_and_of_tokens_can_follow_each_other(first):
+    model = built(make_transformer(), seed=3)
+    model.compile(metrics=["accuracy"])
+    rows = np.arange(1, B + 1, dtype="float32")
+    tokens = np.repeat(rows[:, None], T, axis=1)
+    given = [tokens, rows] if first == "tokens" else [rows, tokens]
+    found = [model.evaluate(INPUTS, LABELS, 2, sample_weight=each, verbose=0) for each in given]
+    assert_close(*found)
+    weight = rows[:, None] * (LABELS != 0)
+    assert_close(found[0][0], (cross_entropies(model) * weight).sum() / weight.sum())
 
 
 def test_a_batch_without_a_real_token_has_a_loss_of_zero():
@@ -339,6 +352,30 @@ def test_compiling_a_sampled_softmax_with_xla_is_refused():
         "got jit_compile=True, num_sampled=5."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
+        model.compile(jit_compile=True)
+
+
+@pytest.mark.parametrize("attention", [BahdanauAttention(3), LocationAwareAttention(3, 2, 3)])
+def test_xla_compiles_training_and_validation_on_batches_of_any_size(attention):
+    embedding = TokenEmbedding(V, D)
+    model = Seq2Seq(
+        RecurrentEncoder(TokenEmbedding(V, D), U, cell="simple"),
+        AttentionDecoder(embedding, U, attention, cell="simple"),
+        VocabularyHead(V, U),
+    )
+    built(model)
+    model.compile("adam")
+    expected = model.evaluate(INPUTS, LABELS, 2, verbose=0)
+    model.compile("adam", jit_compile=True)
+    assert_close(model.evaluate(INPUTS, LABELS, 2, verbose=0), expected)
+    model.fit(INPUTS, LABELS, 2, verbose=0)
+    assert model.evaluate(INPUTS, LABELS, 2, verbose=0) < expected
+
+
+def test_compiling_ctc_with_xla_is_refused():
+    model = make_transformer()
+    model = Seq2Seq(model.encoder, model.decoder, model.head, ctc_head=VocabularyHead(V, D))
+    with pytest.raises(ValueError, match="`jit_compile` must be False for a model with CTC"):
         model.compile(jit_compile=True)
 
 
@@ -871,6 +908,11 @@ def test_a_text_generator_hands_its_options_on(text_model):
     (prefix,) = text_model.target_tokenizer.tokenize(["fa"]).to_list()
     answers = text_model.text_generator(beam_size=K, max_length=7, prefix=prefix)(TEXTS)
     assert all(answer.startswith("fa") for answer in answers)
+
+
+def test_a_text_without_a_token_has_an_empty_answer(text_model):
+    answers = text_model.text_generator(max_length=7)(["", " ", "\x00", *TEXTS[:1]])
+    assert answers[:3] == ["", "", ""] and answers[3]
 
 
 def test_no_texts_have_no_answers(text_model):

@@ -278,6 +278,20 @@ def test_log_probabilities_are_float32_whatever_the_logits(dtype):
     np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-5)
 
 
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: tf.constant(n, tf.int64)])
+def test_integers_of_any_kind_are_taken(integer):
+    script = Script(seed=3, sentences=2, vocabulary_size=5, max_length=4)
+    options = {"end_id": 2, "beam_size": 2, "no_repeat_ngram": 3, "max_length": 4}
+    expected = beam_search(script.step, script.state(), script.start_ids, **options)
+    is_tensor = tf.is_tensor(integer(1))
+    options = {name: n if is_tensor else integer(n) for name, n in options.items()}
+    options["max_length"] = integer(4)
+    start_ids = tf.cast(script.start_ids, integer(1).dtype)
+    found = beam_search(script.step, script.state(), start_ids, prefix=[], **options)
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 def test_an_empty_batch_gives_an_empty_result():
     def step(ids, state, position):
         return tf.zeros([tf.shape(ids)[0], 5]), tf.zeros([tf.shape(ids)[0], 7]), state
@@ -466,6 +480,11 @@ def uniform_step(ids, state, position):
         ({"beam_size": 0}, "`beam_size` must be an integer of at least 1, got beam_size=0."),
         ({"beam_size": 2.5}, "`beam_size` must be an integer of at least 1, got beam_size=2.5."),
         ({"max_length": 0}, "`max_length` must be an integer of at least 1, got max_length=0."),
+        (
+            {"max_length": True},
+            "`max_length` must be an integer of at least 1, got max_length=True.",
+        ),
+        ({"start_ids": [1.0, 1.0]}, "`start_ids` must be integers, got float32."),
         ({"min_length": -1}, "`min_length` must be an integer of at least 0, got min_length=-1."),
         (
             {"min_length": 7},
