@@ -124,7 +124,7 @@ def disk_batches(
     Returns:
         tf.data.Dataset of `({"source", "target"}, labels)` as in `teacher_forcing`.
     """
-    checks.at_least(1, max_length=max_length, batch_tokens=batch_tokens)
+    checks.integer(1, max_length=max_length, batch_tokens=batch_tokens)
     tokenizers = source_tokenizer, target_tokenizer
     sample = np.linspace(0, len(pairs) - 1, min(len(pairs), _SAMPLE)).astype(int)
     lengths = []

@@ -81,7 +81,7 @@ def test_what_is_no_dataset_of_pairs_is_refused(words, pairs):
 @pytest.mark.parametrize("name", ["batch_tokens", "max_length"])
 def test_a_number_below_1_is_refused(words, name):
     numbers = {"batch_tokens": 64, "max_length": 9} | {name: 0}
-    with pytest.raises(ValueError, match=f"must be at least 1, got .*{name}=0"):
+    with pytest.raises(ValueError, match=f"must be an integer of at least 1, got .*{name}=0"):
         bucketed_batches(dataset(), *words, **numbers)
 
 

@@ -85,5 +85,7 @@ def test_a_resumed_pass_goes_on_in_its_order_and_long_texts_are_cut(tmp_path):
 
 
 def test_what_is_no_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`max_length` and `batch_tokens` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`max_length` and `batch_tokens` must be an integer of at least 1"
+    ):
         batches_of(tmp_path, max_length=0)
