@@ -41,7 +41,7 @@ def repeated(sampler, times):
     size = sampler.vocabulary_size
     is_learned = sampler.distribution == "learned_unigram"
 
-    @tf.function
+    @tf.function(autograph=True)
     def draw():
         marks = tf.TensorArray(tf.float32, times)
         for number in tf.range(times):

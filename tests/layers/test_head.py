@@ -284,7 +284,7 @@ def test_with_all_classes_sampled_loss_and_gradients_are_the_full_ones(
 def repeat(function, shape, times):
     """Results of many calls, (R, *shape), in one graph."""
 
-    @tf.function
+    @tf.function(autograph=True)
     def run():
         results = tf.TensorArray(tf.float32, times, element_shape=shape)
         for number in tf.range(times):
