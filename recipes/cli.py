@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Config = TypeVar("Config")
 EXPECTED = (ValueError, OSError, ImportError, RuntimeError)  # bad input, disk full, no network
+RECIPE = "recipe"  # key of a saved config, beside those of its flags
 Scalar = str | int | float | bool | None
 
 
@@ -143,8 +144,17 @@ def require(*packages: str, extra: str) -> None:
 
 
 def save(config: Any, path: str | Path) -> None:
-    """Writes the config as JSON, whole or not at all."""
-    write_json(dataclasses.asdict(config), path)
+    """Writes the config and whose it is as JSON, whole or not at all."""
+    write_json({RECIPE: recipe_of(type(config))} | dataclasses.asdict(config), path)
+
+
+def recipe_of(config_class: type) -> str:
+    """The name of the module that a config is of, also where that is the program: "recipes.ship".
+    A script without such a name has that of its file."""
+    module = sys.modules.get(config_class.__module__)
+    if (spec := getattr(module, "__spec__", None)) is not None:
+        return spec.name.removesuffix(".__main__")
+    return Path(getattr(module, "__file__", config_class.__module__)).stem
 
 
 def write_json(value: Any, path: str | Path) -> None:
@@ -158,18 +168,22 @@ def load(config_class: type[Config], path: str | Path) -> Config:
     """Reads what `save` wrote; a flag that is newer than the file has its default.
 
     Raises:
-        ValueError: if the file is not JSON, or its names or types are not those of the fields.
+        ValueError: if the file is not JSON, is of another recipe, or its names or types are not
+            those of the fields.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON or no UTF-8; nested too deep
         place = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else path
         raise ValueError(f"{place}: expected JSON, got: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object of flags, got {str(values)[:80]}")
+    recipe, own = values.pop(RECIPE, None), recipe_of(config_class)  # None: before there were names
+    if recipe not in (None, own):
+        raise ValueError(f"{path}: expected flags of {own}, got those of {recipe}")
     fields = _fields(config_class)
-    names = [field.name for field in fields]
-    got = sorted(values) if isinstance(values, dict) else values
-    if not isinstance(values, dict) or set(values) - set(names):
-        raise ValueError(f"{path}: expected an object with the keys {sorted(names)}, got {got!r}")
+    if unknown := sorted(set(values) - {field.name for field in fields}):
+        raise ValueError(f"{path}: expected flags of {own}, got also {', '.join(unknown)}")
     for field, (kind, choices, takes_none) in fields.items():
         if field.name not in values:
             continue
@@ -181,6 +195,15 @@ def load(config_class: type[Config], path: str | Path) -> Config:
             rule = _rule(kind, choices)
             raise ValueError(f"{path}: `{field.name}` must be {rule}, got {value!r}.")
     return config_class(**values)
+
+
+def recipe_in(path: str | Path) -> str | None:
+    """The recipe whose config a file holds; None of an older file, or of one that is no config."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values.get(RECIPE) if isinstance(values, dict) else None
 
 
 def _fields(config_class: type) -> dict[dataclasses.Field, tuple[type, tuple, bool]]:

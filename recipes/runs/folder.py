@@ -59,10 +59,10 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         return Path(forgotten)
     run = folder / RUN_FOLDER
     _lock(folder)
-    if (run / DONE).exists():
-        before = cli.load(type(config), run / "config.json")
-        if not config.resume or config.minutes <= before.minutes:
-            remove_run(run)
+    if config.resume:
+        _check_recipe(config, run)
+    if (run / DONE).exists() and not (config.resume and _has_more_minutes(config, run)):
+        remove_run(run)
     parts = (".", FIRST, f"{MEMBERS}/*")
     begun = ("journal.jsonl", f"{CHECKPOINTS}/checkpoint-*.npz")
     if not any(any(run.glob(f"{part}/{name}")) for part in parts for name in begun):
@@ -95,6 +95,20 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         (run / DONE).unlink()
         cli.save(config, run / "config.json")
     return run
+
+
+def _check_recipe(config: Any, run: Path) -> None:
+    """Raises a ValueError if a run is one of another recipe."""
+    recipe, own = cli.recipe_in(run / "config.json"), cli.recipe_of(type(config))
+    if recipe not in (None, own):
+        raise ValueError(
+            f"`resume` needs a run of {own}, but {run.parent} holds a run of {recipe}: choose "
+            f"another --output, or remove {run}."
+        )
+
+
+def _has_more_minutes(config: Any, run: Path) -> bool:
+    return config.minutes > cli.load(type(config), run / "config.json").minutes
 
 
 def _lock(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Flags from a dataclass: what they take, what they refuse, and the JSON beside them."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
 import pytest
 
+from recipes import cli, translation
 from recipes.cli import flag, load, parse, save
 
 
@@ -143,7 +145,7 @@ def test_a_whole_number_in_the_file_is_fine_for_a_float(tmp_path):
 def test_a_file_of_an_older_kzoo_lacks_newer_flags_which_have_their_defaults(tmp_path):
     save(replace(Config(), minutes=2), tmp_path / "config.json")
     values = json.loads((tmp_path / "config.json").read_text())
-    del values["epochs"]
+    del values["epochs"], values["recipe"]
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert load(Config, tmp_path / "config.json") == replace(Config(), minutes=2)
 
@@ -156,7 +158,8 @@ def test_a_file_of_an_older_kzoo_lacks_newer_flags_which_have_their_defaults(tmp
         ({"epochs": None}, "`epochs` must be of type int, got None"),
         ({"model": "lstm"}, "`model` must be one of luong, transformer, got 'lstm'"),
         ({"dropout": float("inf")}, "`dropout` must be of type float and finite, got inf"),
-        ({"beam": 2}, "expected an object with the keys .*'beam_size'.* got .*'beam'"),
+        ({"beam": 2, "a": 1}, "expected flags of .*test_cli, got also a, beam$"),
+        ({"recipe": "recipes.ship"}, "expected flags of .*test_cli, got those of recipes.ship$"),
     ],
 )
 def test_a_config_file_that_does_not_fit_is_refused_with_its_path(tmp_path, changes, message):
@@ -171,7 +174,7 @@ def test_a_config_file_that_does_not_fit_is_refused_with_its_path(tmp_path, chan
     ("text", "message"),
     [
         ('{\n"epochs": ', "config.json:2: expected JSON, got: Expecting value"),
-        ("[7]", "config.json: expected an object with the keys .* got \\[7\\]"),
+        ("[7]", r"config.json: expected an object of flags, got \[7\]"),
     ],
 )
 def test_a_config_file_that_is_no_object_is_refused_with_its_path(tmp_path, text, message):
@@ -189,3 +192,18 @@ def test_a_config_that_is_nested_too_deep_or_no_utf8_is_named(content, tmp_path)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json: expected JSON, got: "):
         load(Config, path)
+
+
+def test_a_saved_config_says_whose_it_is_also_where_that_is_the_program(tmp_path, monkeypatch):
+    save(translation.Config(), tmp_path / "config.json")
+    assert cli.recipe_in(tmp_path / "config.json") == "recipes.translation"
+    monkeypatch.setattr(translation.Config, "__module__", "__main__")
+    monkeypatch.setitem(sys.modules, "__main__", translation)
+    assert cli.recipe_of(translation.Config) == "recipes.translation"
+
+
+@pytest.mark.parametrize("content", ["{", "[7]", "{}"])
+def test_a_file_that_names_no_recipe_is_of_none(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    assert cli.recipe_in(tmp_path / "config.json") is None
+    assert cli.recipe_in(tmp_path / "missing.json") is None

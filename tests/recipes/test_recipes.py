@@ -20,7 +20,7 @@ import tensorflow as tf
 import kzoo
 from kzoo import batching, export, plots, text, training
 from kzoo.export import folder
-from recipes import cli, reverse, runs, translation
+from recipes import cli, reverse, runs, summarization, translation
 from recipes.data import examples
 from recipes.runs import translation_scores
 from recipes.studies import sampled_softmax
@@ -399,6 +399,23 @@ def test_a_run_that_was_kept_makes_way_for_another_one_or_the_same_minutes(resum
     again = dataclasses.replace(config, resume=resume)
     assert runs.open_run(again, config.folder, "other") == run
     assert not (run / "journal.jsonl").exists()
+    runs.remove_run(run)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_run_of_another_recipe_is_replaced_if_it_is_done_and_never_gone_on_with(is_done, config):
+    other = summarization.Config(output="out")
+    run = runs.open_run(other, other.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt")[: 3 if is_done else 1]:
+        (run / name).touch()
+    if is_done:
+        runs.close_run(run, other)
+    message = r"^`resume` needs a run of recipes.translation, but out holds a run of "
+    with pytest.raises(ValueError, match=message + "recipes.summarization: choose"):
+        runs.open_run(dataclasses.replace(config, resume=True), config.folder, "digest")
+    if is_done:
+        assert runs.open_run(config, config.folder, "digest") == run
+        assert not (run / "journal.jsonl").exists()
     runs.remove_run(run)
 
 
