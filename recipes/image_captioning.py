@@ -118,8 +118,8 @@ class Config:
     validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
     patience: int = flag(10, "epochs without a better validation score before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(4, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    beam_size: int = flag(4, "hypotheses that beam search keeps", of_export=True)
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty", of_export=True)
     max_length: int = flag(50, "most tokens of a caption; longer ones are left out of training")
     seed: int = flag(
         0, "of weights, dropout, order and split, and of which test pictures are drawn"

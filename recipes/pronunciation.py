@@ -125,7 +125,7 @@ class Config:
         1000, "epochs without a better validation WER before it stops; much is learnt at the end"
     )
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
     max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")

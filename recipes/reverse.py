@@ -67,8 +67,9 @@ class Config:
             cli.check(self, name, least=1)
         if self.epochs is not None:
             cli.check(self, "epochs", least=1)
-        for name in ("warmup_steps", "beam_size"):
-            cli.check(self, name, least=1)
+        cli.check(self, "warmup_steps", least=1)
+        cli.check_beam_size(self)
+        cli.check_seed(self)
         cli.check(self, "minutes", least=0)
         cli.check_positive(self, "learning_rate")
 

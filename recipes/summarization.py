@@ -131,7 +131,7 @@ class Config:
     validation_documents: int = flag(200, "validation ROUGE-L is measured on this many documents")
     patience: int = flag(10, "epochs without a better validation ROUGE-L before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
     length_penalty: float = flag(1.0, "exponent of the length that log p is divided by")
     length_normalization: Literal["length", "gnmt"] = flag(
         "length",

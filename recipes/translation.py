@@ -102,6 +102,7 @@ class Config:
         0,
         "words: answers consist of so many most frequent words, and of those that were aligned "
         "with a word of the source in training; 0: of all words",
+        of_export=True,
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
@@ -136,8 +137,8 @@ class Config:
     )
     patience: int = flag(10, "epochs without a better validation BLEU before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty", of_export=True)
     length_deviation_penalty: float = flag(
         0.0,
         "per token of deviation from the length that a head, trained beside, expects; 0: no head",

@@ -20,7 +20,7 @@ RESUME_HELP = (
     "go on with the interrupted run in the output folder; with more --minutes also with one that "
     "they ended while its score still rose"
 )
-# From one run to its resumption.
+# From one run to its resumption, beside the flags of the export alone.
 MAY_CHANGE = {
     *("epochs", "minutes", "patience", "weights", "output", "resume"),
     *("save_minutes", "tensorboard", "profile"),
@@ -82,7 +82,7 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     changed = {
         name: (before[name], value)
         for name, value in dataclasses.asdict(config).items()
-        if name not in MAY_CHANGE and before[name] != value
+        if name not in MAY_CHANGE | cli.of_export(config) and before[name] != value
     }
     if changed:
         raise ValueError(f"`resume` needs the flags of the run before; changed: {changed}.")

@@ -369,6 +369,17 @@ def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
         runs.open_run(resumed, config.folder, "other")
 
 
+def test_a_resumed_run_may_search_otherwise_in_its_export_but_not_in_its_training(config):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()
+    search = {"beam_size": 7, "length_penalty": 1.1}
+    resumed = dataclasses.replace(config, resume=True, **search)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    with pytest.raises(ValueError, match=r"changed: \{'max_length': \(16, 17\)\}"):
+        runs.open_run(dataclasses.replace(resumed, max_length=17), config.folder, "digest")
+    runs.remove_run(run)
+
+
 @pytest.mark.parametrize("part", [".", "members/2"])
 def test_a_run_whose_score_still_rose_is_kept_and_gone_on_with(part, config, capsys):
     run = runs.open_run(config, config.folder, "digest")
