@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -207,6 +207,19 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         if len(row) != len(header):
             raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
         yield place, dict(zip(header, row, strict=True))
+
+
+def text_in(row: dict, keys: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> str:
+    """What a row has under the first of some keys, as a text; "" if it has none of them.
+
+    Raises:
+        ValueError: it is of none of the `kinds`; True and False are no numbers.
+    """
+    key = next((key for key in keys if row.get(key) is not None), None)
+    if key is not None and type(row[key]) not in kinds:
+        rule = "a text or a whole number" if int in kinds else "a text"
+        raise ValueError(f"{place}: expected {rule} for {key!r}, got {str(row[key])[:80]}")
+    return "" if key is None else str(row[key])
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from kzoo import batching, export, plots, text, training
 from kzoo.export import folder
 from recipes import cli, reverse, runs, summarization, translation
 from recipes.data import examples
-from recipes.runs import translation_scores
+from recipes.runs import planning, translation_scores
 from recipes.studies import sampled_softmax
 
 WORDS = {
@@ -290,6 +290,21 @@ def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, mo
     # AutoGraph removes its own files when the process ends.
     passing = re.compile("dry-run|__autograph_generated_file")
     assert sorted(path for path in tmp_path.rglob("*") if not passing.search(str(path))) == before
+
+
+@pytest.mark.parametrize(
+    ("epochs", "minutes", "first", "said"),
+    [
+        (1, 0.2, 11.0, "at most 1 epoch; --minutes 0.2 ends it in epoch 1"),  # 5 would fit
+        (7, 0.2, 5.0, "at most 7 epochs; --minutes 0.2 ends it in epoch 3"),
+        (7, 0.2, 13.0, "at most 7 epochs; --minutes 0.2 ends it in epoch 1"),
+        (1000, 1.0, 5.0, "at most 1,000 epochs; --minutes 1 ends it in epoch 19"),
+        (2, 0.2, 5.0, "at most 2 epochs; --epochs ends it"),
+    ],
+)
+def test_a_plan_says_the_epoch_that_the_minutes_end(epochs, minutes, first, said):
+    config = types.SimpleNamespace(epochs=epochs, minutes=minutes)
+    assert planning._training(config, first, epoch=3.0) == said
 
 
 @pytest.mark.slow
