@@ -258,6 +258,13 @@ def unreadable(path: str | Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: expected a readable file, got {type(error).__name__}: {error}")
 
 
+def refusal(error: Exception) -> str:
+    """What an error of TensorFlow's says of a content, without brackets and names of nodes."""
+    from kzoo.export.served import rule  # with TensorFlow, which by now is there
+
+    return rule(str(error.message))
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
