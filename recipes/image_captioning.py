@@ -189,6 +189,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -202,15 +203,14 @@ def main(config: Config) -> dict[str, float]:
     unseen = unseen_style(config)
     if config.is_spoken:
         splits = splits._replace(train=captions.as_spoken(splits.train))
-    run = runs.open_run(config, config.folder, fingerprint(splits))
-    scored = scored_pictures(splits, unseen)
-    runs.seed(config.seed)
-    model = build(splits.train, config) if config.init_from is None else start(config)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits.train, scored, run, config)
-    show_answers(saved.path, scored.part, config.seed)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} picture.jpg")
+    with runs.opened_run(config, config.folder, fingerprint(splits)) as run:
+        scored = scored_pictures(splits, unseen)
+        runs.seed(config.seed)
+        model = build(splits.train, config) if config.init_from is None else start(config)
+        fit(model, splits, run, config)
+        saved = export_and_score(model, splits.train, scored, run, config)
+        show_answers(saved.path, scored.part, config.seed)
+    runs.say_how_to_ask(saved.path, "picture.jpg")
     return runs.scores_of(saved)
 
 

@@ -182,6 +182,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    runs.check_places(config)
     cli.require("jiwer", "matplotlib", extra="recipes")
     splits = load_pronunciations(
         config.data,
@@ -199,14 +200,13 @@ def main(config: Config) -> dict[str, float]:
         splits = cleaning.cleaned(splits, rules=rules, what="pronunciations")
     parts = (words.pairs for words in splits[:2])
     sides = (side for pairs in parts for side in (pairs.source, pairs.target))
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    numbers = range(1, config.ensemble + 1)
-    models = [train(number, splits, member(run, number), config) for number in numbers]
-    saved = export_and_score(models, splits, run, config)
-    words = runs.scored_split(splits)[1].words
-    runs.show_answers(saved.path, [words[row] for row in runs.spread_rows(5, len(words))])
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides)) as run:
+        numbers = range(1, config.ensemble + 1)
+        models = [train(number, splits, member(run, number), config) for number in numbers]
+        saved = export_and_score(models, splits, run, config)
+        words = runs.scored_split(splits)[1].words
+        runs.show_answers(saved.path, [words[row] for row in runs.spread_rows(5, len(words))])
+    runs.say_how_to_ask(saved.path, "hello")
     return runs.scores_of(saved)
 
 

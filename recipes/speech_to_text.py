@@ -235,6 +235,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     config = settled(config)
     cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
@@ -251,15 +252,14 @@ def main(config: Config) -> dict[str, float]:
         rules = cleaning.clip_rules(clips_audio.seconds_of(splits.train))
         splits = cleaning.cleaned(splits, rules=rules, what="clips")
     names = ([str(row) for row in part.rows] for part in splits[:2])
-    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
-    runs.seed(config.seed)
-    model = start(config) if config.init_from else build(splits.train, config)
-    fit(model, splits, run, config)
-    scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
-    saved = export_and_score(model, splits.train, scored, run, config)
-    show_answers(saved.path, scored)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*names)) as run:
+        runs.seed(config.seed)
+        model = start(config) if config.init_from else build(splits.train, config)
+        fit(model, splits, run, config)
+        scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
+        saved = export_and_score(model, splits.train, scored, run, config)
+        show_answers(saved.path, scored)
+    runs.say_how_to_ask(saved.path, "file.wav")
     return runs.scores_of(saved)
 
 

@@ -235,6 +235,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("rouge_score", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -253,17 +254,16 @@ def main(config: Config) -> dict[str, float]:
     if config.extractive:
         splits = spans.extractive(splits)
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    runs.seed(config.seed)
-    if config.init_from is None:
-        model = build(learn_tokenizer(splits.train, config), config)
-    else:
-        model = start(splits.train, config)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits, run, config)
-    runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides)) as run:
+        runs.seed(config.seed)
+        if config.init_from is None:
+            model = build(learn_tokenizer(splits.train, config), config)
+        else:
+            model = start(splits.train, config)
+        fit(model, splits, run, config)
+        saved = export_and_score(model, splits, run, config)
+        runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
+    runs.say_how_to_ask(saved.path, "a text")
     return runs.scores_of(saved)
 
 

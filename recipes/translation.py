@@ -204,6 +204,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -211,19 +212,18 @@ def main(config: Config) -> dict[str, float]:
     seen = (pairs for each in splits.values() for pairs in each[:2])
     sides = (side for pairs in seen for side in (pairs.source, pairs.target))
     on_disk = [from_disk.identity(config)] if config.on_disk else []
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides, *on_disk))
-    runs.seed(config.seed)
-    train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
-    model = start(train, config) if config.init_from else begin(train, config)
-    splits = languages.asked_for(model, splits)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits, run, config)
-    count = max(1, 5 // len(splits))  # of each language
-    texts = [runs.scored_split(each)[1].source for each in splits.values()]
-    shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
-    runs.show_answers(saved.path, shown)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides, *on_disk)) as run:
+        runs.seed(config.seed)
+        train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
+        model = start(train, config) if config.init_from else begin(train, config)
+        splits = languages.asked_for(model, splits)
+        fit(model, splits, run, config)
+        saved = export_and_score(model, splits, run, config)
+        count = max(1, 5 // len(splits))  # of each language
+        texts = [runs.scored_split(each)[1].source for each in splits.values()]
+        shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
+        runs.show_answers(saved.path, shown)
+    runs.say_how_to_ask(saved.path, "a text")
     return runs.scores_of(saved)
 
 

@@ -11,7 +11,15 @@ from typing import Any
 
 import kzoo
 from recipes import cli
-from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
+from recipes.runs.folder import (
+    BEST,
+    CHECKPOINTS,
+    RISING,
+    is_fitted,
+    open_journal,
+    position,
+    what_is_left,
+)
 from recipes.runs.planning import end_dry_run
 from recipes.runs.workers import replica, scored_after, workers_leave, workers_of
 
@@ -169,7 +177,7 @@ def watching(config: Any, valid_batches) -> list:
 
 @contextlib.contextmanager
 def explained(run: Path) -> Iterator[None]:
-    """Says of whatever ends a training inside what is left of it, and how to go on.
+    """Says of whatever ends a training inside, but for Ctrl-C, what is left and how to go on.
 
     Raises:
         RuntimeError: in place of an OSError, as of a full disk, or of an error of TensorFlow's,
@@ -179,18 +187,12 @@ def explained(run: Path) -> Iterator[None]:
 
     try:
         yield
-    except (KeyboardInterrupt, OSError, tf.errors.OpError) as error:
-        found = position(run)
-        left = f"The last checkpoint in {run} is of {found}" if found.batches else "No checkpoint"
-        left += ": the same command with --resume goes on from there." if found.batches else " yet."
-        if isinstance(error, KeyboardInterrupt):
-            print(f"\nInterrupted. {left}")
-            raise
+    except (OSError, tf.errors.OpError) as error:
         if isinstance(error, OSError):
             what = f"a file of the run could not be written or read: {error}"
         else:
             what = f"a batch could not be computed: {cli.cause(error.message)}"
-        raise RuntimeError(f"{what}. {left}") from error
+        raise RuntimeError(f"{what}. {what_is_left(run)}") from error
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -148,6 +149,12 @@ def show_answers(path: Path, items: list[str], input_name: str = "text") -> list
         print(f"{item}\n    -> {answer}   (score {score:.2f})")
     print(flush=True)
     return answers
+
+
+def say_how_to_ask(path: Path, example: str) -> None:
+    """Prints the command that asks a SavedModel, quoted as a shell wants it."""
+    command = shlex.join(["python", "-m", "kzoo", str(path), example])
+    print(f"{path} is a SavedModel; ask it with: {command}")
 
 
 def show_files(path: Path, examples: Iterable[tuple[str, bytes, str]], input_name: str) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -290,6 +291,93 @@ def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, mo
     # AutoGraph removes its own files when the process ends.
     passing = re.compile("dry-run|__autograph_generated_file")
     assert sorted(path for path in tmp_path.rglob("*") if not passing.search(str(path))) == before
+
+
+@pytest.mark.parametrize("flag", ["output", "tensorboard"])
+@pytest.mark.parametrize("place", ["file", "file/below", "link", "shut/below"])
+def test_a_folder_that_cannot_be_written_is_named_with_its_flag_before_data_are_read(
+    flag, place, config, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "shut").mkdir()
+    access, shut = os.access, tmp_path / "shut"
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and path != shut)
+    monkeypatch.setattr(translation, "load", lambda config: pytest.fail("data were read"))
+    message = f"^`{flag}` must be a folder that can be made and written to, got {place}: "
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match=message):
+            translation.main(dataclasses.replace(config, dry_run=dry_run, **{flag: place}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would_and_makes_nothing(config, tmp_path):
+    dry = dataclasses.replace(config, dry_run=True)
+    assert runs.open_run(dry, dry.folder, "digest").parent != tmp_path / "out"
+    assert not (tmp_path / "out").exists()
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()
+    before = sorted((tmp_path / "out").rglob("*"))
+    for changes, digest, message in (
+        ({}, "digest", "`output` out holds an interrupted run: go on with it by --resume, or remo"),
+        ({"resume": True}, "other", "`resume` needs the data of the run before"),
+        ({"resume": True, "max_length": 9}, "digest", "`resume` needs the flags of the run before"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            runs.open_run(dataclasses.replace(dry, **changes), dry.folder, digest)
+    resumed = dataclasses.replace(dry, resume=True)
+    assert runs.open_run(resumed, dry.folder, "digest") != run
+    assert sorted((tmp_path / "out").rglob("*")) == before
+    runs.close_run(run, config)
+    lock = folder.try_lock(tmp_path / "out")
+    with pytest.raises(ValueError, match="`output` out is in use by another run"):
+        runs.open_run(dry, dry.folder, "digest")
+    os.close(lock)
+    (tmp_path / "out/.kzoo-run").mkdir()
+    (tmp_path / "out/.kzoo-run/mine").touch()
+    with pytest.raises(ValueError, match=r"nothing but the files of a run, .* got mine"):
+        runs.open_run(dry, dry.folder, "digest")
+
+
+def stopped_by_ctrl_c(config, parts):
+    """The folder of a run that is stopped when these of its parts have a checkpoint."""
+    done = training.checkpoints.Position(2, 3, 11, 1.5)
+    with pytest.raises(KeyboardInterrupt), runs.opened_run(config, config.folder, "digest") as run:
+        for part in parts:
+            (run / part).mkdir(parents=True, exist_ok=True)
+            training.checkpoints.write_position(run / part / "checkpoints", done)
+        raise KeyboardInterrupt  # as while the export is scored
+    return run
+
+
+@pytest.mark.parametrize(
+    ("parts", "last"),
+    [
+        (["first"], "first"),
+        (["first", "."], ""),
+        (["members/1", "members/9"], "members/9"),
+        (["members/9", "members/10"], "members/10"),
+    ],
+)
+def test_ctrl_c_at_any_moment_of_a_run_says_where_its_last_checkpoint_is(
+    parts, last, config, capsys
+):
+    stopped_by_ctrl_c(config, [])
+    assert capsys.readouterr().out == "\nInterrupted. No checkpoint yet.\n"
+    run = stopped_by_ctrl_c(config, parts)
+    assert capsys.readouterr().out == (
+        f"\nInterrupted. The last checkpoint in {run / last} is of batch 3 of epoch 3, after 1.5 "
+        "minutes: the same command with --resume goes on from there.\n"
+    )
+    stopped_by_ctrl_c(dataclasses.replace(config, dry_run=True, resume=True), [])
+    assert capsys.readouterr().out == ""
+    runs.close_run(run, config)
+
+
+def test_the_command_that_asks_a_model_is_quoted_for_a_shell(capsys):
+    runs.say_how_to_ask(Path("my models/it's/1"), "a text")
+    command = capsys.readouterr().out.partition("ask it with: ")[2]
+    assert shlex.split(command) == ["python", "-m", "kzoo", "my models/it's/1", "a text"]
 
 
 @pytest.mark.parametrize(
