@@ -207,8 +207,8 @@ def main(config: Config) -> dict[str, float]:
         scored = scored_pictures(splits, unseen)
         runs.seed(config.seed)
         model = build(splits.train, config) if config.init_from is None else start(config)
-        fit(model, splits, run, config)
-        saved = export_and_score(model, splits.train, scored, run, config)
+        left_out = fit(model, splits, run, config)
+        saved = export_and_score(model, splits.train, left_out, scored, run, config)
         show_answers(saved.path, scored.part, config.seed)
     runs.say_how_to_ask(saved.path, "picture.jpg")
     return runs.scores_of(saved)
@@ -260,8 +260,9 @@ def build_backbone(config: Config) -> keras.Model:
     return backbone
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     train = examples(model, splits.train, config, "train")
     valid = examples(model, splits.valid, config, "valid")
     ids = runs.segmented(model.target_tokenizer, train.ids, config, [config.seed])
@@ -286,10 +287,11 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid_batches = kzoo.batching.picture_batches(*valid[:3], config.batch_size)
     change = augmentation(config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name, change=change)
+    return runs.left_out(train.left_out)
 
 
 def export_and_score(
-    model, train: Pictures, scored: ScoredPictures, run: Path, config: Config
+    model, train: Pictures, left_out: str, scored: ScoredPictures, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -315,7 +317,7 @@ def export_and_score(
         max_length=config.max_length,
         card={
             "name": f"Image captioning, {sources.title_of(config.train or config.data)}",
-            "data": f"{config.train or config.data}; training: {train}",
+            "data": f"{config.train or config.data}; training: {train}{left_out}",
             "captions": "learned in lower case, no punctuation; scores compare with them as written"
             if config.is_spoken
             else "as written",

@@ -255,9 +255,9 @@ def main(config: Config) -> dict[str, float]:
     with runs.opened_run(config, config.folder, runs.fingerprint(*names)) as run:
         runs.seed(config.seed)
         model = start(config) if config.init_from else build(splits.train, config)
-        fit(model, splits, run, config)
+        left_out = fit(model, splits, run, config)
         scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
-        saved = export_and_score(model, splits.train, scored, run, config)
+        saved = export_and_score(model, splits.train, left_out, scored, run, config)
         show_answers(saved.path, scored)
     runs.say_how_to_ask(saved.path, "file.wav")
     return runs.scores_of(saved)
@@ -307,8 +307,9 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     return runs.compiled(model, config, FROM_NOTHING["learning_rate"])
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     speeds = SPEEDS if config.speed_perturbation else (1.0,)
     longest = model.source_tokenizer.clip_seconds * min(speeds)  # slower is longer
     config = dataclasses.replace(config, max_seconds=min(config.max_seconds, longest))
@@ -327,6 +328,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     change = augmentation(batches, model.source_tokenizer.features, config, epochs)
     checked = validation(model, valid, config)
     runs.fit(model, batches, *checked, run, config, MONITOR, change=change)
+    return runs.left_out(train.left_out)
 
 
 def validation(
@@ -389,7 +391,7 @@ def spelled_pieces(
 
 
 def export_and_score(
-    model, train: Clips, scored: ScoredClips, run: Path, config: Config
+    model, train: Clips, left_out: str, scored: ScoredClips, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -413,7 +415,7 @@ def export_and_score(
         metrics=compare_searches(model, name, part, config),
         card={
             "name": f"Speech to text, {sources.title_of(config.train or config.data)}",
-            "data": f"{config.train or config.data}; training: {train}",
+            "data": f"{config.train or config.data}; training: {train}{left_out}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

@@ -217,8 +217,8 @@ def main(config: Config) -> dict[str, float]:
         train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
         model = start(train, config) if config.init_from else begin(train, config)
         splits = languages.asked_for(model, splits)
-        fit(model, splits, run, config)
-        saved = export_and_score(model, splits, run, config)
+        left_out = fit(model, splits, run, config)
+        saved = export_and_score(model, splits, left_out, run, config)
         count = max(1, 5 // len(splits))  # of each language
         texts = [runs.scored_split(each)[1].source for each in splits.values()]
         shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
@@ -303,20 +303,24 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     return training_pairs.build(source_tokenizer, target_tokenizer, config, length_head=has_head)
 
 
-def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     limit, place = config.max_length, config.train or config.data
     train, valid = (languages.parts_of(splits, name) for name in ("train", "valid"))
     valid_corpus, _ = mixing.tokenize(model, valid, "valid", max_length=limit)
+    too_long = 0
     if config.on_disk:
-        batches = from_disk.make_batches(model, valid_corpus, run, config)
+        batches = from_disk.make_batches(model, valid_corpus, run, config)  # longer ones are cut
     else:
         options = {"temperature": config.mixing_temperature, "max_length": limit}
         corpus, draw = mixing.mixed(model, train, place, **options)
+        too_long = sum(map(len, train.values())) - int(corpus.source.nrows())
         corpus = training_pairs.sampled_subwords(model, corpus, config)
         batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
     score = validation_bleu(model, valid, config)
     runs.fit(model, *batches, score, run, config, monitor="val_bleu")
+    return runs.left_out({f"over {limit} tokens": too_long})
 
 
 def validation_bleu(model, valid: dict[str, examples.Pairs], config: Config) -> Callable:
@@ -351,7 +355,7 @@ def learn_lexicon(model, splits: dict[str, Splits], config: Config) -> kzoo.Lexi
 
 
 def export_and_score(
-    model, splits: dict[str, Splits], run: Path, config: Config
+    model, splits: dict[str, Splits], left_out: str, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -381,7 +385,7 @@ def export_and_score(
         lexicon=learn_lexicon(model, splits, config),
         card={
             "name": f"Translation {config.source_language} to {', '.join(splits)}",
-            "data": f"{config.train or config.data}; training: {trained}",
+            "data": f"{config.train or config.data}; training: {trained}{left_out}",
             "scored on": f"{name}: {languages.listed(parts)}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

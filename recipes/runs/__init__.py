@@ -40,6 +40,7 @@ flag and a path that does not exist are answered at once; the recipes keep to th
 from recipes.runs.building import (
     compile_model,
     learn_tokenizer,
+    left_out,
     make_weights,
     seed,
     spread_rows,
@@ -170,6 +171,7 @@ __all__ = [
     "in_table",
     "is_fitted",
     "learn_tokenizer",
+    "left_out",
     "machine",
     "make_weights",
     "open_journal",

@@ -374,6 +374,21 @@ def test_ctrl_c_at_any_moment_of_a_run_says_where_its_last_checkpoint_is(
     runs.close_run(run, config)
 
 
+def test_a_card_says_how_many_training_pairs_were_too_long(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *args, **options: None)
+    config = dataclasses.replace(config, max_length=3)
+    splits = translation.load(config)
+    train = splits["de"].train
+    model = translation.begin(train, config)
+    count = sum(len(source.split()) == 3 for source in train.source)
+    said = translation.fit(model, splits, tmp_path / "run", config)
+    assert said == f"; of them left out: {count} over 3 tokens" and count > 100
+    assert runs.left_out({"unreadable": 1200, "over 7 seconds": 0, "over 3 tokens": 2}) == (
+        "; of them left out: 1,200 unreadable, 2 over 3 tokens"
+    )
+    assert runs.left_out({"over 3 tokens": 0}) == ""
+
+
 def test_the_command_that_asks_a_model_is_quoted_for_a_shell(capsys):
     runs.say_how_to_ask(Path("my models/it's/1"), "a text")
     command = capsys.readouterr().out.partition("ask it with: ")[2]
