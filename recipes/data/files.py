@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # White space, control characters and those invisible ones that kzoo.text.normalize removes.
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
+LONGEST_FIELD = 2**24  # characters of a CSV's field; Python's own limit is 2**17, a long article
 STDERR = 2
 UNREADABLE = (  # what a broken archive raises
     *(OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
@@ -191,6 +192,7 @@ def read_json(path: str | Path) -> object:
 
 def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
     """(path:line where it begins, {column: value}) of each row below the header."""
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader((f"{line}\n" for line in lines(path)), strict=True)
     header, start = None, 1
     while True:
