@@ -18,6 +18,7 @@ from recipes.data import (
     clips_audio,
     clips_files,
     examples,
+    files,
     packages,
     transcripts,
 )
@@ -338,9 +339,10 @@ def test_a_line_within_quotes_goes_on_as_a_space(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 140_000 * "x"]]
+    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 1001 * "x"]]
 )
-def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path):
+def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_FIELD", 1000)
     sound(tmp_path / "a.wav")
     write(tmp_path / "metadata.csv", "file_name,text", "a.wav,one", *lines)
     with pytest.raises(ValueError, match=r"metadata\.csv:3: expected a row of CSV, got: "):
