@@ -31,6 +31,21 @@ from kzoo import imports, listing
 from kzoo.export import names
 
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
+_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_NEEDED = {  # flag: the signature that it asks, and what has such
+    "live": ("stream", "of live audio, as kzoo.zoo.streaming_ctc"),
+    "n_best": ("n_best", "that was exported with the signature `n_best`"),
+    "align": ("align", "that was exported with the signature `align`"),
+    **dict.fromkeys(
+        ("srt", "vtt", "json"),
+        ("segments", "of speech that knows times, as those of kzoo import whisper-tiny.en"),
+    ),
+}
 _SHOWN = 3  # source tokens that --align prints for a target token
 
 
@@ -68,6 +83,9 @@ def main(arguments=None):
         model = ServedModel(path)
         if args.language is not None and not model.takes_language:
             raise ValueError(f"`--language` must be left out, as {path} has no input `language`")
+        for flag, (signature, kind) in _NEEDED.items():
+            if getattr(args, flag) and signature not in model.signatures:
+                raise ValueError(f"`--{flag}` needs a model {kind}, and {path} is none")
         if args.live:
             _listen(model)
         else:
@@ -107,11 +125,11 @@ def _answer(model, parts, args):
     if args.text and is_file:
         raise ValueError(f"`--text` is for models of texts, but {model.path} reads files")
     texts = itertools.chain.from_iterable(
-        part if not isinstance(part, Path) else [part] if is_file else _lines(part)
+        part if not isinstance(part, Path) else [part] if is_file else _lines_of(part)
         for part in parts
     )
     if is_file:
-        texts = map(os.fsdecode, texts)
+        texts = map(_file_name, texts)
     if args.srt or args.vtt:
         first_two = list(itertools.islice(texts, 2))
         if len(first_two) > 1:
@@ -125,12 +143,15 @@ def _answer(model, parts, args):
             print(answer, flush=is_typed)
 
 
-def _listen(model):
-    """Prints what is said at the end, or at Ctrl-C; on a terminal its last line as it is said.
+def _file_name(text):
+    """The name of a file, str; raises ValueError if it is empty, as a blank line is."""
+    if not text or (isinstance(text, str | bytes) and not text.strip()):
+        raise ValueError(f"each TEXT must name a file, as the model reads files, got {text!r}")
+    return os.fsdecode(text)
 
-    Raises:
-        ValueError: the model does not take live audio.
-    """
+
+def _listen(model):
+    """Prints what is said at the end, or at Ctrl-C; on a terminal its last line as it is said."""
     import numpy as np  # by now it is there
 
     text, state = model.stream(np.zeros(0))
@@ -240,9 +261,9 @@ def _parts(arguments, is_text):
         if argument == "-":
             if sys.stdin is None:  # `<&-`
                 raise ValueError("there is no other input, and the standard input is closed")
-            parts.append(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+            parts.append(_lines(sys.stdin.buffer, "standard input"))
         elif argument.lower().endswith(".txt") and _is_name(argument):
-            parts.append(_lines(argument))
+            parts.append(_lines_of(argument))
         elif os.path.exists(argument) and not os.path.isdir(argument):
             parts.append(Path(argument))
         else:
@@ -258,16 +279,29 @@ def _is_name(argument):
     return False
 
 
-def _lines(path):
-    """The lines of a file of texts, bytes."""
+def _lines_of(path):
+    """The lines of a file of texts: list of bytes."""
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return list(_lines(file, path))
     except FileNotFoundError:
         rule = f"{str(path)!r} ends in .txt, but there is no such file; --text takes it as a text"
         raise FileNotFoundError(rule) from None
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"{path}:1: expected UTF-8, got UTF-16")
-    return content.removeprefix(codecs.BOM_UTF8).splitlines()
+
+
+def _lines(file, name):
+    """Yields the lines of a binary file, bytes without the "\\n" or "\\r\\n" that ends them.
+
+    Raises:
+        ValueError: it is in UTF-16 or UTF-32; `name` says which.
+    """
+    for number, line in enumerate(file):
+        if number == 0:
+            for mark, encoding in _MARKS.items():
+                if line.startswith(mark):
+                    raise ValueError(f"{name}:1: expected UTF-8, got {encoding}")
+            line = line.removeprefix(codecs.BOM_UTF8)
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _answers(model, texts, args):

@@ -18,6 +18,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import types
@@ -26,13 +27,29 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
-EXPECTED = (ValueError, OSError, ImportError, RuntimeError)  # bad input, disk full, no network
+EXPECTED = (  # bad input, disk full, no network, a number that does not fit
+    *(ValueError, OSError, ImportError, RuntimeError, OverflowError),
+)
+_IN_DATA = re.compile(r"Error in user-defined function .* iterator: \S+ (.*)")
+_AROUND = re.compile(r"Graph execution error|Detected at|<stack|File |\{\{")
+RECIPE = "recipe"  # key of a saved config, beside those of its flags
+OF_EXPORT = "of_export"  # key of a field's metadata
+INT_LIMIT = 2**31  # TensorFlow counts in int32
+MOST_BEAMS = 1000  # each is a copy of the model's state
 Scalar = str | int | float | bool | None
 
 
-def flag(default: Any, help: str) -> Any:
-    """A dataclass field with its default value and the text that `--help` shows."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def flag(default: Any, help: str, *, of_export: bool = False) -> Any:
+    """A dataclass field with its default value and the text that `--help` shows.
+
+    `of_export`: nothing reads it before the export, so that --resume may change it.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, OF_EXPORT: of_export})
+
+
+def of_export(config: Any) -> set[str]:
+    """The names of the flags that nothing reads before the export."""
+    return {field.name for field in dataclasses.fields(config) if field.metadata.get(OF_EXPORT)}
 
 
 def parse(
@@ -75,10 +92,27 @@ def run(main: Callable[[Any], Any], config_class: type, description: str) -> Non
         main(config)
     except KeyboardInterrupt:
         sys.exit(130)
-    except EXPECTED as error:
+    except (*EXPECTED, *tensorflow_errors()) as error:  # looked up when there is one to match
         if os.environ.get("KZOO_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(KZOO_TRACEBACK=1 shows where it was raised.)")
+        said = cause(error.message) if isinstance(error, tensorflow_errors()) else error
+        sys.exit(f"error: {said}\n(KZOO_TRACEBACK=1 shows where it was raised.)")
+
+
+def tensorflow_errors() -> tuple[type, ...]:
+    """What TensorFlow raises beside Python's errors; nothing where it was never imported."""
+    found = getattr(sys.modules.get("tensorflow"), "errors", None)
+    return () if found is None else (found.OpError,)
+
+
+def cause(message: str) -> str:
+    """The line of an error of TensorFlow's that says what it is about."""
+    for line in map(str.strip, message.split("\n")):
+        if found := _IN_DATA.fullmatch(line):
+            return found[1].rstrip(".")
+        if line and not _AROUND.match(line):
+            return line.rstrip(".")
+    return message.strip()
 
 
 def changed(config: Any) -> list[str]:
@@ -102,6 +136,21 @@ def check(config: Any, name: str, least: float) -> None:
         raise ValueError(f"`{name}` must be at least {least}, got {name}={value}.")
 
 
+def check_beam_size(config: Any) -> None:
+    """Raises a ValueError if beam search would keep none, or more than there is room for."""
+    check(config, "beam_size", least=1)
+    if config.beam_size > MOST_BEAMS:
+        raise ValueError(
+            f"`beam_size` must be at most {MOST_BEAMS:,}, got beam_size={config.beam_size}."
+        )
+
+
+def check_seed(config: Any) -> None:
+    """Raises a ValueError if `seed` is none that numpy takes; an ensemble adds to it."""
+    if not 0 <= config.seed < INT_LIMIT:
+        raise ValueError(f"`seed` must lie in [0, 2**31), got seed={config.seed}.")
+
+
 def check_positive(config: Any, name: str) -> None:
     """Raises a ValueError if a number of the config is 0 or less; None is left to the recipe."""
     value = getattr(config, name)
@@ -120,7 +169,8 @@ def check_training(config: Any) -> None:
     """Raises a ValueError if a flag that all recipes with `runs.fit` have is out of range."""
     for name in ("vocabulary_size", "epochs", "warmup_steps", "max_length", "patience"):
         check(config, name, least=1)
-    check(config, "beam_size", least=1)
+    check_beam_size(config)
+    check_seed(config)
     for name in ("minutes", "average", "length_penalty", "sampled"):
         check(config, name, least=0)
     check_share(config, "dropout")
@@ -143,8 +193,17 @@ def require(*packages: str, extra: str) -> None:
 
 
 def save(config: Any, path: str | Path) -> None:
-    """Writes the config as JSON, whole or not at all."""
-    write_json(dataclasses.asdict(config), path)
+    """Writes the config and whose it is as JSON, whole or not at all."""
+    write_json({RECIPE: recipe_of(type(config))} | dataclasses.asdict(config), path)
+
+
+def recipe_of(config_class: type) -> str:
+    """The name of the module that a config is of, also where that is the program: "recipes.ship".
+    A script without such a name has that of its file."""
+    module = sys.modules.get(config_class.__module__)
+    if (spec := getattr(module, "__spec__", None)) is not None:
+        return spec.name.removesuffix(".__main__")
+    return Path(getattr(module, "__file__", config_class.__module__)).stem
 
 
 def write_json(value: Any, path: str | Path) -> None:
@@ -158,18 +217,22 @@ def load(config_class: type[Config], path: str | Path) -> Config:
     """Reads what `save` wrote; a flag that is newer than the file has its default.
 
     Raises:
-        ValueError: if the file is not JSON, or its names or types are not those of the fields.
+        ValueError: if the file is not JSON, is of another recipe, or its names or types are not
+            those of the fields.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON or no UTF-8; nested too deep
         place = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else path
         raise ValueError(f"{place}: expected JSON, got: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object of flags, got {str(values)[:80]}")
+    recipe, own = values.pop(RECIPE, None), recipe_of(config_class)  # None: before there were names
+    if recipe not in (None, own):
+        raise ValueError(f"{path}: expected flags of {own}, got those of {recipe}")
     fields = _fields(config_class)
-    names = [field.name for field in fields]
-    got = sorted(values) if isinstance(values, dict) else values
-    if not isinstance(values, dict) or set(values) - set(names):
-        raise ValueError(f"{path}: expected an object with the keys {sorted(names)}, got {got!r}")
+    if unknown := sorted(set(values) - {field.name for field in fields}):
+        raise ValueError(f"{path}: expected flags of {own}, got also {', '.join(unknown)}")
     for field, (kind, choices, takes_none) in fields.items():
         if field.name not in values:
             continue
@@ -177,10 +240,19 @@ def load(config_class: type[Config], path: str | Path) -> Config:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if value is None and takes_none:
             continue
-        if not fits or not _is_finite(value) or (choices and value not in choices):
-            rule = _rule(kind, choices)
+        if not fits or not _is_in_range(value) or (choices and value not in choices):
+            rule = _rule(kind, choices, value)
             raise ValueError(f"{path}: `{field.name}` must be {rule}, got {value!r}.")
     return config_class(**values)
+
+
+def recipe_in(path: str | Path) -> str | None:
+    """The recipe whose config a file holds; None of an older file, or of one that is no config."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values.get(RECIPE) if isinstance(values, dict) else None
 
 
 def _fields(config_class: type) -> dict[dataclasses.Field, tuple[type, tuple, bool]]:
@@ -230,21 +302,27 @@ def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Sca
             value = kind(word)
         except ValueError:
             value = math.nan
-        if not _is_finite(value) or (choices and value not in choices):
+        if not _is_in_range(value) or (choices and value not in choices):
             none = " or none" if takes_none else ""
-            raise argparse.ArgumentTypeError(f"must be {_rule(kind, choices)}{none}, got {word!r}")
+            raise argparse.ArgumentTypeError(
+                f"must be {_rule(kind, choices, value)}{none}, got {word!r}"
+            )
         return value
 
     return read
 
 
-def _is_finite(value: Scalar) -> bool:
+def _is_in_range(value: Scalar) -> bool:
+    if isinstance(value, int):
+        return -INT_LIMIT <= value < INT_LIMIT
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _rule(kind: type, choices: tuple) -> str:
+def _rule(kind: type, choices: tuple, value: Any = None) -> str:
     if choices:
         return f"one of {', '.join(map(str, choices))}"
+    if kind is int and isinstance(value, int) and not _is_in_range(value):
+        return "between -2**31 and 2**31 - 1"
     return f"of type {kind.__name__}" + (" and finite" if kind is float else "")
 
 

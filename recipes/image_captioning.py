@@ -118,8 +118,8 @@ class Config:
     validation_pictures: int = flag(300, "the validation score is measured on this many pictures")
     patience: int = flag(10, "epochs without a better validation score before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(4, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    beam_size: int = flag(4, "hypotheses that beam search keeps", of_export=True)
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty", of_export=True)
     max_length: int = flag(50, "most tokens of a caption; longer ones are left out of training")
     seed: int = flag(
         0, "of weights, dropout, order and split, and of which test pictures are drawn"
@@ -189,6 +189,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("sacrebleu", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -202,15 +203,14 @@ def main(config: Config) -> dict[str, float]:
     unseen = unseen_style(config)
     if config.is_spoken:
         splits = splits._replace(train=captions.as_spoken(splits.train))
-    run = runs.open_run(config, config.folder, fingerprint(splits))
-    scored = scored_pictures(splits, unseen)
-    runs.seed(config.seed)
-    model = build(splits.train, config) if config.init_from is None else start(config)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits.train, scored, run, config)
-    show_answers(saved.path, scored.part, config.seed)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} picture.jpg")
+    with runs.opened_run(config, config.folder, fingerprint(splits)) as run:
+        scored = scored_pictures(splits, unseen)
+        runs.seed(config.seed)
+        model = build(splits.train, config) if config.init_from is None else start(config)
+        left_out = fit(model, splits, run, config)
+        saved = export_and_score(model, splits.train, left_out, scored, run, config)
+        show_answers(saved.path, scored.part, config.seed)
+    runs.say_how_to_ask(saved.path, "picture.jpg")
     return runs.scores_of(saved)
 
 
@@ -260,8 +260,9 @@ def build_backbone(config: Config) -> keras.Model:
     return backbone
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     train = examples(model, splits.train, config, "train")
     valid = examples(model, splits.valid, config, "valid")
     ids = runs.segmented(model.target_tokenizer, train.ids, config, [config.seed])
@@ -286,10 +287,11 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     valid_batches = kzoo.batching.picture_batches(*valid[:3], config.batch_size)
     change = augmentation(config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor=name, change=change)
+    return runs.left_out(train.left_out)
 
 
 def export_and_score(
-    model, train: Pictures, scored: ScoredPictures, run: Path, config: Config
+    model, train: Pictures, left_out: str, scored: ScoredPictures, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -315,7 +317,7 @@ def export_and_score(
         max_length=config.max_length,
         card={
             "name": f"Image captioning, {sources.title_of(config.train or config.data)}",
-            "data": f"{config.train or config.data}; training: {train}",
+            "data": f"{config.train or config.data}; training: {train}{left_out}",
             "captions": "learned in lower case, no punctuation; scores compare with them as written"
             if config.is_spoken
             else "as written",

@@ -125,7 +125,7 @@ class Config:
         1000, "epochs without a better validation WER before it stops; much is learnt at the end"
     )
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
     length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
     max_length: int = flag(48, "most letters of a word and phonemes; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
@@ -182,6 +182,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
+    runs.check_places(config)
     cli.require("jiwer", "matplotlib", extra="recipes")
     splits = load_pronunciations(
         config.data,
@@ -199,14 +200,14 @@ def main(config: Config) -> dict[str, float]:
         splits = cleaning.cleaned(splits, rules=rules, what="pronunciations")
     parts = (words.pairs for words in splits[:2])
     sides = (side for pairs in parts for side in (pairs.source, pairs.target))
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    numbers = range(1, config.ensemble + 1)
-    models = [train(number, splits, member(run, number), config) for number in numbers]
-    saved = export_and_score(models, splits, run, config)
-    words = runs.scored_split(splits)[1].words
-    runs.show_answers(saved.path, [words[row] for row in runs.spread_rows(5, len(words))])
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} hello")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides)) as run:
+        numbers = range(1, config.ensemble + 1)
+        trained = [train(number, splits, member(run, number), config) for number in numbers]
+        models, left_out = [model for model, _ in trained], trained[0][1]
+        saved = export_and_score(models, splits, left_out, run, config)
+        words = runs.scored_split(splits)[1].words
+        runs.show_answers(saved.path, [words[row] for row in runs.spread_rows(5, len(words))])
+    runs.say_how_to_ask(saved.path, "hello")
     return runs.scores_of(saved)
 
 
@@ -228,8 +229,9 @@ def member(run: Path, number: int) -> Path:
     return folder
 
 
-def train(number: int, splits: Splits, run: Path, config: Config) -> kzoo.Seq2Seq:
-    """Trains one of the models within its share of the budget, or loads what is trained already."""
+def train(number: int, splits: Splits, run: Path, config: Config) -> tuple[kzoo.Seq2Seq, str]:
+    """Trains one of the models within its share of the budget, or loads what is trained already;
+    returns it and what `fit` does."""
     if config.ensemble > 1:
         print(f"\nModel {number} of {config.ensemble}", flush=True)
     config = dataclasses.replace(
@@ -243,8 +245,7 @@ def train(number: int, splits: Splits, run: Path, config: Config) -> kzoo.Seq2Se
         model = build(*learn_tokenizers(splits.train, config), config)
     else:
         model = start(splits.train, config)
-    fit(model, splits, run, config)
-    return model
+    return model, fit(model, splits, run, config)
 
 
 def start(train: Words, config: Config) -> kzoo.Seq2Seq:
@@ -269,10 +270,12 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     )
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     limits, place = {"max_length": config.max_length}, config.train or config.data
     train, draw = mixing.mixed(model, {"": splits.train.pairs}, place, **limits)
+    too_long = len(splits.train.pairs) - int(train.source.nrows())
     once = dataclasses.replace(splits.valid, places={}).pairs  # and not for each source
     valid = training_pairs.tokenize(model, once, "valid", **limits)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
@@ -287,6 +290,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
             )
         ]
     runs.fit(model, batches, valid_batches, score, run, config, "val_words_right", callbacks)
+    return runs.left_out({f"pronunciations over {config.max_length} tokens": too_long})
 
 
 def validation_score(model, valid: Words, config: Config) -> Callable[[], float]:
@@ -304,7 +308,9 @@ def validation_score(model, valid: Words, config: Config) -> Callable[[], float]
     return score
 
 
-def export_and_score(models: list, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
+def export_and_score(
+    models: list, splits: Splits, left_out: str, run: Path, config: Config
+) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test words with it, and draws what there is to see."""
     journals = [runs.open_journal(member(run, n)) for n in range(1, len(models) + 1)]
     name, part = runs.scored_split(splits)
@@ -339,7 +345,7 @@ def export_and_score(models: list, splits: Splits, run: Path, config: Config) ->
         **config.search,
         card={
             "name": "Pronunciation",
-            "data": f"{config.train or config.data}; training: {splits.train}",
+            "data": f"{config.train or config.data}; training: {splits.train}{left_out}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

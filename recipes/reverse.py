@@ -67,8 +67,9 @@ class Config:
             cli.check(self, name, least=1)
         if self.epochs is not None:
             cli.check(self, "epochs", least=1)
-        for name in ("warmup_steps", "beam_size"):
-            cli.check(self, name, least=1)
+        cli.check(self, "warmup_steps", least=1)
+        cli.check_beam_size(self)
+        cli.check_seed(self)
         cli.check(self, "minutes", least=0)
         cli.check_positive(self, "learning_rate")
 
@@ -76,9 +77,14 @@ class Config:
     def is_rnn(self) -> bool:
         return self.model.startswith("rnn")
 
+    @property
+    def folder(self) -> Path:
+        return Path(self.output or f"saved_models/reverse-{self.model}")
+
 
 def main(config: Config) -> float:
     """Makes strings, builds, fits, exports, scores; returns the share of exact answers in %."""
+    runs.check_writable("output", config.folder)
     strings = make_strings(config)
     test, valid, train = (
         strings[: config.test_strings],
@@ -98,7 +104,7 @@ def main(config: Config) -> float:
 
     saved = kzoo.export.save(
         model,
-        kzoo.export.next_version(Path(config.output or f"saved_models/reverse-{config.model}")),
+        kzoo.export.next_version(config.folder),
         beam_size=config.beam_size,
         max_length=config.longest + 5,
         card={
@@ -109,7 +115,7 @@ def main(config: Config) -> float:
         evaluate=evaluate,
         examples=test[:3],
     )
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} abc")
+    runs.say_how_to_ask(saved.path, "abc")
     return runs.scores_of(saved)["exact match"]
 
 

@@ -165,8 +165,8 @@ class Config:
     validation_clips: int = flag(200, "validation WER is measured on this many clips")
     patience: int = flag(30, "epochs without a better validation WER before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(8, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.0, "exponent of the GNMT length penalty")
+    beam_size: int = flag(8, "hypotheses that beam search keeps", of_export=True)
+    length_penalty: float = flag(0.0, "exponent of the GNMT length penalty", of_export=True)
     max_seconds: float = flag(15.0, "longer clips are left out of training and validation")
     max_length: int = flag(250, "most tokens of a transcript; longer ones are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
@@ -235,6 +235,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     config = settled(config)
     cli.require("soundfile", "jiwer", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
@@ -251,15 +252,14 @@ def main(config: Config) -> dict[str, float]:
         rules = cleaning.clip_rules(clips_audio.seconds_of(splits.train))
         splits = cleaning.cleaned(splits, rules=rules, what="clips")
     names = ([str(row) for row in part.rows] for part in splits[:2])
-    run = runs.open_run(config, config.folder, runs.fingerprint(*names))
-    runs.seed(config.seed)
-    model = start(config) if config.init_from else build(splits.train, config)
-    fit(model, splits, run, config)
-    scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
-    saved = export_and_score(model, splits.train, scored, run, config)
-    show_answers(saved.path, scored)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} file.wav")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*names)) as run:
+        runs.seed(config.seed)
+        model = start(config) if config.init_from else build(splits.train, config)
+        left_out = fit(model, splits, run, config)
+        scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
+        saved = export_and_score(model, splits.train, left_out, scored, run, config)
+        show_answers(saved.path, scored)
+    runs.say_how_to_ask(saved.path, "file.wav")
     return runs.scores_of(saved)
 
 
@@ -307,8 +307,9 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     return runs.compiled(model, config, FROM_NOTHING["learning_rate"])
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     speeds = SPEEDS if config.speed_perturbation else (1.0,)
     longest = model.source_tokenizer.clip_seconds * min(speeds)  # slower is longer
     config = dataclasses.replace(config, max_seconds=min(config.max_seconds, longest))
@@ -327,6 +328,7 @@ def fit(model, splits: Splits, run: Path, config: Config) -> None:
     change = augmentation(batches, model.source_tokenizer.features, config, epochs)
     checked = validation(model, valid, config)
     runs.fit(model, batches, *checked, run, config, MONITOR, change=change)
+    return runs.left_out(train.left_out)
 
 
 def validation(
@@ -389,7 +391,7 @@ def spelled_pieces(
 
 
 def export_and_score(
-    model, train: Clips, scored: ScoredClips, run: Path, config: Config
+    model, train: Clips, left_out: str, scored: ScoredClips, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -413,7 +415,7 @@ def export_and_score(
         metrics=compare_searches(model, name, part, config),
         card={
             "name": f"Speech to text, {sources.title_of(config.train or config.data)}",
-            "data": f"{config.train or config.data}; training: {train}",
+            "data": f"{config.train or config.data}; training: {train}{left_out}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

@@ -131,7 +131,7 @@ class Config:
     validation_documents: int = flag(200, "validation ROUGE-L is measured on this many documents")
     patience: int = flag(10, "epochs without a better validation ROUGE-L before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
     length_penalty: float = flag(1.0, "exponent of the length that log p is divided by")
     length_normalization: Literal["length", "gnmt"] = flag(
         "length",
@@ -235,6 +235,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("rouge_score", "matplotlib", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -253,17 +254,16 @@ def main(config: Config) -> dict[str, float]:
     if config.extractive:
         splits = spans.extractive(splits)
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides))
-    runs.seed(config.seed)
-    if config.init_from is None:
-        model = build(learn_tokenizer(splits.train, config), config)
-    else:
-        model = start(splits.train, config)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits, run, config)
-    runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides)) as run:
+        runs.seed(config.seed)
+        if config.init_from is None:
+            model = build(learn_tokenizer(splits.train, config), config)
+        else:
+            model = start(splits.train, config)
+        left_out = fit(model, splits, run, config)
+        saved = export_and_score(model, splits, left_out, run, config)
+        runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
+    runs.say_how_to_ask(saved.path, "a text")
     return runs.scores_of(saved)
 
 
@@ -291,16 +291,19 @@ def build(tokenizer: kzoo.text.Tokenizer, config: Config) -> kzoo.Seq2Seq:
     return training_pairs.build(tokenizer, tokenizer, config, **options)
 
 
-def fit(model, splits: Splits, run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: Splits, run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     limits = {"max_length": config.max_length, "max_source_tokens": config.max_source_tokens}
     place = config.train or config.data
     train, draw = mixing.mixed(model, {"": splits.train}, place, **limits)
+    too_long = len(splits.train) - int(train.source.nrows())
     valid = training_pairs.tokenize(model, splits.valid, "valid", **limits)
     train = training_pairs.sampled_subwords(model, train, config, config.max_source_tokens)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
     score = validation_rouge(model, splits.valid, config)
     runs.fit(model, batches, valid_batches, score, run, config, monitor="val_rouge_l")
+    return runs.left_out({f"with summaries over {config.max_length} tokens": too_long})
 
 
 def validation_rouge(model, valid: Pairs, config: Config) -> Callable[[], float]:
@@ -319,7 +322,9 @@ def validation_rouge(model, valid: Pairs, config: Config) -> Callable[[], float]
     return score
 
 
-def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.export.Saved:
+def export_and_score(
+    model, splits: Splits, left_out: str, run: Path, config: Config
+) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
     name, part = runs.scored_split(splits)
@@ -343,7 +348,7 @@ def export_and_score(model, splits: Splits, run: Path, config: Config) -> kzoo.e
         **config.search,
         card={
             "name": "Summarization",
-            "data": f"{config.train or config.data}; training: {splits.train}",
+            "data": f"{config.train or config.data}; training: {splits.train}{left_out}",
             "scored on": f"{name}: {part}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

@@ -102,6 +102,7 @@ class Config:
         0,
         "words: answers consist of so many most frequent words, and of those that were aligned "
         "with a word of the source in training; 0: of all words",
+        of_export=True,
     )
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
@@ -136,8 +137,8 @@ class Config:
     )
     patience: int = flag(10, "epochs without a better validation BLEU before it stops")
     average: int = flag(5, runs.AVERAGE_HELP)
-    beam_size: int = flag(5, "hypotheses that beam search keeps")
-    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty")
+    beam_size: int = flag(5, "hypotheses that beam search keeps", of_export=True)
+    length_penalty: float = flag(0.6, "exponent of the GNMT length penalty", of_export=True)
     length_deviation_penalty: float = flag(
         0.0,
         "per token of deviation from the length that a head, trained beside, expects; 0: no head",
@@ -203,6 +204,7 @@ class Config:
 def main(config: Config) -> dict[str, float]:
     """Loads, builds, fits, scores, exports; returns the test scores."""
     runs.workers_of(config)  # joins them, before TensorFlow computes
+    runs.check_places(config)
     cli.require("sacrebleu", "matplotlib", "langcodes", extra="recipes")
     if config.tokenizer == "subwords":
         cli.require("sentencepiece", extra="recipes")
@@ -210,19 +212,18 @@ def main(config: Config) -> dict[str, float]:
     seen = (pairs for each in splits.values() for pairs in each[:2])
     sides = (side for pairs in seen for side in (pairs.source, pairs.target))
     on_disk = [from_disk.identity(config)] if config.on_disk else []
-    run = runs.open_run(config, config.folder, runs.fingerprint(*sides, *on_disk))
-    runs.seed(config.seed)
-    train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
-    model = start(train, config) if config.init_from else begin(train, config)
-    splits = languages.asked_for(model, splits)
-    fit(model, splits, run, config)
-    saved = export_and_score(model, splits, run, config)
-    count = max(1, 5 // len(splits))  # of each language
-    texts = [runs.scored_split(each)[1].source for each in splits.values()]
-    shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
-    runs.show_answers(saved.path, shown)
-    runs.close_run(run, config)
-    print(f"{saved.path} is a SavedModel; ask it with: python -m kzoo {saved.path} 'a text'")
+    with runs.opened_run(config, config.folder, runs.fingerprint(*sides, *on_disk)) as run:
+        runs.seed(config.seed)
+        train = examples.Pairs.joined(languages.parts_of(splits, "train").values())
+        model = start(train, config) if config.init_from else begin(train, config)
+        splits = languages.asked_for(model, splits)
+        left_out = fit(model, splits, run, config)
+        saved = export_and_score(model, splits, left_out, run, config)
+        count = max(1, 5 // len(splits))  # of each language
+        texts = [runs.scored_split(each)[1].source for each in splits.values()]
+        shown = [each[row] for each in texts for row in runs.spread_rows(count, len(each))]
+        runs.show_answers(saved.path, shown)
+    runs.say_how_to_ask(saved.path, "a text")
     return runs.scores_of(saved)
 
 
@@ -302,20 +303,24 @@ def build(source_tokenizer, target_tokenizer, config: Config) -> kzoo.Seq2Seq:
     return training_pairs.build(source_tokenizer, target_tokenizer, config, length_head=has_head)
 
 
-def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> None:
-    """Trains within the budget and leaves the best weights in the model."""
+def fit(model, splits: dict[str, Splits], run: Path, config: Config) -> str:
+    """Trains within the budget and leaves the best weights in the model; returns what the card says
+    of examples that were left out."""
     limit, place = config.max_length, config.train or config.data
     train, valid = (languages.parts_of(splits, name) for name in ("train", "valid"))
     valid_corpus, _ = mixing.tokenize(model, valid, "valid", max_length=limit)
+    too_long = 0
     if config.on_disk:
-        batches = from_disk.make_batches(model, valid_corpus, run, config)
+        batches = from_disk.make_batches(model, valid_corpus, run, config)  # longer ones are cut
     else:
         options = {"temperature": config.mixing_temperature, "max_length": limit}
         corpus, draw = mixing.mixed(model, train, place, **options)
+        too_long = sum(map(len, train.values())) - int(corpus.source.nrows())
         corpus = training_pairs.sampled_subwords(model, corpus, config)
         batches = training_pairs.make_batches(model, corpus, valid_corpus, run, config, draw)
     score = validation_bleu(model, valid, config)
     runs.fit(model, *batches, score, run, config, monitor="val_bleu")
+    return runs.left_out({f"over {limit} tokens": too_long})
 
 
 def validation_bleu(model, valid: dict[str, examples.Pairs], config: Config) -> Callable:
@@ -350,7 +355,7 @@ def learn_lexicon(model, splits: dict[str, Splits], config: Config) -> kzoo.Lexi
 
 
 def export_and_score(
-    model, splits: dict[str, Splits], run: Path, config: Config
+    model, splits: dict[str, Splits], left_out: str, run: Path, config: Config
 ) -> kzoo.export.Saved:
     """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
     journal = runs.open_journal(run)
@@ -380,7 +385,7 @@ def export_and_score(
         lexicon=learn_lexicon(model, splits, config),
         card={
             "name": f"Translation {config.source_language} to {', '.join(splits)}",
-            "data": f"{config.train or config.data}; training: {trained}",
+            "data": f"{config.train or config.data}; training: {trained}{left_out}",
             "scored on": f"{name}: {languages.listed(parts)}",
             "licence": sources.licences(LICENCES, config.data, config.train),
         }

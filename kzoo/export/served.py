@@ -153,6 +153,11 @@ class ServedModel:
             self.rate_hz = int(self._begin(1)["rate_hz"])
 
     @property
+    def signatures(self):
+        """frozenset of str: the names of the signatures that the model was exported with."""
+        return frozenset(self._model.signatures)
+
+    @property
     def input_name(self):
         """str: "text", "audio_bytes" or "image_bytes"."""
         return self.content.input_name
@@ -378,14 +383,14 @@ def _explained(answer, name):
         return answer()
     except tf.errors.InvalidArgumentError as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
-        raise ValueError(f"{name} was refused: {_rule(error.message)}") from None
+        raise ValueError(f"{name} was refused: {rule(error.message)}") from None
 
 
-def _rule(message):
-    """What TensorFlow says of the input: one line among traces and the names of nodes."""
-    if asserted := re.search(r"assertion failed: (.*\])", message):
-        return asserted[1]
+def rule(message):
+    """What TensorFlow says of an input: one line among traces, brackets and the names of nodes."""
     before = message.split("[[{{")[0].strip() or message
+    if asserted := re.search(r"assertion failed: \[(.*)\]", before):
+        return asserted[1].replace("] [", " ")
     said = before.splitlines()[-1]
     return re.sub(r"\{\{function_node [^}]*\}\}|\[Op:[^\]]*\]", "", said).strip()
 

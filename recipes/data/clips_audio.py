@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -62,7 +61,7 @@ def _read(clip: Clip, wav: Callable, others: Callable):
         return (wav if magic in kzoo.audio.wav.MAGIC else others)(clip)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(
-            f"{clip.place}: expected an audio file in {clip.path}: {_rule(error)}"
+            f"{clip.place}: expected an audio file in {clip.path}: {files.refusal(error)}"
         ) from None
     except (soundfile.SoundFileError, OSError) as error:
         raise ValueError(f"{clip.place}: expected an audio file in {clip.path}: {error}") from error
@@ -100,7 +99,7 @@ def _layout(file: BinaryIO, layout_of: Callable) -> kzoo.audio.wav.Layout:
         try:
             return layout_of(file.read(most), size)
         except tf.errors.InvalidArgumentError as error:
-            if most >= size or "chunk" not in _rule(error):
+            if most >= size or "chunk" not in files.refusal(error):
                 raise
     raise AssertionError("the last one is the whole file")
 
@@ -156,12 +155,6 @@ def _decoders() -> tuple[Callable, Callable, Callable]:
         autograph=False,
     )
     return layout_of, decode_sound, floats
-
-
-def _rule(error: Exception) -> str:
-    """What `kzoo.audio` says of a file, without the names of nodes around it."""
-    asserted = re.search(r"assertion failed: \[(.*)\]", error.message)
-    return asserted[1].replace("] [", " ") if asserted else error.message
 
 
 def read_all(clips: Clips) -> Iterator[tuple[Clip, tuple[np.ndarray, int] | None]]:

@@ -33,7 +33,7 @@ def nemo(path: str | Path) -> Clips:
         if start is not None:  # else the duration is a whole file's: if rounded, it would cut it
             piece = _piece(start, None if seconds is None else start + seconds, place)
         audio = Path(path).parent / row["audio_filepath"]
-        clips.add(audio, row["text"], _first(row, SPEAKER_KEYS), place, *piece)
+        clips.add(audio, row["text"], _speaker(row, place), place, *piece)
     return some(clips, path)
 
 
@@ -133,8 +133,8 @@ def audiofolder(folder: str | Path) -> Clips:
                 f'{place}: expected "file_name" and one of {", ".join(TEXT_KEYS)}, '
                 f"got {sorted(map(str, row))}"
             )
-        audio = Path(folder, str(row["file_name"]))
-        clips.add(audio, _first(row, TEXT_KEYS), _first(row, SPEAKER_KEYS), place)
+        audio = Path(folder, files.text_in(row, ["file_name"], place))
+        clips.add(audio, files.text_in(row, TEXT_KEYS, place), _speaker(row, place), place)
     return some(clips, path)
 
 
@@ -187,8 +187,8 @@ def _piece(start: float, stop: float | None, place: str) -> tuple[float, float |
     return start, stop
 
 
-def _first(row: dict, keys: tuple[str, ...]) -> str:
-    return next((str(row[key]) for key in keys if row.get(key) is not None), "")
+def _speaker(row: dict, place: str) -> str:
+    return files.text_in(row, SPEAKER_KEYS, place, kinds=(str, int))
 
 
 def some(clips: Clips, place: object) -> Clips:

@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # White space, control characters and those invisible ones that kzoo.text.normalize removes.
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
+LONGEST_FIELD = 2**24  # characters of a CSV's field; Python's own limit is 2**17, a long article
 STDERR = 2
 UNREADABLE = (  # what a broken archive raises
     *(OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
@@ -191,6 +192,7 @@ def read_json(path: str | Path) -> object:
 
 def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
     """(path:line where it begins, {column: value}) of each row below the header."""
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader((f"{line}\n" for line in lines(path)), strict=True)
     header, start = None, 1
     while True:
@@ -207,6 +209,19 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         if len(row) != len(header):
             raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
         yield place, dict(zip(header, row, strict=True))
+
+
+def text_in(row: dict, keys: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> str:
+    """What a row has under the first of some keys, as a text; "" if it has none of them.
+
+    Raises:
+        ValueError: it is of none of the `kinds`; True and False are no numbers.
+    """
+    key = next((key for key in keys if row.get(key) is not None), None)
+    if key is not None and type(row[key]) not in kinds:
+        rule = "a text or a whole number" if int in kinds else "a text"
+        raise ValueError(f"{place}: expected {rule} for {key!r}, got {str(row[key])[:80]}")
+    return "" if key is None else str(row[key])
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
@@ -243,6 +258,13 @@ def is_utf8(text: str) -> bool:
 
 def unreadable(path: str | Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: expected a readable file, got {type(error).__name__}: {error}")
+
+
+def refusal(error: Exception) -> str:
+    """What an error of TensorFlow's says of a content, without brackets and names of nodes."""
+    from kzoo.export.served import rule  # with TensorFlow, which by now is there
+
+    return rule(str(error.message))
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from recipes.data.examples import Pairs
 from recipes.data.examples import some_pairs as some
 from recipes.data.files import lines, open_compressed, parsing, progress
-from recipes.data.languages import code_of, is_code, match_both, resolve
+from recipes.data.languages import code_of, is_code, language_of, match_both, resolve
 from recipes.data.pairs_po import po as po
 
 NO_TEXT = re.compile(  # a number, an address, a word with a digit in it, as ids have
@@ -72,7 +72,7 @@ def tsv(
 
     Raises:
         ValueError: besides what breaks the format, if a column is of numbers or ids, where the
-            other one is not, and `columns` is None.
+            other one is not, or if the first row names two other languages, and `columns` is None.
     """
     pairs, rows, numbers, codes = Pairs(), [], [], (source_language, target_language)
     chosen, width, is_first = columns, None, True
@@ -105,6 +105,7 @@ def tsv(
         numbers.append(number)
     if chosen is None:
         _check_texts(rows, path)
+        _check_no_header(rows, path, *codes)
     for row, number in zip(rows, numbers, strict=True):
         pairs.add(*row[:2], line=number)
     return some(pairs, path)
@@ -123,6 +124,36 @@ def check_table(path: str | Path, some_rows: Sequence[Sequence[str]], *codes: st
             f"{line[:80]!r}"
         )
     _check_texts(some_rows, path)
+    _check_no_header(some_rows, path, *codes)
+
+
+def _check_no_header(rows: Sequence[Sequence[str]], path: str | Path, *codes: str | None) -> None:
+    """Raises a ValueError if the first row names two languages, neither of which is asked for.
+
+    It is a pair if it comes again. Two codes above a list of words are one, too: "io" and "yo".
+    """
+    if not rows or None in codes:
+        return
+    first = [cell.strip() for cell in rows[0][:2]]
+    known = [_named_language(cell) for cell in first]
+    if None in known or not _are_two_languages(*known):
+        return
+    texts = [row for row in rows[1:] if " " in row[0].strip()]
+    is_word_list = 2 * len(texts) < len(rows[1:])
+    is_again = any([cell.strip() for cell in row[:2]] == first for row in rows[1:])
+    if is_again or (is_word_list and all(len(cell) == 2 for cell in first)):
+        return
+    raise ValueError(
+        f"{path}: expected columns for {codes[0]} and {codes[1]}, got names of columns, {first}, "
+        "in the first line; if that is a pair, put it below another one"
+    )
+
+
+def _are_two_languages(code: str, other: str) -> bool:
+    """Whether two codes are of different languages that have codes of two letters, as those of
+    corpora have: among the thousands of three letters are many words."""
+    languages = [language_of(code), language_of(other)]
+    return languages[0] != languages[1] and all(len(language) == 2 for language in languages)
 
 
 def _named_columns(
@@ -256,8 +287,11 @@ def tmx(path: str | Path, source_language: str, target_language: str) -> Pairs:
             pairs.add(*(texts[code] for code in found))
         if inside:
             inside[-1].remove(element)  # keeps memory flat
+    if languages == {""}:
+        raise ValueError(f"{path}: expected <tuv> with xml:lang, got none that has it")
     if languages:
-        resolve(languages, source_language, target_language)
+        with parsing(path, "two languages"):
+            resolve(languages - {""}, source_language, target_language)
     return some(pairs, path)
 
 

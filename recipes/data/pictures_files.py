@@ -188,7 +188,9 @@ def _metadata_rows(path: Path) -> Iterable[tuple]:
                 f'{place}: expected "file_name" and one of {", ".join(TEXT_KEYS)}, '
                 f"got {str(row)[:80]}"
             )
-        group, kind = (str(row.get(key) or "") for key in ("group", "kind"))
+        group, kind = (
+            files.text_in(row, [key], place, kinds=(str, int)) for key in ("group", "kind")
+        )
         yield path.parent / row["file_name"], texts, place, group, kind
 
 

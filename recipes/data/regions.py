@@ -19,7 +19,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ import numpy as np
 
 import kzoo
 from recipes.data.examples import Pictures
-from recipes.data.files import cache_dir, identity, kept_folder, say
+from recipes.data.files import cache_dir, identity, kept_folder, refusal, say
 
 if TYPE_CHECKING:
     import keras
@@ -187,8 +186,7 @@ def _read(path: Path, function: Callable) -> tf.Tensor | str:
     try:
         return function(_decoder()(os.fsencode(path)))
     except tf.errors.OpError as error:
-        said = re.split(r"\s*\[\[", str(error.message))[0]  # before the name of the op
-        return re.sub(r"(?s).*\n\n|assertion failed: ", "", said).split("\n")[0]
+        return refusal(error)
 
 
 @functools.cache

@@ -20,15 +20,16 @@ from_disk (--on_disk), scored_parts (the clips or pictures that are scored), the
 recipe (translation_scores, speech_scores ...), and trials (what the studies share). They read
 further fields of the recipe's config.
 
-    run = open_run(config, folder, fingerprint(texts))     # or found again with --resume
-    with computing_in(config.precision):
-        model = ...
-    compile_model(model, config.learning_rate, config.warmup_steps)
-    batches = make_weights(model, dataset, config.model)
-    fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
-    saved = kzoo.export.save(..., card={...} | provenance("translation", config, minutes))
-    show_answers(saved.path, texts)
-    close_run(run, config)
+    check_places(config)                                   # before data are read
+    with opened_run(config, folder, fingerprint(texts)) as run:     # or found with --resume
+        with computing_in(config.precision):
+            model = ...
+        compile_model(model, config.learning_rate, config.warmup_steps)
+        batches = make_weights(model, dataset, config.model)
+        fit(model, batches, valid_batches, score, run, config, monitor="val_bleu")
+        saved = kzoo.export.save(..., card={...} | provenance("translation", config, minutes))
+        show_answers(saved.path, texts)
+    say_how_to_ask(saved.path, "a text")
 
 A recipe's config has the fields `epochs`, `minutes`, `patience`, `average`, `warmup_steps`,
 `precision`, `output`, `resume`, `save_minutes`, `dry_run`, `tensorboard` and `profile`. Nothing
@@ -39,6 +40,7 @@ flag and a path that does not exist are answered at once; the recipes keep to th
 from recipes.runs.building import (
     compile_model,
     learn_tokenizer,
+    left_out,
     make_weights,
     seed,
     spread_rows,
@@ -57,6 +59,7 @@ from recipes.runs.folder import (
     MEMBERS,
     RESUME_HELP,
     SAVE_MINUTES_HELP,
+    check_writable,
     close_run,
     fingerprint,
     is_fitted,
@@ -80,6 +83,7 @@ from recipes.runs.scoring import (
     in_table,
     provenance,
     said,
+    say_how_to_ask,
     scored_split,
     scores_of,
     show_answers,
@@ -111,8 +115,10 @@ from recipes.runs.teaching import (
 from recipes.runs.workers import (
     WORKER_HELP,
     WORKERS_HELP,
+    check_places,
     check_workers,
     open_run,
+    opened_run,
     workers_of,
 )
 
@@ -144,11 +150,13 @@ __all__ = [
     "WORKER_HELP",
     "answers_of",
     "check_length_head",
+    "check_places",
     "check_scaling",
     "check_start",
     "check_subword_sampling",
     "check_teaching",
     "check_workers",
+    "check_writable",
     "choose_weights",
     "close_run",
     "compile_model",
@@ -163,14 +171,17 @@ __all__ = [
     "in_table",
     "is_fitted",
     "learn_tokenizer",
+    "left_out",
     "machine",
     "make_weights",
     "open_journal",
     "open_run",
+    "opened_run",
     "position",
     "provenance",
     "remove_run",
     "said",
+    "say_how_to_ask",
     "scored_split",
     "scores_of",
     "seed",

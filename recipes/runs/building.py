@@ -57,6 +57,13 @@ def rows_within_limits(
     return fits
 
 
+def left_out(counts: dict[str, int]) -> str:
+    """What a card says, after the training examples, of those that were left out: {why: how many}.
+    "" if there are none."""
+    said = ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)
+    return f"; of them left out: {said}" if said else ""
+
+
 def spread_rows(count: int, total: int) -> np.ndarray:
     """At most `count` of `total` rows, evenly spaced: what belongs together stands together."""
     return np.linspace(0, total - 1, min(count, total)).astype(int)

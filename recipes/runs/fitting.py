@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kzoo
-from recipes.runs.folder import BEST, CHECKPOINTS, RISING, is_fitted, open_journal, position
+from recipes import cli
+from recipes.runs.folder import (
+    BEST,
+    CHECKPOINTS,
+    RISING,
+    is_fitted,
+    open_journal,
+    position,
+    what_is_left,
+)
 from recipes.runs.planning import end_dry_run
 from recipes.runs.workers import replica, scored_after, workers_leave, workers_of
 
@@ -26,8 +34,6 @@ EPOCH_BATCHES = 1000  # most batches between checkpoints and validations
 _READ_AHEAD = 64  # more than the batches that a dataset reads before they are trained on
 _LAST = 3  # epochs that are looked at for whether a score still rises
 _MOST_LOSS = 1e4  # nats a token, where any guess among a million words has 14; CTC's may be 100s
-_IN_DATA = re.compile(r"Error in user-defined function .* iterator: \S+ (.*)")
-_AROUND = re.compile(r"Graph execution error|Detected at|<stack|File |\{\{")
 _NAMED = 8  # most files or texts of a batch that a message names
 _SHOWN = 60  # most characters of each of these texts
 
@@ -171,7 +177,7 @@ def watching(config: Any, valid_batches) -> list:
 
 @contextlib.contextmanager
 def explained(run: Path) -> Iterator[None]:
-    """Says of whatever ends a training inside what is left of it, and how to go on.
+    """Says of whatever ends a training inside, but for Ctrl-C, what is left and how to go on.
 
     Raises:
         RuntimeError: in place of an OSError, as of a full disk, or of an error of TensorFlow's,
@@ -181,28 +187,12 @@ def explained(run: Path) -> Iterator[None]:
 
     try:
         yield
-    except (KeyboardInterrupt, OSError, tf.errors.OpError) as error:
-        found = position(run)
-        left = f"The last checkpoint in {run} is of {found}" if found.batches else "No checkpoint"
-        left += ": the same command with --resume goes on from there." if found.batches else " yet."
-        if isinstance(error, KeyboardInterrupt):
-            print(f"\nInterrupted. {left}")
-            raise
+    except (OSError, tf.errors.OpError) as error:
         if isinstance(error, OSError):
             what = f"a file of the run could not be written or read: {error}"
         else:
-            what = f"a batch could not be computed: {cause(error.message)}"
-        raise RuntimeError(f"{what}. {left}") from error
-
-
-def cause(message: str) -> str:
-    """The line of an error of TensorFlow's that says what it is about."""
-    for line in map(str.strip, message.split("\n")):
-        if found := _IN_DATA.fullmatch(line):
-            return found[1].rstrip(".")
-        if line and not _AROUND.match(line):
-            return line.rstrip(".")
-    return message.strip()
+            what = f"a batch could not be computed: {cli.cause(error.message)}"
+        raise RuntimeError(f"{what}. {what_is_left(run)}") from error
 
 
 def say_if_rising(scores: list[float], run: Path, monitor: str, minutes: float) -> None:

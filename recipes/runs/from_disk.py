@@ -14,6 +14,7 @@ from typing import Any
 import kzoo
 from recipes.data import pairs, pairs_files, sources
 from recipes.data.examples import Pairs
+from recipes.data.files import lines
 from recipes.data.splits import Splits
 from recipes.runs.building import make_weights, spread_rows
 from recipes.runs.folder import position
@@ -55,7 +56,14 @@ def load(config: Any) -> Splits:
             f"`train` must be a file that ends in {' or '.join(pairs.TABLES)} with on_disk, "
             f"got {str(path)!r}."
         )
-    whole = _opened(config)
+    try:
+        next(lines(path), "")  # what is compressed, or in UTF-16, says so
+        whole = _opened(config)
+    except ValueError as error:
+        found = error if str(error).startswith(str(path)) else f"{path} has none"
+        raise ValueError(
+            f"`train` must have lines of a source, a tab and a target with on_disk: {found}"
+        ) from error
     rows = spread_rows(SAMPLE, len(whole))
     sample = Pairs()
     for both in zip(*whole.texts(rows), strict=True):

@@ -56,10 +56,6 @@ def end_dry_run(
     tracing = max(tracing - answering, 0.0)
     rest = TRACED_SEARCHES * tracing + ANSWERED_SETS * answering + proof_seconds
     rest += models * 2 * (answering + loss)  # of the best weights and of the average
-    if needed > budget:
-        ends = f"--minutes {config.minutes:g} ends it in epoch {1 + int(budget // epoch):,}"
-    else:
-        ends = "--epochs ends it"
     of = "" if models == 1 else f" of each of {models} models"
     trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     print(
@@ -69,12 +65,22 @@ def end_dry_run(
         f"{loss + answering:.1f} s of validation\n"
         f"  input       making a batch takes {1000 * batch:,.1f} ms, {batch / step:.0%} of a step, "
         "while the step before is computed\n"
-        f"  training    at most {config.epochs:,} epochs; {ends}, unless --patience does before\n"
+        f"  training    {_training(config, first, epoch)}, unless --patience does before\n"
         f"  memory      {_peak_gigabytes():.1f} GB at most so far\n"
         f"  minutes     {_sum(reading=reading, training=training, export_and_scores=rest)}",
         flush=True,
     )
     sys.exit(0)
+
+
+def _training(config: Any, first: float, epoch: float) -> str:
+    """How long a training is and what ends it, by the seconds of the first step and of an epoch."""
+    most = f"at most {config.epochs:,} epoch{'' if config.epochs == 1 else 's'}"
+    budget = 60 * config.minutes
+    if budget >= first + config.epochs * epoch:
+        return f"{most}; --epochs ends it"
+    last = min(config.epochs, 1 + int(max(budget - first, 0.0) // epoch))
+    return f"{most}; --minutes {config.minutes:g} ends it in epoch {last:,}"
 
 
 def _step_seconds(model, stream) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import kzoo
 from recipes import cli
 from recipes.data.splits import Splits
 from recipes.runs.processor import choose_precision, machine
+from recipes.runs.starting import BEGUN_FROM, begun_from
 
 WEIGHTS_HELP = (
     "of the exported model: bfloat16 takes half the room on disk, int8 a quarter; sums are in "
@@ -78,7 +80,9 @@ def export_precision(weights: str) -> str:
 
 def provenance(recipe: str, config: Any, minutes: float) -> dict[str, str]:
     """What a card says of how a model came to be."""
-    return {
+    init_from = getattr(config, "init_from", None)
+    begun = {} if init_from is None else {BEGUN_FROM: begun_from(init_from)}
+    return begun | {
         "command": " ".join([f"python -m recipes.{recipe}", *cli.changed(config)]),
         "time": f"{minutes:.1f} minutes of training",
         "machine": machine(),
@@ -148,6 +152,12 @@ def show_answers(path: Path, items: list[str], input_name: str = "text") -> list
         print(f"{item}\n    -> {answer}   (score {score:.2f})")
     print(flush=True)
     return answers
+
+
+def say_how_to_ask(path: Path, example: str) -> None:
+    """Prints the command that asks a SavedModel, quoted as a shell wants it."""
+    command = shlex.join(["python", "-m", "kzoo", str(path), example])
+    print(f"{path} is a SavedModel; ask it with: {command}")
 
 
 def show_files(path: Path, examples: Iterable[tuple[str, bytes, str]], input_name: str) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 import kzoo
+from kzoo.export import manifest, names
 from recipes.runs.processor import computing_in
 
 INIT_FROM_HELP = (
@@ -24,6 +25,8 @@ NEW_VOCABULARY_HELP = (
     "with --init_from: learn a vocabulary from the data; words that the model's own has, too, keep "
     "their weights"
 )
+CARD, NOT_STATED = "model_card.md", "not stated"
+BEGUN_FROM = "begun from"  # row of a card
 READS = {"text": "texts", "audio_bytes": "WAV files", "image_bytes": "pictures"}
 RATE = 1e-4  # the peak where a run goes on from a trained model and no rate is given
 
@@ -83,6 +86,25 @@ def start(config: Any, kind: str) -> Any:
             f"`init_from` must be one model, got {config.init_from}, an ensemble of several."
         )
     return freeze(model, config)
+
+
+def begun_from(name: str) -> str:
+    """What a card says of the model of --init_from: its name and, where its folder has them, its
+    licence and the model that it was itself begun from."""
+    from kzoo.export import card  # with TensorFlow
+
+    try:
+        folder = names.find(name)
+    except (OSError, ValueError):
+        return name  # a file, or another project's model: nothing stands beside it
+    facts = {}
+    if (folder / CARD).is_file():
+        facts = card.facts_of((folder / CARD).read_text(encoding="utf-8"))
+    if (folder / manifest.FILE).is_file():
+        facts["licence"] = manifest.read(folder).licence
+    licence, before = facts.get("licence", NOT_STATED), facts.get(BEGUN_FROM)
+    said = name if licence == NOT_STATED else f"{name}, licence: {licence}"
+    return f"{said}; itself begun from {before}" if before else said
 
 
 def freeze(model: Any, config: Any) -> Any:

@@ -38,8 +38,9 @@ class Examples(NamedTuple):
     frames: list[np.ndarray]  # (S, F) each
     texts: list[str]
     voices: list[tuple[str, float]]  # the speaker, and the speed
-    names: list[str] | None = None  # of the files, for messages
-    sources: list[str] | None = None  # of several that a run mixes, in whose order the clips stand
+    names: list[str]  # of the files, for messages
+    sources: list[str]  # of several that a run mixes, in whose order the clips stand
+    left_out: dict[str, int]  # {why: clips of the part that are none of these}
 
 
 def examples(model, part: Clips, speeds, config, name: str) -> Examples:
@@ -64,7 +65,9 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
     kept = sorted(np.flatnonzero(fits), key=lambda row: places[sources[row]])
     columns = arrays, texts, voices, names, sources
-    return Examples(*([each[row] for row in kept] for each in columns))
+    too_long = int((~fits[: len(found[0].rows)]).sum())  # at the first speed, as at all
+    left_out = found[0].skipped | {f"over {config.max_length} tokens": too_long}
+    return Examples(*([each[row] for row in kept] for each in columns), left_out)
 
 
 def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:

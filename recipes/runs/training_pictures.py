@@ -26,6 +26,7 @@ class Examples(NamedTuple):
     rows: np.ndarray  # (M,) for each caption the row of its picture
     ids: tf.RaggedTensor  # (M, None)
     part: Pictures  # of length K
+    left_out: dict[str, int]  # {why: pictures or captions that are none of these}
 
     @property
     def sources(self) -> list[str]:
@@ -41,6 +42,7 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
         seen, kept = regions.decode(part.rows, model.source_tokenizer.size)
     else:
         seen, kept = regions.extract(part.rows, model.encoder.backbone)
+    unreadable = len(part) - len(kept)
     part = regions.keep_rows(part, kept)
     texts = [
         list(filter(None, texts))
@@ -58,7 +60,12 @@ def examples(model, part: Pictures, config, name: str) -> Examples:
         "caption",
         also=f", {blank:,} without a word" if blank else "",
     )
-    return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part)
+    left_out = {
+        "unreadable pictures": unreadable,
+        "captions without a word": blank,
+        f"captions over {config.max_length} tokens": int((~fits).sum()),
+    }
+    return Examples(seen, rows[fits], tf.ragged.boolean_mask(ids, fits), part, left_out)
 
 
 def augmentation(config) -> Callable | None:

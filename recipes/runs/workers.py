@@ -12,6 +12,7 @@ scores, saves, exports. Its model is an ordinary one; its twin under the strateg
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -60,6 +61,18 @@ def workers_of(config: Any):
     if not (hasattr(config, "workers") and _may_have_workers(config)):
         return None
     return _joined(config.workers, config.worker)
+
+
+def opened_run(config: Any, folder: Path, digest: str) -> contextlib.AbstractContextManager[Path]:
+    """`folder.opened_run` with the `open_run` of this module."""
+    return folders.opened_run(config, folder, digest, open_run)
+
+
+def check_places(config: Any) -> None:
+    """`folder.check_places` of the chief, which alone writes."""
+    workers = workers_of(config)
+    if workers is None or workers.is_chief:
+        folders.check_places(config)
 
 
 def open_run(config: Any, folder: Path, digest: str) -> Path:

@@ -41,8 +41,9 @@ class Config(trials.Translation):
     output: str = flag("studies/length", "folder for trials.json and the picture")
 
     def __post_init__(self):
-        for name in ("epochs", "batch_tokens", "beam_size", "test_pairs", "least_words", "seeds"):
+        for name in ("epochs", "batch_tokens", "test_pairs", "least_words", "seeds"):
             cli.check(self, name, least=1)
+        cli.check_beam_size(self)
         for name in ("learning_rate", "length_penalty", "length_deviation_penalty"):
             cli.check_positive(self, name)
 

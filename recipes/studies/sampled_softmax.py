@@ -54,6 +54,7 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("minutes", "turn_seconds", "learning_rate"):
             cli.check_positive(self, name)
+        cli.check_seed(self)
 
 
 def main(config: Config) -> dict[int, float]:

@@ -697,6 +697,8 @@ def test_the_command_ends_with_a_message_and_code_2(paths, tmp_path, capsys, mon
         ([str(tmp_path), "a text"], "holds no saved_model.pb"),
         ([str(paths["rnn"]), "missing.txt"], "missing.txt"),
         ([str(paths["rnn"]), "--n_best", "--align", "a text"], "not allowed with"),
+        ([str(paths["rnn"]), "--live"], "`--live` needs a model of live audio, as"),
+        ([str(paths["rnn"]), "--srt", "a"], "`--srt` needs a model of speech that knows times, as"),
         ([], "PATH"),
     ]:
         with pytest.raises(SystemExit) as stopped:
@@ -759,6 +761,35 @@ def test_a_sentence_may_end_in_txt_and_a_file_in_utf_16_is_named(
     with pytest.raises(SystemExit):
         main([str(paths["rnn"]), "texts.txt"])
     assert "texts.txt:1: expected UTF-8, got UTF-16" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_a_file_and_the_standard_input_have_the_same_lines(
+    paths, tmp_path, capsys, standard_input, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        export.ServedModel, "__call__", lambda self, texts, language: map(repr, texts)
+    )
+    for content, lines in [
+        (b"\xef\xbb\xbfa\rb\r\n\n\xe2\x80\xa8c\x0cd\x85e", "a\rb||\xe2\x80\xa8c\x0cd\x85e"),
+        (b"a\r\r\n\r", "a\r|"),
+        (b"", None),
+    ]:
+        expected = [] if lines is None else lines.encode("latin-1").split(b"|")
+        Path("texts.txt").write_bytes(content)
+        standard_input(content)
+        for argument in ("texts.txt", "-"):
+            main([str(paths["rnn"]), argument])
+            assert capsys.readouterr().out.splitlines() == list(map(repr, expected))
+    for encoding in ("utf-16", "utf-32"):
+        Path("texts.txt").write_text("a\n", encoding=encoding)
+        standard_input("a\n".encode(encoding))
+        for argument, name in (("texts.txt", "texts.txt"), ("-", "standard input")):
+            with pytest.raises(SystemExit):
+                main([str(paths["rnn"]), argument])
+            message = f"{name}:1: expected UTF-8, got {encoding.upper()}\n"
+            assert capsys.readouterr().err.endswith(message)
 
 
 @pytest.mark.parametrize(

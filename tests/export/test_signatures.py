@@ -380,7 +380,7 @@ def test_the_command_transcribes_live_audio(paths, served, capsys, standard_inpu
     assert capsys.readouterr().out == "\n"
     with pytest.raises(SystemExit):
         main([str(paths["las"]), "--live"])
-    assert "`stream` needs a model of live audio" in capsys.readouterr().err
+    assert "`--live` needs a model of live audio, as kzoo.zoo." in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(paths["streaming"]), "--live", "clip.wav"])
     assert "`--live` reads the standard input, not clip.wav" in capsys.readouterr().err

@@ -1,11 +1,22 @@
 """Flags from a dataclass: what they take, what they refuse, and the JSON beside them."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
 import pytest
+import tensorflow as tf
 
+from recipes import (
+    cli,
+    image_captioning,
+    pronunciation,
+    reverse,
+    speech_to_text,
+    summarization,
+    translation,
+)
 from recipes.cli import flag, load, parse, save
 
 
@@ -82,6 +93,11 @@ def test_without_argv_the_words_of_the_process_are_read(monkeypatch):
     [
         (["--epochs", "many"], "argument --epochs: must be of type int, got 'many'"),
         (["--epochs", "1.5"], "argument --epochs: must be of type int, got '1.5'"),
+        (
+            ["--epochs", "99999999999999999999"],
+            "--epochs: must be between -2**31 and 2**31 - 1, got '99999999999999999999'",
+        ),
+        (["--epochs", "-2147483649"], "must be between -2**31 and 2**31 - 1, got '-2147483649'"),
         (["--dropout", "nan"], "argument --dropout: must be of type float and finite, got 'nan'"),
         (["--minutes", "inf"], "--minutes: must be of type float and finite or none, got 'inf'"),
         (["--minutes", "soon"], "--minutes: must be of type float and finite or none, got 'soon'"),
@@ -143,7 +159,7 @@ def test_a_whole_number_in_the_file_is_fine_for_a_float(tmp_path):
 def test_a_file_of_an_older_kzoo_lacks_newer_flags_which_have_their_defaults(tmp_path):
     save(replace(Config(), minutes=2), tmp_path / "config.json")
     values = json.loads((tmp_path / "config.json").read_text())
-    del values["epochs"]
+    del values["epochs"], values["recipe"]
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert load(Config, tmp_path / "config.json") == replace(Config(), minutes=2)
 
@@ -154,9 +170,11 @@ def test_a_file_of_an_older_kzoo_lacks_newer_flags_which_have_their_defaults(tmp
         ({"epochs": "7"}, "`epochs` must be of type int, got '7'"),
         ({"epochs": True}, "`epochs` must be of type int, got True"),
         ({"epochs": None}, "`epochs` must be of type int, got None"),
+        ({"epochs": 2**31}, r"`epochs` must be between -2\*\*31 and 2\*\*31 - 1, got 2147483648"),
         ({"model": "lstm"}, "`model` must be one of luong, transformer, got 'lstm'"),
         ({"dropout": float("inf")}, "`dropout` must be of type float and finite, got inf"),
-        ({"beam": 2}, "expected an object with the keys .*'beam_size'.* got .*'beam'"),
+        ({"beam": 2, "a": 1}, "expected flags of .*test_cli, got also a, beam$"),
+        ({"recipe": "recipes.ship"}, "expected flags of .*test_cli, got those of recipes.ship$"),
     ],
 )
 def test_a_config_file_that_does_not_fit_is_refused_with_its_path(tmp_path, changes, message):
@@ -171,7 +189,7 @@ def test_a_config_file_that_does_not_fit_is_refused_with_its_path(tmp_path, chan
     ("text", "message"),
     [
         ('{\n"epochs": ', "config.json:2: expected JSON, got: Expecting value"),
-        ("[7]", "config.json: expected an object with the keys .* got \\[7\\]"),
+        ("[7]", r"config.json: expected an object of flags, got \[7\]"),
     ],
 )
 def test_a_config_file_that_is_no_object_is_refused_with_its_path(tmp_path, text, message):
@@ -189,3 +207,59 @@ def test_a_config_that_is_nested_too_deep_or_no_utf8_is_named(content, tmp_path)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json: expected JSON, got: "):
         load(Config, path)
+
+
+def test_a_saved_config_says_whose_it_is_also_where_that_is_the_program(tmp_path, monkeypatch):
+    save(translation.Config(), tmp_path / "config.json")
+    assert cli.recipe_in(tmp_path / "config.json") == "recipes.translation"
+    monkeypatch.setattr(translation.Config, "__module__", "__main__")
+    monkeypatch.setitem(sys.modules, "__main__", translation)
+    assert cli.recipe_of(translation.Config) == "recipes.translation"
+
+
+@pytest.mark.parametrize("content", ["{", "[7]", "{}"])
+def test_a_file_that_names_no_recipe_is_of_none(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    assert cli.recipe_in(tmp_path / "config.json") is None
+    assert cli.recipe_in(tmp_path / "missing.json") is None
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [translation, pronunciation, summarization, speech_to_text, image_captioning, reverse],
+)
+def test_a_seed_and_a_number_of_beams_that_cannot_be_are_refused_by_name(recipe):
+    for seed in (-1, 2**31):
+        with pytest.raises(ValueError, match=rf"`seed` must lie in \[0, 2.*, got seed={seed}\."):
+            recipe.Config(seed=seed)
+    with pytest.raises(ValueError, match="`beam_size` must be at most 1,000, got beam_size=1001"):
+        recipe.Config(beam_size=1001)
+    assert recipe.Config(seed=2**31 - 1, beam_size=1000).beam_size == 1000
+
+
+def test_flags_of_the_export_are_those_that_no_validation_reads():
+    of_all = {"beam_size"}
+    assert cli.of_export(translation.Config()) == of_all | {"length_penalty", "candidates"}
+    assert cli.of_export(speech_to_text.Config()) == of_all | {"length_penalty"}
+    assert cli.of_export(image_captioning.Config()) == of_all | {"length_penalty"}
+    assert cli.of_export(pronunciation.Config()) == of_all  # its greedy search has the penalty
+    assert cli.of_export(summarization.Config()) == of_all
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError("too large"), tf.errors.ResourceExhaustedError(None, None, "OOM\n\nx")]
+)
+def test_what_numbers_and_tensorflow_run_into_ends_a_recipe_with_one_line(error, monkeypatch):
+    def main(config):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    with pytest.raises(SystemExit, match=r"^error: (too large|OOM)\n\(KZOO_TRACEBACK=1 shows"):
+        cli.run(main, Config, "")
+
+
+def test_errors_of_tensorflow_are_looked_up_without_importing_it(monkeypatch):
+    assert cli.tensorflow_errors() == (tf.errors.OpError,)
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    assert cli.tensorflow_errors() == ()
+    assert "tensorflow" not in sys.modules

@@ -1,6 +1,7 @@
 """Translation of pairs that stay on disk: what is read, trained on and refused."""
 
 import dataclasses
+import gzip
 from types import SimpleNamespace
 
 import numpy as np
@@ -123,3 +124,20 @@ def test_a_model_of_several_languages_is_refused(config):
     model = SimpleNamespace(source_tokenizer=SimpleNamespace(languages=("de", "fr")))
     with pytest.raises(ValueError, match="`init_from` must be a model of one target language"):
         from_disk.make_batches(model, None, None, config)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "has none$"),
+        (b"\n \n\r\n", "has none$"),
+        (b"no tab\n", "has none$"),
+        (gzip.compress(b"a\tb\n"), r":1: expected text, got what gzip has compressed; files whose"),
+        ("a\tb\n".encode("utf-16"), ":1: expected UTF-8, got UTF-16"),
+    ],
+)
+def test_a_file_without_pairs_or_of_bytes_is_named_with_its_flag(config, tmp_path, content, found):
+    (tmp_path / "odd.tsv").write_bytes(content)
+    message = rf"`train` must have lines of a source, .* with on_disk: .*odd\.tsv ?{found}"
+    with pytest.raises(ValueError, match=message):
+        translation.load(dataclasses.replace(config, train=str(tmp_path / "odd.tsv")))

@@ -274,11 +274,12 @@ def test_a_sampled_run_updates_rows_only(config):
 def test_captions_share_their_picture_and_too_long_ones_are_left_out(config, capsys):
     train = captions.as_spoken(pictures.load_pictures(config.data).train)
     model = image_captioning.build(train, config)
-    seen, rows, ids, _ = training_pictures.examples(model, train, config, "train")
+    seen, rows, ids, *_ = training_pictures.examples(model, train, config, "train")
     assert seen.shape == (34, SIZE, SIZE, 3) and seen.dtype == np.uint8
     assert rows.tolist()[:5] == [0, 0, 0, 1, 2] and len(rows) == ids.nrows() == 17 * 4
     shorter = dataclasses.replace(config, max_length=8)  # 8 words and the end are 9
-    _, rows, ids, _ = training_pictures.examples(model, train, shorter, "train")
+    _, rows, ids, _, left_out = training_pictures.examples(model, train, shorter, "train")
+    assert runs.left_out(left_out) == "; of them left out: 34 captions over 8 tokens"
     assert rows.tolist()[:4] == [0, 0, 2, 2]
     assert "train: 34 pictures, 68 captions; 34 over 8 tokens left out" in capsys.readouterr().out
     with pytest.raises(ValueError, match="leave at least one caption in train, got max_length=1"):
@@ -313,7 +314,7 @@ def test_a_bad_picture_is_left_out_and_its_captions_with_it(
     (tmp_path / "drawn/train/2.png").write_bytes(b"RIFF, a sound and no picture at all")
     train = pictures.load_pictures(config.data).train
     model = image_captioning.build(train, config)
-    seen, rows, ids, part = training_pictures.examples(model, train, config, "train")
+    seen, rows, ids, part, _ = training_pictures.examples(model, train, config, "train")
     assert len(seen) == len(part) == 33 and part.rows == train.rows[:2] + train.rows[3:]
     # Pictures of an even number have three captions, the others one.
     assert rows.tolist()[:8] == [0, 0, 0, 1, 2, 3, 3, 3] and ids.nrows() == 68 - 3
@@ -362,7 +363,7 @@ def test_a_valid_picture_without_a_word_is_kept_but_not_learned(config, capsys):
     read = pictures.load_pictures(config.data)
     model = image_captioning.build(captions.as_spoken(read.train), config)
     read.valid.rows[1] = read.valid.rows[1]._replace(captions=("...",))
-    seen, rows, ids, part = training_pictures.examples(model, read.valid, config, "valid")
+    seen, rows, ids, part, _ = training_pictures.examples(model, read.valid, config, "valid")
     assert "over 12 tokens left out, 1 without a word\n" in capsys.readouterr().out
     assert part == read.valid and len(seen) == 11 and rows.tolist()[:5] == [0, 0, 0, 2, 2]
     (words,) = model.target_tokenizer.detokenize(ids[:1]).numpy()
@@ -410,7 +411,7 @@ def test_a_plot_that_fails_costs_no_model(config, tmp_path, monkeypatch):
     pixels, *_ = training_pictures.examples(model, train, config, "train")
     model({"source": tf.cast(pixels[:2], tf.float32), "target": tf.constant([[1, 5], [1, 6]])})
     with pytest.warns(UserWarning, match=r"out/1 is whole, but lacks a picture: .*no such font"):
-        saved = image_captioning.export_and_score(model, train, scored, run, config)
+        saved = image_captioning.export_and_score(model, train, "", scored, run, config)
     assert (saved.path / "saved_model.pb").exists() and "valid CIDEr" in runs.scores_of(saved)
     assert "; these pictures also chose the weights" in (saved.path / "model_card.md").read_text()
 

@@ -14,6 +14,7 @@ from kzoo import __main__ as command
 from kzoo import text
 from recipes import cli, pronunciation, runs
 from recipes.data.examples import Words
+from recipes.data.pronunciations import load_pronunciations
 from recipes.pronunciation import Config
 from recipes.runs import training_pairs
 from recipes.runs.pronunciation_scores import error_rates, rates_of_sources
@@ -50,6 +51,16 @@ def config(tmp_path, monkeypatch):
         max_length=8,
         output="out",
     )
+
+
+def test_a_card_says_how_many_pronunciations_were_too_long(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *args: None)
+    config = dataclasses.replace(config, max_length=3, model="rnn_luong", hidden_units=None)
+    splits = load_pronunciations(config.data, stress=False)
+    model = pronunciation.build(*pronunciation.learn_tokenizers(splits.train, config), config)
+    said = pronunciation.fit(model, splits, tmp_path / "run", config)
+    count = sum(len(word) == 3 for word in splits.train.pairs.source)
+    assert said == f"; of them left out: {count} pronunciations over 3 tokens" and count > 50
 
 
 @pytest.mark.slow

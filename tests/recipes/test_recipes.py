@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,9 +21,9 @@ import tensorflow as tf
 import kzoo
 from kzoo import batching, export, plots, text, training
 from kzoo.export import folder
-from recipes import cli, reverse, runs, translation
+from recipes import cli, reverse, runs, summarization, translation
 from recipes.data import examples
-from recipes.runs import translation_scores
+from recipes.runs import planning, translation_scores
 from recipes.studies import sampled_softmax
 
 WORDS = {
@@ -292,6 +293,123 @@ def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, mo
     assert sorted(path for path in tmp_path.rglob("*") if not passing.search(str(path))) == before
 
 
+@pytest.mark.parametrize("flag", ["output", "tensorboard"])
+@pytest.mark.parametrize("place", ["file", "file/below", "link", "shut/below"])
+def test_a_folder_that_cannot_be_written_is_named_with_its_flag_before_data_are_read(
+    flag, place, config, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "shut").mkdir()
+    access, shut = os.access, tmp_path / "shut"
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and path != shut)
+    monkeypatch.setattr(translation, "load", lambda config: pytest.fail("data were read"))
+    message = f"^`{flag}` must be a folder that can be made and written to, got {place}: "
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match=message):
+            translation.main(dataclasses.replace(config, dry_run=dry_run, **{flag: place}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would_and_makes_nothing(config, tmp_path):
+    dry = dataclasses.replace(config, dry_run=True)
+    assert runs.open_run(dry, dry.folder, "digest").parent != tmp_path / "out"
+    assert not (tmp_path / "out").exists()
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()
+    before = sorted((tmp_path / "out").rglob("*"))
+    for changes, digest, message in (
+        ({}, "digest", "`output` out holds an interrupted run: go on with it by --resume, or remo"),
+        ({"resume": True}, "other", "`resume` needs the data of the run before"),
+        ({"resume": True, "max_length": 9}, "digest", "`resume` needs the flags of the run before"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            runs.open_run(dataclasses.replace(dry, **changes), dry.folder, digest)
+    resumed = dataclasses.replace(dry, resume=True)
+    assert runs.open_run(resumed, dry.folder, "digest") != run
+    assert sorted((tmp_path / "out").rglob("*")) == before
+    runs.close_run(run, config)
+    lock = folder.try_lock(tmp_path / "out")
+    with pytest.raises(ValueError, match="`output` out is in use by another run"):
+        runs.open_run(dry, dry.folder, "digest")
+    os.close(lock)
+    (tmp_path / "out/.kzoo-run").mkdir()
+    (tmp_path / "out/.kzoo-run/mine").touch()
+    with pytest.raises(ValueError, match=r"nothing but the files of a run, .* got mine"):
+        runs.open_run(dry, dry.folder, "digest")
+
+
+def stopped_by_ctrl_c(config, parts):
+    """The folder of a run that is stopped when these of its parts have a checkpoint."""
+    done = training.checkpoints.Position(2, 3, 11, 1.5)
+    with pytest.raises(KeyboardInterrupt), runs.opened_run(config, config.folder, "digest") as run:
+        for part in parts:
+            (run / part).mkdir(parents=True, exist_ok=True)
+            training.checkpoints.write_position(run / part / "checkpoints", done)
+        raise KeyboardInterrupt  # as while the export is scored
+    return run
+
+
+@pytest.mark.parametrize(
+    ("parts", "last"),
+    [
+        (["first"], "first"),
+        (["first", "."], ""),
+        (["members/1", "members/9"], "members/9"),
+        (["members/9", "members/10"], "members/10"),
+    ],
+)
+def test_ctrl_c_at_any_moment_of_a_run_says_where_its_last_checkpoint_is(
+    parts, last, config, capsys
+):
+    stopped_by_ctrl_c(config, [])
+    assert capsys.readouterr().out == "\nInterrupted. No checkpoint yet.\n"
+    run = stopped_by_ctrl_c(config, parts)
+    assert capsys.readouterr().out == (
+        f"\nInterrupted. The last checkpoint in {run / last} is of batch 3 of epoch 3, after 1.5 "
+        "minutes: the same command with --resume goes on from there.\n"
+    )
+    stopped_by_ctrl_c(dataclasses.replace(config, dry_run=True, resume=True), [])
+    assert capsys.readouterr().out == ""
+    runs.close_run(run, config)
+
+
+def test_a_card_says_how_many_training_pairs_were_too_long(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *args, **options: None)
+    config = dataclasses.replace(config, max_length=3)
+    splits = translation.load(config)
+    train = splits["de"].train
+    model = translation.begin(train, config)
+    count = sum(len(source.split()) == 3 for source in train.source)
+    said = translation.fit(model, splits, tmp_path / "run", config)
+    assert said == f"; of them left out: {count} over 3 tokens" and count > 100
+    assert runs.left_out({"unreadable": 1200, "over 7 seconds": 0, "over 3 tokens": 2}) == (
+        "; of them left out: 1,200 unreadable, 2 over 3 tokens"
+    )
+    assert runs.left_out({"over 3 tokens": 0}) == ""
+
+
+def test_the_command_that_asks_a_model_is_quoted_for_a_shell(capsys):
+    runs.say_how_to_ask(Path("my models/it's/1"), "a text")
+    command = capsys.readouterr().out.partition("ask it with: ")[2]
+    assert shlex.split(command) == ["python", "-m", "kzoo", "my models/it's/1", "a text"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "minutes", "first", "said"),
+    [
+        (1, 0.2, 11.0, "at most 1 epoch; --minutes 0.2 ends it in epoch 1"),  # 5 would fit
+        (7, 0.2, 5.0, "at most 7 epochs; --minutes 0.2 ends it in epoch 3"),
+        (7, 0.2, 13.0, "at most 7 epochs; --minutes 0.2 ends it in epoch 1"),
+        (1000, 1.0, 5.0, "at most 1,000 epochs; --minutes 1 ends it in epoch 19"),
+        (2, 0.2, 5.0, "at most 2 epochs; --epochs ends it"),
+    ],
+)
+def test_a_plan_says_the_epoch_that_the_minutes_end(epochs, minutes, first, said):
+    config = types.SimpleNamespace(epochs=epochs, minutes=minutes)
+    assert planning._training(config, first, epoch=3.0) == said
+
+
 @pytest.mark.slow
 def test_an_rnn_learns_to_reverse_strings(tmp_path):
     config = reverse.Config(
@@ -369,6 +487,17 @@ def test_a_run_is_not_resumed_with_other_data(config, tmp_path):
         runs.open_run(resumed, config.folder, "other")
 
 
+def test_a_resumed_run_may_search_otherwise_in_its_export_but_not_in_its_training(config):
+    run = runs.open_run(config, config.folder, "digest")
+    (run / "journal.jsonl").touch()
+    search = {"beam_size": 7, "length_penalty": 1.1}
+    resumed = dataclasses.replace(config, resume=True, **search)
+    assert runs.open_run(resumed, config.folder, "digest") == run
+    with pytest.raises(ValueError, match=r"changed: \{'max_length': \(16, 17\)\}"):
+        runs.open_run(dataclasses.replace(resumed, max_length=17), config.folder, "digest")
+    runs.remove_run(run)
+
+
 @pytest.mark.parametrize("part", [".", "members/2"])
 def test_a_run_whose_score_still_rose_is_kept_and_gone_on_with(part, config, capsys):
     run = runs.open_run(config, config.folder, "digest")
@@ -399,6 +528,23 @@ def test_a_run_that_was_kept_makes_way_for_another_one_or_the_same_minutes(resum
     again = dataclasses.replace(config, resume=resume)
     assert runs.open_run(again, config.folder, "other") == run
     assert not (run / "journal.jsonl").exists()
+    runs.remove_run(run)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_run_of_another_recipe_is_replaced_if_it_is_done_and_never_gone_on_with(is_done, config):
+    other = summarization.Config(output="out")
+    run = runs.open_run(other, other.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt")[: 3 if is_done else 1]:
+        (run / name).touch()
+    if is_done:
+        runs.close_run(run, other)
+    message = r"^`resume` needs a run of recipes.translation, but out holds a run of "
+    with pytest.raises(ValueError, match=message + "recipes.summarization: choose"):
+        runs.open_run(dataclasses.replace(config, resume=True), config.folder, "digest")
+    if is_done:
+        assert runs.open_run(config, config.folder, "digest") == run
+        assert not (run / "journal.jsonl").exists()
     runs.remove_run(run)
 
 

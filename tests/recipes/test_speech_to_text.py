@@ -144,7 +144,7 @@ def test_a_joint_model_is_compared_in_each_search(config, capsys):
     built = speech_to_text.build(splits.train, config)
     assert built.head.num_sampled == 5
     assert isinstance(built.optimizer, kzoo.LazyAdam)
-    arrays, texts, voices, names, _ = training_clips.examples(
+    arrays, texts, voices, names, *_ = training_clips.examples(
         built, splits.train, (1.0, 0.9), config, "train"
     )
     assert len(arrays) == len(texts) == len(voices) == 2 * len(splits.train)
@@ -272,6 +272,12 @@ def test_several_sources_stand_one_after_the_other_at_all_speeds(folder, config)
     assert found.sources == 2 * ["mine.jsonl"] * sources.count("mine.jsonl") + [folder] * (
         2 * sources.count(folder)
     )
+    assert runs.left_out(found.left_out) == ""
+    shorter = dataclasses.replace(config, max_length=9)
+    some = training_clips.examples(built, splits.train, (1.0, 1.1), shorter, "train")
+    count = len(splits.train) - len(some.frames) // 2
+    assert count == sum(len(text) >= 9 for text in splits.train.texts) > 0
+    assert runs.left_out(some.left_out) == f"; of them left out: {count} over 9 tokens"
     texts = zip(found.sources, found.texts, strict=True)
     assert all(text == "low high" for source, text in texts if source == "mine.jsonl")
     batches = training_clips.whole_batches(built, found, Path("run"), config)

@@ -10,8 +10,10 @@ import pytest
 import soundfile
 
 import kzoo
+from kzoo.export import manifest
 from recipes import image_captioning, pronunciation, runs, speech_to_text, translation
 from recipes.data import examples
+from recipes.runs import starting
 
 SOURCE = ["one red cat", "two red dogs", "three green dogs", "one green cat"] * 11
 TARGET = ["eine rote Katze", "zwei rote Hunde", "drei grüne Hunde", "eine grüne Katze"] * 11
@@ -114,7 +116,34 @@ def test_a_translation_run_goes_on_from_a_file_and_leaves_its_frozen_encoder_alo
         np.any(np.array(old) != np.array(new))
         for old, new in zip(before.decoder.weights, after.decoder.weights, strict=True)
     )
-    assert "--init_from" in (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out/1/model_card.md").read_text(encoding="utf-8")
+    assert "--init_from" in card and f"| begun from | {trained} |\n" in card
+
+
+def saved_model(folder, licence, begun_from=None):
+    """A folder with as much of a SavedModel as a card's row needs."""
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    rows = {"licence": licence, "begun from": begun_from}
+    table = "".join(f"| {key} | {value} |\n" for key, value in rows.items() if value)
+    (folder / "model_card.md").write_text(f"# X\n\n|  |  |\n| --- | --- |\n{table}")
+    return folder
+
+
+def test_a_card_names_the_model_that_a_run_began_with_and_its_licence(tmp_path, config):
+    assert starting.begun_from("Helsinki-NLP/opus-mt-en-de") == "Helsinki-NLP/opus-mt-en-de"
+    assert starting.begun_from("mine.keras") == "mine.keras"
+    place = saved_model(tmp_path / "a/1", "CC-BY-SA-4.0")
+    assert starting.begun_from(str(tmp_path / "a")) == f"{tmp_path}/a, licence: CC-BY-SA-4.0"
+    manifest.write(place, manifest.Manifest("a", "x", [], "x", "MIT, of A", "x", "x", 7))
+    assert starting.begun_from(str(place)) == f"{place}, licence: MIT, of A"
+    place = saved_model(tmp_path / "b/1", "not stated", "whisper-tiny.en, licence: MIT")
+    expected = f"{place}; itself begun from whisper-tiny.en, licence: MIT"
+    assert starting.begun_from(str(place)) == expected
+    config = dataclasses.replace(config, init_from=str(place))
+    assert runs.provenance("translation", config, 1.5)["begun from"] == expected
+    config = dataclasses.replace(config, init_from=None)
+    assert "begun from" not in runs.provenance("translation", config, 1.5)
 
 
 def test_a_pronouncing_model_goes_on_with_its_own_letters_or_with_those_of_the_data(

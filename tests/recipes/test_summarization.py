@@ -12,6 +12,7 @@ import pytest
 import kzoo
 from recipes import runs, summarization
 from recipes.data.examples import Pairs
+from recipes.data.splits import Splits
 from recipes.runs import summary_scores, training_pairs
 
 ANIMALS = ("cat", "dog", "owl", "fox", "hen")
@@ -195,6 +196,15 @@ def test_long_documents_are_cut_and_long_summaries_left_out(capsys):
     assert capsys.readouterr().out.endswith(expected)
     corpus = training_pairs.tokenize(model, pairs, "train", max_length=5)  # as translation does
     assert corpus.source.row_lengths().numpy().tolist() == [2, 2]
+
+
+def test_a_card_says_how_many_summaries_were_too_long(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *args, **options: None)
+    config = dataclasses.replace(config, model="rnn_luong", max_length=4, replace_unknown=False)
+    train = part(["a b c d e f", "a b", "b c"], ["a b c d", "a b", "a b c"])
+    model = summarization.build(summarization.learn_tokenizer(train, config), config)
+    said = summarization.fit(model, Splits(train, train, None), tmp_path / "run", config)
+    assert said == "; of them left out: 1 with summaries over 4 tokens"
 
 
 def test_a_model_that_copies_has_the_words_of_the_source_beyond_its_vocabulary():

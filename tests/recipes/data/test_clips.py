@@ -18,6 +18,7 @@ from recipes.data import (
     clips_audio,
     clips_files,
     examples,
+    files,
     packages,
     transcripts,
 )
@@ -279,6 +280,30 @@ def test_kaldi_tables_are_separated_by_any_white_space(tmp_path):
     assert found.skipped == {"without a transcript": 1}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": ["one"]}, r"expected a text for 'text', got \['one'\]$"),
+        ({"text": {"raw": "one"}}, "expected a text for 'text', got {'raw': 'one'}$"),
+        ({"text": True}, "expected a text for 'text', got True$"),
+        ({"text": 7}, "expected a text for 'text', got 7$"),
+        ({"file_name": ["a.wav"]}, r"expected a text for 'file_name', got \['a.wav'\]$"),
+        ({"speaker": True}, "expected a text or a whole number for 'speaker', got True$"),
+        ({"speaker": 1.5}, "expected a text or a whole number for 'speaker', got 1.5$"),
+    ],
+)
+def test_what_is_no_text_becomes_no_transcript_and_no_speaker(change, message, tmp_path):
+    row = {"file_name": "a.wav", "text": "one", "speaker": 7}
+    write(tmp_path / "metadata.jsonl", json.dumps(row | change))
+    with pytest.raises(ValueError, match=rf"metadata\.jsonl:1: {message}"):
+        clips_files.audiofolder(tmp_path)
+    if "speaker" in change:
+        row = {"audio_filepath": "a.wav", "text": "one"} | change
+        write(tmp_path / "manifest.jsonl", json.dumps(row))
+        with pytest.raises(ValueError, match=rf"manifest\.jsonl:1: {message}"):
+            clips_files.nemo(tmp_path / "manifest.jsonl")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_an_audiofolder_has_a_table_of_texts(kind, tmp_path):
     sound(tmp_path / "data/a.ogg", 4000)
@@ -314,9 +339,10 @@ def test_a_line_within_quotes_goes_on_as_a_space(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 140_000 * "x"]]
+    "lines", [['a.wav,"x', "a.wav,y"], ['a.wav,"x" y'], ["a.wav," + 1001 * "x"]]
 )
-def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path):
+def test_what_is_no_csv_is_named_with_the_line_where_it_begins(lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_FIELD", 1000)
     sound(tmp_path / "a.wav")
     write(tmp_path / "metadata.csv", "file_name,text", "a.wav,one", *lines)
     with pytest.raises(ValueError, match=r"metadata\.csv:3: expected a row of CSV, got: "):

@@ -126,6 +126,41 @@ def test_a_column_of_one_code_is_refused_in_few_rows_and_one_word_is_not(tmp_pat
     assert len(pairs_files.tsv(path)) == 60
 
 
+SENTENCES = "A cat.\tEine Katze.\nThe dog runs.\tDer Hund rennt.\n"
+WORDS = "cane\tperro\ngatto\tgato\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "rest", "is_refused"),
+    [
+        ("fr\tes", SENTENCES, True),
+        ("FR-fr\tSpanish", SENTENCES, True),
+        ("French\tSpanish", WORDS, True),
+        ("fr_text\tes_text", WORDS, True),
+        ("io\tyo", WORDS, False),  # Ido and Yoruba, and "I" in Italian and Spanish
+        ("is\tit", SENTENCES + "is\tit\n", False),
+        ("fr\tfr", SENTENCES, False),
+        ("man\tmon", SENTENCES, False),  # Mandingo and Mon
+        ("French\tfranzösisch", WORDS, False),
+    ],
+)
+def test_a_first_line_of_two_languages_that_are_not_asked_for_is_refused_unless_it_is_a_pair(
+    header, rest, is_refused, tmp_path
+):
+    path, count = write(tmp_path / "a.tsv", f"{header}\n{rest}"), rest.count("\n")
+    table = [line.split("\t") for line in f"{header}\n{rest}".splitlines()]
+    if is_refused:
+        message = r"a\.tsv: expected columns for en and de, got names of columns, .*, in the first"
+        with pytest.raises(ValueError, match=message):
+            pairs_files.tsv(path, "en", "de")
+        with pytest.raises(ValueError, match=message):
+            pairs_files.check_table(path, table, "en", "de")
+    else:
+        assert len(pairs_files.tsv(path, "en", "de")) == count + 1
+        pairs_files.check_table(path, table, "en", "de")
+    assert len(pairs_files.tsv(path, "en", "de", (1, 2))) == count + 1
+
+
 def test_a_first_line_that_names_other_languages_is_refused(tmp_path):
     path = write(tmp_path / "a.tsv", "en\tfr\nCat\tChat\n")
     with pytest.raises(
@@ -387,3 +422,24 @@ def test_pairs_know_the_lines_they_are_from_through_a_split(tmp_path):
     assert pairs_files.jsonl(write(tmp_path / "a.jsonl", content), "en", "de").lines == [1, 3]
     sides = [write(tmp_path / name, "a\n\nb\n") for name in ("a.en", "a.de")]
     assert pairs_files.moses(*sides).lines == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [
+        (
+            'xml:lang="en"',
+            r"expected two languages, got: `target_language` must be one of \['e",
+        ),
+        (
+            'xml:lang="fr"',
+            r"expected two languages, got: `source_language` must be one of \['f",
+        ),
+        ("", "expected <tuv> with xml:lang, got none that has it"),
+    ],
+)
+def test_a_memory_without_the_languages_is_named_with_its_path(language, message, tmp_path):
+    unit = f"<tuv {language}><seg>a</seg></tuv>"
+    path = write(tmp_path / "a.tmx", f"<tmx><body><tu>{unit}</tu></body></tmx>")
+    with pytest.raises(ValueError, match=rf"a\.tmx: {message}"):
+        pairs_files.tmx(path, "en", "de")

@@ -352,6 +352,10 @@ def test_an_imagefolder_has_a_text_or_several_for_each_file(tmp_path):
         ('{"file_name": "a.png", "text": [3]}', r'jsonl:1: expected "file_name" and one of'),
         ('{"file_name": "b.png", "text": "x"}', r"jsonl:1: expected a picture, but there is no"),
         ('{"file_name": ".", "text": "x"}', r"jsonl:1: expected a picture, but there is no"),
+        (
+            '{"file_name": "a.png", "text": "x", "group": ["g"]}',
+            r"jsonl:1: expected a text or a whole number for 'group', got \['g'\]",
+        ),
         ("x", r"jsonl:1: expected a JSON object"),
         ('{"file_name": "a.png", "text": " "}', r"0 captions \(skipped: 1 empty captions, 1 pict"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.data import pairs_packages, summaries, summaries_files, summaries_packages
+from recipes.data import files, pairs_packages, summaries, summaries_files, summaries_packages
 from recipes.data.examples import Pairs
 from recipes.data.pairs import split
 from recipes.data.summaries import load_summaries
@@ -338,3 +338,13 @@ def test_what_cannot_be_read_is_refused(arguments, message, tmp_path, monkeypatc
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
         load_summaries(**arguments)
+
+
+def test_a_field_of_csv_may_be_a_long_document_and_not_endless(tmp_path, monkeypatch):
+    text = "word " * 60_000  # over Python's own limit
+    path = tmp_path / "long.csv"
+    path.write_text(f"document,summary\n{text},A word.\n")
+    assert summaries_files.table(path).source == [text.strip()]
+    monkeypatch.setattr(files, "LONGEST_FIELD", 1000)
+    with pytest.raises(ValueError, match=r"long\.csv:2: .*field larger than field limit \(1000\)"):
+        summaries_files.table(path)
