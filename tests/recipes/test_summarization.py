@@ -64,7 +64,7 @@ def test_a_run_leaves_a_model_that_is_scored_beside_its_baselines(
     assert re.search(
         r"train: 13\d pairs, \d+ target tokens; 0 over 9 tokens left out, 13\d cut at 1", printed
     )
-    assert "| model | ROUGE-1 | ROUGE-2 | ROUGE-L |\n| --- | --: | --: | --: |\n" in printed
+    assert "| model | ROUGE-1 | ROUGE-2 | ROUGE-L |\n| --- | --- | --- | --- |\n" in printed
     for name in ("this model", "lead-2", "first sentence", "random sentence"):
         assert re.search(rf"\| {name} \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|", printed)
     assert {f"test ROUGE-{kind}" for kind in "12L"} < {*figures}
