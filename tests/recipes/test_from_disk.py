@@ -135,6 +135,7 @@ def test_a_model_of_several_languages_is_refused(config):
         (gzip.compress(b"a\tb\n"), r":1: expected text, got what gzip has compressed; files whose"),
         ("a\tb\n".encode("utf-16"), ":1: expected UTF-8, got UTF-16"),
     ],
+    ids=["empty", "blank", "no tab", "gzip", "UTF-16"],
 )
 def test_a_file_without_pairs_or_of_bytes_is_named_with_its_flag(config, tmp_path, content, found):
     (tmp_path / "odd.tsv").write_bytes(content)
