@@ -892,7 +892,8 @@ def test_texts_keep_their_order_and_are_what_generate_gives(text_model):
     for text, answer in zip(TEXTS, answers, strict=True):
         ids = np.append(tokenizer.tokenize(text), END_ID)[None]
         best = text_model.generate(ids, beam_size=K, max_length=7).ids[0, 0]
-        assert tokenizer.detokenize(best).numpy().decode() == answer
+        expected = tokenizer.detokenize(best).numpy().decode() if text else ""
+        assert answer == expected
 
 
 def test_a_text_generator_uses_the_weights_of_the_moment(text_model):
@@ -907,7 +908,7 @@ def test_a_text_generator_uses_the_weights_of_the_moment(text_model):
 def test_a_text_generator_hands_its_options_on(text_model):
     (prefix,) = text_model.target_tokenizer.tokenize(["fa"]).to_list()
     answers = text_model.text_generator(beam_size=K, max_length=7, prefix=prefix)(TEXTS)
-    assert all(answer.startswith("fa") for answer in answers)
+    assert [answer[:2] for answer in answers] == ["fa" if text else "" for text in TEXTS]
 
 
 def test_a_text_without_a_token_has_an_empty_answer(text_model):
