@@ -27,16 +27,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from kzoo import imports, listing
+from kzoo import contents, imports, listing
 from kzoo.export import names
 
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
-_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 _NEEDED = {  # flag: the signature that it asks, and what has such
     "live": ("stream", "of live audio, as kzoo.zoo.streaming_ctc"),
     "n_best": ("n_best", "that was exported with the signature `n_best`"),
@@ -145,9 +139,10 @@ def _answer(model, parts, args):
 
 def _file_name(text):
     """The name of a file, str; raises ValueError if it is empty, as a blank line is."""
-    if not text or (isinstance(text, str | bytes) and not text.strip()):
+    name = os.fsdecode(text)
+    if not name.strip():
         raise ValueError(f"each TEXT must name a file, as the model reads files, got {text!r}")
-    return os.fsdecode(text)
+    return name
 
 
 def _listen(model):
@@ -297,7 +292,7 @@ def _lines(file, name):
     """
     for number, line in enumerate(file):
         if number == 0:
-            for mark, encoding in _MARKS.items():
+            for mark, encoding in contents.UNICODE_MARKS.items():
                 if line.startswith(mark):
                     raise ValueError(f"{name}:1: expected UTF-8, got {encoding}")
             line = line.removeprefix(codecs.BOM_UTF8)

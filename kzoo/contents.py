@@ -1,7 +1,15 @@
 """What a content is, text, sound or picture: how a model, a server and the command line take it."""
 
+import codecs
 from pathlib import Path
 from typing import NamedTuple
+
+UNICODE_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 class Content(NamedTuple):

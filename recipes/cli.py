@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
-EXPECTED = (  # bad input, disk full, no network, a number that does not fit
-    *(ValueError, OSError, ImportError, RuntimeError, OverflowError),
-)
+# Bad input, disk full, no network, a number that does not fit.
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError, OverflowError)
 _IN_DATA = re.compile(r"Error in user-defined function .* iterator: \S+ (.*)")
 _AROUND = re.compile(r"Graph execution error|Detected at|<stack|File |\{\{")
 RECIPE = "recipe"  # key of a saved config, beside those of its flags

@@ -229,7 +229,7 @@ def masked_mean(x, mask):
 
 
 def weights_of_steps(sample_weight, labels):
-    """Weights of rows, or of steps, as (B, 1) or (B, T) float32.
+    """Weights of rows, or of steps, as (B, T) float32.
 
     Args:
         sample_weight: (B,), (B, 1) or (B, T). Keras traces a model that has met several of these

@@ -138,10 +138,8 @@ def checked_start(start_ids, state):
     Raises:
         ValueError: they are not of one batch, or the ids are no integers.
     """
-    if not tf.is_tensor(start_ids) and not len(start_ids):
-        start_ids = tf.zeros([0], tf.int32)  # an empty list has no dtype
     start_ids = tf.convert_to_tensor(start_ids)
-    if not start_ids.dtype.is_integer:
+    if not start_ids.dtype.is_integer and start_ids.shape != [0]:  # an empty list is float
         raise ValueError(f"`start_ids` must be integers, got {start_ids.dtype.name}.")
     start_ids = tf.cast(start_ids, tf.int32)
     if start_ids.shape.rank != 1:

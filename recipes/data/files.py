@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from kzoo import contents
 from kzoo.export.folder import cache_dir as cache_dir  # one place for all downloads
 
 Item = TypeVar("Item")
@@ -45,12 +46,6 @@ COMPRESSED_MARKS = {  # at the beginning of files that were decompressed by nobo
     b"BZh91AY&SY": "bzip2",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
-}
-UNICODE_MARKS = {  # at the beginning of files that are not UTF-8; the longer ones first
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
 }
 
 
@@ -153,7 +148,7 @@ def _without_mark(line: bytes, path: str | Path) -> bytes:
                 f"{path}:1: expected text, got what {name} has compressed; files whose names end "
                 f"in {', '.join(OPENERS)} are decompressed."
             )
-    for mark, name in UNICODE_MARKS.items():
+    for mark, name in contents.UNICODE_MARKS.items():
         if line.startswith(mark):
             raise ValueError(f"{path}:1: expected UTF-8, got {name}.")
     halves = line.removesuffix(b"\n")[::2], line.removesuffix(b"\n")[1::2]
