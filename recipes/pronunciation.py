@@ -274,8 +274,9 @@ def fit(model, splits: Splits, run: Path, config: Config) -> str:
     """Trains within the budget and leaves the best weights in the model; returns what the card says
     of examples that were left out."""
     limits, place = {"max_length": config.max_length}, config.train or config.data
-    train, draw = mixing.mixed(model, {"": splits.train.pairs}, place, **limits)
-    too_long = len(splits.train.pairs) - int(train.source.nrows())
+    pairs = splits.train.pairs
+    train, draw = mixing.mixed(model, {"": pairs}, place, **limits)
+    too_long = len(pairs) - int(train.source.nrows())
     once = dataclasses.replace(splits.valid, places={}).pairs  # and not for each source
     valid = training_pairs.tokenize(model, once, "valid", **limits)
     batches, valid_batches = training_pairs.make_batches(model, train, valid, run, config, draw)
