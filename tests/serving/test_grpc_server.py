@@ -75,23 +75,16 @@ def call(opened, method="ModelReady", key=KEY):
     return opened.stream_unary(SERVICE + method)(metadata=[("authorization", f"Bearer {key}")])
 
 
-async def status(called, *messages):
+async def status(called):
     """Status and message of a call's answer."""
-    with contextlib.suppress(asyncio.InvalidStateError, aio.AioRpcError):  # it has ended
-        for message in messages:
-            await called.write(message)
-        if messages:
-            await called.done_writing()
     return await asyncio.wait_for(called.code(), 10), await called.details()
 
 
-async def probed(opened, method):
-    """Status of a call with one message, as clients make it; one that is written as a stream, as in
-    `status`, may find the call answered already, which grpc.aio makes an internal error."""
-    called = opened.unary_unary(SERVICE + method)(
-        GOOD, metadata=[("authorization", f"Bearer {KEY}")]
-    )
-    return await asyncio.wait_for(called.code(), 10)
+async def asked(opened, method="ModelReady", message=GOOD, key=KEY):
+    """Status and message of a call with one message, as clients make it. In a stream the message
+    may find the call answered already, which grpc.aio makes an internal error."""
+    send = opened.unary_unary(SERVICE + method)
+    return await status(send(message, metadata=[("authorization", f"Bearer {key}")]))
 
 
 async def until(holds):
@@ -117,7 +110,7 @@ def test_without_a_key_models_are_not_loaded_and_their_state_is_told():
         async with channel(api_key=None) as opened:
             code, message = await status(call(opened, "RepositoryModelUnload"))
             assert code == grpc.StatusCode.PERMISSION_DENIED and "only at servers with" in message
-            return await status(call(opened, key=""), GOOD)
+            return await asked(opened, key="")
 
     assert asyncio.run(use())[0] == grpc.StatusCode.OK
 
@@ -143,10 +136,10 @@ def test_what_is_no_message_is_refused_and_a_fault_of_the_server_tells_nothing(c
             broken = protos.ModelReadyRequest(name="broken").SerializeToString()
             return [
                 await status(without),
-                await status(call(opened), b"\xff\xff"),
-                await status(call(opened), bytes(1_000_001)),
-                await status(call(opened), broken),
-                await status(call(opened), GOOD),
+                await asked(opened, message=b"\xff\xff"),
+                await asked(opened, message=bytes(1_000_001)),
+                await asked(opened, message=broken),
+                await asked(opened),
             ]
 
     codes, messages = zip(*asyncio.run(use()), strict=True)
@@ -167,10 +160,10 @@ def test_all_messages_together_have_a_limit_and_room_comes_back(monkeypatch):
             held = call(opened, "ModelInfer")
             await held.write(large)
             await until(lambda: opened.model.waiting)
-            refused = await status(call(opened, "ModelInfer"), large)
-            opened.model.may_answer.set()
+            refused = await asked(opened, "ModelInfer", large)
             await held.done_writing()
-            return refused, await status(held), await status(call(opened, "ModelInfer"), large)
+            opened.model.may_answer.set()
+            return refused, await status(held), await asked(opened, "ModelInfer", large)
 
     (code, message), *others = asyncio.run(use())
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too many large requests" in message
@@ -182,15 +175,13 @@ def test_of_many_large_messages_some_are_refused_and_others_are_answered():
 
     async def use():
         async with channel(max_queue=64) as opened:
-            sent = [
-                asyncio.create_task(status(call(opened, "ModelInfer"), large)) for _ in range(40)
-            ]
+            sent = [asyncio.create_task(asked(opened, "ModelInfer", large)) for _ in range(40)]
             await until(lambda: sum(each.done() for each in sent) == 32)
             assert opened.model.waiting == 8
-            others = [await probed(opened, method) for method in PROBES]
+            others = [(await asked(opened, method))[0] for method in PROBES]
             opened.model.may_answer.set()
             answers = [code for code, _ in await asyncio.gather(*sent)]
-            others.append((await status(call(opened, "ModelInfer"), large))[0])
+            others.append((await asked(opened, "ModelInfer", large))[0])
             return answers, others
 
     answers, others = asyncio.run(use())
@@ -211,7 +202,7 @@ def test_of_half_sent_messages_eight_are_taken_and_a_window_of_each_other(key, m
                 sent = await half_sent.settled()
                 assert most * (size - 1) <= sent <= most * size + (count - most) * window
                 assert len(half_sent.ended) == (0 if most else count)
-                codes = [await probed(opened, method) for method in PROBES]
+                codes = [(await asked(opened, method))[0] for method in PROBES]
                 return codes
 
     assert set(asyncio.run(use())) == {grpc.StatusCode.OK}
@@ -227,7 +218,7 @@ def test_slow_messages_make_room_for_others(monkeypatch):
             path = SERVICE + "ModelInfer"
             async with HalfSent(opened.port, path, 1_000_000, 40, KEY) as half_sent:
                 await until(lambda: half_sent.ended)
-                code, _ = await status(call(opened, "ModelInfer"), infer)
+                code, _ = await asked(opened, "ModelInfer", infer)
                 assert len(half_sent.ended) >= 32  # those that came before
                 return code
 
@@ -256,22 +247,22 @@ def test_health_and_metadata_take_no_place_of_an_inference_and_count_as_no_reque
             before, codes = counted(), []
             for method in ("ServerLive", "ServerReady", "ServerMetadata", "ModelMetadata"):
                 for _ in range(2):
-                    codes.append((await status(call(opened, method), GOOD))[0])
+                    codes.append((await asked(opened, method))[0])
             for method in ("ServerLive", "ServerReady"):  # without a message, and without the key
                 codes.append((await status(call(opened, method, "")))[0])
             for _ in range(2):
-                codes.append((await status(call(opened), GOOD))[0])
+                codes.append((await asked(opened))[0])
             assert counted() == before
-            refused = await status(call(opened, "ModelInfer"), infer)
+            refused = await asked(opened, "ModelInfer", infer)
             name = ("kzoo_refused_total", "429")
             assert counted() == {**before, name: before.get(name, 0) + 1}
-            opened.model.may_answer.set()
             await held.done_writing()
+            opened.model.may_answer.set()
             return (
                 codes,
                 refused,
                 await status(held),
-                await status(call(opened, "ModelInfer"), infer),
+                await asked(opened, "ModelInfer", infer),
             )
 
     codes, (code, message), *others = asyncio.run(use())
@@ -290,14 +281,14 @@ def test_calls_of_metadata_have_places_of_their_own(monkeypatch):
             await held.wait_for_connection()
             codes, end = [], asyncio.get_running_loop().time() + 10
             while asyncio.get_running_loop().time() < end and "RESOURCE_EXHAUSTED" not in codes:
-                codes.append((await status(call(opened), GOOD))[0].name)
+                codes.append((await asked(opened))[0].name)
             codes = codes[-1:]
             for method in ("ServerReady", "ServerMetadata"):
                 codes.append((await status(call(opened, method)))[0].name)
             await held.write(GOOD)
             await held.done_writing()
             codes.append((await status(held))[0].name)
-            return [*codes, (await status(call(opened), GOOD))[0].name]
+            return [*codes, (await asked(opened))[0].name]
 
     assert asyncio.run(use()) == ["RESOURCE_EXHAUSTED", *4 * ["OK"]]
 
