@@ -13,10 +13,13 @@ from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
     CELLS,
+    cell_products,
     check_arguments,
+    next_states,
     num_states,
     recurrent_initializers,
 )
+from kzoo.layers.scan import Products, scan
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -163,28 +166,18 @@ class AttentionDecoder(keras.layers.Layer):
         embedded = self.embedding_dropout(embedded, training=training)
         # One step is run even for none: an empty TensorArray cannot be stacked.
         embedded, _ = masking.at_least_one_step(embedded, None)
-        length = tf.shape(embedded)[1]
-        # A TensorArray hands out single steps without an O(T) gradient for each of them.
-        inputs = tf.TensorArray(self.compute_dtype, length)
-        inputs = inputs.unstack(tf.transpose(embedded, (1, 0, 2)))
+        products = self._products(tf.transpose(embedded, (1, 0, 2)))
+
+        def one_step(t, products, state):
+            hidden, weights, state = self._step(products, state, prepared, training)
+            return [hidden, weights], state
+
+        (hidden, weights), _ = scan(one_step, products, state, num_outputs=2)
         rows = embedded.shape[0]
-
-        def one_step(t, hiddens, alignments, state):
-            x = tf.ensure_shape(inputs.read(t), (rows, embedded.shape[-1]))
-            hidden, weights, state = self._step(x, state, prepared, training)
-            return t + 1, hiddens.write(t, hidden), alignments.write(t, weights), state
-
-        outputs = tf.TensorArray(self.compute_dtype, length)
-        _, hiddens, alignments, _ = tf.while_loop(
-            lambda t, *_: t < length,
-            one_step,
-            (0, outputs, tf.TensorArray(self.compute_dtype, length), state),
-            maximum_iterations=length,
-        )
         steps = tf.shape(ids)[1]
-        hidden = tf.transpose(hiddens.stack(), (1, 0, 2))[:, :steps]
+        hidden = tf.transpose(hidden, (1, 0, 2))[:, :steps]
         hidden = tf.ensure_shape(hidden, (rows, ids.shape[1], self.units))
-        weights = tf.transpose(alignments.stack(), (1, 0, 2))[:, :steps]
+        weights = tf.transpose(weights, (1, 0, 2))[:, :steps]
         weights = tf.ensure_shape(weights, (rows, ids.shape[1], prepared["memory_mask"].shape[1]))
         hidden = self.hidden_dropout(hidden, training=training)
         return masking.carry_mask(hidden, mask), weights
@@ -234,39 +227,59 @@ class AttentionDecoder(keras.layers.Layer):
             hidden: (N, U). weights: (N, S). state: for the next step.
         """
         embedded = tf.cast(self.embedding(ids[:, None])[:, 0], self.compute_dtype)
-        return self._step(embedded, state, prepared, training=False)
+        return self._step(self._products(embedded), state, prepared, training=False)
 
     def mixed_ids(self, ids, memory, memory_mask, choose):
         """What the decoder reads, own answers among it: see `own_inputs.step_by_step`."""
         return own_inputs.step_by_step(self, ids, memory, memory_mask, choose)
 
-    def _step(self, embedded, state, prepared, training):
+    def _products(self, embedded):
+        """What cells and readout add up in a step, or in each step of embeddings (T, B, D)."""
+        none, size = embedded[..., :0], embedded.shape[-1]
+        of_cells = []
+        for index, cell in enumerate(self.cells):
+            of_cells += cell_products(cell, none if index else embedded)
+        kernel, bias, units = self.readout.kernel, self.readout.bias, self.units
+        if self.attend == "before":
+            parts = [units, kernel.shape[0] - units - size, size]
+            output, context, known = tf.split(kernel, parts)
+            readout = Products.of(embedded, known, bias, [output, context])
+        else:
+            context, output = tf.split(kernel, [kernel.shape[0] - units, units])
+            readout = Products.of(none, kernel[:0], bias, [context, output])
+        return [*of_cells, readout]
+
+    def _step(self, products, state, prepared, training):
+        *of_cells, readout = products
         if self.attend == "before":
             # With residual connections the output of the stack is the sum of its layers' h.
             previous = tf.add_n([states[0] for states in state["cells"]])
             context, weights, attention = self._attend(
                 previous, state["attention"], prepared, training
             )
-            output, cells = self._run_cells([embedded, context], state["cells"])
-            hidden = self.readout(tf.concat([output, context, embedded], -1))
+            output, cells = self._run_cells(of_cells, [context], state["cells"])
+            hidden = tf.tanh(readout(output, context))
         else:
-            output, cells = self._run_cells([embedded, state["fed"]], state["cells"])
+            fed = [state["fed"]] if self.input_feeding else []
+            output, cells = self._run_cells(of_cells, fed, state["cells"])
             context, weights, attention = self._attend(
                 output, state["attention"], prepared, training
             )
-            hidden = self.readout(tf.concat([context, output], -1))
+            hidden = tf.tanh(readout(context, output))
         fed = hidden if self.input_feeding else state["fed"]
         new_state = {"cells": cells, "fed": fed, "attention": attention}
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new_state, state)
         return hidden, weights, new_state
 
-    def _run_cells(self, inputs, states):
-        x = tf.concat(inputs, -1)
-        new_states = []
+    def _run_cells(self, products, inputs, states):
+        count = len(products) // len(self.cells)
+        x, new_states = None, []
         for index, cell in enumerate(self.cells):
-            y, new = cell(x, list(states[index]))
-            x = x + y if index else y
-            new_states.append(tuple(new))
+            of_cell = products[index * count : (index + 1) * count]
+            new = next_states(cell, of_cell, inputs, states[index])
+            x = x + new[0] if index else new[0]
+            new_states.append(new)
+            inputs = [x]
         return x, tuple(new_states)
 
     def _attend(self, query, state, prepared, training):

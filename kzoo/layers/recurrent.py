@@ -1,7 +1,7 @@
 """Recurrent cells and stacks of them, which encoders, decoder and streams are made of.
 
-Axis letters: B batch, S source steps, D features, U units. The recurrences themselves are those of
-Keras, for x_t and h_(t-1):
+Axis letters: B batch, S source steps, D features, U units. The recurrences and their weights are
+those of Keras's layers, for x_t and h_(t-1):
 
     simple: h_t = tanh(W x_t + R h_(t-1) + b), Elman (1990),
         https://doi.org/10.1207/s15516709cog1402_1
@@ -18,6 +18,8 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
+from kzoo.layers.products import sizes
+from kzoo.layers.scan import Products, scan
 
 _RNNS = {
     "lstm": keras.layers.LSTM,
@@ -73,28 +75,135 @@ def make_rnn(cell, units, policy, direction="forward"):
     return rnn
 
 
-def run_stack(rnns, dropout, x, mask, states=None, backward=False, training=False):
+def cell_products(cell, known):
+    """What a cell adds up in a step, for `next_states`, or in each step of a `scan`.
+
+    Args:
+        cell: cell of `CELLS`, built.
+        known: (..., D) float, the features of x_t that are known before the loop: the first ones,
+            all or none.
+
+    Returns:
+        list of Products: W x_t + R h_(t-1) + b; for "gru" W x_t + b and R h_(t-1) + b'.
+    """
+    size = known.shape[-1]
+    rest = [cell.kernel[size:]] if cell.kernel.shape[0] > size else []
+    if not isinstance(cell, CELLS["gru"]):
+        return [Products.of(known, cell.kernel[:size], cell.bias, [*rest, cell.recurrent_kernel])]
+    bias, state_bias = tf.unstack(cell.bias)
+    nothing = known[..., :0]
+    return [
+        Products.of(known, cell.kernel[:size], bias, rest),
+        Products.of(nothing, cell.recurrent_kernel[:0], state_bias, [cell.recurrent_kernel]),
+    ]
+
+
+def next_states(cell, products, inputs, states):
+    """h_t and, for "lstm", c_t; what follows the products is computed in float32 at least.
+
+    Args:
+        cell: cell of `CELLS`. products: from `cell_products`, for one step.
+        inputs: list of (B, D), the features of x_t that were not known before the loop.
+        states: tuple of (B, U): h_(t-1) and, for "lstm", c_(t-1).
+
+    Returns:
+        tuple like `states`.
+    """
+    dtype = states[0].dtype
+    precise = keras.backend.result_type(dtype.name, "float32")
+    h, *c = (tf.cast(state, precise) for state in states)
+    if isinstance(cell, CELLS["gru"]):
+        from_input, from_state = products
+        x_z, x_r, x_n = tf.split(tf.cast(from_input(*inputs), precise), 3, -1)
+        h_z, h_r, h_n = tf.split(tf.cast(from_state(states[0]), precise), 3, -1)
+        z = tf.sigmoid(x_z + h_z)
+        n = tf.tanh(x_n + tf.sigmoid(x_r + h_r) * h_n)
+        new = [z * h + (1 - z) * n]
+    else:
+        y = tf.cast(products[0](*inputs, states[0]), precise)
+        if isinstance(cell, CELLS["lstm"]):
+            i, f, g, o = tf.split(y, 4, -1)
+            c = tf.sigmoid(f) * c[0] + tf.sigmoid(i) * tf.tanh(g)
+            new = [tf.sigmoid(o) * tf.tanh(c), c]
+        else:
+            new = [tf.tanh(y)]
+    new = [tf.cast(state, dtype) for state in new]
+    for state, before in zip(new, states, strict=True):
+        state.set_shape(before.shape)  # a loop wants to know as much of both
+    return tuple(new)
+
+
+def run_rnn(rnn, x, mask, states=None):
+    """Runs a layer of `make_rnn` over all steps: its weights, without its loop.
+
+    Args:
+        rnn: layer, built.
+        x: (B, S, D), with at least one step. mask: (B, S) bool, or None if all steps are real.
+        states: tuple of (B, U), those of the forward direction first, or None for zeros.
+
+    Returns:
+        y: (B, S, U), of both directions (B, S, 2U), in the order of x. states: tuple of (B, U).
+        A masked step repeats what was before it, in both.
+    """
+    is_double = isinstance(rnn, keras.layers.Bidirectional)
+    layers = [rnn.forward_layer, rnn.backward_layer] if is_double else [rnn]
+    x = tf.transpose(x, (1, 0, 2))
+    mask = None if mask is None else tf.transpose(mask)[:, :, None]
+    count = len(tf.nest.flatten(layers[0].cell.state_size))
+    if states is None:
+        zeros = tf.zeros((sizes(x)[1], layers[0].units), x.dtype)
+        states = (zeros,) * count * len(layers)
+    ys, final_states = [], ()
+    for index, layer in enumerate(layers):
+        y, final = _run_direction(layer, x, mask, states[index * count : (index + 1) * count])
+        ys.append(y)
+        final_states += final
+    y = tf.concat(ys, -1) if is_double else ys[0]
+    return tf.transpose(y, (1, 0, 2)), final_states
+
+
+def _run_direction(rnn, x, mask, states):
+    """`run_rnn` for one direction, x (S, B, D) and a mask (S, B, 1): y is (S, B, U)."""
+
+    def one_step(t, products, states):
+        new = next_states(rnn.cell, products, [], states)
+        if mask is not None:
+            new = tf.nest.map_structure(lambda new, old: tf.where(mask[t], new, old), new, states)
+        return [new[0]], new
+
+    products = cell_products(rnn.cell, x)
+    (y,), states = scan(one_step, products, tuple(states), 1, backward=rnn.go_backwards)
+    return tf.ensure_shape(y, (*x.shape[:2], rnn.units)), states
+
+
+def _has_gpu():
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _run_in_keras(rnn, x, mask, states=None):
+    """`run_rnn` by the layer itself, which has cuDNN on GPUs."""
+    states = None if states is None else list(states)
+    y, *states = rnn(x, initial_state=states, mask=mask)
+    backward = getattr(rnn, "go_backwards", False)
+    return tf.reverse(y, [1]) if backward else y, tuple(states)
+
+
+def run_stack(rnns, dropout, x, mask, states=None, training=False):
     """x^1 = RNN^1(x), x^l = x^(l-1) + RNN^l(x^(l-1)): a residual stack, each input with dropout.
 
     Args:
         rnns: list of L layers from `make_rnn`. dropout: Dropout.
         x: (B, S, D) with at least one step. mask: (B, S) bool, or None if all steps are real.
         states: for each layer a tuple of (B, U), or None for zeros.
-        backward: bool, whether the layers read from the end; x^l stands in source order.
 
     Returns:
         x^L: (B, S, U). final_states: like `states`; a masked step keeps what was before it.
     """
+    run = _run_in_keras if _has_gpu() else run_rnn
     final_states = []
     for index, rnn in enumerate(rnns):
-        y, *final = rnn(
-            dropout(x, training=training),
-            initial_state=None if states is None else list(states[index]),
-            mask=mask,
-            training=training,
-        )
-        if backward:
-            y = tf.reverse(y, [1])
+        before = None if states is None else states[index]
+        y, final = run(rnn, dropout(x, training=training), mask, before)
         x = x + y if index else y
-        final_states.append(tuple(final))
+        final_states.append(final)
     return x, tuple(final_states)

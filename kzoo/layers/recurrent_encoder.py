@@ -103,7 +103,6 @@ class RecurrentEncoder(keras.layers.Layer):
             self.input_dropout,
             x,
             padded_mask,
-            backward=self.direction == "backward",
             training=training,
         )
         steps = tf.shape(source_mask)[1]

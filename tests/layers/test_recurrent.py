@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo.layers import recurrent
 from kzoo.layers.attention import (
     BahdanauAttention,
     FixedContext,
@@ -137,6 +138,27 @@ def test_source_padding_changes_neither_memory_nor_final_state_nor_gradient(dire
     clean = run(features, MASK)
     assert_all_close(run(garbage, MASK), clean)
     assert_all_close(run(wider, np.pad(MASK, ((0, 0), (0, 2)))), clean)
+
+
+@every_cell
+@every_direction
+def test_layers_of_keras_as_on_a_gpu_give_the_same_and_the_same_gradients(
+    direction, cell, monkeypatch
+):
+    encoder = RecurrentEncoder(
+        keras.layers.Dense(D), U, num_layers=2, cell=cell, direction=direction
+    )
+
+    def run():
+        with tf.GradientTape() as tape:
+            memory, _, final_state = encoder(random(B, S, 3), source_mask=MASK)
+            states = tf.nest.flatten(final_state)
+            loss = sum(tf.reduce_sum(x**3) for x in [memory, *states])
+        return memory, states, tape.gradient(loss, encoder.trainable_variables)
+
+    own = run()
+    monkeypatch.setattr(recurrent, "_has_gpu", lambda: True)
+    assert_all_close(run(), own)
 
 
 def test_ids_in_the_padding_change_nothing_under_an_explicit_mask():
@@ -326,6 +348,32 @@ def test_stepwise_equals_the_whole(attention, cell, attend, input_feeding):
     assert hidden.shape == (B, T, U) and weights.shape == (B, T, S)
     np.testing.assert_allclose(step_hidden, hidden, atol=1e-5)
     np.testing.assert_allclose(step_weights, weights, atol=1e-5)
+
+
+@every_style
+@every_cell
+def test_gradients_of_the_whole_are_those_of_its_steps(cell, attend, input_feeding):
+    """One product for all steps, and TensorFlow's sum of one for each."""
+    decoder = make_decoder(
+        num_layers=2, cell=cell, attend=attend, input_feeding=input_feeding, gate_context=True
+    )
+    memory = tf.constant(random(B, S, M))
+    read = [memory, *decoder.trainable_variables]
+
+    def gradients(run):
+        with tf.GradientTape() as tape:
+            tape.watch(memory)
+            hidden, weights = run()
+            loss = tf.reduce_sum(hidden * random(B, T, U)) + tf.reduce_sum(weights**2)
+        return [tf.convert_to_tensor(x) for x in tape.gradient(loss, read)]
+
+    def step_by_step():
+        prepared = decoder.prepare(memory, MASK)
+        return decode_stepwise(decoder, IDS, prepared, decoder.initial_state(prepared, T))[:2]
+
+    assert_all_close(
+        gradients(lambda: decoder(IDS, memory, memory_mask=MASK)), gradients(step_by_step)
+    )
 
 
 @every_style

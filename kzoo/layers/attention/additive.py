@@ -94,6 +94,13 @@ class BahdanauAttention(AdditiveAttention):
     def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
+        return self._attend(query, memory, memory_mask, keys)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`, whose memory is dense and has no NaN in its padding."""
+        return *self._attend(query, memory, memory_mask, keys), state
+
+    def _attend(self, query, memory, memory_mask, keys):
         scores = self._score(self._project_query(query), keys)
         weights = masking.masked_softmax(scores, memory_mask[:, None, :])
         return tf.matmul(weights, memory), weights

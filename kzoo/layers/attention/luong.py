@@ -119,6 +119,14 @@ class LuongAttention(_MultiplicativeAttention):
     def call(self, query, memory, memory_mask=None, keys=None, *, query_mask=None):
         query, memory, memory_mask = dense_inputs(query, query_mask, memory, memory_mask)
         keys = self.project(memory) if keys is None else keys
+        return self._attend(query, memory, memory_mask, keys)
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        """As `Attention.step`, whose memory is dense and has no NaN in its padding."""
+        query = tf.cast(query, self.compute_dtype)
+        return *self._attend(query, memory, memory_mask, keys), state
+
+    def _attend(self, query, memory, memory_mask, keys):
         weights = masking.masked_softmax(self._score(query, keys), memory_mask[:, None, :])
         return tf.matmul(weights, memory), weights
 
