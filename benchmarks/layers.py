@@ -4,10 +4,11 @@
     python -m benchmarks.layers --only Luong --rounds 9
     python -m benchmarks.layers --json layers.json
 
-Each row is one `tf.function` without XLA, float32, that computes the layer's output and its
-gradient for all weights and all inputs, of batch 32, 64 source and 64 target steps, 256 features,
-with a padding mask. kzoo and its peer take turns, round by round, in one process; the table shows
-medians and how many times as fast kzoo is. Absolute times mean little on a shared machine.
+Each row is one `tf.function` without XLA, in float32 where it names no other precision, that
+computes the layer's output and its gradient for all weights and all inputs, of batch 32, 64 source
+and 64 target steps, 256 features, with a padding mask. kzoo and its peer take turns, round by
+round, in one process; the table shows medians and how many times as fast kzoo is. Absolute times
+mean little on a shared machine.
 
 Peers do the same work where there is one: Keras's AdditiveAttention and Attention project neither
 query nor memory, so they get `Dense` layers in front. Where the note says "more work", the peer is
@@ -17,14 +18,19 @@ and FixedContext have no peer; the stacks are their blocks several times.
 """
 
 import argparse
-import json
+import datetime
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from recipes import cli, runs
 
 B, T, S, D, H, V = 32, 64, 64, 256, 4, 10_000
+HEAD = "| layer | peer | kzoo ms | peer ms | times as fast | note |\n|---|---|--:|--:|--:|---|"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Row:
     peer: Callable
     inputs: str  # names of the arguments: "query memory", "x", "ids"
     note: str = ""
+    precision: str = "float32"
 
 
 def rows():
@@ -199,6 +206,12 @@ def rows():
             blanks),
         Row("StatefulRNN", lambda: kzoo.StatefulRNN(D), "LSTM(stateful=True)",
             lambda: layers.LSTM(D, return_sequences=True, stateful=True), x),
+        Row("RecurrentEncoder LSTM, mixed_bfloat16", lambda: encoder("bidirectional", "lstm"),
+            "Bidirectional LSTM", lambda: keras_rnn("lstm", bidirectional=True), x,
+            blanks, "mixed_bfloat16"),
+        Row("StreamingRNN, mixed_bfloat16", lambda: masked(kzoo.StreamingRNN(D)),
+            "LSTM", lambda: keras_rnn("lstm"), x,
+            blanks, "mixed_bfloat16"),
         Row("TransformerEncoderBlock", encoder_block,
             "TransformerEncoder", keras_nlp_encoder, x),
         Row("TransformerDecoderBlock", decoder_block,
@@ -245,7 +258,7 @@ def main():
     )
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--rounds", type=int, default=5, help="turns that each side takes")
-    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -258,26 +271,43 @@ def main():
         "x": [tf.random.normal((B, S, D))],
         "ids": [tf.random.uniform((B, S), 1, V, tf.int32)],
     }
-    figures = []
-    print("| layer | peer | kzoo ms | peer ms | times as fast | note |")
-    print("|---|---|--:|--:|--:|---|")
+    facts = {
+        "command": " ".join(["python -m benchmarks.layers", *sys.argv[1:]]),
+        "machine": runs.machine(),
+        "date": datetime.date.today().isoformat(),
+    }
+    found = {"facts": facts, "rows": []}
+    print(HEAD)
     for row in rows():
         if options.only.lower() not in row.name.lower():
             continue
-        runs = [compiled(make(), inputs[row.inputs]) for make in (row.kzoo, row.peer)]
-        times = [[milliseconds(run) for run in runs] for _ in range(options.rounds)]
+        keras.config.set_dtype_policy(row.precision)
+        calls = [compiled(make(), inputs[row.inputs]) for make in (row.kzoo, row.peer)]
+        times = [[milliseconds(call) for call in calls] for _ in range(options.rounds)]
         ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-        figures.append(
-            {"layer": row.name, "peer": row.peer_name, "kzoo_ms": ours, "peer_ms": theirs}
+        found["rows"].append(
+            {
+                "layer": row.name,
+                "peer": row.peer_name,
+                "kzoo_ms": round(ours, 3),
+                "peer_ms": round(theirs, 3),
+                "note": row.note,
+            }
         )
-        print(
-            f"| {row.name} | {row.peer_name} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.2f} | "
-            f"{row.note} |",
-            flush=True,
-        )
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+        print(line(found["rows"][-1]), flush=True)
+        if options.json:  # after every row: an interrupted run keeps what it has
+            cli.write_json(found, options.json)
+
+
+def line(row):
+    times = f"{row['kzoo_ms']:.1f} | {row['peer_ms']:.1f} | {row['peer_ms'] / row['kzoo_ms']:.2f}"
+    return f"| {row['layer']} | {row['peer']} | {times} | {row['note']} |"
+
+
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    facts = ", ".join([f"`{found['facts']['command']}`", *list(found["facts"].values())[1:]])
+    return "\n".join([HEAD, *(line(row) for row in found["rows"]), "", f"{facts}."])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ there without its run.
 A page has a table between two lines:
 
     <!-- table of studies/padding.json -->            what the study of that name makes of it
+    <!-- table of layers.json -->                     in benchmarks/README.md, what that script does
     <!-- table of results/an4.json: test WER -->      one row a run, the named scores behind it
     <!-- end of the table -->
 
@@ -80,6 +81,9 @@ def with_tables(text: str, folder: Path) -> str:
         if paths[0].parent.name == "studies":
             study = importlib.import_module(f"recipes.studies.{paths[0].stem}")
             table = study.table(trials.read(paths[0]))
+        elif paths[0].parent.name == "benchmarks":
+            benchmark = importlib.import_module(f"benchmarks.{paths[0].stem}")
+            table = benchmark.table(json.loads(paths[0].read_text(encoding="utf-8")))
         else:
             table = table_of_runs(paths, (found[2] or "").split(", "))
         begin = found[0].partition("\n")[0]

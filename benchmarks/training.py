@@ -440,8 +440,14 @@ def measure_cell(name, size, precision, options, say):
     return result
 
 
-def report(results, machine):
-    """Returns the table and what one must know to read it, in Markdown."""
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    machine = found["machine"]
+    facts = [f"`{machine['command']}`", machine["machine"], machine["versions"], machine["date"]]
+    return "\n".join([*_lines(found["cells"]), "", f"{', '.join(facts)}."])
+
+
+def _lines(results):
     lines = [
         "| model | precision | kzoo | keras_nlp | torch | kzoo / best peer | kzoo, GFLOP/s |"
         " GEMM, GFLOP/s | share |",
@@ -462,6 +468,12 @@ def report(results, machine):
             f"{peers['kzoo']['gflops'] / gemm:.0%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def report(results, machine):
+    """Returns the table and what one must know to read it, in Markdown."""
+    lines = _lines(results)
     rounds = len(results[0]["gemm"]["seconds"])
     lines += [
         "",

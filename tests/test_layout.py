@@ -29,7 +29,7 @@ INSIDE = {
         attention.contract attention.additive attention.luong attention.monotonic
         attention.location attention.coverage attention.fixed attention.multi_head
         attention.__init__ positions embedding candidates vocabulary_loss head copying
-        own_inputs recurrent recurrent_encoder attention_decoder streaming transformer_block
+        own_inputs scan recurrent recurrent_encoder attention_decoder streaming transformer_block
         transformer conformer speech regions length
     """,
     "search": """

@@ -126,7 +126,7 @@ class AttentionDecoder(keras.layers.Layer):
             keras.layers.Dense(units * self.num_states, activation="tanh", dtype=policy)
             for _ in range(num_layers)
         ]
-        self.readout = keras.layers.Dense(units, activation="tanh", dtype=policy)
+        self.readout = keras.layers.Dense(units, dtype=policy)
         self.gate = None
         if gate_context:
             self.gate = keras.layers.Dense(1, activation="sigmoid", dtype=policy)

@@ -147,12 +147,13 @@ def run_rnn(rnn, x, mask, states=None):
     """
     is_double = isinstance(rnn, keras.layers.Bidirectional)
     layers = [rnn.forward_layer, rnn.backward_layer] if is_double else [rnn]
-    x = tf.transpose(x, (1, 0, 2))
+    x = tf.transpose(tf.cast(x, rnn.compute_dtype), (1, 0, 2))
     mask = None if mask is None else tf.transpose(mask)[:, :, None]
     count = len(tf.nest.flatten(layers[0].cell.state_size))
     if states is None:
         zeros = tf.zeros((sizes(x)[1], layers[0].units), x.dtype)
         states = (zeros,) * count * len(layers)
+    states = tuple(tf.cast(state, x.dtype) for state in states)
     ys, final_states = [], ()
     for index, layer in enumerate(layers):
         y, final = _run_direction(layer, x, mask, states[index * count : (index + 1) * count])
@@ -172,7 +173,7 @@ def _run_direction(rnn, x, mask, states):
         return [new[0]], new
 
     products = cell_products(rnn.cell, x)
-    (y,), states = scan(one_step, products, tuple(states), 1, backward=rnn.go_backwards)
+    (y,), states = scan(one_step, products, states, 1, backward=rnn.go_backwards)
     return tf.ensure_shape(y, (*x.shape[:2], rnn.units)), states
 
 
