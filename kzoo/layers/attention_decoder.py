@@ -19,7 +19,11 @@ from kzoo.layers.recurrent import (
     num_states,
     recurrent_initializers,
 )
-from kzoo.layers.scan import Products, scan
+from kzoo.layers.scan import StepProducts, scan
+
+
+class _Readout(keras.layers.Dense):
+    """Weights that are read, never called; Keras would quantize those of a plain Dense."""
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -126,7 +130,7 @@ class AttentionDecoder(keras.layers.Layer):
             keras.layers.Dense(units * self.num_states, activation="tanh", dtype=policy)
             for _ in range(num_layers)
         ]
-        self.readout = keras.layers.Dense(units, dtype=policy)
+        self.readout = _Readout(units, dtype=policy)
         self.gate = None
         if gate_context:
             self.gate = keras.layers.Dense(1, activation="sigmoid", dtype=policy)
@@ -172,7 +176,7 @@ class AttentionDecoder(keras.layers.Layer):
             hidden, weights, state = self._step(products, state, prepared, training)
             return [hidden, weights], state
 
-        (hidden, weights), _ = scan(one_step, products, state, num_outputs=2)
+        (hidden, weights), _ = scan(one_step, products, state, 2, training=training)
         rows = embedded.shape[0]
         steps = tf.shape(ids)[1]
         hidden = tf.transpose(hidden, (1, 0, 2))[:, :steps]
@@ -243,10 +247,10 @@ class AttentionDecoder(keras.layers.Layer):
         if self.attend == "before":
             parts = [units, kernel.shape[0] - units - size, size]
             output, context, known = tf.split(kernel, parts)
-            readout = Products.of(embedded, known, bias, [output, context])
+            readout = StepProducts.from_known(embedded, known, bias, [output, context])
         else:
             context, output = tf.split(kernel, [kernel.shape[0] - units, units])
-            readout = Products.of(none, kernel[:0], bias, [context, output])
+            readout = StepProducts.from_known(none, kernel[:0], bias, [context, output])
         return [*of_cells, readout]
 
     def _step(self, products, state, prepared, training):

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers.products import sizes
-from kzoo.layers.scan import Products, scan
+from kzoo.layers.scan import StepProducts, scan
 
 _RNNS = {
     "lstm": keras.layers.LSTM,
@@ -78,23 +78,26 @@ def make_rnn(cell, units, policy, direction="forward"):
 def cell_products(cell, known):
     """What a cell adds up in a step, for `next_states`, or in each step of a `scan`.
 
+    With features of x_t that become known in the loop alone, the first of the products wants them
+    before h_(t-1).
+
     Args:
         cell: cell of `CELLS`, built.
         known: (..., D) float, the features of x_t that are known before the loop: the first ones,
             all or none.
 
     Returns:
-        list of Products: W x_t + R h_(t-1) + b; for "gru" W x_t + b and R h_(t-1) + b'.
+        list of StepProducts: W x_t + R h_(t-1) + b; for "gru" W x_t + b and R h_(t-1) + b'.
     """
-    size = known.shape[-1]
-    rest = [cell.kernel[size:]] if cell.kernel.shape[0] > size else []
+    size, kernel, of_state = known.shape[-1], cell.kernel, cell.recurrent_kernel
+    rest = [kernel[size:]] if kernel.shape[0] > size else []
+    from_known = StepProducts.from_known
     if not isinstance(cell, CELLS["gru"]):
-        return [Products.of(known, cell.kernel[:size], cell.bias, [*rest, cell.recurrent_kernel])]
+        return [from_known(known, kernel[:size], cell.bias, [*rest, of_state])]
     bias, state_bias = tf.unstack(cell.bias)
-    nothing = known[..., :0]
     return [
-        Products.of(known, cell.kernel[:size], bias, rest),
-        Products.of(nothing, cell.recurrent_kernel[:0], state_bias, [cell.recurrent_kernel]),
+        from_known(known, kernel[:size], bias, rest),
+        from_known(known[..., :0], of_state[:0], state_bias, [of_state]),
     ]
 
 
@@ -133,7 +136,7 @@ def next_states(cell, products, inputs, states):
     return tuple(new)
 
 
-def run_rnn(rnn, x, mask, states=None):
+def run_rnn(rnn, x, mask, states=None, training=False):
     """Runs a layer of `make_rnn` over all steps: its weights, without its loop.
 
     Args:
@@ -142,11 +145,11 @@ def run_rnn(rnn, x, mask, states=None):
         states: tuple of (B, U), those of the forward direction first, or None for zeros.
 
     Returns:
-        y: (B, S, U), of both directions (B, S, 2U), in the order of x. states: tuple of (B, U).
-        A masked step repeats what was before it, in both.
+        y: (B, S, U), of both directions (B, S, 2U), in the order of x; anything at a masked step.
+        states: tuple of (B, U), which a masked step leaves as they are.
     """
-    is_double = isinstance(rnn, keras.layers.Bidirectional)
-    layers = [rnn.forward_layer, rnn.backward_layer] if is_double else [rnn]
+    is_bidirectional = isinstance(rnn, keras.layers.Bidirectional)
+    layers = [rnn.forward_layer, rnn.backward_layer] if is_bidirectional else [rnn]
     x = tf.transpose(tf.cast(x, rnn.compute_dtype), (1, 0, 2))
     mask = None if mask is None else tf.transpose(mask)[:, :, None]
     count = len(tf.nest.flatten(layers[0].cell.state_size))
@@ -156,14 +159,15 @@ def run_rnn(rnn, x, mask, states=None):
     states = tuple(tf.cast(state, x.dtype) for state in states)
     ys, final_states = [], ()
     for index, layer in enumerate(layers):
-        y, final = _run_direction(layer, x, mask, states[index * count : (index + 1) * count])
+        before = states[index * count : (index + 1) * count]
+        y, final = _run_direction(layer, x, mask, before, training)
         ys.append(y)
         final_states += final
-    y = tf.concat(ys, -1) if is_double else ys[0]
+    y = tf.concat(ys, -1) if is_bidirectional else ys[0]
     return tf.transpose(y, (1, 0, 2)), final_states
 
 
-def _run_direction(rnn, x, mask, states):
+def _run_direction(rnn, x, mask, states, training):
     """`run_rnn` for one direction, x (S, B, D) and a mask (S, B, 1): y is (S, B, U)."""
 
     def one_step(t, products, states):
@@ -173,18 +177,18 @@ def _run_direction(rnn, x, mask, states):
         return [new[0]], new
 
     products = cell_products(rnn.cell, x)
-    (y,), states = scan(one_step, products, states, 1, backward=rnn.go_backwards)
+    (y,), states = scan(one_step, products, states, 1, rnn.go_backwards, training)
     return tf.ensure_shape(y, (*x.shape[:2], rnn.units)), states
 
 
 def _has_gpu():
-    return bool(tf.config.list_physical_devices("GPU"))
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
-def _run_in_keras(rnn, x, mask, states=None):
+def _run_in_keras(rnn, x, mask, states=None, training=False):
     """`run_rnn` by the layer itself, which has cuDNN on GPUs."""
     states = None if states is None else list(states)
-    y, *states = rnn(x, initial_state=states, mask=mask)
+    y, *states = rnn(x, initial_state=states, mask=mask, training=training)
     backward = getattr(rnn, "go_backwards", False)
     return tf.reverse(y, [1]) if backward else y, tuple(states)
 
@@ -204,7 +208,7 @@ def run_stack(rnns, dropout, x, mask, states=None, training=False):
     final_states = []
     for index, rnn in enumerate(rnns):
         before = None if states is None else states[index]
-        y, final = run(rnn, dropout(x, training=training), mask, before)
+        y, final = run(rnn, dropout(x, training=training), mask, before, training)
         x = x + y if index else y
         final_states.append(final)
     return x, tuple(final_states)

@@ -151,7 +151,7 @@ def test_layers_of_keras_as_on_a_gpu_give_the_same_and_the_same_gradients(
 
     def run():
         with tf.GradientTape() as tape:
-            memory, _, final_state = encoder(random(B, S, 3), source_mask=MASK)
+            memory, _, final_state = encoder(random(B, S, 3), source_mask=MASK, training=True)
             states = tf.nest.flatten(final_state)
             loss = sum(tf.reduce_sum(x**3) for x in [memory, *states])
         return memory, states, tape.gradient(loss, encoder.trainable_variables)
@@ -372,8 +372,48 @@ def test_gradients_of_the_whole_are_those_of_its_steps(cell, attend, input_feedi
         return decode_stepwise(decoder, IDS, prepared, decoder.initial_state(prepared, T))[:2]
 
     assert_all_close(
-        gradients(lambda: decoder(IDS, memory, memory_mask=MASK)), gradients(step_by_step)
+        gradients(lambda: decoder(IDS, memory, memory_mask=MASK, training=True)),
+        gradients(step_by_step),
     )
+
+
+@every_style
+@pytest.mark.parametrize("policies", [("float32", "mixed_bfloat16"), ("mixed_bfloat16", "float32")])
+@pytest.mark.parametrize("attention", [LuongAttention, BahdanauAttention, LocalAttention])
+def test_an_attention_may_compute_in_another_dtype(attention, policies, attend, input_feeding):
+    arguments = (
+        {}
+        if attention is LuongAttention
+        else {BahdanauAttention: {"units": 5}}.get(attention, {"window": 2})
+    )
+    decoder = AttentionDecoder(
+        TokenEmbedding(V, D),
+        U,
+        attention(dtype=policies[0], **arguments),
+        attend=attend,
+        input_feeding=input_feeding,
+        dtype=policies[1],
+    )
+    memory = random(B, S, M)
+    with tf.GradientTape() as tape:
+        hidden, weights = decoder(IDS, memory, memory_mask=MASK, training=True)
+        loss = tf.reduce_sum(tf.cast(hidden, "float32") ** 2)
+    assert hidden.dtype == weights.dtype == decoder.compute_dtype
+    assert all(np.isfinite(x).all() for x in tape.gradient(loss, decoder.cells[0].weights))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize")
+def test_a_quantized_model_has_the_same_decoder():
+    decoder = make_decoder()
+    model = keras.Model(
+        (ids := keras.Input((None,), dtype="int32"), memory := keras.Input((None, M))),
+        decoder(ids, memory)[0],
+    )
+    inputs = [IDS, random(B, S, M)]
+    before = model(inputs)
+    model.quantize("int8")
+    after = model(inputs)
+    np.testing.assert_allclose(after, before, atol=0.1 * np.abs(before).max())
 
 
 @every_style

@@ -1,10 +1,14 @@
 """The loop over steps: what it gives and its gradients, beside those of a plain Python loop."""
 
+import functools
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers.scan import Products, scan
+from kzoo.layers.scan import StepProducts, scan
 
 T, B, D, U = 5, 3, 4, 6
 
@@ -24,13 +28,13 @@ def step(products, h):
     return [h, second(h, h * h)], h
 
 
-def loop(x, start, bias, input_kernel, kernel, read_kernel, backward=False):
+def loop(x, start, bias, input_kernel, kernel, read_kernel, backward=False, training=True):
     """h_t = tanh(W x_t + b + R h_(t-1)), y_t = b + R' h_t + R h_t^2."""
     products = [
-        Products.of(x, input_kernel, bias, [kernel]),
-        Products.of(x[..., :0], input_kernel[:0], bias, [read_kernel, kernel]),
+        StepProducts.from_known(x, input_kernel, bias, [kernel]),
+        StepProducts.from_known(x[..., :0], input_kernel[:0], bias, [read_kernel, kernel]),
     ]
-    (h, y), last = scan(lambda t, each, h: step(each, h), products, start, 2, backward)
+    (h, y), last = scan(lambda t, each, h: step(each, h), products, start, 2, backward, training)
     return h, y, last
 
 
@@ -43,6 +47,7 @@ def plain_loop(x, start, bias, input_kernel, kernel, read_kernel, backward=False
     return *(tf.stack(each) for each in zip(*outputs, strict=True)), h
 
 
+in_training = pytest.mark.parametrize("training", [False, True])
 VALUES = (X, START, BIAS, INPUT_KERNEL, KERNEL, READ_KERNEL)
 
 
@@ -57,17 +62,74 @@ def with_gradients(run, values, backward):
     return outputs, tape.gradient(loss, values)
 
 
+def assert_all_close(actual, expected):
+    for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@in_training
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_outputs_and_gradients_are_those_of_a_plain_loop(mode, backward):
-    run = with_gradients
+def test_outputs_and_gradients_are_those_of_a_plain_loop(mode, backward, training):
+    run = functools.partial(with_gradients, functools.partial(loop, training=training))
     if mode != "eager":
         run = tf.function(run, jit_compile=mode == "xla", autograph=False)
-    expected = with_gradients(plain_loop, VALUES, backward)
-    for actual, wanted in zip(
-        tf.nest.flatten(run(loop, VALUES, backward)), tf.nest.flatten(expected), strict=True
-    ):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
+    assert_all_close(run(VALUES, backward), with_gradients(plain_loop, VALUES, backward))
+
+
+def test_sizes_are_known_at_the_call_alone():
+    shapes = [(None, None, D), (None, U), *(value.shape for value in VALUES[2:])]
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape) for shape in shapes])
+    def gradients(*values):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = sum(tf.reduce_sum(x**2) for x in loop(*values))
+        return tape.gradient(loss, values)
+
+    for rows, steps in ((0, 2), (1, 1), (B, T)):
+        values = [X[:steps, :rows], START[:rows], *VALUES[2:]]
+        with tf.GradientTape() as tape:
+            values = [tf.constant(value) for value in values]
+            tape.watch(values)
+            loss = sum(tf.reduce_sum(x**2) for x in loop(*values, training=False))
+        assert_all_close(gradients(*values), tape.gradient(loss, values))
+
+
+@pytest.mark.parametrize("of", [0, 1, 2])
+def test_a_loss_of_one_output_or_of_the_last_state_has_all_gradients(of):
+    def one(run):
+        return lambda *values, backward: run(*values)[of : of + 1]
+
+    expected = with_gradients(one(plain_loop), VALUES, False)
+    outputs, gradients = with_gradients(one(loop), VALUES, False)
+    assert_all_close(outputs, expected[0])
+    for actual, wanted in zip(gradients, expected[1], strict=True):
+        actual = tf.zeros_like(wanted) if wanted is not None and actual is None else actual
+        assert_all_close(actual, wanted if wanted is not None else tf.zeros_like(actual))
+
+
+def test_gradients_are_asked_for_twice_and_from_outside_a_function():
+    expected = with_gradients(plain_loop, VALUES, False)[1]
+    inside = tf.function(loop, autograph=False)
+    for run in (loop, inside):
+        values = [tf.constant(value) for value in VALUES]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(values)
+            loss = sum(tf.reduce_sum(x * random(*x.shape, seed=8)) for x in run(*values))
+        for _ in range(2):
+            assert_all_close(tape.gradient(loss, values), expected)
+
+
+def test_a_graph_goes_when_nobody_holds_it():
+    def traced():
+        run = tf.function(lambda *values: with_gradients(loop, values, False)[1], autograph=False)
+        return weakref.ref(run.get_concrete_function(*VALUES).graph)
+
+    traced()
+    graph = traced()
+    gc.collect()
+    assert graph() is None
 
 
 def test_the_gradient_of_a_kernel_is_one_product_and_no_sum_in_the_loop():
@@ -106,10 +168,10 @@ def test_in_bfloat16_a_gradient_is_rounded_once():
 
 
 def test_a_single_step_needs_no_loop():
-    first, second = (
-        Products.of(tf.constant(X[0]), INPUT_KERNEL, BIAS, [KERNEL]),
-        Products.of(tf.constant(X[0, :, :0]), INPUT_KERNEL[:0], BIAS, [READ_KERNEL, KERNEL]),
-    )
+    from_known = StepProducts.from_known
+    first = from_known(tf.constant(X[0]), INPUT_KERNEL, BIAS, [KERNEL])
+    nothing = tf.constant(X[0, :, :0])
+    second = from_known(nothing, INPUT_KERNEL[:0], BIAS, [READ_KERNEL, KERNEL])
     (h, y), last = step([first, second], tf.constant(START))
     expected = plain_loop(*(tf.convert_to_tensor(value) for value in VALUES))
     np.testing.assert_allclose(h, expected[0][0], rtol=1e-5, atol=1e-6)

@@ -97,7 +97,8 @@ class BahdanauAttention(AdditiveAttention):
         return self._attend(query, memory, memory_mask, keys)
 
     def step(self, query, memory, memory_mask, keys, state, training=False):
-        """As `Attention.step`, whose memory is dense and has no NaN in its padding."""
+        """As `Attention.step`, without looking at the padding again."""
+        memory = tf.cast(memory, self.compute_dtype)
         return *self._attend(query, memory, memory_mask, keys), state
 
     def _attend(self, query, memory, memory_mask, keys):

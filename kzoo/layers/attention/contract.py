@@ -69,7 +69,7 @@ class Attention(keras.layers.Layer):
 
         Args:
             query: (B, K, Dq) float.
-            memory: (B, S, Dm) float, dense.
+            memory: (B, S, Dm) float, dense, with zeros in the padding.
             memory_mask: (B, S) bool.
             keys: from `project(memory)`.
             state: what `initial_state` or the step before returned, as (B, K, ...).

@@ -122,8 +122,8 @@ class LuongAttention(_MultiplicativeAttention):
         return self._attend(query, memory, memory_mask, keys)
 
     def step(self, query, memory, memory_mask, keys, state, training=False):
-        """As `Attention.step`, whose memory is dense and has no NaN in its padding."""
-        query = tf.cast(query, self.compute_dtype)
+        """As `Attention.step`, without looking at the padding again."""
+        query, memory = (tf.cast(x, self.compute_dtype) for x in (query, memory))
         return *self._attend(query, memory, memory_mask, keys), state
 
     def _attend(self, query, memory, memory_mask, keys):
@@ -209,7 +209,7 @@ class LocalAttention(_MultiplicativeAttention):
 
     def step(self, query, memory, memory_mask, keys, state, training=False):
         """As `Attention.step`; the state is (B, K), the number of the target step."""
-        query = tf.cast(query, self.compute_dtype)
+        query, memory = (tf.cast(x, self.compute_dtype) for x in (query, memory))
         context, weights = self._attend(query, memory, memory_mask, keys, state)
         return context, weights, state + 1
 
