@@ -91,14 +91,14 @@ def rows():
         return kzoo.MultiHeadAttention(H, D // H, positions=positions)
 
     def masked(layer):
-        return lambda x: layer(x, mask=mask)
+        return lambda x: layer(x, mask=mask, training=True)
 
     def training(layer):
         return lambda x: layer(x, training=True)
 
     def encoder(direction, cell):
         layer = kzoo.RecurrentEncoder(layers.Identity(), D, cell=cell, direction=direction)
-        return lambda x: layer(x, source_mask=mask)
+        return lambda x: layer(x, source_mask=mask, training=True)
 
     def keras_rnn(cell, bidirectional=False):
         rnn = {"lstm": layers.LSTM, "gru": layers.GRU, "simple": layers.SimpleRNN}[cell]
@@ -204,8 +204,8 @@ def rows():
         Row("StreamingRNN", lambda: masked(kzoo.StreamingRNN(D)),
             "LSTM", lambda: keras_rnn("lstm"), x,
             blanks),
-        Row("StatefulRNN", lambda: kzoo.StatefulRNN(D), "LSTM(stateful=True)",
-            lambda: layers.LSTM(D, return_sequences=True, stateful=True), x),
+        Row("StatefulRNN", lambda: training(kzoo.StatefulRNN(D)), "LSTM(stateful=True)",
+            lambda: training(layers.LSTM(D, return_sequences=True, stateful=True)), x),
         Row("RecurrentEncoder LSTM, mixed_bfloat16", lambda: encoder("bidirectional", "lstm"),
             "Bidirectional LSTM", lambda: keras_rnn("lstm", bidirectional=True), x,
             blanks, "mixed_bfloat16"),
@@ -306,8 +306,9 @@ def line(row):
 
 def table(found):
     """The table of README.md, out of what `--json` has written."""
-    facts = ", ".join([f"`{found['facts']['command']}`", *list(found["facts"].values())[1:]])
-    return "\n".join([HEAD, *(line(row) for row in found["rows"]), "", f"{facts}."])
+    facts = found["facts"]
+    made = f"`{facts['command']}`, {facts['machine']}, {facts['date']}."
+    return "\n".join([HEAD, *map(line, found["rows"]), "", made])
 
 
 if __name__ == "__main__":

@@ -444,6 +444,7 @@ def table(found):
     """The table of README.md, out of what `--json` has written."""
     machine = found["machine"]
     facts = [f"`{machine['command']}`", machine["machine"], machine["versions"], machine["date"]]
+    facts.append(f"load average at the start {machine['load average at the start'].split()[0]}")
     return "\n".join([*_lines(found["cells"]), "", f"{', '.join(facts)}."])
 
 

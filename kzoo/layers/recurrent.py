@@ -147,9 +147,18 @@ def run_rnn(rnn, x, mask, states=None, training=False):
     Returns:
         y: (B, S, U), of both directions (B, S, 2U), in the order of x; anything at a masked step.
         states: tuple of (B, U), which a masked step leaves as they are.
+
+    Raises:
+        ValueError: if x has other features than the layer was built for.
     """
     is_bidirectional = isinstance(rnn, keras.layers.Bidirectional)
     layers = [rnn.forward_layer, rnn.backward_layer] if is_bidirectional else [rnn]
+    features = layers[0].cell.kernel.shape[0]
+    if x.shape[-1] not in (None, features):
+        raise ValueError(
+            f"The layer was built for {features} features in a step, got {x.shape[-1]}."
+        )
+    x = tf.ensure_shape(x, (None, None, features))
     x = tf.transpose(tf.cast(x, rnn.compute_dtype), (1, 0, 2))
     mask = None if mask is None else tf.transpose(mask)[:, :, None]
     count = len(tf.nest.flatten(layers[0].cell.state_size))
