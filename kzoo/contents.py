@@ -35,7 +35,7 @@ class Content(NamedTuple):
             list of bytes.
 
         Raises:
-            ValueError: `contents` is no list, or holds something else.
+            ValueError: `contents` is no list, or holds something else, or an empty path.
             OSError: a file cannot be read.
         """
         kinds = (str, bytes, Path) if self.is_file else (str, bytes)
@@ -47,6 +47,8 @@ class Content(NamedTuple):
 
 
 def _file(path):
+    if path == "":
+        raise ValueError("The path of a file must not be empty.")
     return Path(path).read_bytes()
 
 

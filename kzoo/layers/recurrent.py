@@ -158,8 +158,8 @@ def run_rnn(rnn, x, mask, states=None, training=False):
         raise ValueError(
             f"The layer was built for {features} features in a step, got {x.shape[-1]}."
         )
-    x = tf.ensure_shape(x, (None, None, features))
     x = tf.transpose(tf.cast(x, rnn.compute_dtype), (1, 0, 2))
+    x.set_shape((None, None, features))
     mask = None if mask is None else tf.transpose(mask)[:, :, None]
     count = len(tf.nest.flatten(layers[0].cell.state_size))
     if states is None:
@@ -187,7 +187,8 @@ def _run_direction(rnn, x, mask, states, training):
 
     products = cell_products(rnn.cell, x)
     (y,), states = scan(one_step, products, states, 1, rnn.go_backwards, training)
-    return tf.ensure_shape(y, (*x.shape[:2], rnn.units)), states
+    y.set_shape((*x.shape[:2], rnn.units))
+    return y, states
 
 
 def _has_gpu():

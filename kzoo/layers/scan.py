@@ -71,7 +71,8 @@ def scan(one_step, products, state, num_outputs, backward=False, training=False)
     given = [tf.TensorArray(dtype, steps).unstack(a) for a in given]
 
     def at(t, each, array):
-        a = tf.ensure_shape(array.read(t), each.a.shape[1:])
+        a = array.read(t)
+        a.set_shape(each.a.shape[1:])  # TensorFlow Lite has no op that ensures it
         # Stopped before the loop, they would have their gradients summed in it all the same.
         return StepProducts(a, map(tf.stop_gradient, each.kernels) if training else each.kernels)
 
@@ -107,7 +108,8 @@ def _written(arrays, t, tensors):
 
 def _stacked(array, known_steps):
     x = array.stack()
-    return tf.ensure_shape(x, known_steps + x.shape[1:])
+    x.set_shape(known_steps + x.shape[1:])
+    return x
 
 
 def _with_gradients(products):

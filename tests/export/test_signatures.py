@@ -200,6 +200,8 @@ def test_what_is_no_sound_is_refused_by_name_and_the_model_lives_on(served, name
         served[name](WAVS[0][:20])
     with pytest.raises(FileNotFoundError):
         served[name](tmp_path / "nowhere.wav")
+    with pytest.raises(ValueError, match="The path of a file must not be empty"):
+        served[name]("")
     with pytest.raises(ValueError, match="`contents` must be a path or bytes of a WAV file"):
         served[name]([3])
     run = served[name]._model.signatures["serving_default"]

@@ -610,3 +610,10 @@ def test_what_was_seen_chunks_ago_is_known_to_the_stateful_layer_alone():
     without = error(StreamingRNN(16, cell="gru"), False)
     assert without > 0.6
     assert with_state < without / 2
+
+
+def test_other_features_than_the_layer_was_built_for_are_refused():
+    rnn = StreamingRNN(4)
+    rnn(tf.ones((1, 2, 3)))
+    with pytest.raises(ValueError, match="built for 3 features in a step, got 5"):
+        rnn(tf.ones((1, 2, 5)))
