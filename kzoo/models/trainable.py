@@ -69,7 +69,7 @@ class Trainable(DistributedFit, Generator):
         checks.integer(1, accumulate=accumulate)
         checks.require(
             accumulate == 1 or not jit_compile,
-            "must be 1 and False together: XLA cannot compile parts of unknown size",
+            "do not go together: XLA cannot compile parts of unknown size",
             accumulate=accumulate,
             jit_compile=jit_compile,
         )
