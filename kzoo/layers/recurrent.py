@@ -114,7 +114,7 @@ def next_states(cell, products, inputs, states):
     """
     dtype = states[0].dtype
     precise = keras.backend.result_type(dtype.name, "float32")
-    h, *c = (tf.cast(state, precise) for state in states)
+    h, *carried = (tf.cast(state, precise) for state in states)
     if isinstance(cell, CELLS["gru"]):
         from_input, from_state = products
         x_z, x_r, x_n = tf.split(tf.cast(from_input(*inputs), precise), 3, -1)
@@ -126,7 +126,7 @@ def next_states(cell, products, inputs, states):
         y = tf.cast(products[0](*inputs, states[0]), precise)
         if isinstance(cell, CELLS["lstm"]):
             i, f, g, o = tf.split(y, 4, -1)
-            c = tf.sigmoid(f) * c[0] + tf.sigmoid(i) * tf.tanh(g)
+            c = tf.sigmoid(f) * carried[0] + tf.sigmoid(i) * tf.tanh(g)
             new = [tf.sigmoid(o) * tf.tanh(c), c]
         else:
             new = [tf.tanh(y)]
