@@ -12,9 +12,10 @@ def model_of(num_sampled=0, **options):
     keras.utils.set_random_seed(3)
     embedding = kzoo.TokenEmbedding(V, D)
     source = keras.layers.Embedding(V, D, mask_zero=True, embeddings_regularizer="l2")
+    # Luong's attention: the gradient of Bahdanau's bias is nearly 0, and Adam steps as far for it.
     return kzoo.Seq2Seq(
         kzoo.RecurrentEncoder(source, D, cell="gru"),
-        kzoo.AttentionDecoder(embedding, D, kzoo.BahdanauAttention(5), cell="gru"),
+        kzoo.AttentionDecoder(embedding, D, kzoo.LuongAttention(), cell="gru"),
         kzoo.VocabularyHead(V, D, tied=embedding, num_sampled=num_sampled),
         **options,
     )
@@ -49,7 +50,7 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(optimizer, num_sampled,
     whole, loss = trained(optimizer, 1, num_sampled=num_sampled)
     found, found_loss = trained(optimizer, parts, num_sampled=num_sampled)
     for a, b in zip(whole, found, strict=True):
-        np.testing.assert_allclose(b, a, atol=2e-5)
+        np.testing.assert_allclose(b, a, atol=5e-6)
     np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
 
 
@@ -58,7 +59,7 @@ def test_the_weights_of_rows_count_in_all_parts():
     whole, loss = trained(kzoo.FusedAdam, 1, weights)
     found, found_loss = trained(kzoo.FusedAdam, 3, weights)
     for a, b in zip(whole, found, strict=True):
-        np.testing.assert_allclose(b, a, atol=2e-5)
+        np.testing.assert_allclose(b, a, atol=5e-6)
     np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_a_scale_of_the_optimizer_trains_in_parts_too():
     whole, _ = trained(optimizer, 1)
     found, _ = trained(optimizer, 3)
     for a, b in zip(whole, found, strict=True):
-        np.testing.assert_allclose(b, a, atol=2e-5)
+        np.testing.assert_allclose(b, a, atol=5e-6)
 
 
 def test_xla_and_parts_are_refused_together():
