@@ -64,10 +64,7 @@ def scan(one_step, products, state, num_outputs, backward=False, training=False)
         outputs: list of (T, ...). state: after the last step.
     """
     dtype, steps = products[0].a.dtype, tf.shape(products[0].a)[0]
-    kernels = [kernel for each in products for kernel in each.kernels] if training else []
-    given, zeros = [each.a for each in products], []
-    if training:
-        given, zeros = _with_gradients(products)
+    given, zeros = _with_gradients(products) if training else ([each.a for each in products], [])
     given = [tf.TensorArray(dtype, steps).unstack(a) for a in given]
 
     def at(t, each, array):
@@ -88,7 +85,7 @@ def scan(one_step, products, state, num_outputs, backward=False, training=False)
     _, outputs, inputs, state = tf.while_loop(
         lambda step, *_: step < steps,
         body,
-        (0, *(_arrays(dtype, steps, count) for count in (num_outputs, len(kernels))), state),
+        (0, _arrays(dtype, steps, num_outputs), _arrays(dtype, steps, len(zeros)), state),
         maximum_iterations=steps,
     )
     outputs = [_stacked(array, products[0].a.shape[:1]) for array in outputs]

@@ -379,17 +379,17 @@ def test_gradients_of_the_whole_are_those_of_its_steps(cell, attend, input_feedi
 
 @every_style
 @pytest.mark.parametrize("policies", [("float32", "mixed_bfloat16"), ("mixed_bfloat16", "float32")])
-@pytest.mark.parametrize("attention", [LuongAttention, BahdanauAttention, LocalAttention])
-def test_an_attention_may_compute_in_another_dtype(attention, policies, attend, input_feeding):
-    arguments = (
-        {}
-        if attention is LuongAttention
-        else {BahdanauAttention: {"units": 5}}.get(attention, {"window": 2})
-    )
+@pytest.mark.parametrize(
+    ("attention", "argument"),
+    [(LuongAttention, "general"), (BahdanauAttention, 5), (LocalAttention, 2)],
+)
+def test_an_attention_may_compute_in_another_dtype(
+    attention, argument, policies, attend, input_feeding
+):
     decoder = AttentionDecoder(
         TokenEmbedding(V, D),
         U,
-        attention(dtype=policies[0], **arguments),
+        attention(argument, dtype=policies[0]),
         attend=attend,
         input_feeding=input_feeding,
         dtype=policies[1],
