@@ -18,20 +18,24 @@ others have their own random ones, of the same sizes.
     marian          transformers.MarianMTModel.generate on ids, PyTorch
 
 All engines have two threads, live in one process and take turns, round by round; the table shows
-medians in milliseconds for the batch. Absolute times mean little on a shared machine; the ratios to
-kzoo's faster signature stand below.
+medians in milliseconds for the batch. Absolute times mean little on a shared machine. The ratio is
+that of the fastest other engine to kzoo's faster signature, all in float32.
 """
 
 import argparse
 import dataclasses
-import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import figures
+
 SOURCE_WORDS, TARGET_TOKENS, THREADS = 20, 30, 2
+OTHERS = ("keras_hub", "marian")  # beside CTranslate2
+PACKAGES = ("ctranslate2", "keras-hub", "transformers", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +226,7 @@ def main():
     parser.add_argument(
         "--engines", default="kzoo,ctranslate2,keras_hub,marian", help="which, with commas"
     )
-    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
@@ -230,28 +234,42 @@ def main():
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    rows = []
+    found = {"facts": figures.facts("decoding", *PACKAGES), "rows": []}
     for name in [options.size] if options.size else SIZES:
         for beam in [options.beam] if options.beam else (1, 4):
             for batch in [options.batch] if options.batch else (1, 32):
                 times, lengths = measured(name, batch, beam, options)
-                rows.append({"size": name, "batch": batch, "beam": beam, "ms": times})
-                if len(rows) == 1:
-                    print("| model | batch | beam | " + " | ".join(times) + " |")
-                    print("|---|--:|--:|" + "--:|" * len(times))
-                ms = " | ".join(f"{each:,.0f}" for each in times.values())
-                print(f"| {name} | {batch} | {beam} | {ms} |", flush=True)
+                found["rows"].append({"size": name, "batch": batch, "beam": beam, "ms": times})
+                figures.write(found, options.json)
+                said = ", ".join(f"{engine} {ms:,.0f} ms" for engine, ms in times.items())
+                print(f"{name}, batch {batch}, beam {beam}: {said}", file=sys.stderr, flush=True)
                 odd = {e: n for e, n in lengths.items() if abs(n - TARGET_TOKENS) > 1}
                 if odd:
-                    print(f"(mean lengths other than {TARGET_TOKENS}: {odd})")
-    if "kzoo" in options.engines:
-        print("\nHow many times as long as kzoo's faster signature:")
-        for row in rows:
-            best = min(ms for engine, ms in row["ms"].items() if engine.startswith("kzoo"))
-            ratios = ", ".join(f"{e} {ms / best:.2f}" for e, ms in row["ms"].items())
-            print(f"  {row['size']}, batch {row['batch']}, beam {row['beam']}: {ratios}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
+                    print(f"(mean lengths other than {TARGET_TOKENS}: {odd})", file=sys.stderr)
+    print(table(found))
+
+
+def table(found):
+    """The table of README.md, out of what `--json` has written.
+
+    A ratio says how many times as long as kzoo's faster signature in float32 the fastest other
+    engine in float32 takes.
+    """
+    engines = list(found["rows"][0]["ms"])
+    own = [engine for engine in engines if engine in ("kzoo serving_default", "kzoo serving_xla")]
+    others = [engine for engine in engines if engine in ("ctranslate2 float32", *OTHERS)]
+    compared = own and others
+    rows = []
+    for row in found["rows"]:
+        ms = row["ms"]
+        cells = [row["size"], row["batch"], row["beam"], *(f"{ms[e]:,.0f}" for e in engines)]
+        if compared:
+            cells.append(f"{min(ms[e] for e in others) / min(ms[e] for e in own):.2f}")
+        rows.append(cells)
+    header = ["model", ">batch", ">beam", *(f">{engine}" for engine in engines)]
+    if compared:
+        header.append(">best other / best kzoo, float32")
+    return figures.table(header, rows, found["facts"])
 
 
 if __name__ == "__main__":

@@ -1,76 +1,118 @@
 """The same transformer in kzoo, CTranslate2 and TensorFlow Lite: equal outputs, BLEU.
 
-    python -m benchmarks.engines model.keras val.en val.de                  # the first 200 pairs
+    python -m benchmarks.engines saved_models/translation-en-de              # the first 200 pairs
     python -m benchmarks.engines model.keras val.en val.de --sentences 1014
 
-The model, which `keras.models.load_model` must read, is exported to a temporary folder: for
-CTranslate2 in float32 and in int8, for TensorFlow Lite in float32. Printed are
+The pairs are those of two files, or Home Assistant's held out for validation. The model, anything
+that `kzoo.pretrained.load` reads, is exported to a temporary folder: for CTranslate2 in float32 and
+in int8, for TensorFlow Lite in float32. Measured are
 
-- the share of sentences whose best hypothesis from CTranslate2 is kzoo's, token for token, for
-  greedy search and for beams, at most 128 tokens, length penalty 0;
-- by how much the log-probabilities that the two give to kzoo's hypotheses differ at most;
+- of how many sentences CTranslate2's best hypothesis is kzoo's, token for token, for greedy search
+  and for beams, at most 128 tokens, length penalty 0;
 - where they disagree, how often either's output is the more probable, by CTranslate2's score: a
   different search finds more probable ones or less, a different model finds other ones;
+- by how much the log-probabilities that the two give to kzoo's hypotheses differ at most;
 - BLEU against the references;
-- the share of sentences for which TensorFlow Lite gives kzoo's ids in all hypotheses, at most 64
-  source and 64 target tokens, length penalty 0.6, and the milliseconds for each sentence.
+- for how many of the first 200 sentences TensorFlow Lite gives kzoo's ids in all hypotheses, at
+  most 64 source and 64 target tokens, length penalty 0.6, and the milliseconds of a sentence.
 """
 
 import argparse
-import itertools
 import os
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import figures
+from kzoo import export, pretrained
+
 LONGEST = 128  # tokens of an output, the end included
+ENGINES = ("kzoo", "CTranslate2 float32", "CTranslate2 int8")
+LITE_SENTENCES = 200
 
 
 def main(options):
-    """Returns the shares of identical outputs and the BLEU scores, and prints them."""
-    import ctranslate2
-    import keras
-
-    from kzoo import export
-
-    model = keras.models.load_model(options.model)
-    sources, references = (
-        list(itertools.islice(path.read_text("utf-8").splitlines(), options.sentences))
-        for path in (options.source, options.reference)
-    )
-    tokens = pieces(model.source_tokenizer, model.source_tokenizer.tokenize(sources))
-    results = {}
+    """Compares the engines, and prints the tables."""
+    facts = figures.facts("engines", "ctranslate2", "ai-edge-litert", "sacrebleu")
+    model = pretrained.load(options.model)
+    sources, references = (side[: options.sentences] for side in read_pairs(options))
+    found = {"facts": facts, "sentences": len(sources), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        translators = {
-            name: ctranslate2.Translator(
-                str(export.to_ctranslate2(model, Path(folder) / name, quantization)),
-                compute_type=name,
-            )
-            for name, quantization in (("float32", None), ("int8", "int8"))
-        }
         for beam_size in (1, options.beam_size):
-            found, log_probs = from_kzoo(model, sources, beam_size)
-            other = from_ctranslate2(translators["float32"], tokens, beam_size)
-            name = f"beam {beam_size}"
-            same = [a == b for a, b in zip(found, other, strict=True)]
-            results[f"{name}: identical"] = sum(same) / len(same)
-            scored = score(translators["float32"], tokens, found)
-            results[f"{name}: greatest difference of log p of kzoo's outputs"] = max(
-                abs(a - b) for a, b in zip(log_probs, scored, strict=True)
-            )
-            theirs = score(translators["float32"], tokens, other)
-            results[f"{name}: the other's output is the more probable, kzoo's, CTranslate2's"] = (
-                sum(a > b + 1e-4 for a, b in zip(scored, theirs, strict=True)),
-                sum(b > a + 1e-4 for a, b in zip(scored, theirs, strict=True)),
-            )
-            outputs = {"kzoo": found, "float32": other}
-            outputs["int8"] = from_ctranslate2(translators["int8"], tokens, beam_size)
-            for engine, rows in outputs.items():
-                results[f"{name}: BLEU {engine}"] = bleu(model, rows, references)
-        results |= tensorflow_lite(model, Path(folder) / "lite", sources, options.beam_size)
-    for name, value in results.items():
-        print(f"{name:75s} {value}")
-    return results
+            row = ctranslate2(model, Path(folder), sources, references, beam_size)
+            found["rows"].append({"beam": beam_size, **row})
+            figures.write(found, options.json)
+        found["TensorFlow Lite"] = tensorflow_lite(
+            model, Path(folder) / "lite", sources[:LITE_SENTENCES], options.beam_size
+        )
+        figures.write(found, options.json)
+    print(table(found))
+
+
+def table(found):
+    """The tables of deploy/README.md, out of what `--json` has written."""
+    rows = [
+        [
+            row["beam"],
+            f"{row['same']:,} of {found['sentences']:,}",
+            ", ".join(map(str, row["more_probable"])),
+            f"{row['greatest_difference']:.5f}",
+            *(f"{row[f'BLEU {engine}']:.2f}" for engine in ENGINES),
+        ]
+        for row in found["rows"]
+    ]
+    header = [">beam", ">the same tokens", ">else more probable: kzoo's, CTranslate2's"]
+    header += [">log p differs by at most", *(f">BLEU, {engine}" for engine in ENGINES)]
+    lite = found["TensorFlow Lite"]
+    made = figures.made(found["facts"]).removesuffix(".")
+    return "\n\n".join(
+        [
+            figures.table(header, rows),
+            f"TensorFlow Lite, beam {lite['beam']}: all hypotheses have kzoo's ids for "
+            f"{lite['same']:,} of {lite['sentences']:,}, in {lite['milliseconds']:.0f} ms each.",
+            f"{made}, BLEU `{found['rows'][0]['signature']}`.",
+        ]
+    )
+
+
+def read_pairs(options):
+    """Sources and references."""
+    if options.source is None:
+        from recipes.data import load_pairs
+
+        pairs = load_pairs(source_language="en", target_language="de").valid
+        return pairs.source, pairs.target
+    return [path.read_text("utf-8").splitlines() for path in (options.source, options.reference)]
+
+
+def ctranslate2(model, folder, sources, references, beam_size):
+    """Outputs of CTranslate2 in float32 and int8 beside kzoo's."""
+    import ctranslate2
+
+    translators = {}
+    for name, quantization in (("float32", None), ("int8", "int8")):
+        path = folder / name
+        if not path.exists():
+            export.to_ctranslate2(model, path, quantization)
+        translators[name] = ctranslate2.Translator(str(path), compute_type=name)
+    tokens = pieces(model.source_tokenizer, model.source_tokenizer.tokenize(sources))
+    found, log_probs = from_kzoo(model, sources, beam_size)
+    other = from_ctranslate2(translators["float32"], tokens, beam_size)
+    scored = score(translators["float32"], tokens, found)
+    theirs = score(translators["float32"], tokens, other)
+    row = {
+        "same": sum(a == b for a, b in zip(found, other, strict=True)),
+        "greatest_difference": max(abs(a - b) for a, b in zip(log_probs, scored, strict=True)),
+        "more_probable": [
+            sum(a > b + 1e-4 for a, b in zip(scored, theirs, strict=True)),
+            sum(b > a + 1e-4 for a, b in zip(scored, theirs, strict=True)),
+        ],
+    }
+    int8 = from_ctranslate2(translators["int8"], tokens, beam_size)
+    for engine, rows in zip(ENGINES, (found, other, int8), strict=True):
+        result = bleu(model, rows, references)
+        row |= {f"BLEU {engine}": result.value, "signature": result.signature}
+    return row
 
 
 def from_kzoo(model, sources, beam_size):
@@ -109,11 +151,9 @@ def from_ctranslate2(translator, tokens, beam_size):
 
 
 def tensorflow_lite(model, path, sources, beam_size):
-    """The share of n-best lists that are kzoo's, id for id, and the time of a sentence."""
+    """How many n-best lists are kzoo's, id for id, and the time of a sentence."""
     import numpy as np
     import tensorflow as tf
-
-    from kzoo import export
 
     options = {"beam_size": beam_size, "max_length": 64, "length_penalty": 0.6}
     path = export.to_tflite(model, path, max_source_length=64, **options)
@@ -128,8 +168,10 @@ def tensorflow_lite(model, path, sources, beam_size):
         seconds += time.perf_counter() - start
         same += np.array_equal(found, generate(ids))
     return {
-        f"TensorFlow Lite, beam {beam_size}: identical": same / len(sources),
-        f"TensorFlow Lite, beam {beam_size}: milliseconds": 1000 * seconds / len(sources),
+        "beam": beam_size,
+        "sentences": len(sources),
+        "same": int(same),
+        "milliseconds": 1000 * seconds / len(sources),
     }
 
 
@@ -156,10 +198,16 @@ def pieces(tokenizer, ids):
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("reference", type=Path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a kzoo transformer with its tokenizers")
+    parser.add_argument("source", type=Path, nargs="?", help="file of sources, one a line")
+    parser.add_argument("reference", type=Path, nargs="?", help="file of references")
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--beam_size", type=int, default=4)
-    main(parser.parse_args())
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    if (options.source is None) != (options.reference is None):
+        parser.error("give both files, of sources and of references, or neither")
+    main(options)

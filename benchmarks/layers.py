@@ -18,16 +18,14 @@ and FixedContext have no peer; the stacks are their blocks several times.
 """
 
 import argparse
-import datetime
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes import cli, runs
+from benchmarks import figures
 
 B, T, S, D, H, V = 32, 64, 64, 256, 4, 10_000
 HEAD = "| layer | peer | kzoo ms | peer ms | times as fast | note |\n|---|---|--:|--:|--:|---|"
@@ -271,12 +269,7 @@ def main():
         "x": [tf.random.normal((B, S, D))],
         "ids": [tf.random.uniform((B, S), 1, V, tf.int32)],
     }
-    facts = {
-        "command": " ".join(["python -m benchmarks.layers", *sys.argv[1:]]),
-        "machine": runs.machine(),
-        "date": datetime.date.today().isoformat(),
-    }
-    found = {"facts": facts, "rows": []}
+    found = {"facts": figures.facts("layers", "keras-nlp"), "rows": []}
     print(HEAD)
     for row in rows():
         if options.only.lower() not in row.name.lower():
@@ -295,8 +288,7 @@ def main():
             }
         )
         print(line(found["rows"][-1]), flush=True)
-        if options.json:  # after every row: an interrupted run keeps what it has
-            cli.write_json(found, options.json)
+        figures.write(found, options.json)
 
 
 def line(row):
@@ -306,9 +298,7 @@ def line(row):
 
 def table(found):
     """The table of README.md, out of what `--json` has written."""
-    facts = found["facts"]
-    made = f"`{facts['command']}`, {facts['machine']}, {facts['date']}."
-    return "\n".join([HEAD, *map(line, found["rows"]), "", made])
+    return "\n".join([HEAD, *map(line, found["rows"]), "", figures.made(found["facts"])])
 
 
 if __name__ == "__main__":

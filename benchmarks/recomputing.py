@@ -12,7 +12,9 @@ import multiprocessing
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+from benchmarks import figures
 from benchmarks.memory import resident_megabytes
 
 VOCABULARY, UNITS, ROWS, TARGET_TOKENS, STEPS = 30, 256, 8, 64, 5
@@ -57,14 +59,35 @@ def main():
     )
     parser.add_argument("--layers", type=int, default=6, help="of encoder and of decoder")
     parser.add_argument("--tokens", type=int, default=512, help="of each of 8 sources")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
+    found = {"facts": figures.facts("recomputing"), "rows": []}
     for recompute in (False, True):
         with ProcessPoolExecutor(1, context) as pool:
             done = pool.submit(measure, options.layers, options.tokens, recompute)
             megabytes, seconds = done.result()
-        name = "computed again" if recompute else "kept"
-        print(f"{name:>14}: {megabytes:6,.0f} MB added by steps, {1000 * seconds:,.0f} ms a step")
+        row = {"recompute": recompute, "megabytes": megabytes, "seconds": seconds}
+        found["rows"].append(row)
+    figures.write(found, options.json)
+    print(table(found))
+
+
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    kept = found["rows"][0]
+    rows = [
+        [
+            "computed again" if row["recompute"] else "kept",
+            f"{row['megabytes']:,.0f}",
+            f"{1000 * row['seconds']:,.0f}",
+            f"{row['megabytes'] / kept['megabytes']:.2f}",
+            f"{row['seconds'] / kept['seconds']:.2f}",
+        ]
+        for row in found["rows"]
+    ]
+    header = ["activations", ">MB added by steps", ">ms a step", ">memory / kept", ">time / kept"]
+    return figures.table(header, rows, found["facts"])
 
 
 if __name__ == "__main__":

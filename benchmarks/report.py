@@ -7,7 +7,8 @@ there without its run.
 A page has a table between two lines:
 
     <!-- table of studies/padding.json -->            what the study of that name makes of it
-    <!-- table of layers.json -->                     in benchmarks/README.md, what that script does
+    <!-- table of layers.json -->                     in benchmarks/README.md, by that script
+                                                      and of layers-small.json
     <!-- table of results/an4.json: test WER -->      one row a run, the named scores behind it
     <!-- end of the table -->
 
@@ -28,7 +29,7 @@ from recipes.cli import flag
 from recipes.runs import trials
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "recipes/README.md", "benchmarks/README.md")
+PAGES = ("README.md", "recipes/README.md", "benchmarks/README.md", "deploy/README.md")
 TABLE = re.compile(
     r"<!-- table of ([^\n:]+)(?:: ([^\n]+))? -->\n.*?<!-- end of the table -->\n", re.S
 )
@@ -77,12 +78,12 @@ def with_tables(text: str, folder: Path) -> str:
     """The text of a page in a folder, its tables written anew."""
 
     def written(found: re.Match) -> str:
-        paths = [folder / path.strip() for path in found[1].split(",")]
+        paths = [(folder / path.strip()).resolve() for path in found[1].split(",")]
         if paths[0].parent.name == "studies":
             study = importlib.import_module(f"recipes.studies.{paths[0].stem}")
             table = study.table(trials.read(paths[0]))
         elif paths[0].parent.name == "benchmarks":
-            benchmark = importlib.import_module(f"benchmarks.{paths[0].stem}")
+            benchmark = importlib.import_module(f"benchmarks.{paths[0].stem.partition('-')[0]}")
             table = benchmark.table(json.loads(paths[0].read_text(encoding="utf-8")))
         else:
             table = table_of_runs(paths, (found[2] or "").split(", "))

@@ -16,14 +16,14 @@ if it has one.
 import argparse
 import contextlib
 import itertools
-import os
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import servers
+from benchmarks import figures, servers
 from kzoo.export.folder import of_saved_model
 
 TEXTS = """Turn off the light.
@@ -45,9 +45,7 @@ def main(arguments=None):
     path = of_saved_model(args.model).resolve()
     name, folder = path.parent.name, path.parent
     texts = Path(args.texts).read_text("utf-8").splitlines()[:256] if args.texts else TEXTS
-    print(f"model {name}, {len(texts)} texts, {os.cpu_count()} cores")
-    print("| signature | batches | clients | server | requests/s | p50 ms | p99 ms | to bare |")
-    print("|---|---|--:|---|--:|--:|--:|--:|")
+    found = {"facts": figures.facts("serving", "kserve"), "texts": len(texts), "rows": []}
     for size in (1, 32):
         flags = (f"--max_batch_size={size}", "--max_queue=256")
         kzoo, bare = servers.kzoo_serve(folder, *flags), servers.bare_grpc(path, size)
@@ -65,11 +63,39 @@ def main(arguments=None):
             for server in several:
                 server.wait()
             for signature, clients in itertools.product(SIGNATURES, args.clients):
-                _rows(asked, name, texts, signature, clients, size, args)
+                row = {"signature": signature, "batch_size": size, "clients": clients}
+                row["servers"] = _measured(asked, name, texts, signature, clients, args)
+                found["rows"].append(row)
+                figures.write(found, args.json)
+                said = ", ".join(
+                    f"{label} {each['requests_a_second']:.1f}/s"
+                    for label, each in row["servers"].items()
+                )
+                print(f"{signature}, {size} rows, {clients}: {said}", file=sys.stderr, flush=True)
+    print(table(found))
 
 
-def _rows(asked, name, texts, signature, clients, size, args):
-    """Prints a row for each server."""
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    labels = list(found["rows"][0]["servers"])
+    own = [label for label in labels if label.startswith("kzoo")]
+    rows = []
+    for row in found["rows"]:
+        servers_of = row["servers"]
+        rates = {label: each["requests_a_second"] for label, each in servers_of.items()}
+        cells = [f"`{row['signature']}`", "yes" if row["batch_size"] > 1 else "no", row["clients"]]
+        for label, each in servers_of.items():
+            times = f"{each['median_ms']:,.0f}, {each['ms_99']:,.0f}"
+            cells.append(f"{rates[label]:.1f}; {times}")
+        cells += [f"{rates[label] / rates['bare gRPC']:.2f}" for label in own]
+        rows.append(cells)
+    header = ["signature", "batches", ">clients", *(f">{label}" for label in labels)]
+    header += [f">{label} / bare" for label in own]
+    return figures.table(header, rows, found["facts"])
+
+
+def _measured(asked, name, texts, signature, clients, args):
+    """{server: medians of the rounds}"""
     found = {label: [] for label in asked}
     for label, (server, kind) in asked.items():
         for _ in range(_MOST_WARM):
@@ -78,7 +104,8 @@ def _rows(asked, name, texts, signature, clients, size, args):
             if signature != "serving_xla" or slowest < _COMPILING_SECONDS:
                 break  # XLA has compiled what these clients ask
         else:
-            print(f"{label}: a request still takes {_COMPILING_SECONDS} s", flush=True)
+            said = f"{label}: a request still takes {_COMPILING_SECONDS} s"
+            print(said, file=sys.stderr, flush=True)
     for _ in range(args.rounds):
         for label, (server, kind) in asked.items():
             connections = [kind(server, name) for _ in range(clients)]
@@ -87,15 +114,11 @@ def _rows(asked, name, texts, signature, clients, size, args):
             seconds = load(connections, texts, signature, args.seconds)
             rate = len(seconds) / (time.perf_counter() - start)
             found[label].append((rate, *(1000 * np.percentile(seconds, [50, 99]))))
-    medians = {label: np.median(rounds, 0) for label, rounds in found.items()}
-    for label, (rate, p50, p99) in medians.items():
-        ratio = rate / medians["bare gRPC"][0]
-        batches = "yes" if size > 1 else "no"
-        print(
-            f"| `{signature}` | {batches} | {clients} | {label} | {rate:.1f} | {p50:.1f} "
-            f"| {p99:.1f} | {ratio:.2f} |",
-            flush=True,
-        )
+    names = ("requests_a_second", "median_ms", "ms_99")
+    return {
+        label: dict(zip(names, np.median(rounds, 0).tolist(), strict=True))
+        for label, rounds in found.items()
+    }
 
 
 def load(connections, texts, signature, seconds):
@@ -128,6 +151,7 @@ def _parser():
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=4, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     return parser
 
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import kzoo
-from benchmarks import servers
+from benchmarks import figures, servers
 from benchmarks.serving import TEXTS
 from kzoo.export.folder import next_version, of_saved_model
 
@@ -83,6 +83,7 @@ def main(arguments=None):
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--reloads", type=int, help="only bring so many new versions")
     parser.add_argument("--max_batch_size", type=int, default=32, help="of the server")
+    parser.add_argument("--json", type=Path, help="file for the memory of --reloads")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         source, models = of_saved_model(args.model), Path(folder) / "model"
@@ -142,6 +143,7 @@ def _soaked(models, source, expected, args):
 
 def _reloaded(models, source, expected, args):
     counts, memory, is_over = Counts(), [], threading.Event()
+    found = {"facts": figures.facts("soak"), "rows": []}
     flags = ("--poll_seconds=0.5", f"--max_batch_size={args.max_batch_size}")
     with servers.kzoo_serve(models, *flags) as server:
         asking = threading.Thread(target=_ask_gently, args=(server, expected, is_over, counts))
@@ -156,6 +158,9 @@ def _reloaded(models, source, expected, args):
                     memory.append(server.megabytes())
                     seconds = time.perf_counter() - start
                     print(f"{reloads} reloads, {seconds:.0f} s: {memory[-1]:.0f} MB", flush=True)
+                    row = {"reloads": reloads, "megabytes": memory[-1], "requests": counts.good}
+                    found["rows"].append({**row, "wrong": len(counts.wrong)})
+                    figures.write(found, args.json)
         finally:
             is_over.set()
             asking.join()
@@ -166,6 +171,16 @@ def _reloaded(models, source, expected, args):
         f"{counts.retries()} again. Memory, MB: {', '.join(f'{mb:.0f}' for mb in memory)}."
     )
     return not counts.wrong and not counts.retries()
+
+
+def table(found):
+    """The table of README.md, out of what `--json` has written with --reloads."""
+    reloads, megabytes, requests, wrong = (
+        [f"{row[key]:,.0f}" for row in found["rows"]]
+        for key in ("reloads", "megabytes", "requests", "wrong")
+    )
+    rows = [["resident MB", *megabytes], ["requests", *requests], ["answered wrongly", *wrong]]
+    return figures.table(["reloads", *(f">{count}" for count in reloads)], rows, found["facts"])
 
 
 def _replace(models, source, server):

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import figures
+
 SECONDS = 20  # of audio in each run
 CHUNKS_MS = (10, 20, 100, 1000)
 
@@ -50,13 +52,14 @@ def measure(model, samples, chunk, clients):
 
 
 def main():
-    """Prints a table."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="a SavedModel with the signature `stream`")
     parser.add_argument("--wav", help="a WAV file, repeated to 20 seconds; else noise")
     parser.add_argument("--clients", type=int, default=1, help="streams in one call")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
@@ -73,18 +76,37 @@ def main():
         if args.wav:
             wav = tf.constant([Path(args.wav).read_bytes()])
             samples = np.resize(decode_batch(wav, model.rate_hz)[0][0], size)
-        print(f"one core, {args.clients} streams a call, {SECONDS} s of audio")
-        print("chunk ms  median ms   99 % ms  real-time factor  letters")
+        found = {"facts": figures.facts("streaming"), "clients": args.clients, "rows": []}
         for chunk_ms in CHUNKS_MS:
             chunk = chunk_ms * model.rate_hz // 1000
             measure(model, samples[: 5 * chunk], chunk, args.clients)  # warm
             seconds, used, text = measure(model, samples, chunk, args.clients)
-            milliseconds = 1000 * np.array(seconds)
-            factor = used / SECONDS / args.clients
-            print(
-                f"{chunk_ms:8}  {np.median(milliseconds):9.2f}  "
-                f"{np.percentile(milliseconds, 99):8.2f}  {factor:16.4f}  {len(text):7}"
+            found["rows"].append(
+                {
+                    "chunk_ms": chunk_ms,
+                    "latency_ms": 1000 * float(np.median(seconds)),
+                    "latency_ms_99": 1000 * float(np.percentile(seconds, 99)),
+                    "real_time_factor": used / SECONDS / args.clients,
+                    "letters": len(text),
+                }
             )
+            figures.write(found, args.json)
+    print(table(found))
+
+
+def table(found):
+    """The table of deploy/README.md, out of what `--json` has written."""
+    rows = [
+        [
+            row["chunk_ms"],
+            f"{row['latency_ms']:.2f}",
+            f"{row['latency_ms_99']:.2f}",
+            f"{row['real_time_factor']:.3f}",
+        ]
+        for row in found["rows"]
+    ]
+    header = [">chunk, ms", ">latency, ms: median", ">99 %", ">real-time factor"]
+    return figures.table(header, rows, found["facts"])
 
 
 if __name__ == "__main__":

@@ -35,20 +35,18 @@ numbers mean little on a shared machine; the ratios stand.
 
 import argparse
 import dataclasses
-import datetime
-import importlib.metadata
 import importlib.util
-import json
 import math
 import multiprocessing
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
+
+from benchmarks import figures
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 GEMM_SIZE = 2048
@@ -442,10 +440,7 @@ def measure_cell(name, size, precision, options, say):
 
 def table(found):
     """The table of README.md, out of what `--json` has written."""
-    machine = found["machine"]
-    facts = [f"`{machine['command']}`", machine["machine"], machine["versions"], machine["date"]]
-    facts.append(f"load average at the start {machine['load average at the start'].split()[0]}")
-    return "\n".join([*_lines(found["cells"]), "", f"{', '.join(facts)}."])
+    return "\n".join([*_lines(found["cells"]), "", figures.made(found["facts"])])
 
 
 def _lines(results):
@@ -472,7 +467,7 @@ def _lines(results):
     return lines
 
 
-def report(results, machine):
+def report(results, facts):
     """Returns the table and what one must know to read it, in Markdown."""
     lines = _lines(results)
     rounds = len(results[0]["gemm"]["seconds"])
@@ -500,38 +495,8 @@ def report(results, machine):
         for peer, row in result["peers"].items():
             if "note" in row:
                 lines.append(f"- {peer}, {result['model']} {result['precision']}: {row['note']}.")
-    lines += [f"- {key}: {value}" for key, value in machine.items()]
+    lines += [f"- {key}: {value}" for key, value in facts.items()]
     return "\n".join(lines)
-
-
-def describe_machine(threads):
-    """Returns what the numbers depend on, as a dict of strings; call it before the measurement."""
-    versions = []
-    for package in ("tensorflow", "keras", "keras-nlp", "torch"):
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{package} not installed")
-    cpu, features = platform.processor() or platform.machine(), []
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        pairs = (line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in pairs}
-        cpu = fields.get("model name", cpu)
-        wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-        features = [name for name in wanted if name in fields.get("flags", "").split()]
-    prefixes = ("OMP_", "KMP_", "MKL_", "TF_ENABLE", "TF_NUM", "XLA_", "MALLOC_", "LD_PRELOAD")
-    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(prefixes)]
-    load = os.getloadavg()[0]
-    busy = " (other programs are running: measure again on a quiet machine)" if load > 0.5 else ""
-    return {
-        "machine": f"{cpu}, {threads} threads, {', '.join(features) or 'no known vector units'}",
-        "versions": f"Python {platform.python_version()}, {', '.join(versions)}",
-        "environment": ", ".join(settings) or "nothing set",
-        "load average at the start": f"{load:.1f}{busy}",
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-    }
 
 
 def parse(argv=None):
@@ -585,8 +550,8 @@ def main(options):
 
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    machine = describe_machine(options.threads)
-    say(f"load average {machine['load average at the start']}")
+    facts = figures.facts("training", "keras-nlp", "torch")
+    say(f"load average {facts['load average at the start']}")
     results = []
     for name in options.model:
         size = SIZES[name]
@@ -594,12 +559,9 @@ def main(options):
             size = dataclasses.replace(size, rows=options.rows)
         for precision in options.precision:
             results.append(measure_cell(name, size, precision, options, say))
-            if options.json:  # after every cell: an interrupted run keeps what it has
-                options.json.parent.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"machine": machine, "cells": results}, indent=1)
-                options.json.write_text(text + "\n")
+            figures.write({"facts": facts, "cells": results}, options.json)
     minutes = (time.perf_counter() - start) / 60
-    print(report(results, {**machine, "command": f"{machine['command']} ({minutes:.0f} minutes)"}))
+    print(report(results, {**facts, "command": f"{facts['command']} ({minutes:.0f} minutes)"}))
     return results
 
 

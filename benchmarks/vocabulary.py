@@ -24,6 +24,7 @@ The sampled loss calls `tf.nn.sampled_softmax_loss`. Against the same equation w
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -32,6 +33,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks import figures
 
 SIZES = (10_000, 50_000, 100_000, 200_000)
 UNITS = (256, 512)
@@ -116,33 +119,29 @@ def measure_apart(method, size, units):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report(cells):
-    """The table, and what it comes to, in Markdown."""
-    lines = [
-        "| D | V | " + " | ".join(f"{m}: ms, GB" for m in METHODS) + " | times as fast as full |",
-        "|--:|--:|" + "--:|" * (len(METHODS) + 1),
-    ]
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    cells = by_key(found)
     medians = {key: 1000 * statistics.median(cell["seconds"]) for key, cell in cells.items()}
-    for units in UNITS:
-        for size in SIZES:
-            keys = [(method, size, units) for method in METHODS]
-            row = [
-                f"{medians[key]:,.0f}, {cells[key]['peak_gb']:.1f}" if key in cells else "-"
-                for key in keys
-            ]
-            full, _, lazy = keys
-            ratio = f"{medians[full] / medians[lazy]:.1f}" if {full, lazy} <= {*cells} else "-"
-            lines.append(f"| {units} | {size:,} | {' | '.join(row)} | {ratio} |")
-    lines.append("")
-    for units in UNITS:
-        ends = [("sampled + LazyAdam", size, units) for size in (SIZES[0], SIZES[-1])]
-        if {*ends} <= {*cells}:
-            growth = medians[ends[1]] / medians[ends[0]]
-            lines.append(
-                f"- D = {units}: from V = {SIZES[0]:,} to {SIZES[-1]:,} a step of sampled + "
-                f"LazyAdam takes {growth:.2f} times as long."
-            )
-    return "\n".join(lines)
+    rows = []
+    for units, size in itertools.product(UNITS, SIZES):
+        keys = [(method, size, units) for method in METHODS]
+        if not {*keys} <= {*cells}:
+            continue
+        figures_of = [f"{medians[key]:,.0f}, {cells[key]['peak_gb']:.1f}" for key in keys]
+        full, _, lazy = keys
+        first = ("sampled + LazyAdam", SIZES[0], units)
+        growth = f"{medians[lazy] / medians[first]:.2f}" if first in medians else "-"
+        ratio = f"{medians[full] / medians[lazy]:.1f}"
+        rows.append([units, f"{size:,}", *figures_of, ratio, growth])
+    header = [">D", ">V", *(f">{method}: ms, GB" for method in METHODS)]
+    header += [">times as fast as full", f">LazyAdam / at V = {SIZES[0]:,}"]
+    return figures.table(header, rows, found["facts"])
+
+
+def by_key(found):
+    """{(method, V, D): cell}"""
+    return {(cell["method"], cell["V"], cell["D"]): cell for cell in found["cells"]}
 
 
 def draw(cells, path):
@@ -190,31 +189,27 @@ def main():
         method, size, units = options.cell
         print(json.dumps(measure(method, int(size), int(units))))
         return
-    cells = {}
+    found = {"facts": figures.facts("vocabulary"), "cells": []}
     if options.json and options.json.exists():
-        kept = json.loads(options.json.read_text(encoding="utf-8"))
-        cells = {(cell["method"], cell["V"], cell["D"]): cell for cell in kept}
+        found = json.loads(options.json.read_text(encoding="utf-8"))
     wanted = [
         (method, size, units)
-        for units in UNITS
-        for size in SIZES
-        for method in METHODS
-        if options.units in (None, units) and (method, size, units) not in cells
+        for units, size, method in itertools.product(UNITS, SIZES, METHODS)
+        if options.units in (None, units) and (method, size, units) not in by_key(found)
     ]
     for number, key in enumerate(wanted, start=1):
         cell = measure_apart(*key)
-        cells[key] = {"method": key[0], "V": key[1], "D": key[2], **cell}
+        found["cells"].append({"method": key[0], "V": key[1], "D": key[2], **cell})
+        figures.write(found, options.json)
         print(
             f"{number}/{len(wanted)} {key[0]}, V = {key[1]:,}, D = {key[2]}: "
             f"{1000 * statistics.median(cell['seconds']):,.0f} ms, {cell['peak_gb']:.1f} GB",
             file=sys.stderr,
             flush=True,
         )
-        if options.json:
-            options.json.write_text(json.dumps([*cells.values()], indent=1), encoding="utf-8")
-    print(report(cells))
+    print(table(found))
     if options.plot:
-        draw(cells, options.plot)
+        draw(by_key(found), options.plot)
 
 
 if __name__ == "__main__":

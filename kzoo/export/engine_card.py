@@ -35,6 +35,15 @@ def ctranslate2_card(path, model, quantization, version):
     pieces = target.get_vocabulary()
     never = [[pieces[each]] for each in model.suppressed]
     never = f",\n        suppress_sequences={never}" if never else ""
+    remarks = (
+        "CTranslate2 adds the end token to the source by itself. Its search and its "
+        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`."
+    )
+    if quantization is not None and "int" in quantization:
+        remarks += (
+            "\n\nOn an AMD CPU without VNNI (`lscpu` shows no `vnni`) CTranslate2's sums of int8 "
+            "saturate,\nand its answers are worse: set CT2_USE_MKL=1 in the environment there."
+        )
     return _CARD.format(
         **_facts(path, model, quantization, _OF_SENTENCEPIECE),
         format=f"CTranslate2, written with ctranslate2 {version}",
@@ -44,8 +53,7 @@ import ctranslate2
     found = translator.translate_batch(
         [{tokens}], beam_size=4, length_penalty=0, min_decoding_length=0{never})[0]
     print({text})""",
-        remarks="CTranslate2 adds the end token to the source by itself. Its search and its "
-        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`.",
+        remarks=remarks,
     )
 
 

@@ -40,7 +40,7 @@ def choose_precision(name: str) -> Precision:
     """
     if name != "auto":
         return Precision(name, "as asked for")
-    flags = _cpu_values("flags")
+    flags = cpu_values("flags")
     if not flags:
         return _measured_precision()
     found = [flag for flag in BFLOAT16_FLAGS if flag in flags[0].split()]
@@ -89,11 +89,11 @@ def computing_in(name: str) -> Iterator[Precision]:
 
 def machine() -> str:
     """What the numbers of a run were measured on: cores and CPU model."""
-    models = _cpu_values("model name")
+    models = cpu_values("model name")
     return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
 
 
-def _cpu_values(name: str) -> list[str]:
+def cpu_values(name: str) -> list[str]:
     """The value of `name` for each core, if the system tells any."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").split("\n")

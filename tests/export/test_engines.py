@@ -230,12 +230,15 @@ def test_a_quantized_model_is_smaller_and_almost_as_probable(quantization, tmp_p
     sizes = [(path / "model.bin").stat().st_size for path in paths]
     assert sizes[1] < sizes[0]
     targets = pieces(model.target_tokenizer, model.target_tokenizer.tokenize(TEXTS))
+    # In float32: CTranslate2's own sums of int8 saturate on an AMD CPU without VNNI.
     exact, other = (
-        ctranslate2.Translator(str(path)).score_batch(source_tokens(model), targets)
+        ctranslate2.Translator(str(path), compute_type="float32").score_batch(
+            source_tokens(model), targets
+        )
         for path in paths
     )
     for a, b in zip(exact, other, strict=True):
-        np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1.0)
+        np.testing.assert_allclose(a.log_probs, b.log_probs, atol=0.5)
         assert a.log_probs != b.log_probs
 
 
