@@ -32,6 +32,7 @@ tf.function = functools.partial(with_autograph, autograph=False)
 def fresh_tensorflow():
     """A file begins with TensorFlow's seed, and without the kernels and graphs of those before."""
     gc.collect()
+    gc.freeze()  # what is left stays, and every collection would look through all of it again
     tf.random.set_seed(1)
 
 

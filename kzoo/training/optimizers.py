@@ -80,7 +80,12 @@ class FusedAdam(keras.optimizers.Adam):
         return super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars if self._clips else super()._all_reduce_sum_gradients(grads_and_vars)
+        context = tf.distribute.get_replica_context()
+        # TensorFlow keeps the gradient of a sum over replicas, and with it the whole graph of a
+        # training step, until the process ends: one replica does without.
+        if self._clips or (context is not None and context.num_replicas_in_sync == 1):
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
 
     def apply(self, grads, trainable_variables=None):
         if not self.built and trainable_variables is not None:

@@ -1,6 +1,8 @@
 """The warm-up schedule against values worked out by hand; Adam and lazy Adam against references."""
 
+import gc
 import re
+import weakref
 
 import keras
 import numpy as np
@@ -76,6 +78,24 @@ def test_fused_adam_takes_the_steps_of_adam():
 def test_fused_adam_with_amsgrad_is_keras_own():
     ours = trained(FusedAdam(0.1, amsgrad=True))
     np.testing.assert_array_equal(ours, trained(keras.optimizers.Adam(0.1, amsgrad=True)))
+
+
+@pytest.mark.parametrize("optimizer", [FusedAdam, LazyAdam])
+def test_the_graph_of_the_steps_goes_with_the_model(optimizer):
+    graphs = []
+
+    def loss(labels, outputs):
+        if not tf.executing_eagerly():
+            graphs.append(weakref.ref(outputs.graph))
+        return tf.square(labels - outputs)
+
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile(optimizer(0.1), loss)
+    model.fit(tf.ones((5, 3)), tf.ones((5, 2)), verbose=0)
+    assert graphs[-1]() is not None
+    del model
+    gc.collect()
+    assert all(graph() is None for graph in graphs)
 
 
 def test_fused_adam_comes_back_from_its_config():

@@ -84,7 +84,7 @@ class BahdanauAttention(AdditiveAttention):
     >>> attention = kzoo.BahdanauAttention(units=4)
     >>> memory = tf.ragged.constant([[[1.0, 2.0]] * 3, [[3.0, 4.0]]], ragged_rank=1)
     >>> context, weights = attention(tf.ones((2, 5, 6)), memory)
-    >>> context.shape, weights[1, 0].numpy()
+    >>> context.shape, weights[1, 0].numpy().round(4)
     (TensorShape([2, 5, 2]), array([1., 0., 0.], dtype=float32))
     """
 
