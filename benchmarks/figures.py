@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recipes import cli, runs
+from recipes.runs.processor import cpu_values
 
 VECTOR_UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 SETTINGS = ("OMP_", "KMP_", "MKL_", "TF_ENABLE", "TF_NUM", "XLA_", "MALLOC_", "LD_PRELOAD")
@@ -34,7 +35,8 @@ def facts(name: str, *packages: str) -> dict[str, str]:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    units = [unit for unit in VECTOR_UNITS if unit in runs.cpu_flags()]
+    flags = (cpu_values("flags") or [""])[0].split()
+    units = [unit for unit in VECTOR_UNITS if unit in flags]
     set_here = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
     load = os.getloadavg()[0]
     busy = " (other programs are running: measure again on a quiet machine)" if load > QUIET else ""
