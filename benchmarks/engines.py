@@ -11,7 +11,8 @@ in int8, for TensorFlow Lite in float32. Measured are
   and for beams, at most 128 tokens, length penalty 0;
 - where they disagree, how often either's output is the more probable, by CTranslate2's score: a
   different search finds more probable ones or less, a different model finds other ones;
-- by how much the log-probabilities that the two give to kzoo's hypotheses differ at most;
+- by how much the log-probabilities that the two give to kzoo's hypotheses differ at most, but for
+  those that were cut off;
 - BLEU against the references;
 - for how many of the first 200 sentences TensorFlow Lite gives kzoo's ids in all hypotheses, at
   most 64 source and 64 target tokens, length penalty 0.6, and the milliseconds of a sentence.
@@ -78,7 +79,7 @@ def table(found):
 def read_pairs(options):
     """Sources and references."""
     if options.source is None:
-        from recipes.data import load_pairs
+        from recipes.data.pairs import load_pairs
 
         pairs = load_pairs(source_language="en", target_language="de").valid
         return pairs.source, pairs.target
@@ -102,7 +103,11 @@ def ctranslate2(model, folder, sources, references, beam_size):
     theirs = score(translators["float32"], tokens, other)
     row = {
         "same": sum(a == b for a, b in zip(found, other, strict=True)),
-        "greatest_difference": max(abs(a - b) for a, b in zip(log_probs, scored, strict=True)),
+        "greatest_difference": max(
+            abs(a - b)
+            for row, a, b in zip(found, log_probs, scored, strict=True)
+            if len(row) < LONGEST  # CTranslate2 adds the end to those that were cut off
+        ),
         "more_probable": [
             sum(a > b + 1e-4 for a, b in zip(scored, theirs, strict=True)),
             sum(b > a + 1e-4 for a, b in zip(scored, theirs, strict=True)),
