@@ -42,7 +42,7 @@ def ctranslate2_card(path, model, quantization, version):
     if quantization is not None and "int" in quantization:
         remarks += (
             "\n\nOn an AMD CPU without VNNI (`lscpu` shows no `vnni`) CTranslate2's sums of int8 "
-            "saturate,\nand its log-probabilities are wrong: set CT2_USE_MKL=1 in the environment there."
+            "saturate, and\nlog-probabilities are wrong: set CT2_USE_MKL=1 in the environment."
         )
     return _CARD.format(
         **_facts(path, model, quantization, _OF_SENTENCEPIECE),

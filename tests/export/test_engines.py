@@ -229,6 +229,8 @@ def test_a_quantized_model_is_smaller_and_almost_as_probable(quantization, tmp_p
     paths = [export.to_ctranslate2(model, tmp_path / str(q), q) for q in (None, quantization)]
     sizes = [(path / "model.bin").stat().st_size for path in paths]
     assert sizes[1] < sizes[0]
+    warned = ["CT2_USE_MKL=1" in (path / "README.md").read_text("utf-8") for path in paths]
+    assert warned == [False, "int" in quantization]
     targets = pieces(model.target_tokenizer, model.target_tokenizer.tokenize(TEXTS))
     # In float32: CTranslate2's own sums of int8 saturate on an AMD CPU without VNNI.
     exact, other = (
