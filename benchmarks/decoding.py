@@ -231,21 +231,23 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
+    found = {"facts": figures.facts("decoding", *PACKAGES), "rows": []}
+
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    found = {"facts": figures.facts("decoding", *PACKAGES), "rows": []}
     for name in [options.size] if options.size else SIZES:
         for beam in [options.beam] if options.beam else (1, 4):
             for batch in [options.batch] if options.batch else (1, 32):
                 times, lengths = measured(name, batch, beam, options)
                 found["rows"].append({"size": name, "batch": batch, "beam": beam, "ms": times})
-                figures.write(found, options.json)
+                figures.write(found, options.json, is_over=False)
                 said = ", ".join(f"{engine} {ms:,.0f} ms" for engine, ms in times.items())
                 print(f"{name}, batch {batch}, beam {beam}: {said}", file=sys.stderr, flush=True)
                 odd = {e: n for e, n in lengths.items() if abs(n - TARGET_TOKENS) > 1}
                 if odd:
                     print(f"(mean lengths other than {TARGET_TOKENS}: {odd})", file=sys.stderr)
+    figures.write(found, options.json)
     print(table(found))
 
 

@@ -34,15 +34,15 @@ LITE_SENTENCES = 200
 
 def main(options):
     """Compares the engines, and prints the tables."""
-    facts = figures.facts("engines", "ctranslate2", "ai-edge-litert", "sacrebleu")
+    facts = figures.facts("engines", "ctranslate2", "sacrebleu")
     model = pretrained.load(options.model)
     sources, references = (side[: options.sentences] for side in read_pairs(options))
     found = {"facts": facts, "sentences": len(sources), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         for beam_size in (1, options.beam_size):
-            row = ctranslate2(model, Path(folder), sources, references, beam_size)
+            row = of_ctranslate2(model, Path(folder), sources, references, beam_size)
             found["rows"].append({"beam": beam_size, **row})
-            figures.write(found, options.json)
+            figures.write(found, options.json, is_over=False)
         found["TensorFlow Lite"] = tensorflow_lite(
             model, Path(folder) / "lite", sources[:LITE_SENTENCES], options.beam_size
         )
@@ -86,7 +86,7 @@ def read_pairs(options):
     return [path.read_text("utf-8").splitlines() for path in (options.source, options.reference)]
 
 
-def ctranslate2(model, folder, sources, references, beam_size):
+def of_ctranslate2(model, folder, sources, references, beam_size):
     """Outputs of CTranslate2 in float32 and int8 beside kzoo's."""
     import ctranslate2
 
@@ -104,9 +104,12 @@ def ctranslate2(model, folder, sources, references, beam_size):
     row = {
         "same": sum(a == b for a, b in zip(found, other, strict=True)),
         "greatest_difference": max(
-            abs(a - b)
-            for row, a, b in zip(found, log_probs, scored, strict=True)
-            if len(row) < LONGEST  # CTranslate2 adds the end to those that were cut off
+            (
+                abs(a - b)
+                for output, a, b in zip(found, log_probs, scored, strict=True)
+                if len(output) < LONGEST  # CTranslate2 adds the end to those that were cut off
+            ),
+            default=0.0,
         ),
         "more_probable": [
             sum(a > b + 1e-4 for a, b in zip(scored, theirs, strict=True)),

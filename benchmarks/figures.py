@@ -10,25 +10,30 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from recipes import cli, runs
-from recipes.runs.processor import cpu_values
-
-VECTOR_UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-SETTINGS = ("OMP_", "KMP_", "MKL_", "TF_ENABLE", "TF_NUM", "XLA_", "MALLOC_", "LD_PRELOAD")
+VECTOR_UNITS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+SETTINGS = ("OMP_", "KMP_", "MKL_", "CT2_", "TF_ENABLE", "TF_NUM", "TF_XLA", "XLA_", "MALLOC_")
 QUIET = 0.5  # load average above which something else was running
+NOTHING = "nothing set"
 
 
-def facts(name: str, *packages: str) -> dict[str, str]:
-    """What the figures of a script depend on; call it before the measurement.
+def facts(name: str, *packages: str, threads: int | None = None) -> dict[str, str]:
+    """What the figures of a script depend on; call it before all work of its own.
+
+    kzoo is imported here alone: a script's processes for its peers shall not have it.
 
     Args:
         name: the script, as "layers".
         packages: the peers', beside TensorFlow and Keras; without those that are not installed.
+        threads: how many compute, if they are other than the machine's cores.
     """
+    from recipes import runs
+    from recipes.runs.processor import cpu_values
+
     versions = [f"Python {platform.python_version()}"]
     for package in ("tensorflow", "keras", *packages):
         try:
@@ -37,24 +42,34 @@ def facts(name: str, *packages: str) -> dict[str, str]:
             continue
     flags = (cpu_values("flags") or [""])[0].split()
     units = [unit for unit in VECTOR_UNITS if unit in flags]
-    set_here = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
+    used = [] if threads is None else [f"threads used: {threads}"]
+    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)]
     load = os.getloadavg()[0]
     busy = " (other programs are running: measure again on a quiet machine)" if load > QUIET else ""
     return {
-        "command": " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]]),
-        "machine": ", ".join([runs.machine(), *units]),
+        "command": f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip(),
+        "machine": ", ".join([runs.machine(), *units, *used]),
         "versions": ", ".join(versions),
-        "environment": ", ".join(set_here) or "nothing set",
+        "environment": ", ".join(settings) or NOTHING,
         "load average at the start": f"{load:.1f}{busy}",
         "date": datetime.date.today().isoformat(),
     }
 
 
-def write(found: dict, path: Path | None) -> None:
-    """Writes the figures if a file is named; after every row, for a run that is interrupted."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cli.write_json(found, path)
+def write(found: dict, path: Path | None, *, is_over: bool = True) -> None:
+    """Writes the figures if a file is named.
+
+    Those of a run that is not over go to FILE.unfinished, and leave FILE as it was.
+    """
+    from recipes import cli
+
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.unfinished")
+    cli.write_json(found, part)
+    if is_over:
+        os.replace(part, path)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], facts: dict | None = None) -> str:
@@ -74,6 +89,8 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]], facts: dict | No
 def made(facts: dict[str, str]) -> str:
     """A sentence that says by which command, where and when figures were made."""
     named = [facts[key] for key in ("machine", "versions", "date") if key in facts]
+    if facts.get("environment", NOTHING) != NOTHING:
+        named.append(facts["environment"])
     if load := facts.get("load average at the start"):
         named.append(f"load average at the start {load.split()[0]}")
     return f"`{facts['command']}`, {', '.join(named)}."

@@ -288,7 +288,8 @@ def main():
             }
         )
         print(line(found["rows"][-1]), flush=True)
-        figures.write(found, options.json)
+        figures.write(found, options.json, is_over=False)
+    figures.write(found, options.json)
 
 
 def line(row):

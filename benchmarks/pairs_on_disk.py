@@ -117,7 +117,8 @@ def main():
             with ProcessPoolExecutor(1, context) as pool:
                 row = pool.submit(measure, path, batch_tokens, options.steps).result()
             found["rows"].append(row)
-            figures.write(found, options.json)
+            figures.write(found, options.json, is_over=False)
+    figures.write(found, options.json)
     print(table(found))
 
 

@@ -69,6 +69,7 @@ def main():
             megabytes, seconds = done.result()
         row = {"recompute": recompute, "megabytes": megabytes, "seconds": seconds}
         found["rows"].append(row)
+        figures.write(found, options.json, is_over=False)
     figures.write(found, options.json)
     print(table(found))
 

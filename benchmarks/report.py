@@ -7,8 +7,8 @@ there without its run.
 A page has a table between two lines:
 
     <!-- table of studies/padding.json -->            what the study of that name makes of it
-    <!-- table of layers.json -->                     in benchmarks/README.md, by that script
-                                                      and of layers-small.json
+    <!-- table of layers.json -->                     in benchmarks/README.md, what layers.py makes
+                                                      of it; of layers-small.json likewise
     <!-- table of results/an4.json: test WER -->      one row a run, the named scores behind it
     <!-- end of the table -->
 

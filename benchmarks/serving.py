@@ -16,6 +16,7 @@ if it has one.
 import argparse
 import contextlib
 import itertools
+import subprocess
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ Enter the address of the server and the port that it listens on.
 No.
 The update could not be installed because there is not enough space on the disk.""".splitlines()
 SIGNATURES = ("serving_default", "serving_xla")
+PEER = "peer, HTTP"
 _COMPILING_SECONDS = 2.0  # a request that took so long was compiled for
 _MOST_WARM = 20  # rounds that nobody measures
 
@@ -46,6 +48,9 @@ def main(arguments=None):
     name, folder = path.parent.name, path.parent
     texts = Path(args.texts).read_text("utf-8").splitlines()[:256] if args.texts else TEXTS
     found = {"facts": figures.facts("serving", "kserve"), "texts": len(texts), "rows": []}
+    if args.peer:
+        head = ["git", "-C", args.peer, "rev-parse", "--short", "HEAD"]
+        found["peer"] = subprocess.run(head, capture_output=True, text=True).stdout.strip()
     for size in (1, 32):
         flags = (f"--max_batch_size={size}", "--max_queue=256")
         kzoo, bare = servers.kzoo_serve(folder, *flags), servers.bare_grpc(path, size)
@@ -54,7 +59,7 @@ def main(arguments=None):
         asked |= {"kzoo, gRPC": (kzoo, servers.GrpcClient)}
         if args.peer:
             peer = servers.kzoo_serve(folder, *flags, checkout=Path(args.peer).resolve())
-            asked |= {"peer, HTTP": (peer, servers.HttpClient)}
+            asked |= {PEER: (peer, servers.HttpClient)}
         with contextlib.ExitStack() as kept:
             several = list(dict.fromkeys(server for server, _ in asked.values()))
             for server in several:
@@ -66,12 +71,13 @@ def main(arguments=None):
                 row = {"signature": signature, "batch_size": size, "clients": clients}
                 row["servers"] = _measured(asked, name, texts, signature, clients, args)
                 found["rows"].append(row)
-                figures.write(found, args.json)
+                figures.write(found, args.json, is_over=False)
                 said = ", ".join(
                     f"{label} {each['requests_a_second']:.1f}/s"
                     for label, each in row["servers"].items()
                 )
                 print(f"{signature}, {size} rows, {clients}: {said}", file=sys.stderr, flush=True)
+    figures.write(found, args.json)
     print(table(found))
 
 
@@ -88,10 +94,16 @@ def table(found):
             times = f"{each['median_ms']:,.0f}, {each['ms_99']:,.0f}"
             cells.append(f"{rates[label]:.1f}; {times}")
         cells += [f"{rates[label] / rates['bare gRPC']:.2f}" for label in own]
+        if PEER in rates:
+            cells.append(f"{rates['kzoo, HTTP'] / rates[PEER]:.2f}")
         rows.append(cells)
     header = ["signature", "batches", ">clients", *(f">{label}" for label in labels)]
     header += [f">{label} / bare" for label in own]
-    return figures.table(header, rows, found["facts"])
+    text = ""
+    if PEER in labels:
+        header.append(">kzoo, HTTP / peer")
+        text = f" The peer is the checkout of {found['peer'] or 'no commit'}."
+    return figures.table(header, rows, found["facts"]) + text
 
 
 def _measured(asked, name, texts, signature, clients, args):

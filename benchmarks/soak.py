@@ -85,12 +85,18 @@ def main(arguments=None):
     parser.add_argument("--max_batch_size", type=int, default=32, help="of the server")
     parser.add_argument("--json", type=Path, help="file for the memory of --reloads")
     args = parser.parse_args(arguments)
+    if args.json and args.reloads is None:
+        parser.error("--json keeps the memory of --reloads; give that, too")
+    facts = figures.facts("soak", "kserve")
     with tempfile.TemporaryDirectory() as folder:
         source, models = of_saved_model(args.model), Path(folder) / "model"
         shutil.copytree(source, models / "1")
         expected = dict(zip(TEXTS, kzoo.load(source)(TEXTS), strict=True))
-        run = _soaked if args.reloads is None else _reloaded
-        if not run(models, source, expected, args):
+        if args.reloads is None:
+            is_good = _soaked(models, source, expected, args)
+        else:
+            is_good = _reloaded(models, source, expected, args, facts)
+        if not is_good:
             raise SystemExit(1)
 
 
@@ -141,9 +147,9 @@ def _soaked(models, source, expected, args):
     return not counts.wrong and not by_reload
 
 
-def _reloaded(models, source, expected, args):
+def _reloaded(models, source, expected, args, facts):
     counts, memory, is_over = Counts(), [], threading.Event()
-    found = {"facts": figures.facts("soak"), "rows": []}
+    found = {"facts": facts, "rows": []}
     flags = ("--poll_seconds=0.5", f"--max_batch_size={args.max_batch_size}")
     with servers.kzoo_serve(models, *flags) as server:
         asking = threading.Thread(target=_ask_gently, args=(server, expected, is_over, counts))
@@ -160,10 +166,11 @@ def _reloaded(models, source, expected, args):
                     print(f"{reloads} reloads, {seconds:.0f} s: {memory[-1]:.0f} MB", flush=True)
                     row = {"reloads": reloads, "megabytes": memory[-1], "requests": counts.good}
                     found["rows"].append({**row, "wrong": len(counts.wrong)})
-                    figures.write(found, args.json)
+                    figures.write(found, args.json, is_over=False)
         finally:
             is_over.set()
             asking.join()
+    figures.write(found, args.json)
     for fault in counts.wrong[:5]:
         print(f"wrong: {fault}")
     print(

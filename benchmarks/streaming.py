@@ -61,6 +61,7 @@ def main():
     parser.add_argument("--clients", type=int, default=1, help="streams in one call")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     args = parser.parse_args()
+    found = {"facts": figures.facts("streaming", threads=1), "clients": args.clients, "rows": []}
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
     import numpy as np
@@ -76,7 +77,6 @@ def main():
         if args.wav:
             wav = tf.constant([Path(args.wav).read_bytes()])
             samples = np.resize(decode_batch(wav, model.rate_hz)[0][0], size)
-        found = {"facts": figures.facts("streaming"), "clients": args.clients, "rows": []}
         for chunk_ms in CHUNKS_MS:
             chunk = chunk_ms * model.rate_hz // 1000
             measure(model, samples[: 5 * chunk], chunk, args.clients)  # warm
@@ -90,7 +90,8 @@ def main():
                     "letters": len(text),
                 }
             )
-            figures.write(found, args.json)
+            figures.write(found, args.json, is_over=False)
+    figures.write(found, args.json)
     print(table(found))
 
 
@@ -101,7 +102,7 @@ def table(found):
             row["chunk_ms"],
             f"{row['latency_ms']:.2f}",
             f"{row['latency_ms_99']:.2f}",
-            f"{row['real_time_factor']:.3f}",
+            f"{row['real_time_factor']:.4f}",
         ]
         for row in found["rows"]
     ]

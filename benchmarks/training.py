@@ -550,7 +550,7 @@ def main(options):
 
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    facts = figures.facts("training", "keras-nlp", "torch")
+    facts = figures.facts("training", "keras-nlp", "torch", threads=options.threads)
     say(f"load average {facts['load average at the start']}")
     results = []
     for name in options.model:
@@ -559,7 +559,8 @@ def main(options):
             size = dataclasses.replace(size, rows=options.rows)
         for precision in options.precision:
             results.append(measure_cell(name, size, precision, options, say))
-            figures.write({"facts": facts, "cells": results}, options.json)
+            figures.write({"facts": facts, "cells": results}, options.json, is_over=False)
+    figures.write({"facts": facts, "cells": results}, options.json)
     minutes = (time.perf_counter() - start) / 60
     print(report(results, {**facts, "command": f"{facts['command']} ({minutes:.0f} minutes)"}))
     return results

@@ -136,7 +136,8 @@ def table(found):
         rows.append([units, f"{size:,}", *figures_of, ratio, growth])
     header = [">D", ">V", *(f">{method}: ms, GB" for method in METHODS)]
     header += [">times as fast as full", f">LazyAdam / at V = {SIZES[0]:,}"]
-    return figures.table(header, rows, found["facts"])
+    made = dict.fromkeys(figures.made(cell["facts"]) for cell in found["cells"])
+    return "\n\n".join([figures.table(header, rows), *made])
 
 
 def by_key(found):
@@ -189,9 +190,11 @@ def main():
         method, size, units = options.cell
         print(json.dumps(measure(method, int(size), int(units))))
         return
-    found = {"facts": figures.facts("vocabulary"), "cells": []}
+    facts, found = figures.facts("vocabulary"), {"cells": []}
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or "cells" not in found:
+            sys.exit(f"{options.json} is not a file that this script has written.")
     wanted = [
         (method, size, units)
         for units, size, method in itertools.product(UNITS, SIZES, METHODS)
@@ -199,7 +202,8 @@ def main():
     ]
     for number, key in enumerate(wanted, start=1):
         cell = measure_apart(*key)
-        found["cells"].append({"method": key[0], "V": key[1], "D": key[2], **cell})
+        key_of_cell = dict(zip(("method", "V", "D"), key, strict=True))
+        found["cells"].append({**key_of_cell, **cell, "facts": facts})
         figures.write(found, options.json)
         print(
             f"{number}/{len(wanted)} {key[0]}, V = {key[1]:,}, D = {key[2]}: "

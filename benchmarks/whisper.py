@@ -35,10 +35,10 @@ def main(options):
     """Measures all clips, and prints the table."""
     found = {"facts": figures.facts("whisper", "ctranslate2"), "rows": []}
     for path in options.clips:
-        for beam, numbers in measured(path, options).items():
-            row = {"clips": path.name, "long": options.long, "beam": beam, **numbers}
-            found["rows"].append(row)
-            figures.write(found, options.json)
+        for row in measured(path, options):
+            found["rows"].append({"clips": str(path), "long": options.long, **row})
+            figures.write(found, options.json, is_over=False)
+    figures.write(found, options.json)
     print(table(found))
 
 
@@ -47,6 +47,8 @@ def table(found):
     rows = [
         [
             row["clips"],
+            f"{row['count']:,}",
+            f"{row['seconds']:,.0f}",
             row["beam"],
             f"{row['same']:.0%}",
             *(f"{row[key]:.2f}" for key in RESULTS),
@@ -55,13 +57,20 @@ def table(found):
         for row in found["rows"]
     ]
     is_long = any(row["long"] for row in found["rows"])
-    header = ["clips", ">beam", f">same {'segments' if is_long else 'token ids'}"]
+    header = [
+        "clips",
+        ">recordings",
+        ">s in all",
+        ">beam",
+        f">same {'segments' if is_long else 'token ids'}",
+    ]
     header += [*(f">{key}" for key in RESULTS), ">times as fast"]
-    return figures.table(header, rows, found["facts"])
+    text = figures.table(header, rows, found["facts"])
+    return f"{text} WER: `{found['rows'][0]['signature']}`."
 
 
 def measured(path, options):
-    """The numbers of one set of clips by beam."""
+    """The numbers of one set of clips, beam by beam."""
     import ctranslate2
     import numpy as np
     import tensorflow as tf
@@ -75,13 +84,13 @@ def measured(path, options):
     )
     clips = read_clips(path, options.count)
     if options.long:
-        return compare_long(model, engine, joined_clips(clips, options.long), options)
+        yield from compare_long(model, engine, joined_clips(clips, options.long), options)
+        return
     features = model.source_tokenizer.features
     frames = [features(samples[None])[0] for samples, _ in clips]
     seconds = sum(len(samples) for samples, _ in clips) / features.rate_hz
     prompt = model.target_tokenizer.tokens([[1, *model.prompt]]).numpy()[0]
     prompt = ["<|startoftranscript|>", *(name.decode() for name in prompt[1:])]
-    results = {}
     for beam in options.beams:
 
         @tf.function(input_signature=[tf.TensorSpec(frames[0].shape)])
@@ -116,16 +125,20 @@ def measured(path, options):
             for mine, row in zip(tokens, others, strict=True)
         ]
         references = [text for _, text in clips]
-        results[beam] = {
+        row = {
+            "beam": beam,
+            "count": len(references),
+            "seconds": seconds,
             "same": sum(same) / len(same),
-            "WER kzoo": word_errors(references, texts),
-            "WER CTranslate2": word_errors(references, their_texts),
+            "WER kzoo": word_errors(references, texts).value,
+            "WER CTranslate2": word_errors(references, their_texts).value,
+            "signature": word_errors(references, texts).signature,
             "kzoo, s/s": seconds / own,
             "CTranslate2, s/s": seconds / theirs,
         }
-        said = ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items())
+        said = ", ".join(f"{key} {row[key]:.4g}" for key in ("same", *RESULTS))
         print(f"beam {beam}: {said}", file=sys.stderr, flush=True)
-    return results
+        yield row
 
 
 def read_clips(path, count):
@@ -164,7 +177,6 @@ def compare_long(model, engine, recordings, options):
 
     from kzoo import models
 
-    results = {}
     for beam in options.beams:
 
         @tf.function(input_signature=[tf.TensorSpec([1, None])])
@@ -187,18 +199,22 @@ def compare_long(model, engine, recordings, options):
         seconds = sum(len(samples) for samples, _ in recordings) / 16_000
         texts = [each.texts[0].numpy().decode() for each in found]
         ends = [[round(float(end), 2) for end in each.ends[0]] for each in found]
-        results[beam] = {
+        row = {
+            "beam": beam,
+            "count": len(references),
+            "seconds": seconds,
             "same": float(ends == [[end for _, end in parts] for parts in others]),
-            "WER kzoo": word_errors(references, texts),
+            "WER kzoo": word_errors(references, texts).value,
             "WER CTranslate2": word_errors(
                 references, [" ".join(text for text, _ in parts) for parts in others]
-            ),
+            ).value,
+            "signature": word_errors(references, texts).signature,
             "kzoo, s/s": seconds / own,
             "CTranslate2, s/s": seconds / theirs,
         }
-        said = ", ".join(f"{k} {v:.4g}" for k, v in results[beam].items())
+        said = ", ".join(f"{key} {row[key]:.4g}" for key in ("same", *RESULTS))
         print(f"beam {beam}: {said}", file=sys.stderr, flush=True)
-    return results
+        yield row
 
 
 def windows(model, engine, samples, beam):
@@ -247,14 +263,14 @@ def joined(tokenizer, pieces):
 
 
 def word_errors(references, texts):
-    """Word error rate in percent, of words without signs."""
+    """Word error rate in percent, of words without signs: a Score."""
     from kzoo import metrics
 
     def plain(text):
         return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
 
     references, texts = ([plain(text) for text in each] for each in (references, texts))
-    return metrics.word_error_rate(texts, references).value
+    return metrics.word_error_rate(texts, references)
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def main():
             seconds.setdefault(way, []).append(run(*processes))
             said = f"round {number + 1}/{options.rounds} {way}: {seconds[way][-1]:.3f} s a step"
             print(said, file=sys.stderr, flush=True)
+            figures.write(found, options.json, is_over=False)
     figures.write(found, options.json)
     print(table(found))
 

@@ -32,7 +32,7 @@ tf.function = functools.partial(with_autograph, autograph=False)
 def fresh_tensorflow():
     """A file begins with TensorFlow's seed, and without the kernels and graphs of those before."""
     gc.collect()
-    gc.freeze()  # what is left stays, and every collection would look through all of it again
+    gc.freeze()  # a collection no longer looks through what the files before have left
     tf.random.set_seed(1)
 
 

@@ -16,7 +16,7 @@ MADE = "`python -m benchmarks.x`, 2 cores, a CPU, 2026-11-30."
 def cells(method, milliseconds, gigabytes):
     return {
         "method": method, "V": 10_000, "D": 256, "peak_gb": gigabytes,
-        "seconds": [9.0, milliseconds / 1000, 0.0],
+        "seconds": [9.0, milliseconds / 1000, 0.0], "facts": FACTS,
     }  # fmt: skip
 
 
@@ -89,18 +89,19 @@ FOUND = {
                 }
             ],
         },
-        "| 10 | 1.71 | 2.10 | 0.170 |",
+        "| 10 | 1.71 | 2.10 | 0.1700 |",
     ),
     "whisper": (
         {
             "rows": [
                 {
-                    "clips": "an4", "long": None, "beam": 5, "same": 0.97, "WER kzoo": 5.171,
-                    "WER CTranslate2": 5.2, "kzoo, s/s": 6.0, "CTranslate2, s/s": 5.0,
+                    "clips": "an4", "long": None, "beam": 5, "count": 60, "seconds": 151.2,
+                    "same": 0.97, "WER kzoo": 5.171, "WER CTranslate2": 5.2, "signature": "words:9",
+                    "kzoo, s/s": 6.0, "CTranslate2, s/s": 5.0,
                 }
             ]
         },
-        "| an4 | 5 | 97% | 5.17 | 5.20 | 6.00 | 5.00 | 1.20 |",
+        "| an4 | 60 | 151 | 5 | 97% | 5.17 | 5.20 | 6.00 | 5.00 | 1.20 |",
     ),
     "serving": (
         {
@@ -110,11 +111,13 @@ FOUND = {
                     "servers": {
                         "bare gRPC": {"requests_a_second": 20.0, "median_ms": 84, "ms_99": 1200},
                         "kzoo, HTTP": {"requests_a_second": 19.0, "median_ms": 85, "ms_99": 90},
+                        "peer, HTTP": {"requests_a_second": 9.5, "median_ms": 170, "ms_99": 171},
                     },
                 }
-            ]
+            ],
+            "peer": "6d8e6df",
         },
-        "| `n_best` | yes | 8 | 20.0; 84, 1,200 | 19.0; 85, 90 | 0.95 |",
+        "| `n_best` | yes | 8 | 20.0; 84, 1,200 | 19.0; 85, 90 | 9.5; 170, 171 | 0.95 | 2.00 |",
     ),
     "soak": (
         {
@@ -160,21 +163,38 @@ def test_ratios_are_left_out_where_an_engine_was_not_measured():
     assert lines[2] == "| tiny | 1 | 1 | 14 |"
 
 
+def test_cells_of_two_runs_name_both():
+    vocabulary = importlib.import_module("benchmarks.vocabulary")
+    rows = [cells(method, 300, 1.2) for method in vocabulary.METHODS]
+    rows[2]["facts"] = FACTS | {"machine": "another machine"}
+    *_, first, _, second = vocabulary.table({"cells": rows}).splitlines()
+    assert first == MADE
+    assert second == MADE.replace("2 cores, a CPU", "another machine")
+
+
 def test_facts_name_the_command_the_machine_and_the_versions(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["layers.py", "--only", "Luong"])
+    monkeypatch.setattr(sys, "argv", ["layers.py", "--only", "LuongAttention dot"])
     monkeypatch.setattr(os, "getloadavg", lambda: (0.7, 0.1, 0.1))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    facts = figures.facts("layers", "pytest", "no-such-package")
-    assert facts["command"] == "python -m benchmarks.layers --only Luong"
+    facts = figures.facts("layers", "pytest", "no-such-package", threads=1)
+    assert facts["command"] == "python -m benchmarks.layers --only 'LuongAttention dot'"
+    assert facts["machine"].endswith(", threads used: 1")
     assert f"{os.cpu_count()} cores" in facts["machine"]
     assert f"pytest {pytest.__version__}" in facts["versions"]
     assert "tensorflow" in facts["versions"] and "no-such-package" not in facts["versions"]
     assert "OMP_NUM_THREADS=2" in facts["environment"]
     assert facts["load average at the start"].startswith("0.7 (other programs are running")
+    assert "OMP_NUM_THREADS=2" in figures.made(facts)
     assert figures.made(facts).endswith(", load average at the start 0.7.")
 
 
-def test_figures_are_written_into_a_folder_that_is_made_for_them(tmp_path):
-    figures.write({"rows": [1]}, tmp_path / "new/layers.json")
-    assert json.loads((tmp_path / "new/layers.json").read_text()) == {"rows": [1]}
-    figures.write({"rows": [2]}, None)
+def test_a_run_that_is_not_over_leaves_the_figures_of_the_last_one(tmp_path):
+    path = tmp_path / "new/layers.json"
+    figures.write({"rows": [1]}, path)
+    figures.write({"rows": [2]}, path, is_over=False)
+    assert json.loads(path.read_text()) == {"rows": [1]}
+    assert json.loads((tmp_path / "new/layers.json.unfinished").read_text()) == {"rows": [2]}
+    figures.write({"rows": [2, 3]}, path)
+    assert [each.name for each in path.parent.iterdir()] == ["layers.json"]
+    assert json.loads(path.read_text()) == {"rows": [2, 3]}
+    figures.write({"rows": [4]}, None)
