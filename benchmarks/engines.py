@@ -39,16 +39,15 @@ def main(options):
     facts = figures.facts("engines", "ctranslate2", "sacrebleu")
     model = pretrained.load(options.model)
     tokenizer = model.source_tokenizer
-    pairs = [
-        (source, reference)
-        for source, reference in zip(*read_pairs(options), strict=True)
-        if len(pieces(tokenizer, tokenizer.tokenize([source]))[0]) < LONGEST_SOURCE
-    ]
-    sources, references = map(list, zip(*pairs[: options.sentences], strict=True))
+    sources, references = read_pairs(options)
+    rows = zip(sources, references, pieces(tokenizer, tokenizer.tokenize(sources)), strict=True)
+    kept = [row for row in rows if len(row[2]) < LONGEST_SOURCE][: options.sentences]
+    sources, references, tokens = map(list, zip(*kept, strict=True))
     found = {"facts": facts, "sentences": len(sources), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
+        translators = ctranslate2_translators(model, Path(folder))
         for beam_size in (1, options.beam_size):
-            row = of_ctranslate2(model, Path(folder), sources, references, beam_size)
+            row = compared(model, translators, sources, tokens, references, beam_size)
             found["rows"].append({"beam": beam_size, **row})
             figures.write(found, options.json, is_over=False)
         found["TensorFlow Lite"] = tensorflow_lite(
@@ -94,17 +93,20 @@ def read_pairs(options):
     return [path.read_text("utf-8").splitlines() for path in (options.source, options.reference)]
 
 
-def of_ctranslate2(model, folder, sources, references, beam_size):
-    """Outputs of CTranslate2 in float32 and int8 beside kzoo's."""
+def ctranslate2_translators(model, folder):
+    """CTranslate2 in float32 and in int8."""
     import ctranslate2
 
-    translators = {}
-    for name, quantization in (("float32", None), ("int8", "int8")):
-        path = folder / name
-        if not path.exists():
-            export.to_ctranslate2(model, path, quantization)
-        translators[name] = ctranslate2.Translator(str(path), compute_type=name)
-    tokens = pieces(model.source_tokenizer, model.source_tokenizer.tokenize(sources))
+    return {
+        name: ctranslate2.Translator(
+            str(export.to_ctranslate2(model, folder / name, quantization)), compute_type=name
+        )
+        for name, quantization in (("float32", None), ("int8", "int8"))
+    }
+
+
+def compared(model, translators, sources, tokens, references, beam_size):
+    """Outputs of CTranslate2 in float32 and int8 beside kzoo's."""
     found, log_probs = from_kzoo(model, sources, beam_size)
     other = from_ctranslate2(translators["float32"], tokens, beam_size)
     scored = score(translators["float32"], tokens, found)
