@@ -9,8 +9,8 @@ The same model and the same batch of `benchmarks.training` in four ways, one aft
     two cores     one process on two cores, two threads
     two workers   two processes of one core each on loopback, tf.distribute's
                   MultiWorkerMirroredStrategy: each has half of the batch, gradients are added up
-    half          one process on one core with half of the batch: the work of a worker without the
-                  other. What two workers take more than this is lost to communication.
+    two halves    two such processes that know nothing of each other, each with half of the batch:
+                  what two workers take more than this is lost to communication.
 
 Each of them is a new process in every round; the table has medians.
 """
@@ -116,7 +116,7 @@ def ways(name, rows, steps, cores):
             case | {"cores": [core], "addresses": addresses, "index": index}
             for index, core in enumerate(cores)
         ],
-        "half": [case | {"cores": cores[:1], "rows": rows // 2}],
+        "two halves": [case | {"cores": [core], "rows": rows // 2} for core in cores],
     }
 
 
@@ -125,12 +125,12 @@ def table(found):
     rows = []
     for case in found["cases"]:
         seconds = {way: statistics.median(each) for way, each in case["seconds"].items()}
-        alone, both, two, half = (
-            seconds[way] for way in ("one core", "two cores", "two workers", "half")
+        alone, both, two, halves = (
+            seconds[way] for way in ("one core", "two cores", "two workers", "two halves")
         )
         rates = (f"{case['tokens'] / each:,.0f}" for each in (alone, both, two))
         rows.append(
-            [case["model"], *rates, f"{alone / two:.2f}", f"{max(1 - half / two, 0.0):.0%}"]
+            [case["model"], *rates, f"{alone / two:.2f}", f"{max(1 - halves / two, 0.0):.0%}"]
         )
     header = ["model", ">one process, one core", ">one process, two cores"]
     header += [">two workers of one core", ">two workers / one core", ">lost to communication"]

@@ -143,6 +143,11 @@ class Config:
             cli.check(self, name, least=1)
         if self.image_size is not None:
             cli.check(self, "image_size", least=32)
+        if self.model != "captioning_transformer" and self.layers != type(self).layers:
+            raise ValueError(
+                f"`layers` must be left out for {self.model}, which has one, got "
+                f"layers={self.layers}."
+            )
         is_application = weights.is_application(self.backbone)
         if self.backbone not in (FROM_NOTHING, "efficientnet_lite0") and not is_application:
             raise ValueError(

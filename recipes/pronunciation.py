@@ -147,6 +147,7 @@ class Config:
         cli.check_share(self, "label_smoothing")
         for name in ("units", "layers", "hidden_units"):
             cli.check_positive(self, name)
+        training_pairs.check_norm_first(self)
         is_fixed, is_rnn = self.model in FIXED_SIZES, self.model.startswith("rnn")
         for name, is_taken in (("units", not is_fixed), ("hidden_units", not (is_fixed or is_rnn))):
             if getattr(self, name) is not None and not is_taken:

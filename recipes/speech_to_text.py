@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -427,13 +427,14 @@ def export_and_score(
     return saved
 
 
-def draw(served, history: dict, part: Clips, sounds: list[bytes]) -> None:
+def draw(served, history: dict, part: Clips, sounds: Sequence[bytes]) -> None:
     """Writes the learning curve and up to three attention maps beside the model."""
     told = {k: v for k, v in history.items() if "infeasible" not in k or any(v)}  # mostly all 0
     kzoo.plots.learning_curve(told, served.path / "learning_curve.png")
-    both = list(zip(sounds, part.texts, strict=True))
-    worth_a_look = [pair for pair in both if 3 <= len(pair[1].split()) <= 12]
-    runs.draw_attention(served, worth_a_look or both)
+    texts = part.texts
+    worth_a_look = [row for row, text in enumerate(texts) if 3 <= len(text.split()) <= 12]
+    looked_at = worth_a_look or range(len(texts))
+    runs.draw_attention(served, ((sounds[row], texts[row]) for row in looked_at))
 
 
 def show_answers(path: Path, scored: ScoredClips) -> None:

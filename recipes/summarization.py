@@ -171,6 +171,7 @@ class Config:
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
+        training_pairs.check_norm_first(self)
         if self.init_from is None:
             training_pairs.check_copying(self)
         for name in ("batch_tokens", "validation_documents", "max_source_tokens"):

@@ -161,6 +161,7 @@ class Config:
         runs.check_teaching(self)
         runs.check_subword_sampling(self)
         runs.check_start(self, taken=TAKEN)
+        training_pairs.check_norm_first(self)
         from_disk.check_on_disk(self)
         for name in ("batch_tokens", "validation_pairs"):
             cli.check(self, name, least=1)

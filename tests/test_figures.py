@@ -51,7 +51,7 @@ FOUND = {
                     "model": "tiny", "tokens": 4096,
                     "seconds": {
                         "one core": [9.0, 1.0, 0.5], "two cores": [0.5], "two workers": [0.5],
-                        "half": [0.45],
+                        "two halves": [0.45],
                     },
                 }
             ]

@@ -9,7 +9,9 @@ what breaks its format is a `ValueError` with path and line. Nothing here import
 """
 
 import functools
+import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from recipes.data import files, sources
@@ -72,16 +74,35 @@ def load_clips(
     whole = read.pop(name)
     shares = missing_shares(read, HELD_OUT_CLIPS, is_closed=train is not None and valid is not None)
     splits = split(whole, **shares, seed=seed)._replace(**read)
+    trained = {*_sounds(splits.train)} if read else set()
+    known = {part: sum(each in trained for each in _sounds(read[part])) for part in read}
     if not splits.test:
         splits = splits._replace(test=None)
-    splits.say()
+    splits.say(known, "clips")
     return splits
 
 
 def split(clips: Clips, *, valid: float, test: float, seed: int = 0) -> Splits:
-    """Holds out whole groups, as `splits.hold_out` does: shares of the clips."""
+    """Holds out whole groups, as `splits.hold_out` does: shares of the clips. What is held out of
+    one source is in no other part of another, which may name other speakers."""
     groups = [clip.group for clip in clips.rows]
-    return split_rows(clips, groups, valid=valid, test=test, seed=seed, one="clip")
+    splits = split_rows(clips, groups, valid=valid, test=test, seed=seed, one="clip")
+    taken, parts = {}, {}  # {sound: the sources that hold it out}
+    for name in reversed(Splits._fields):
+        part = getattr(splits, name)
+        both = [*zip(_sounds(part), (clip.source for clip in part.rows), strict=True)]
+        rows = [row for row, (sound, own) in enumerate(both) if not taken.get(sound, {own}) - {own}]
+        left_out = Counter({"that are held out": len(part) - len(rows)})
+        parts[name] = part.chosen(rows, part.skipped + left_out)
+        for sound, own in both:
+            taken.setdefault(sound, set()).add(own)
+    return Splits(**parts)
+
+
+def _sounds(clips: Clips) -> list[tuple]:
+    """What is heard in each clip: which piece of which file, whatever path leads to its folder."""
+    real = functools.cache(os.path.realpath)
+    return [(real(c.path.parent), c.path.name, c.start, c.stop) for c in clips.rows]
 
 
 def _read(name: str, place: str) -> Clips:

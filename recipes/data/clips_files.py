@@ -27,7 +27,7 @@ def nemo(path: str | Path) -> Clips:
         start, seconds = row.get("offset"), row.get("duration")
         if not isinstance(row.get("audio_filepath"), str) or not isinstance(row.get("text"), str):
             raise ValueError(f'{place}: expected "audio_filepath" and "text", got {str(row)[:80]}')
-        if not all(isinstance(n, int | float) for n in (start or 0, seconds or 0)):
+        if not all(isinstance(n, int | float | None) for n in (start, seconds)):
             raise ValueError(f"{place}: expected seconds, got {start!r} and {seconds!r}")
         piece = (0.0, None)
         if start is not None:  # else the duration is a whole file's: if rounded, it would cut it

@@ -117,7 +117,12 @@ def open_compressed(path: str | Path) -> BinaryIO:
 
 def plain_suffix(path: str | Path) -> str:
     """The ending of a file's name but for that of its compression."""
-    return Path(Path(path).name.removesuffix(compression(path))).suffix
+    return Path(plain_name(path)).suffix
+
+
+def plain_name(path: str | Path) -> str:
+    """The name of a file without the ending of its compression."""
+    return Path(path).name.removesuffix(compression(path))
 
 
 def compression(path: str | Path) -> str:

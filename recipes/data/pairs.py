@@ -15,6 +15,7 @@ skipped and counted in `Pairs.skipped`, never silently; a file that breaks its o
 import functools
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from kzoo.metrics.score import normalized
@@ -99,10 +100,21 @@ def read_pairs(
     return whole, {name: read(name, place) for name, place in held_out.items()}
 
 
-def load_beside(train: Pairs, codes: tuple[str, str], places: dict[str, str]) -> Splits:
-    """The splits of training pairs that are there already and of files for "valid" and "test"."""
+def load_beside(
+    train: Pairs,
+    codes: tuple[str, str],
+    places: dict[str, str],
+    known: Callable[[set[str]], set[str]],
+) -> Splits:
+    """The splits of a sample of the training pairs and of files for "valid" and "test".
+
+    `known` is a function from normalized sources to those of them that the training pairs have.
+    """
     given = {name: _read(name, p.replace(HOLE, codes[1]), *codes) for name, p in places.items()}
-    return completed(train, given, is_train=True, seed=0)
+    trained = known({normalized(text) for part in given.values() for text in part.source})
+    for name, part in given.items():
+        say(f"{name}: {part}{_also_trained(part, trained)}")
+    return Splits(train, given["valid"], given.get("test"))
 
 
 def completed(whole: Pairs, given: dict[str, Pairs], *, is_train: bool, seed: int) -> Splits:
@@ -125,10 +137,15 @@ def with_given(splits: Splits, given: dict[str, Pairs], trained: set[str] | None
     if trained is None:
         trained = set(map(normalized, splits.train.source)) if given else set()
     for name, pairs in splits._asdict().items():
-        known = sum(normalized(text) in trained for text in pairs.source) if name in given else 0
-        also = f"; {known:,} of the sources are also in train" if known else ""
+        also = _also_trained(pairs, trained) if name in given else ""
         say(f"{name}: {'not given' if pairs is None else pairs}{also}")
     return splits
+
+
+def _also_trained(pairs: Pairs, trained: set[str]) -> str:
+    """What is said of pairs whose sources are among those `trained`, normalized ones."""
+    known = sum(normalized(text) in trained for text in pairs.source)
+    return f"; {known:,} of the sources are also in train" if known else ""
 
 
 def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0) -> Splits:

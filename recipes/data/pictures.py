@@ -98,9 +98,10 @@ def load_pictures(
         tested = {picture.source for picture in splits.test.rows}
         if untested := {*names} - tested if splits.test and test is None else ():
             files.say(f"test: no pictures of {', '.join(sorted(untested))}")
+    known = {} if len(names) > 1 else _also_trained(splits.train, given)
     if not splits.test:
         splits = splits._replace(test=None)
-    splits.say()
+    splits.say(known, "pictures")
     return splits
 
 
@@ -148,6 +149,19 @@ def _held_out_of_all(splits: Splits) -> Splits:
     return Splits(**parts)
 
 
+def _also_trained(train: Pictures, given: dict[str, Pictures]) -> dict[str, int]:
+    """{part: how many of its pictures are in train, too}, byte for byte."""
+    paths = {row.path for part in given.values() for row in part.rows}
+    sizes = {os.path.getsize(path) for path in paths}
+    likely = [row.path for row in train.rows if given and os.path.getsize(row.path) in sizes]
+    contents = _contents(paths.union(likely))
+    trained = {contents[path] for path in likely}
+    return {
+        name: sum(contents[row.path] in trained for row in part.rows)
+        for name, part in given.items()
+    }
+
+
 def _contents(paths: Collection[Path]) -> dict[Path, str]:
     """{path: what files with the same bytes, and no others, have in common}."""
     real = {path: os.path.realpath(path) for path in paths}
@@ -183,6 +197,20 @@ def noto_pictures(seed: int = 0) -> Pictures:
     return imagefolder(scenes.noto_objects(seed))["all"]
 
 
+def _only(folder: Path, pattern: str) -> list[Path]:
+    """The file of such a name, if there is one.
+
+    Raises:
+        ValueError: there are several.
+    """
+    paths = sorted(folder.glob(pattern))
+    if len(paths) > 1:
+        raise ValueError(
+            f"{folder}: expected one {pattern}, got {[path.name for path in paths]}; name the file."
+        )
+    return paths
+
+
 def _read(name: str, place: str) -> dict[str, Pictures]:
     """Reads what the argument `name` = `place` means."""
     path = Path(place)
@@ -203,7 +231,7 @@ def _read(name: str, place: str) -> dict[str, Pictures]:
                     *path.glob("*/results.csv"),
                 ],
             ),
-            (karpathy, sorted(path.glob("dataset*.json"))),
+            (karpathy, _only(path, "dataset*.json")),
         ):
             for each in paths:
                 return reader(each)

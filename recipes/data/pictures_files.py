@@ -108,7 +108,7 @@ def coco(path: str | Path) -> dict[str, Pictures]:
         if key not in captions:
             raise ValueError(f"{place}: expected an image_id of the images, got {key}")
         captions[key][1].append(_field(row, "caption", str, place))
-    _, _, ending = path.stem.partition("_")  # train2017
+    _, _, ending = Path(files.plain_name(path)).stem.partition("_")  # train2017
     places = [ending, f"images/{ending}", *FLICKR_FOLDERS, ""]
     roots = [root / place for root in (path.parent.parent, path.parent) for place in places]
     first = next(iter(captions.values()), ("",))[0]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from recipes.data.examples import Clips, Pairs, Pictures, Words
@@ -20,10 +20,13 @@ class Splits(NamedTuple):
     valid: Pairs | Words | Clips | Pictures
     test: Pairs | Words | Clips | Pictures | None
 
-    def say(self) -> None:
-        """Prints to stderr how many examples each part has, and what was skipped."""
+    def say(self, known: Mapping[str, int] | None = None, what: str = "") -> None:
+        """Prints to stderr how many examples each part has, and what was skipped; and of how many
+        of a part it is `known` that train has them, too, which are called `what`."""
         for name, part in self._asdict().items():
-            say(f"{name}: {'not given' if part is None else part}")
+            count = (known or {}).get(name)
+            also = f"; {count:,} of the {what} are also in train" if count else ""
+            say(f"{name}: {'not given' if part is None else part}{also}")
 
 
 def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict[str, str]:
@@ -40,7 +43,8 @@ def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict
     largest = max(1, LARGEST_GROUP_SHARE * min(wanted.values(), default=0))
 
     def rank(group):
-        return sizes[group] <= largest, hashlib.sha256(f"{seed} {group}".encode()).digest()
+        name = f"{seed} {group}".encode(errors="surrogatepass")  # a file's name may be any bytes
+        return sizes[group] <= largest, hashlib.sha256(name).digest()
 
     order = sorted(sizes, key=rank)  # held out from the end on
     home = {}
@@ -75,7 +79,7 @@ def split_rows(
     parts["train"].skipped.update(examples.skipped)
     for row, group in zip(examples.rows, groups, strict=True):
         parts[home.get(group, "train")].rows.append(row)
-    of = f"{len(examples):,} {one}s"
+    of = f"{len(examples):,} {one}s in {len({*groups}):,} groups"
     return filled(parts, valid=valid, test=test, one=one, of=of, place=place)
 
 
@@ -93,7 +97,8 @@ def filled(parts: dict, *, valid: float, test: float, one: str, of: str, place: 
         if share and not parts[name]:
             raise ValueError(
                 f"Splitting {place + ' ' if place else ''}must leave at least one {one} in "
-                f"`{name}`, got none of {of}; give `train`, `valid` and `test` yourself."
+                f"`{name}`, got none of {of}; as whole groups are held out, give `train`, `valid` "
+                "and `test` yourself."
             )
     return Splits(**parts)
 

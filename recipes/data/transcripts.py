@@ -3,6 +3,7 @@
 import unicodedata
 from collections import Counter
 
+from kzoo.metrics.score import normalized
 from recipes.data.examples import Clips
 
 VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # marks of emoji, never heard
@@ -30,11 +31,13 @@ def _spoken(character: str) -> str:
 
 
 def as_spoken(clips: Clips) -> Clips:
-    """The clips with `spoken` transcripts; one without a word is skipped and counted."""
+    """The clips with `spoken` transcripts, which are also the groups of those that had none but
+    their text; one without a word is skipped and counted."""
     changed = Clips(skipped=Counter(clips.skipped))
     for clip in clips.rows:
         if text := spoken(clip.text):
-            changed.rows.append(clip._replace(text=text))
+            group = text if clip.group == normalized(clip.text) else clip.group
+            changed.rows.append(clip._replace(text=text, group=group))
         else:
             changed.skipped["without a word"] += 1
     return changed

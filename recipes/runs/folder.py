@@ -263,7 +263,8 @@ def fingerprint(*parts: Sequence[str]) -> str:
     for texts in parts:
         digest.update(f"{len(texts)}\n".encode())
         for text in texts:
-            digest.update(f"{text}\n".encode())  # one after the other: no second copy of all
+            # One after the other: no second copy of all. The name of a file may be any bytes.
+            digest.update(f"{text}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

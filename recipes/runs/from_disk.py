@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import kzoo
+from kzoo.metrics.score import normalized
 from recipes.data import pairs, pairs_files, sources
 from recipes.data.examples import Pairs
 from recipes.data.files import lines
-from recipes.data.splits import Splits
+from recipes.data.splits import Splits, chosen_place
 from recipes.runs.building import make_weights, spread_rows
 from recipes.runs.folder import position
 
@@ -38,6 +39,7 @@ def check_on_disk(config: Any) -> None:
             "`on_disk` needs one target language, one file for train, and valid, got "
             f"target_language={config.target_language}, train={config.train}, valid={config.valid}."
         )
+    chosen_place(config.data, config.train, type(config).data)
     for name in OTHERS:
         if value := getattr(config, name):
             raise ValueError(f"`{name}` must not be given with on_disk, got {name}={value}.")
@@ -70,8 +72,14 @@ def load(config: Any) -> Splits:
         sample.add(*(text.decode(errors="surrogateescape") for text in both))
     pairs_files.check_table(path, [*zip(sample.source, sample.target, strict=True)], *codes)
     print(f"train: {listed(config)}; the vocabulary is that of {sample}", flush=True)
-    given = {name: path for name in ("valid", "test") if (path := getattr(config, name))}
-    return pairs.load_beside(sample, codes, given)
+    given = {name: each for name in ("valid", "test") if (each := getattr(config, name))}
+    return pairs.load_beside(sample, codes, given, functools.partial(_sources_among, path))
+
+
+def _sources_among(path: Path, wanted: set[str]) -> set[str]:
+    """Those of the `wanted` sources, normalized ones, that stand in the file."""
+    sources_of = (normalized(line.partition("\t")[0]) for line in lines(path))
+    return {text for text in sources_of if text in wanted}
 
 
 def identity(config: Any) -> list[str]:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from recipes.data import clips_audio, regions
-from recipes.data.examples import Clips, Pictures
+from recipes.data.examples import Clip, Clips, Pictures
 from recipes.data.files import progress
 from recipes.data.splits import Splits
 from recipes.runs.scoring import scored_split
+
+
+class Sounds(Sequence):
+    """What a client sends for each clip, bytes; a file is read when it is asked for, as those of a
+    large test set do not fit into memory."""
+
+    def __init__(self, clips: list[Clip]):
+        self._clips = clips
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        clip = self._clips[row]
+        return clips_audio.as_sent(clip, *clips_audio.read_audio(clip))
 
 
 class ScoredClips(NamedTuple):
@@ -18,7 +36,7 @@ class ScoredClips(NamedTuple):
 
     name: str  # of the split
     part: Clips
-    sounds: list[bytes]
+    sounds: Sounds
     seconds: list[float]
 
 
@@ -26,7 +44,8 @@ def scored_clips(splits: Splits, longest: float = math.inf) -> ScoredClips:
     """The test clips, else the valid ones; what cannot be read, or is of more seconds than the
     model can hear, is counted as skipped."""
     name, whole = scored_split(splits)
-    scored = ScoredClips(name, Clips(skipped=Counter(whole.skipped)), [], [])
+    part = Clips(skipped=Counter(whole.skipped))
+    scored = ScoredClips(name, part, Sounds(part.rows), [])
     for clip, found in progress(clips_audio.read_all(whole), f"Reading {name} clip"):
         if found is None:
             scored.part.skipped["unreadable"] += 1
@@ -34,7 +53,6 @@ def scored_clips(splits: Splits, longest: float = math.inf) -> ScoredClips:
             scored.part.skipped[f"over the {longest:g} seconds that the model hears"] += 1
         else:
             scored.part.rows.append(clip)
-            scored.sounds.append(clips_audio.as_sent(clip, *found))
             scored.seconds.append(seconds)
     if not scored.part.rows:
         raise ValueError(f"{name} must have a clip that can be scored, got {scored.part}.")

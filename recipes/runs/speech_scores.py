@@ -16,8 +16,8 @@ def transcript_scores(answers: list[str], part: Clips) -> dict[str, kzoo.metrics
     """WER, CER and exact match of the answers to the clips, and WER of each of several sources."""
 
     def word_error_rate(rows):
-        texts = [part.texts[row] for row in rows]
-        return {"WER": kzoo.metrics.word_error_rate([answers[row] for row in rows], texts)}
+        said = [part.rows[row].text for row in rows]
+        return {"WER": kzoo.metrics.word_error_rate([answers[row] for row in rows], said)}
 
     return {
         **word_error_rate(range(len(part))),

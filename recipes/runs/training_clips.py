@@ -49,7 +49,7 @@ def examples(model, part: Clips, speeds, config, name: str) -> Examples:
     found = [extract(part, features, config.max_seconds, speed) for speed in speeds]
     arrays = [array for each in found for array in each.arrays]
     rows = np.concatenate([each.rows for each in found])
-    texts = [part.texts[row] for row in rows]
+    texts = [part.rows[row].text for row in rows]
     speed = np.repeat(speeds, [len(each.rows) for each in found]).tolist()
     voices = [(part.rows[row].speaker, each) for row, each in zip(rows, speed, strict=True)]
     seconds = sum(map(len, arrays)) * features.hop_seconds

@@ -31,6 +31,15 @@ RNNS = ("rnn_fixed", "rnn_bahdanau", "rnn_luong", "pointer_generator")
 COPYING = ("pointer_generator", "copying_transformer")  # models with a Copier; none is sampled
 
 
+def check_norm_first(config: Any) -> None:
+    """Raises a ValueError if --no-norm_first meets a model without such blocks."""
+    if config.init_from is None and config.model in RNNS and not config.norm_first:
+        raise ValueError(
+            f"`norm_first` must be left out for {config.model}, which is no transformer, got "
+            "norm_first=False."
+        )
+
+
 def check_copying(config: Any) -> None:
     """Raises a ValueError if a flag meets a model that copies, or that does not, wrongly."""
     if config.model not in COPYING:

@@ -75,6 +75,7 @@ def test_a_vocabulary_is_that_of_a_sample_and_a_model_is_trained_on_all(
         ({"train": None}, "`on_disk` needs one target language.*train=None"),
         ({"target_language": "de,fr"}, "`on_disk` needs one target language.*=de,fr, train="),
         ({"train": "a.tsv:1,b.tsv:2"}, "`on_disk` needs .*train=a.tsv:1,b.tsv:2"),
+        ({"data": "x.tsv"}, "`data` and `train` must not both be given, got data='x.tsv'"),
         ({"clean": True}, "`clean` must not be given with on_disk, got clean=True"),
         ({"columns": "2,3"}, "`columns` must not be given with on_disk, got columns=2,3"),
         ({"subword_sampling": 0.1}, "`subword_sampling` must not be given with on_disk, got"),
@@ -105,6 +106,16 @@ def test_a_file_is_read_as_it_would_be_in_memory_or_refused(config, tmp_path, co
     (tmp_path / "train.tsv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         translation.load(config)
+
+
+def test_held_out_sources_are_looked_for_in_the_whole_file(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(from_disk, "SAMPLE", 3)
+    rows = "once more\tx\none  cafe\u0301\tx\nnew\tx\n"
+    (tmp_path / "dev.tsv").write_text(rows, encoding="utf-8")
+    with (tmp_path / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write("once more\ty\none caf\u00e9\tz\n")
+    translation.load(config)
+    assert "valid: 3 pairs; 2 of the sources are also in train\n" in capsys.readouterr().err
 
 
 def test_the_code_of_the_target_language_may_stand_in_the_paths(config, tmp_path):

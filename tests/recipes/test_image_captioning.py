@@ -438,6 +438,10 @@ def test_pictures_to_show_are_drawn_by_the_seed(tmp_path):
         ({"sampled": 9000}, "`sampled` must not be above vocabulary_size, got sampled=9000, voca"),
         ({"backbone": "resnet"}, "`backbone` must be small_resnet, effic.*, got backbone='resnet'"),
         ({"backbone": "ResNet9"}, "a network of keras.applications, got backbone='ResNet9'"),
+        (
+            {"model": "show_attend_tell", "layers": 3},
+            "`layers` must be left out for show_attend_tell, which has one, got layers=3",
+        ),
         ({"fine_tune": True}, "`fine_tune` needs a backbone with weights .* backbone=small_resnet"),
         ({"augment": True, "backbone": "ResNet50"}, "`augment` needs pixels: .*=ResNet50, whose"),
     ],

@@ -195,6 +195,7 @@ def test_scores_say_what_the_training_data_add_for_held_out_words():
         ({"label_smoothing": 1.0}, r"`label_smoothing` must lie in \[0, 1\), got"),
         ({"layers": 0}, "`layers` must be positive, got layers=0"),
         ({"model": "transformer_tiny", "units": 8}, "`units` must be none for transformer_tiny, g"),
+        ({"norm_first": False, "model": "rnn_luong"}, "`norm_first` must be left out for rnn_l"),
         ({"model": "rnn_luong", "hidden_units": 8}, "`hidden_units` must be none for rnn_luong, g"),
     ],
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from kzoo.metrics.score import normalized
 from recipes.data.examples.pairs import Pairs
 from recipes.data.examples.rows import below_all, joined_rows
 from recipes.data.files import BLANK, is_file, is_utf8, one_line, with_reasons
@@ -83,5 +84,5 @@ class Clips:
             self.skipped["without a file"] += 1
             self.missing.append(f"{place}: expected an audio file, but there is no {path}")
         else:
-            group = group or speaker or text
+            group = group or speaker or normalized(text)
             self.rows.append(Clip(Path(path), text, group, place, start, stop, speaker))

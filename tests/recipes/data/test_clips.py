@@ -90,6 +90,10 @@ def test_nemo_manifests_have_speakers_and_pieces_of_files(tmp_path):
             '{"audio_filepath": "a.wav", "text": "x", "offset": "1"}',
             r"m\.jsonl:2: expected seconds",
         ),
+        (
+            '{"audio_filepath": "a.wav", "text": "x", "offset": "", "duration": 1.5}',
+            r"m\.jsonl:2: expected seconds, got '' and 1\.5",
+        ),
         (100_000 * '{"text":', r"m\.jsonl:2: expected a JSON object, got: nested too deep"),
     ],
 )
@@ -487,6 +491,52 @@ def test_given_parts_are_used_as_they_are(tmp_path):
     assert [len(part) for part in splits] == [27 * 7, 21, 21]
 
 
+def test_clips_of_a_given_part_that_are_also_trained_on_are_counted(tmp_path, capsys):
+    for number in range(3):
+        sound(tmp_path / f"{number}.wav")
+    listed = [json.dumps({"audio_filepath": f"{n}.wav", "text": f"{n}"}) for n in range(3)]
+    train = write(tmp_path / "train.jsonl", *listed)
+    (tmp_path / "link").symlink_to(tmp_path)
+    write(tmp_path / "test.jsonl", listed[0], listed[2])
+    load_clips(train=str(train), valid=str(train), test=str(tmp_path / "link/test.jsonl"))
+    said = capsys.readouterr().err
+    assert "valid: 3 clips; 3 of the clips are also in train\n" in said
+    assert "test: 2 clips; 2 of the clips are also in train\n" in said
+    parts = [json.dumps(json.loads(listed[0]) | {"offset": n, "duration": 0.1}) for n in (0, 0.2)]
+    train, test = (write(tmp_path / f"{n}.jsonl", part) for n, part in enumerate(parts))
+    load_clips(train=str(train), valid=str(test))
+    assert "valid: 1 clips\n" in capsys.readouterr().err
+
+
+def test_what_is_held_out_of_one_source_is_in_no_part_of_another(tmp_path):
+    for number in range(60):
+        sound(tmp_path / f"{number}.wav")
+    named = [{"audio_filepath": f"{n}.wav", "text": f"{n}", "speaker": f"s{n}"} for n in range(60)]
+    unnamed = [{"audio_filepath": f"{n}.wav", "text": f"it is {n}"} for n in range(60)]
+    for name, rows in (("named", named), ("unnamed", unnamed)):
+        write(tmp_path / f"{name}.jsonl", *map(json.dumps, rows))
+    splits = load_clips(f"{tmp_path / 'named.jsonl'}:1,{tmp_path / 'unnamed.jsonl'}:1")
+    paths = [{clip.path for clip in part.rows} for part in splits]
+    assert all(paths) and sum(map(len, paths)) == len(set().union(*paths)) == 60
+    assert splits.train.skipped["that are held out"] > 5
+
+
+def test_clips_without_a_speaker_are_held_out_by_what_is_learned_of_them(tmp_path):
+    texts = [f"{text}{n}{sign}" for n in range(30) for text, sign in (("Yes ", "!"), ("yes  ", ""))]
+    sound(tmp_path / "a.wav")
+    rows = [json.dumps({"audio_filepath": "a.wav", "text": text}) for text in texts]
+    path = str(write(tmp_path / "all.jsonl", *rows))
+    parts = [set(part.texts) for part in load_clips(path)]
+    assert all(parts) and sum(map(len, parts)) == 30
+
+
+def test_a_speaker_in_bytes_that_are_no_utf8_is_one_as_others_are(tmp_path):
+    sound(tmp_path / "a.wav")
+    lines = [b"a.wav,hello,J\xfcrgen%d\n" % n for n in range(30)]
+    (tmp_path / "metadata.csv").write_bytes(b"file_name,text,speaker\n" + b"".join(lines))
+    assert sum(map(len, load_clips(str(tmp_path)))) == 30
+
+
 def test_the_front_door_knows_every_shape_of_folder(tmp_path):
     sound(tmp_path / "f/7_jackson_32.wav")
     sound(tmp_path / "l/wavs/A-1.wav")
@@ -519,7 +569,8 @@ def test_what_cannot_be_read_or_split_is_refused(tmp_path):
         load_clips("a", train="b")
     with pytest.raises(ValueError, match="expected at least one clip, got 0 clips"):
         load_clips(str(write(tmp_path / "e.jsonl")))
-    with pytest.raises(ValueError, match="must leave at least one clip in `train`"):
+    message = "at least one clip in `train`, got none of 7 clips in 1 groups; as whole groups are"
+    with pytest.raises(ValueError, match=message):
         load_clips(manifest(tmp_path, 1))
 
 

@@ -299,6 +299,26 @@ def karpathy_file(path, *splits, folder="val2014"):
     return write(path, json.dumps({"images": images, "dataset": "coco"}))
 
 
+def test_of_several_lists_of_karpathy_one_must_be_named(tmp_path):
+    for name in ("coco", "flickr8k"):
+        write(tmp_path / f"dataset_{name}.json", "{}")
+    message = r"expected one dataset\*\.json, got \['dataset_coco\.json', .*; name the file"
+    with pytest.raises(ValueError, match=message):
+        load_pictures(str(tmp_path))
+
+
+def test_a_compressed_list_of_coco_has_the_pictures_of_the_plain_one(tmp_path):
+    picture(tmp_path / "train2017/1.jpg")
+    path = coco_file(tmp_path / "annotations/captions_train2017.json")
+    plain = pictures_files.coco(path)
+    packed = path.with_name("captions_train2017.json.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    paths = [
+        [row.path for row in found["all"].rows] for found in (plain, pictures_files.coco(packed))
+    ]
+    assert paths[0] == paths[1] == [tmp_path / "train2017/1.jpg"]
+
+
 @pytest.mark.parametrize("images", ["", "images"])
 def test_karpathys_file_has_the_split_and_restval_is_for_training(images, tmp_path):
     splits = ["train", "restval", "test", "val", "train"]
@@ -418,6 +438,25 @@ def test_given_parts_are_used_as_they_are(tmp_path):
     assert load_pictures(train=train, valid=valid).test is None
     assert [len(part) for part in load_pictures(train, test=test)] == [27, 3, 3]
     assert [len(part) for part in load_pictures(train, valid=valid)] == [27, 7, 3]
+
+
+def test_pictures_of_a_given_part_that_are_also_trained_on_are_counted(tmp_path, capsys):
+    path, other = imagefolder(tmp_path / "a", 30), imagefolder(tmp_path / "b", 9)
+    (tmp_path / "b/2.png").write_bytes((tmp_path / "a/7.png").read_bytes())
+    load_pictures(train=path, valid=other)
+    said = capsys.readouterr().err
+    assert "train: 30 pictures, 60 captions\n" in said
+    assert "valid: 9 pictures, 18 captions; 1 of the pictures are also in train\n" in said
+    load_pictures(path, test=path)
+    assert "30 pictures, 60 captions; 27 of the pictures are also in" in capsys.readouterr().err
+
+
+def test_a_group_in_bytes_that_are_no_utf8_is_one_as_others_are(tmp_path):
+    imagefolder(tmp_path, 30)
+    path = tmp_path / "metadata.csv"
+    lines = [b"%d.png,x,J\xfcrgen%d\n" % (n, n) for n in range(30)]
+    path.write_bytes(b"file_name,text,group\n" + b"".join(lines))
+    assert sum(map(len, load_pictures(str(path)))) == 30
 
 
 def test_several_sources_have_their_own_parts(tmp_path, capsys):
