@@ -92,6 +92,9 @@ class Config:
         f"{runs.INIT_FROM_HELP}; auto: {WHISPER} for the English prompts of Asterisk, unless "
         "--model is given or another flag of a new model differs from its default; else none",
     )
+    language: str | None = flag(
+        None, "what is spoken, as de, for --init_from a Whisper of many languages; none: English"
+    )
     freeze: Literal["encoder", "decoder"] | None = flag(None, runs.FREEZE_HELP)
     tokenizer: Literal["characters", "subwords"] = flag("characters", "what the model writes")
     vocabulary_size: int = flag(500, "most entries of the vocabulary")
@@ -184,6 +187,11 @@ class Config:
         runs.check_workers(self)
         runs.check_teaching(self, has_decoder=self.model != "streaming_ctc")
         runs.check_subword_sampling(self)
+        if self.language is not None and self.init_from in (None, AUTO):
+            raise ValueError(
+                "`language` needs init_from, a Whisper of many languages, got "
+                f"language={self.language}, init_from={self.init_from}."
+            )
         if self.init_from != AUTO:
             runs.check_start(self, taken=TAKEN)
         for name in ("num_mels", "validation_clips"):

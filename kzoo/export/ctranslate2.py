@@ -170,10 +170,12 @@ def _specification(ctranslate2, model):
     """What CTranslate2 calls a spec: the structure of the model with its weights, in numpy."""
     specs = ctranslate2.specs.transformer_spec
     encoder = _stack_spec(ctranslate2, specs.TransformerEncoderSpec, model.encoder)
-    # As in kzoo, the alignment is the last layer's cross-attention, the mean of all heads (0).
+    # As in kzoo, the alignment is the last layer's cross-attention: of the first head (1), which
+    # guided alignment teaches, else the mean of all heads (0).
     decoder = _stack_spec(
-        ctranslate2, specs.TransformerDecoderSpec, model.decoder, alignment_heads=0
-    )
+        ctranslate2, specs.TransformerDecoderSpec, model.decoder,
+        alignment_heads=int(model.decoder.weights_head == 0),
+    )  # fmt: skip
     _set_embedding(encoder, encoder.embeddings[0], model.encoder)
     _set_embedding(decoder, decoder.embeddings, model.decoder)
     for layer, block in zip(encoder.layer, model.encoder.blocks, strict=True):

@@ -27,7 +27,7 @@ from kzoo.export.precision import PRECISIONS, STORED, StoredWeights, computing_i
 from kzoo.export.preconditions import check_built
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
-from kzoo.models.windows import Doubts
+from kzoo.models.windows import Doubts, check_room
 from kzoo.search.options import SHARED
 
 
@@ -152,8 +152,8 @@ def save(
         ValueError: `model` lacks a tokenizer or weights, `signatures` names one that the model
             cannot have or lacks "serving_default", `max_source_length` is not positive, or
             `search_options` names what has an argument of its own or is no option of a search, or
-            `precision` is none of the three, or not for this model; or there are `doubts` for a
-            model that cannot have `segments`.
+            `precision` is none of the three, or not for this model; there are `doubts` for a model
+            that cannot have `segments`; or a Whisper has no positions for `max_length` tokens.
     """
     path = Path(path)
     options = _options(
@@ -243,6 +243,8 @@ def _options(
         message = "must be kzoo.models.Doubts of a model that hears windows, or None"
         doubts = Doubts() if doubts is None else doubts
         checks.require(hears_windows and isinstance(doubts, Doubts), message, doubts=doubts)
+    if hears_windows:
+        check_room(model, search_options.get("prompt", model.prompt), others["max_length"])
     if "times" in search_options and hears_windows:
         raise ValueError(
             "`search_options` must not hold `times` for a model that knows them itself, got "

@@ -264,7 +264,9 @@ def _generate(model, options, inputs, max_length, **more):
 def _compiled(search):
     """`serving_default` with a search that XLA compiles."""
     model, options = search.model, search.options
-    max_length = options.max_length
+    max_length, searched = options.max_length, options.search_options
+    patience = searched.get("patience")
+    goes_on = searched.get("finished_apart", False) and (patience is None or patience > 1)
 
     @functools.partial(search.graph, jit_compile=True)
     def compiled(inputs, length):
@@ -283,8 +285,10 @@ def _compiled(search):
         rows = tf.shape(contents)[0]
         inputs, is_empty = search.read(contents)
         inputs, is_empty = _padded_to_powers_of_two(inputs), is_empty[:rows]
-        # Most outputs are not twice as long as their source. If one is, the search starts again.
-        short = tf.zeros([tf.minimum(2 * tf.shape(inputs["source"])[1], max_length)])
+        # Most outputs are not twice as long as their source. If one is, the search starts again. It
+        # does not say of itself whether it would have gone on for more ends than there are beams.
+        room = max_length if goes_on else 2 * tf.shape(inputs["source"])[1]
+        short = tf.zeros([tf.minimum(room, max_length)])
         ids, steps, scores, longest = compiled(inputs, short)
         missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
         ids, steps, scores = tf.cond(

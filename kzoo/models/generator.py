@@ -195,6 +195,7 @@ class Generator(Texts):
                 refuses.
         """
         checks.sequence(source=source)
+        self._check_renormalize(renormalize, ctc_weight)
         allowed = permitted(self, self.suppressed, allowed)
         lists, allowed = self._candidates(lexicon, source, prefix, allowed)
         copying_options, allowed = search_options(self, copy_ids, allowed)
@@ -291,6 +292,7 @@ class Generator(Texts):
             `search.SearchResult` of K samples in the order drawn.
         """
         checks.sequence(source=source)
+        self._check_renormalize(renormalize, ctc_weight)
         allowed = permitted(self, self.suppressed, allowed)
         copying_options, allowed = search_options(self, copy_ids, allowed)
         prompt_options = {} if prompt is None else {"prompt": prompt}
@@ -320,6 +322,13 @@ class Generator(Texts):
             renormalize=renormalize,
             normalize=start.normalize,
         )
+
+    def _check_renormalize(self, renormalize, ctc_weight):
+        if renormalize and self.has_ctc and ctc_weight != 0:
+            raise ValueError(
+                "`renormalize` must be False with CTC, whose scores are of whole outputs, got "
+                f"renormalize=True, ctc_weight={ctc_weight}."
+            )
 
     def _allowed_first(self, lists):
         """(C,) or (B, C) bool of the words on the lists, or of all (V,); None for no rule."""

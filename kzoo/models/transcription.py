@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kzoo.models.windows import Doubts, answer_to_window, is_silent, is_text, signs_of
+from kzoo.models.windows import (
+    Doubts,
+    answer_to_window,
+    check_room,
+    is_silent,
+    is_text,
+    signs_of,
+)
 from kzoo.models.word_times import token_steps
 
 FRAMES = 2  # of a step of time, 0.02 s
@@ -70,7 +77,7 @@ def transcribe(
         Transcript.
 
     Raises:
-        ValueError: the model is not of this kind.
+        ValueError: the model is not of this kind, or has no positions for so long an answer.
     """
     signs = signs_of(model)
     if signs is None:
@@ -85,6 +92,7 @@ def transcribe(
     frames = tf.pad(frames, [[0, 0], [0, size], [0, 0]])
     prompt = tuple(model.prompt if prompt is None else prompt)
     prompt = tuple(id_ for id_ in prompt if id_ != signs.times.first_id - 1)
+    check_room(model, prompt, max_length)
     options |= {
         "max_length": max_length, "beam_size": beam_size, "length_penalty": length_penalty,
         "times": signs.times,

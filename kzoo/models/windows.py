@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kzoo import checks
+from kzoo.layers.positions import LearnedPositions
 from kzoo.models.prompts import after_prompt, prompt_rows
 from kzoo.search import Times
 
@@ -79,8 +80,10 @@ class Signs(NamedTuple):
 
 
 def signs_of(model):
-    """The special tokens of a model that `transcribe` takes; None for any other model."""
-    if not hasattr(getattr(model, "decoder", None), "head_weights"):
+    """The special tokens of a model that `transcribe` takes; None for any other model, an Ensemble
+    among them, whose decoders do not look at one memory."""
+    is_one = not hasattr(model, "models")
+    if not (is_one and hasattr(getattr(model, "decoder", None), "head_weights")):
         return None
     tokenizer = getattr(model, "target_tokenizer", None)
     features = getattr(getattr(model, "source_tokenizer", None), "features", None)
@@ -92,6 +95,16 @@ def signs_of(model):
         return None
     no_speech = [special[name] for name in NO_SPEECH if name in special]
     return Signs(Times(special[NO_TIMES] + 1), no_speech[0] if no_speech else None)
+
+
+def check_room(model, prompt, max_length):
+    """Raises ValueError unless the decoder has positions for a prompt and the longest answer."""
+    positions = getattr(model.decoder, "positions", None)
+    if isinstance(positions, LearnedPositions):
+        most = positions.max_length - len(prompt)
+        message = f"must be at most {most}, as the model has positions for {positions.max_length} "
+        message += f"tokens, of which its prompt takes {len(prompt)}"
+        checks.require(max_length <= most, message, max_length=max_length)
 
 
 def heard(model, source, prompt, signs, max_length):

@@ -110,6 +110,16 @@ def parsed(arguments=None):
         "A window of 30 s is taken for silence, or drawn anew at a temperature, where its answer "
         "is not believed. The card says what was chosen.",
     )
+    speech.add_argument(
+        "--language",
+        metavar="CODE",
+        help="what is spoken, as de, for a Whisper of many languages; default: en",
+    )
+    speech.add_argument(
+        "--task",
+        choices=["transcribe", "translate"],
+        help="translate writes English, whatever is spoken; default: transcribe",
+    )
     for flag, options in _DOUBTS.items():
         speech.add_argument(f"--{flag}", type=float, **options)
     add("--sample", metavar="TEXT", help="what the SavedModel is to answer; a WAV file for speech")
@@ -151,7 +161,14 @@ def run(args):
     _say(1, f"Looking for {args.model}")
     found = fetch(args.model)
     _say(2, f"Reading {found.path}")
-    model = load(found.path)
+    model = load(found.path, args.language, args.task)
+    is_told = len(getattr(model, "prompt", ())) > 1  # of the language and the task
+    if is_told and args.language is None:
+        print(
+            "This model knows many languages, and does not find out which is spoken: it will take "
+            "it for English. --language CODE says another.",
+            file=sys.stderr,
+        )
     is_file = model.source_tokenizer.content.is_file
     path = export.next_version(args.folder)
     _say(3, f"Writing {path}: {model.count_params():,} parameters")
@@ -160,6 +177,8 @@ def run(args):
     published = _OF_TRANSLATORS if translates else _OF_SPEECH if "segments" in possible else None
     sample = args.sample or (None if is_file else _text_for(model))
     facts = _card(args, found)
+    if is_told:
+        facts["hears"] = f"{args.language or 'en'}, to {args.task or 'transcribe'}"
     if doubts is not None and "segments" not in possible:
         given = ", ".join(f"--{name}" for name in _DOUBTS if getattr(args, name) is not None)
         raise ValueError(

@@ -18,7 +18,7 @@ from kzoo.layers.positions import (
     sinusoidal,
 )
 from kzoo.pretrained import ctranslate2_file, hugging_face, translator
-from kzoo.text import PADDING_ID, START_ID, PieceTokenizer
+from kzoo.text import END_ID, PADDING_ID, START_ID, PieceTokenizer
 
 _NAMES = ("RELU", "GELUTanh", "SWISH", "GELU", "GELUSigmoid", "Tanh", "Sigmoid")  # 0 to 6
 _DEFAULTS = {
@@ -27,6 +27,7 @@ _DEFAULTS = {
 }
 _EPSILONS = (None, 1e-5, 1e-6)  # kzoo's is 1e-5; which of these it is, no output shows
 _PADDINGS = ("<pad>", "<blank>")
+_CODES = frozenset(["eng_Latn", "__en__"])
 # Numbers that say what is otherwise known, or that nothing here depends on.
 _ANY = (
     *("alignment_layer", "alignment_heads", "embeddings_merge", "alibi_use_positive_positions"),
@@ -41,8 +42,9 @@ def from_ctranslate2(folder):
     A folder that `export.to_ctranslate2` wrote gives the weights that it was written from, in
     float32 bit for bit, and its tokenizers. Others, as conversions of Marian's models (OPUS-MT) and
     of OpenNMT's (Argos Translate), get PieceTokenizers, with kzoo's ids first: 0 padding, 1 start,
-    2 end, 3 unknown. Where a model has no word for padding or for the start, or starts from its end
-    or from zeros, the row is new and its logit so low that it has no probability.
+    2 end, 3 unknown. Where a model has no word for padding or for the start, or starts from its
+    end, from its padding or from zeros, the row is new and its logit so low that it has no
+    probability.
 
     Weights of int8, int16, float16 and bfloat16 become float32. Positions that are sinusoids are
     taken for what they are, others are learned ones. The epsilon of layer normalisations is 1e-5,
@@ -109,6 +111,7 @@ class _Side(NamedTuple):
     tokenizer: Any
     size: int  # V there
     rows: Any = None  # (V,) there of each of kzoo's ids, -1 for new ones; None for the same order
+    first_id: int = END_ID  # whose embedding a decoder starts from that has no piece for the start
 
     def in_our_order(self, table, new=0.0):
         """Rows in kzoo's order; the new ones are `new`."""
@@ -149,10 +152,17 @@ def _sides(folder):
     sides = []
     for name in ("source", "target"):
         pieces = _pieces(folder, name)
+        if codes := _CODES.intersection(pieces):
+            raise ValueError(
+                f"{folder} must hold a model whose texts begin with no code of a language that its "
+                f"client writes, as those of NLLB and M2M-100 do, got {codes.pop()!r} among its "
+                f"pieces."
+            )
         end, unknown = (_place(folder, name, pieces, config[f"{e}_token"]) for e in ("eos", "unk"))
         padding = next((pieces.index(each) for each in _PADDINGS if each in pieces), None)
         start = config["decoder_start_token"]
         start = pieces.index(start) if start in pieces else None
+        first_id = PADDING_ID if start is not None and start == padding else END_ID
         if start in (end, unknown, padding):
             start = None
         others = [each for each in (padding, start) if each is not None]
@@ -163,7 +173,7 @@ def _sides(folder):
             _proto(folder, name), vocabulary, has_languages=config["add_source_eos"],
             adds_end=config["add_source_eos"],
         )  # fmt: skip
-        sides.append(_Side(tokenizer, len(pieces), rows))
+        sides.append(_Side(tokenizer, len(pieces), rows, first_id))
     return *sides, (PADDING_ID, START_ID)
 
 
@@ -197,9 +207,9 @@ def _proto(folder, side):
 def _fill_tables(model, tables, head, bias, source, target, decoder):
     model.encoder.embedding.embeddings.assign(source.in_our_order(tables[0]))
     table = target.in_our_order(tables[1])
-    starts_from_end = target.rows is not None and target.rows[START_ID] < 0
-    if starts_from_end and not decoder.number("start_from_zero_embedding"):
-        table[START_ID] = table[2]
+    is_new = target.rows is not None and target.rows[START_ID] < 0
+    if is_new and not decoder.number("start_from_zero_embedding"):
+        table[START_ID] = table[target.first_id]
     model.decoder.embedding.embeddings.assign(table)
     if model.head.tied is None:
         model.head.kernel.assign(target.in_our_order(head))

@@ -17,7 +17,7 @@ _KINDS = (
 )
 
 
-def load(path_or_name):
+def load(path_or_name, language=None, task=None):
     """A model that others have trained, or kzoo, with its tokenizers.
 
     | what | of |
@@ -35,6 +35,9 @@ def load(path_or_name):
 
     Args:
         path_or_name: str or path.
+        language: str, as "de", what is spoken, for a Whisper of many languages, which is told so
+            and does not find it out; None for English, or for any other model.
+        task: str, "transcribe" or "translate", into English, likewise; None for "transcribe".
 
     Returns:
         Seq2Seq, not compiled; of kzoo's own files also a CTCModel or an Ensemble.
@@ -43,7 +46,8 @@ def load(path_or_name):
         ConnectionError: a download fails.
         FileNotFoundError: there is no such path or name, or a file of the model is missing.
         ImportError: a package that reads it is missing.
-        ValueError: it holds something else, or is damaged.
+        ValueError: it holds something else, or is damaged; or it is no Whisper, or one that does
+            not know the `language` or the `task`.
 
     Example:
 
@@ -52,11 +56,26 @@ def load(path_or_name):
     'Zwei Hunde laufen.'
     """
     path = fetch(path_or_name).path
-    return _of_folder(path) if path.is_dir() else _of_file(path)
+    given = {"language": language, "task": task}
+    given = {name: value for name, value in given.items() if value is not None}
+    return _of_folder(path, given) if path.is_dir() else _of_file(path, given)
 
 
-def _of_file(path):
+def _check_none(given, path):
+    if given:
+        raise ValueError(
+            f"{' and '.join(f'`{name}`' for name in given)} must be left out for {path}, which is "
+            f"no Whisper of others, got {', '.join(f'{n}={v!r}' for n, v in given.items())}."
+        )
+
+
+def _of_file(path, given):
     kind = path.suffix.lower()
+    if kind == ".pt":
+        from kzoo.pretrained import whisper
+
+        return whisper.from_openai(path, **given)
+    _check_none(given, path)
     if kind == ".keras":
         model = keras.saving.load_model(path, compile=False)
         if not isinstance(model, Seq2Seq | CTCModel | Ensemble):
@@ -65,10 +84,6 @@ def _of_file(path):
                 f"got a {type(model).__name__}."
             )
         return model
-    if kind == ".pt":
-        from kzoo.pretrained import whisper
-
-        return whisper.from_openai(path)
     if kind == ".npz":
         from kzoo.pretrained import marian_npz
 
@@ -86,34 +101,36 @@ def _of_argos(path):
             inner = [each for each in Path(folder).iterdir() if (each / "model").is_dir()]
             if len(inner) != 1:
                 raise ValueError(f"{path} must hold one folder with a model, got {len(inner)}.")
-            return _of_folder(inner[0])
+            return _of_folder(inner[0], {})
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} must be a zip, as .argosmodel files are: {error}.") from error
 
 
-def _of_folder(path):
+def _of_folder(path, given):
     if (path / "saved_model.pb").exists() or saved_versions(path):
+        _check_none(given, path)
         from kzoo.pretrained import exported
 
         return exported.from_saved_model(path)
     if (path / "model" / "model.bin").exists():  # an unpacked package of Argos Translate
         path = path / "model"
     if (path / "model.bin").exists():
-        return _of_ctranslate2(path)
+        return _of_ctranslate2(path, given)
     if (path / "config.json").exists():
-        return _of_hugging_face(path)
+        return _of_hugging_face(path, given)
     if found := sorted(path.glob("*.npz")):
-        return _of_file(found[-1])
+        return _of_file(found[-1], given)
     raise ValueError(f"{path} must be {_KINDS}, got a folder that holds none of their files.")
 
 
-def _of_ctranslate2(folder):
+def _of_ctranslate2(folder, given):
     spec = ctranslate2_file.read(folder / "model.bin").spec
     if spec == "WhisperSpec":
         from kzoo.pretrained import whisper
 
-        return whisper.from_ctranslate2(folder)
+        return whisper.from_ctranslate2(folder, **given)
     if spec == "TransformerSpec":
+        _check_none(given, folder)
         from kzoo.pretrained import ctranslate2_translator
 
         return ctranslate2_translator.from_ctranslate2(folder)
@@ -122,17 +139,18 @@ def _of_ctranslate2(folder):
     )
 
 
-def _of_hugging_face(folder):
+def _of_hugging_face(folder, given):
     config = hugging_face.read_json(folder / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == "marian":
+        _check_none(given, folder)
         from kzoo.pretrained import marian
 
         return marian.from_hugging_face(folder)
     if kind == "whisper":
         from kzoo.pretrained import whisper
 
-        return whisper.from_hugging_face(folder)
+        return whisper.from_hugging_face(folder, **given)
     raise ValueError(
         f"{folder / 'config.json'}: `model_type` must be 'marian' or 'whisper', got {kind!r}."
     )

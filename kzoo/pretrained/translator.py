@@ -101,12 +101,15 @@ def kzoo_vocabulary(pieces, end, unknown, *others):
         *others: int or None, ids of further pieces that are none in a text: padding, start.
 
     Returns:
-        list of str. rows: (V,) int array, the other project's id of each of kzoo's; -1 for padding
-        and start, whose rows are made from others.
+        list of str; a piece that is called as one of the four, but is none, as `<s>` in later
+        models of OPUS-MT, keeps its place and is called `<<s>>`. rows: (V,) int array, the other
+        project's id of each of kzoo's; -1 for padding and start, whose rows are made from others.
     """
     special = {end, unknown, *others}
     rows = [-1, -1, end, unknown, *(n for n in range(len(pieces)) if n not in special)]
-    return [*SPECIAL_TOKENS, *(pieces[n] for n in rows[len(SPECIAL_TOKENS) :])], np.array(rows)
+    names = [pieces[n] for n in rows[len(SPECIAL_TOKENS) :]]
+    names = [f"<{name}>" if name in SPECIAL_TOKENS else name for name in names]
+    return [*SPECIAL_TOKENS, *names], np.array(rows)
 
 
 def permuted(table, rows, padding, start):

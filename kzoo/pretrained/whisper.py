@@ -129,7 +129,7 @@ def _model(
         raise ValueError(
             f"`clip_seconds` must be at most {longest:g}, got clip_seconds={clip_seconds}."
         )
-    encoder, decoder, head = _parts(sizes, alignment_heads)
+    encoder, decoder, head = _parts(sizes, _own_heads(alignment_heads, sizes))
     model = Seq2Seq(
         encoder,
         decoder,
@@ -144,6 +144,16 @@ def _model(
     _fill(model, weights, sizes, vocabulary.rows)
     whisper_names.check_all_taken(weights)
     return model
+
+
+def _own_heads(alignment_heads, sizes):
+    """Those of the heads that the decoder has: files of distilled models may name the teacher's."""
+    rows = [
+        (block, head)
+        for block, head in alignment_heads or ()
+        if block < sizes.decoder_layers and head < sizes.decoder_heads
+    ]
+    return rows or None
 
 
 def _parts(sizes, alignment_heads):

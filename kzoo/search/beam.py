@@ -66,7 +66,8 @@ def beam_search(
     every sentence are finished, or at `max_length`. It is exhaustive when
     `beam_size >= V ** max_length` and greedy when `beam_size` is 1. Hugging Face's transformers and
     others search as it does with `finished_apart=True, length_normalization="length"`; CTranslate2,
-    fairseq and Whisper with `patience=1.0` beside.
+    fairseq with `patience=1.0` beside; so does OpenAI's Whisper, but that it ranks by the mean
+    without the end in the length.
 
     Args:
         step: function, see `search.steps`.

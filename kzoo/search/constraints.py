@@ -28,7 +28,8 @@ def constrain(options, logits, ids, position):
 
     Returns:
         logits: (N, V), float32 if the repetition penalty changed them. With `renormalize` they are
-        -inf for what is forbidden, so that no softmax sees it. forbidden: (N, V) bool; or None with
+        -inf for what is forbidden, so that no softmax sees it, and log-probabilities are those
+        among what is left. forbidden: (N, V) bool; or None with
         `renormalize`, or when no constraint but `min_length` is set, which is left to the caller
         then.
 
@@ -63,7 +64,11 @@ def constrain(options, logits, ids, position):
         union = tf.where(forced != 0, tokens != forced, union)
     union = tf.broadcast_to(union, tf.shape(logits))
     if options.renormalize:
-        return tf.where(union, -math.inf, tf.cast(logits, tf.float32)), None
+        logits = tf.where(union, -math.inf, tf.cast(logits, tf.float32))
+        if not options.normalize:  # log-probabilities, which no softmax sees
+            total = tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+            logits -= tf.where(tf.math.is_inf(total), 0.0, total)
+        return logits, None
     return logits, union
 
 

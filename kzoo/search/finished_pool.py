@@ -1,8 +1,10 @@
 """Beam search whose finished hypotheses stand apart: the K beams are all for those that grow.
 
-`beam_search(finished_apart=True)` searches so, as Hugging Face's transformers, fairseq, CTranslate2
-and OpenAI's Whisper do: models of theirs then give the answers they gave there. The first of them
-stops when nothing better is to be expected, the others when enough have finished: see `pooled`.
+`beam_search(finished_apart=True)` searches so, as Hugging Face's transformers, fairseq and
+CTranslate2 do: models of theirs then give the answers they gave there. The first of them stops when
+nothing better is to be expected, the others when enough have finished: see `pooled`. OpenAI's
+Whisper keeps all that end before the K-th that grows, and ranks them by the mean log p with the
+length without the end, so with several beams it may prefer a longer one.
 
 Axes: B batch, K beams, J beams before a step, L longest output, V vocabulary, C candidates.
 """
@@ -120,7 +122,7 @@ def pooled(pool, ended, histories, growing, *, position, options):
       the worst of them: by the score that it would have if it ended now. With a `length_penalty` it
       might become better than that; transformers stops there as well.
     - with `patience` p, once round(K p) have finished, whatever grows: first come, first served.
-      It is what p = 1 is in fairseq, CTranslate2 and Whisper (Kasai et al., 2022,
+      It is what p = 1 is in fairseq and CTranslate2 (Kasai et al., 2022,
       https://arxiv.org/abs/2204.05424). It matters where scores are means per token: a text that
       repeats itself for ever becomes ever more probable by that measure, and is not waited for.
 

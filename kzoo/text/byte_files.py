@@ -113,7 +113,8 @@ def _of_ranks(path):
             continue
         try:
             token, rank = line.split()
-            token = base64.b64decode(token, validate=True)
+            # The empty piece, which OpenAI's multilingual file has, stands there as "=".
+            token = b"" if token == b"=" else base64.b64decode(token, validate=True)
             pieces["".join(signs[byte] for byte in token)] = int(rank)
         except (ValueError, binascii.Error):
             raise ValueError(

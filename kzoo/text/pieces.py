@@ -15,6 +15,7 @@ from kzoo.text.truncation import beginnings
 _SPACE = "▁"
 _LANGUAGE = r"(?s)^(>>.*?<<)"  # at the beginning of a text
 _ENDS = r"^[\s\p{Z}\x{85}\x{1C}-\x{1F}]+|[\s\p{Z}\x{85}\x{1C}-\x{1F}]+$"
+_FOREIGN = frozenset(f"<{name}>" for name in SPECIAL_TOKENS)  # `translator.kzoo_vocabulary`
 _BYTE = re.compile("<0x([0-9A-F]{2})>")  # how SentencePiece writes a character without a piece
 
 
@@ -164,5 +165,7 @@ def _as_text(vocabulary):
     for place, piece in enumerate(vocabulary):
         if found := _BYTE.fullmatch(piece):
             texts[place] = bytes([int(found[1], 16)])
+        elif piece in _FOREIGN:
+            texts[place] = b""
     texts[UNKNOWN_ID] = UNKNOWN_TEXT.encode()
     return texts

@@ -64,7 +64,7 @@ def start(config: Any, kind: str) -> Any:
     """
     print(f"Starting from {config.init_from}", flush=True)
     with computing_in(config.precision):
-        model = kzoo.pretrained.load(config.init_from)
+        model = kzoo.pretrained.load(config.init_from, getattr(config, "language", None))
     for side in ("source", "target"):
         if getattr(model, f"{side}_tokenizer", None) is None:
             raise ValueError(
