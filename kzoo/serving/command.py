@@ -99,6 +99,12 @@ def _parser():
         help="bearer token that every request needs but /v2/health; by default what the variable "
         "KZOO_API_KEY says, which other users of the machine cannot read",
     )
+    add(
+        "--metrics",
+        choices=["key", "open"],
+        default="key",
+        help="open: /metrics is answered without the key, for a Prometheus that has none",
+    )
     add("--ssl_certfile", metavar="FILE", help="certificate, for HTTPS and gRPC over TLS")
     add("--ssl_keyfile", metavar="FILE", help="private key of the certificate")
     add("--versions", choices=["latest", "all"], default="latest", help="which of each model")

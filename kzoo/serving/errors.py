@@ -40,5 +40,8 @@ class Refused(Exception):
 
 def shown(value):
     """`repr` of what a client sent, short enough for a message."""
-    text = repr(value) if not isinstance(value, str | bytes) else repr(value[:200])
+    try:
+        text = repr(value) if not isinstance(value, str | bytes) else repr(value[:200])
+    except RecursionError:  # JSON may be nested deeper than Python shows
+        text = f"a {type(value).__name__} that is nested too deep to be shown"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -12,6 +12,7 @@ from kzoo.serving import metrics
 from kzoo.serving.errors import Refused, shown
 
 _OPEN = ("/v2/health/live", "/v2/health/ready")  # for probes, which have no key
+_METRICS = "/metrics"
 _KINDS = ("application/json", "application/octet-stream")
 _BODIES = 8  # the bodies of all requests together have so many times --max_body_mb
 
@@ -111,11 +112,13 @@ class Gate:
         host: str, the address that the server listens on.
         max_body_mb: float, most megabytes of a body.
         seconds: float, longest wait for a body.
+        metrics: "open" if /metrics needs no key, else "key".
     """
 
-    def __init__(self, app, api_key, host, max_body_mb, seconds):
+    def __init__(self, app, api_key, host, max_body_mb, seconds, metrics="key"):
         self._app, self._key, self._seconds = app, Key(api_key), seconds
         self._host, self._has_key = host, api_key is not None
+        self._without_key = {_METRICS} if metrics == "open" else set()
         self._most, self._max_body_mb = round(max_body_mb * 1e6), max_body_mb
         self._bodies = Bodies(self._most)
 
@@ -162,7 +165,8 @@ class Gate:
         headers, path = dict(scope["headers"]), scope["path"]
         is_control = path.startswith("/v2/repository/models/")
         if path not in _OPEN:
-            self._key.check(headers.get(b"authorization", b""), is_control)
+            if path not in self._without_key:
+                self._key.check(headers.get(b"authorization", b""), is_control)
             if not self._has_key:
                 check_site(headers, self._host)
         if scope["method"] != "POST":

@@ -1,11 +1,14 @@
 """The protocol over gRPC: KServe's service with versions, a key, TLS and limits."""
 
+import functools
 import logging
+import ssl
 from http import HTTPStatus
 from pathlib import Path
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as protos
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
@@ -17,7 +20,11 @@ from kzoo.serving.errors import Refused
 from kzoo.serving.gate import Bodies, Key
 
 _PREFIX = "/inference.GRPCInferenceService/"
-_OPEN = {"ServerLive", "ServerReady"}  # for probes, which have no key
+_HEALTH = "grpc.health.v1.Health"  # what probes of Kubernetes and others call, with Check
+_CHECK = f"/{_HEALTH}/Check"
+_OPEN = {"ServerLive", "ServerReady", _CHECK}  # for probes, which have no key
+_TRITONS_NAME = (2, 2)  # field, and wire type of strings; KServe's is field 1
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse
 _EMPTY = {*_OPEN, "ServerMetadata"}  # their messages say nothing, so they are not read
 _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
 _MOST_OTHERS = 32  # open calls that are no inferences: of metadata, and those that load
@@ -30,6 +37,7 @@ _CONNECTIONS = {  # times in milliseconds
     "keepalive_timeout_ms": 10_000,  # for its answer
     "max_connection_idle_ms": 300_000,  # clients connect again by themselves
     "max_connection_age_ms": 3_600_000,
+    "max_connection_age_grace_ms": 60_000,  # for answers that nobody reads
     "http2.bdp_probe": 0,  # with it the window of each message grows, to 16 MB and more
     "http2.lookahead_bytes": WINDOW_BYTES,
 }
@@ -68,16 +76,52 @@ async def started(repository, options, dataplane, extension):
     )
     servicer = _Servicer(repository, dataplane, extension, options["max_batch_size"])
     service.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    checked = grpc.unary_unary_rpc_method_handler(
+        functools.partial(_health, dataplane), bytes, bytes
+    )
+    health = grpc.method_handlers_generic_handler(_HEALTH, {"Check": checked})
+    server.add_generic_rpc_handlers([health])
     host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
     address = f"{host}:{options['grpc_port']}"
     if options["ssl_certfile"]:
-        files = (options["ssl_keyfile"], options["ssl_certfile"])
-        pair = tuple(Path(file).read_bytes() for file in files)
-        server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        certificate = _Certificate(options["ssl_keyfile"], options["ssl_certfile"])
+        first = certificate()
+        server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(first, certificate))
     else:
         server.add_insecure_port(address)
     await server.start()
     return server
+
+
+async def _health(dataplane, request, context):
+    """The health of the server as a whole, whatever service is asked for."""
+    return _SERVING if await dataplane.ready() else _NOT_SERVING
+
+
+class _Certificate:
+    """What gRPC asks at each handshake: the certificate and its key where the files have changed,
+    as where they are renewed, else None. Files that are not a pair yet are not taken.
+
+    Args:
+        key, certificate: paths.
+    """
+
+    def __init__(self, key, certificate):
+        self._files, self._taken = (key, certificate), None
+
+    def __call__(self):
+        try:
+            pair = tuple(Path(file).read_bytes() for file in self._files)
+            if pair == self._taken:
+                return None
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*reversed(self._files))
+        except OSError as error:  # an SSLError among them
+            if self._taken is None:
+                raise
+            _LOGGER.warning("The certificate for gRPC stays as it was: %s", error)
+            return None
+        self._taken = pair
+        return grpc.ssl_server_certificate_configuration([pair])
 
 
 class _Interceptor(aio.ServerInterceptor):
@@ -185,12 +229,14 @@ class _Servicer(InferenceServicer):
         )
 
     async def RepositoryModelLoad(self, request, context):
-        await self._repository.load(request.model_name)
-        return protos.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+        name = _model_name(request)
+        await self._repository.load(name)
+        return protos.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request, context):
-        await self._repository.unload(request.model_name)
-        return protos.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
+        name = _model_name(request)
+        await self._repository.unload(name)
+        return protos.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
     async def ModelInfer(self, request, context):
         try:
@@ -208,6 +254,14 @@ class _Servicer(InferenceServicer):
             answer.outputs.add(name=name, datatype=datatype, shape=values.shape)
             answer.raw_output_contents.append(answers.as_binary(values))
         return answer
+
+
+def _model_name(request):
+    """The model of a message that loads or unloads one; Triton's clients have it in field 2."""
+    for field in UnknownFieldSet(request):
+        if (field.field_number, field.wire_type) == _TRITONS_NAME and not request.model_name:
+            return field.data.decode("utf-8", "replace")
+    return request.model_name
 
 
 def _bytes(value):

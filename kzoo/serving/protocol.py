@@ -81,14 +81,14 @@ def v2_request(body, most_rows, header_length=None):
     outputs = _few("outputs", _typed(parsed, "outputs", list, []))
     outputs = [_checked(output, "outputs", dict) for output in outputs]
     names = [_typed(output, "name", str) for output in outputs]
+    are_binary = parameters.get("binary_data_output")  # unless an output says otherwise
     binary = {
         name
         for name, output in zip(names, outputs, strict=True)
-        if _typed(output, "parameters", dict, {}).get("binary_data")
+        if _typed(output, "parameters", dict, {}).get("binary_data", are_binary)
     }
-    is_all = parameters.get("binary_data_output") and not outputs
     signature = _typed(parameters, "signature", str, "serving_default")
-    binary = None if is_all else frozenset(binary)
+    binary = None if are_binary and not outputs else frozenset(binary)
     return Request(signature, inputs, names, _typed(parsed, "id", str, ""), binary)
 
 

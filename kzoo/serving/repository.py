@@ -59,7 +59,7 @@ class SavedModels(kserve.ModelRepository):
         self._options, self._labels = options, options["labels"]
         self._served = {}  # name -> version -> ServedModel; `models` has the newest of each name
         self._broken = {}  # (name, version) -> reason
-        self._stamps = {}  # (name, version) -> `_stamp` of what is broken
+        self._stamps = {}  # (name, version) -> `_stamp` of what was loaded, or is broken
         self._unloaded = set()  # names
         self._leaving = weakref.WeakSet()  # SavedModelRuntimes that were replaced
         self._wanted = {}  # name -> versions that shall answer; each that does not gets 503
@@ -115,23 +115,28 @@ class SavedModels(kserve.ModelRepository):
         return self._lock.locked()
 
     async def load(self, name):
-        """Takes the versions of a model that are there now; tries broken ones again.
+        """Takes the versions of a model that are there now, those anew whose files have changed;
+        tries broken ones again.
 
         Raises:
-            Refused: status 404 if there is none, 503 if none can be loaded.
+            Refused: status 404 if there is none, 503 if none, or a changed one, can be loaded.
         """
         self._unloaded.discard(name)
-        for key in [key for key in list(self._stamps) if key[0] == name]:
+        for key in [key for key in list(self._broken) if key[0] == name]:
             self._stamps.pop(key, None)
         await asyncio.wrap_future(self._loader.submit(self.refresh, name))
         if name not in self._wanted:
             message = f"Model {shown(name)}: there is no such model."
             raise Refused(message, HTTPStatus.NOT_FOUND)
+        broken = {key[1]: why for key, why in list(self._broken.items()) if key[0] == name}
         if name not in self.models:
-            reasons = "; ".join(
-                reason for key, reason in list(self._broken.items()) if key[0] == name
+            message = f"Model {shown(name)}: no version can be loaded: {'; '.join(broken.values())}"
+            raise Refused(message, HTTPStatus.SERVICE_UNAVAILABLE)
+        for version in set(broken) & set(self._served[name]):
+            message = (
+                f"Model {shown(name)}, version {version}: its files have changed and cannot be "
+                f"loaded, so those before still answer: {broken[version]}"
             )
-            message = f"Model {shown(name)}: no version can be loaded: {reasons}"
             raise Refused(message, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def unload(self, name):
@@ -158,7 +163,8 @@ class SavedModels(kserve.ModelRepository):
             await asyncio.sleep(poll_seconds)
 
     def refresh(self, only=None):
-        """Brings what is served in line with the folder; slow, for a thread.
+        """Brings what is served in line with the folder; slow, for a thread. A model whose folder
+        is gone, as where a volume is away, answers until it is unloaded.
 
         Args:
             only: str or None, the one model to look at.
@@ -166,7 +172,7 @@ class SavedModels(kserve.ModelRepository):
         for name, versions in self._look().items():
             if name not in self._unloaded and only in (None, name):
                 with self._lock:
-                    self._refresh(name, versions)
+                    self._refresh(name, versions, is_asked=only is not None)
 
     def _look(self):
         """The folder: name -> path by version, the highest last; empty if it cannot be read."""
@@ -192,13 +198,15 @@ class SavedModels(kserve.ModelRepository):
         is_all = self._options["versions"] == "all"
         return {each for each in versions if is_all or each == newest or each in labelled}
 
-    def _refresh(self, name, versions):
+    def _refresh(self, name, versions, is_asked):
         wanted = self._wanted[name]
         served, kept = self._served.setdefault(name, {}), set()
         for version, path in reversed(versions.items()):  # the highest first
             if not kept:  # those above it are broken
                 wanted.add(version)
-            if version in wanted and (version in served or self._loads(name, version, path)):
+            has_changed = is_asked and self._stamps.get((name, version)) != _stamp(path)
+            is_there = version in served and not has_changed
+            if version in wanted and (is_there or self._loads(name, version, path)):
                 kept.add(version)
                 newest = max(served, key=int)
                 if newest in kept:
@@ -225,9 +233,13 @@ class SavedModels(kserve.ModelRepository):
             _LOGGER.error("Couldn't load model %r, version %s: %s", name, version, error)
             return False
         self._broken.pop((name, version), None)
+        self._stamps[name, version] = stamp
+        before = self._served[name].get(version)
+        self._served[name][version] = ServedModel(runtime)
+        if before is not None:
+            self._let_go(before)
         metrics.VERSIONS.labels(name, version).set(1)
         _LOGGER.info("Model %r, version %s is ready.", name, version)
-        self._served[name][version] = ServedModel(runtime)
         return True
 
     def _let_go(self, model):

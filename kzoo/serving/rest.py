@@ -8,9 +8,10 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from kserve import errors
 from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
 
 from kzoo.serving import answers, connections, metrics, protocol, tracing
-from kzoo.serving.errors import Refused
+from kzoo.serving.errors import Refused, shown
 from kzoo.serving.gate import Gate
 
 _LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -21,7 +22,7 @@ class Rest(RESTServer):
 
     Args:
         repository: SavedModels.
-        options: dict of `host`, `port`, `api_key`, `max_body_mb`, `max_batch_size`,
+        options: dict of `host`, `port`, `api_key`, `metrics`, `max_body_mb`, `max_batch_size`,
             `deadline_seconds`, `grace_seconds`, `ssl_certfile` and `ssl_keyfile`.
         dataplane, extension: KServe's.
     """
@@ -62,6 +63,7 @@ class Rest(RESTServer):
             host=self._options["host"],
             max_body_mb=self._options["max_body_mb"],
             seconds=self._options["deadline_seconds"],
+            metrics=self._options["metrics"],
         )
 
     def _register_endpoints(self, app):
@@ -72,6 +74,7 @@ class Rest(RESTServer):
             app.add_api_route(path, endpoints.infer, methods=["POST"])
         for path in (f"{v1}:predict", *(f"{v1}/{kind}/{{version}}:predict" for kind in _KINDS)):
             app.add_api_route(path, endpoints.predict, methods=["POST"])
+        app.add_api_route(v1, endpoints.ready, methods=["GET"])
         for path in (v2, f"{v2}{version}"):
             app.add_api_route(path, endpoints.metadata, methods=["GET"])
             app.add_api_route(f"{path}/ready", endpoints.ready, methods=["GET"])
@@ -86,6 +89,7 @@ class Rest(RESTServer):
         for kind in (errors.ModelNotFound, errors.ModelNotReady, errors.ServerNotReady):
             app.add_exception_handler(kind, _not_there)  # KServe's log a traceback
         app.add_exception_handler(Refused, _refused)
+        app.add_exception_handler(HTTPException, _no_route)
         app.add_exception_handler(RequestValidationError, _invalid)
         app.add_exception_handler(Exception, _failed)
 
@@ -171,6 +175,15 @@ def _json(content, status=HTTPStatus.OK):
 
 async def _refused(request, refused):
     return _json({"error": str(refused)}, refused.status)
+
+
+async def _no_route(request, error):
+    """A path or a method that the protocol does not have."""
+    message = f"{request.method} {shown(request.url.path)}: {error.detail}"
+    return Response(
+        orjson.dumps({"error": message}), error.status_code, error.headers,
+        media_type="application/json",
+    )  # fmt: skip
 
 
 async def _not_there(request, error):

@@ -30,7 +30,7 @@ async def app(scope, receive, send):
 
 
 @contextlib.asynccontextmanager
-async def listening():
+async def listening(app=app):
     """The address of a server, and the set of its connections."""
     config, state = uvicorn.Config(app, http=Connection, lifespan="off"), ServerState()
     config.load()
@@ -83,6 +83,89 @@ def _is_open(client):
             client.recv(1)
         return False
     return True
+
+
+def test_an_idle_connection_makes_room_before_a_new_one(monkeypatch):
+    monkeypatch.setattr(Connection, "most", 2)
+
+    async def use():
+        async with listening() as (address, _):
+            clients = [await asyncio.open_connection(*address) for _ in range(2)]
+            for reader, writer in clients:
+                writer.write(HEADER + b"Content-Length: 1\r\n\r\na")
+                await reader.readuntil(b"\r\n\r\n1")
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(LAST + b"Content-Length: 2\r\n\r\nab")
+            new = await asyncio.wait_for(reader.read(), 10)
+            old = await asyncio.wait_for(clients[0][0].read(), 10)
+            clients[1][1].write(LAST + b"Content-Length: 3\r\n\r\nabc")
+            last = await asyncio.wait_for(clients[1][0].read(), 10)
+            for _, writer in clients:
+                writer.close()
+            return new[-1:], old, last[-1:]
+
+    assert asyncio.run(use()) == (b"2", b"", b"3")
+
+
+async def early(scope, receive, send):
+    """Answers before the body has come."""
+    length = (b"content-length", b"%d" % len(ANSWER))
+    headers = [length, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": ANSWER})
+
+
+ANSWER = b"it is too large"
+
+
+def test_a_client_that_sends_all_of_a_refused_body_reads_why(monkeypatch):
+    size = 20_000_000
+
+    def ask(address):
+        with socket.create_connection(address, timeout=10) as client:
+            client.sendall(HEADER + b"Content-Length: %d\r\n\r\n" % size)
+            for _ in range(20):
+                client.sendall(bytes(size // 20))
+            return client.makefile("rb").read()
+
+    async def use():
+        async with listening(early) as (address, open_now):
+            found = await asyncio.to_thread(ask, address)
+            for _ in range(40):
+                await asyncio.sleep(0.05)
+            return found, len(open_now)
+
+    found, count = asyncio.run(use())
+    assert found.startswith(b"HTTP/1.1 413") and found.endswith(ANSWER) and count == 0
+
+
+async def large(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(30_000_000)})
+
+
+def test_an_answer_that_nobody_reads_is_given_up_and_a_slow_reader_gets_it(monkeypatch):
+    monkeypatch.setattr(Connection, "reading_seconds", 0.4)
+
+    async def use(pause, most):
+        async with listening(large) as (address, open_now):
+            reader, writer = await asyncio.open_connection(*address, limit=1 << 20)
+            writer.write(LAST + b"Content-Length: 0\r\n\r\n")
+            size = 0
+            with contextlib.suppress(ConnectionError):
+                for _ in range(most):
+                    await asyncio.sleep(pause)
+                    size += len(await reader.read(2_000_000))
+                    if not open_now:
+                        break
+            count = len(open_now)
+            writer.close()
+            return size, count
+
+    _, count = asyncio.run(use(2.0, 1))
+    assert count == 0
+    size, _ = asyncio.run(use(0.02, 1000))
+    assert size > 20_000_000
 
 
 def test_the_trailer_of_a_chunked_body_has_the_limit_of_a_header():

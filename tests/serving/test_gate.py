@@ -161,6 +161,20 @@ def test_a_server_on_the_network_is_called_by_any_name():
     assert get("0.0.0.0", host="models.example:8080", origin="http://a.b")[0] == 403
 
 
+def test_metrics_need_the_key_unless_they_are_open():
+    async def statuses(metrics, *keys):
+        found = []
+        for key in keys:
+            gate = Gate(app, "open-sesame", "127.0.0.1", 1, seconds=5, metrics=metrics)
+            client = Client(gate, "/metrics", "GET", authorization=key)
+            client.give(0, more=False)
+            found.append((await client.answer())[0])
+        return found
+
+    assert asyncio.run(statuses("key", "", "Bearer open-sesame")) == [401, 200]
+    assert asyncio.run(statuses("open", "", "Bearer open-sesame")) == [200, 200]
+
+
 def test_without_a_key_nobody_controls_the_repository_and_all_else_is_open():
     Key(None).check(b"", False)
     with pytest.raises(Refused) as refused:

@@ -45,9 +45,15 @@ class Repository:
     def __init__(self):
         self.model = Model()
         self.models, self.is_complete, self.is_draining = {"a": self.model}, True, False
+        self.asked = []  # names of models to be loaded or unloaded
 
     def versions(self, name):
         return ["1"]
+
+    async def load(self, name):
+        self.asked.append(name)
+
+    unload = load
 
     def find(self, name, version):
         if name == "broken":
@@ -65,7 +71,7 @@ async def channel(**options):
     dataplane = server._DataPlane(repository)
     started = await grpc_server.started(repository, options, dataplane, None)
     async with aio.insecure_channel(f"127.0.0.1:{port}") as opened:
-        opened.port, opened.model = port, repository.model
+        opened.port, opened.repository, opened.model = port, repository, repository.model
         yield opened
     await started.stop(grace=None)
 
@@ -270,6 +276,29 @@ def test_health_and_metadata_take_no_place_of_an_inference_and_count_as_no_reque
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert message == "1 calls are open already, try again later."
     assert [other[0] for other in others] == 2 * [grpc.StatusCode.OK]
+
+
+def test_health_is_answered_as_other_probes_ask():
+    async def use():
+        async with channel() as opened:
+            check = opened.unary_unary("/grpc.health.v1.Health/Check")
+            found = [await check(b""), await check(b"\x0a\x01x")]
+            opened.repository.is_draining = True
+            return [*found, await check(b"")]
+
+    assert asyncio.run(use()) == [b"\x08\x01", b"\x08\x01", b"\x08\x02"]
+
+
+def test_models_are_loaded_by_the_field_of_kserve_and_of_triton():
+    async def use():
+        async with channel() as opened:
+            load = protos.RepositoryModelLoadRequest(model_name="a").SerializeToString()
+            for message in (load, b"\x12\x01b"):  # field 2
+                assert (await asked(opened, "RepositoryModelLoad", message))[0].name == "OK"
+            assert (await asked(opened, "RepositoryModelUnload", b"\x12\x01b"))[0].name == "OK"
+            return opened.repository.asked
+
+    assert asyncio.run(use()) == ["a", "b", "b"]
 
 
 def test_calls_of_metadata_have_places_of_their_own(monkeypatch):

@@ -177,6 +177,25 @@ def test_load_tries_a_broken_version_again_and_says_what_is_wrong(folder, export
         assert refused.value.status == code
 
 
+def test_load_takes_files_that_were_replaced_in_place(folder, exported):
+    models = opened(folder)
+    asyncio.run(models.load("digits"))
+    before = models.find("digits")
+    asyncio.run(models.load("digits"))
+    assert models.find("digits") is before  # nothing has changed
+    shutil.rmtree(folder / "digits" / "1")
+    shutil.copytree(exported / "2", folder / "digits" / "1")
+    models.refresh()
+    assert answer(models) == "v1:1.0"  # until it is asked for
+    asyncio.run(models.load("digits"))
+    assert answer(models) == answer(models, version="1") == "v2:1.0"
+    assert metrics.VERSIONS.labels("digits", "1")._value.get() == 1
+    (folder / "digits" / "1" / "saved_model.pb").write_bytes(BROKEN)
+    with pytest.raises(Refused, match="so those before still answer") as refused:
+        asyncio.run(models.load("digits"))
+    assert refused.value.status == 503 and answer(models) == "v2:1.0"
+
+
 def test_an_unloaded_model_stays_away_until_it_is_loaded(folder):
     models = opened(folder)
     asyncio.run(models.unload("digits"))

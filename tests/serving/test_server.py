@@ -29,6 +29,9 @@ def test_models_are_found_by_name_and_number(folder, tmp_path):
     assert found == [("rnn", "2"), ("transformer", "10")]
     found = [(name, version) for name, version, _ in serving.find_models(folder, "all")]
     assert found == [("rnn", "1"), ("rnn", "2"), ("transformer", "10")]
+    half = tmp_path / ".3.tmp" / "3"  # as `export.save` writes
+    half.mkdir(parents=True)
+    (half / "saved_model.pb").write_bytes(b"")
     ((name, version, path),) = serving.find_models(str(folder / "rnn"))
     assert (name, version, path) == ("rnn", "2", folder / "rnn" / "2")
     assert serving.find_models(tmp_path) == []
@@ -153,11 +156,16 @@ def test_the_readmes_grpc_example_runs(server, served):
 @pytest.mark.slow
 def test_bad_requests_get_400_and_the_server_lives_on(server, served):
     bodies = [*BAD.values(), b"", b"{", b"\xff", b"[]", b"{}", request(datatype="TEXT")]
+    bodies += [b"[" * 1000 + b"]" * 1000, b'{"inputs": ' + b"[" * 990 + b"]" * 990 + b"}"]
     bodies += [b'{"inputs": NaN}', b"[" * 100_000, b'{"id": "\\ud800", "inputs": []}']
     for body in bodies:
         status, text = server.http("/v2/models/rnn/infer", body)
         assert status == 400 and json.loads(text)["error"], (body, text)
     assert server.http("/v2/models/other/infer", request())[0] == 404
+    for path in ("/v2/nothing", "/v2/models/rnn/config", "/v1/models/other"):
+        status, text = server.http(path)
+        assert status == 404 and path.rpartition("/")[2] in json.loads(text)["error"]
+    assert server.http("/v2/models/rnn/infer")[0] == 405
     assert texts_of(server.infer("rnn", {**request(), "id": "naïve 😀"})) == served["rnn"](TEXTS)
     status, text = server.http("/metrics")
     counted = 'kzoo_requests_total{model="rnn",signature="serving_default",status="%d"}'

@@ -30,9 +30,13 @@ def test_both_ports_speak_tls_and_nothing_else(tmp_path, monkeypatch):
     if not (openssl := shutil.which("openssl")):
         pytest.skip("needs openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", key]
-    subprocess.run([openssl, *words, "-out", certificate], check=True, capture_output=True)
+
+    def renew():
+        words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+        words += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", key]
+        subprocess.run([openssl, *words, "-out", certificate], check=True, capture_output=True)
+
+    renew()
     trusting = ssl.create_default_context(cafile=certificate)
     monkeypatch.setattr(ssl, "_create_default_https_context", lambda: trusting)
     save_picky(tmp_path / "models" / "picky" / "1")
@@ -44,8 +48,16 @@ def test_both_ports_speak_tls_and_nothing_else(tmp_path, monkeypatch):
         assert outputs["text"] == ["7.0"]
         assert b"HTTP/1.1 200" not in server.raw(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
         command = [sys.executable, "-c", _GRPC, f"localhost:{server.grpc_port}", certificate]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.stdout.split() == ["True"], done.stderr
+
+        def check():
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert done.stdout.split() == ["True"], done.stderr
+
+        check()
+        renew()  # the client trusts the new one alone
+        check()
+        key.write_bytes(b"half of a pair")  # the last one stays
+        check()
 
 
 def test_spans_are_sent_only_if_an_endpoint_is_named(monkeypatch):
