@@ -29,12 +29,13 @@ def learnt(texts, size):
     return written.getvalue(), [model.id_to_piece(n) for n in range(3, model.vocab_size())]
 
 
-def write(folder, seed=0, own_target=False, **config):
-    """Writes a model and returns it; `config` overrides sizes that all differ."""
+def write(folder, seed=0, own_target=False, more=(), **config):
+    """Writes a model and returns it; `config` overrides sizes that all differ, `more` are further
+    pieces."""
     (source, pieces), (target, others) = learnt(TEXTS[:4], 97), learnt(TEXTS[4:], 89)
     (folder / "source.spm").write_bytes(source)
     (folder / "target.spm").write_bytes(target)
-    names = [[*("</s>", "<unk>"), *sorted({*pieces, *others}), *LANGUAGES, "<pad>"]]
+    names = [[*("</s>", "<unk>"), *sorted({*pieces, *others, *more}), *LANGUAGES, "<pad>"]]
     if own_target:
         names.append(["</s>", "<unk>", *others])
         while len(names[1]) < len(names[0]) - 1:

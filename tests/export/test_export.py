@@ -270,6 +270,20 @@ def test_what_xla_compiles_gives_the_same_answers(served, name, count):
     np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("patience", [None, 3.0])
+def test_what_xla_compiles_searches_on_for_better_ends(models, tmp_path, patience):
+    search = {"finished_apart": True, "length_normalization": "length", "patience": patience}
+    options = OPTIONS | {"max_length": 40, "length_penalty": 1.0, "search_options": search}
+    signatures = ["serving_default", "serving_xla"]
+    served = export.load(
+        export.save(models["rnn"], tmp_path / "1", signatures=signatures, **options)
+    )
+    texts = tf.constant([*TEXTS, *ODD_TEXTS])
+    expected, answer = (served._model.signatures[name](text=texts) for name in signatures)
+    assert answer["text"].numpy().tolist() == expected["text"].numpy().tolist()
+    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-4)
+
+
 @each_family
 def test_neighbours_in_the_batch_change_nothing(served, name):
     together = served[name].n_best([*TEXTS, *ODD_TEXTS])

@@ -146,6 +146,24 @@ def test_the_padding_keeps_its_share_of_the_softmax_and_is_never_an_output(folde
     np.testing.assert_allclose(found.log_probs.numpy()[:, :1], expected, atol=1e-3)
 
 
+def test_a_start_among_the_pieces_keeps_its_row_and_is_no_text(tmp_path):
+    theirs = marian_models.write(tmp_path, more=["<s>"], encoder_layers=1, decoder_layers=1)
+    model = marian.from_hugging_face(tmp_path)
+    tokenizer = model.target_tokenizer
+    ours = tokenizer.get_vocabulary().index("<<s>>")
+    place = json.loads((tmp_path / "vocab.json").read_text())["<s>"]
+    assert tokenizer.detokenize([[ours, 2]]).numpy() == [b""]
+    source = model.source_tokenizer.read(tf.constant(["Two men"]), 9)[0]
+    logits = model({"source": source, "target": [[1]]})["logits"].numpy()[0, 0]
+    read = rows_of(transformers.MarianTokenizer.from_pretrained(tmp_path), model, False)
+    start = theirs.config.decoder_start_token_id
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=torch.tensor(read[source.numpy()]), decoder_input_ids=torch.tensor([[start]])
+        ).logits.numpy()[0, 0]
+    np.testing.assert_allclose(logits[ours], expected[place], atol=1e-4)
+
+
 def test_a_model_survives_a_keras_file_answers_from_a_saved_model_and_learns(folder, tmp_path):
     model = marian.from_hugging_face(folder)
     texts = [">>deu<< Two men", ">>fra<< a shirt", ""]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo import export, models
+from kzoo import export, models, pretrained
 from kzoo.pretrained import whisper
 from kzoo.pretrained.whisper_vocabulary import LANGUAGES, not_speech, whisper_vocabulary
 from kzoo.text import ByteVocabulary, byte_alphabet, read_byte_vocabulary
@@ -261,6 +261,31 @@ def test_bad_folders_are_refused(pair, tmp_path):
         whisper.from_hugging_face(folder, language="xx")
     with pytest.raises(ValueError, match=r"`clip_seconds` must be at most 0\.26"):
         whisper.from_hugging_face(folder, clip_seconds=0.28)
+
+
+def test_heads_of_a_teacher_with_more_blocks_are_left_out(pair):
+    _, _, folder, *_ = pair
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text())
+    for heads, kept in (([[1, 3], [25, 0], [2, 4]], [(1, 3)]), ([[25, 0]], None)):
+        path.write_text(json.dumps(config | {"alignment_heads": heads}))
+        assert whisper.from_hugging_face(folder).decoder.alignment_heads == kept
+    path.write_text(json.dumps(config))
+
+
+def test_a_model_of_many_languages_is_told_one_and_an_answer_has_its_positions(pair, tmp_path):
+    _, _, folder, _, options = pair
+    if not options:
+        with pytest.raises(ValueError, match="'en' and 'transcribe' for an English-only model"):
+            pretrained.load(folder, language="de")
+        return
+    model = pretrained.load(folder, language="ja", task="translate")
+    names = model.target_tokenizer.get_vocabulary()
+    expected = ["<|ja|>", "<|translate|>", "<|notimestamps|>"]
+    assert [names[id_] for id_ in model.prompt] == expected
+    message = "`max_length` must be at most 27, as the model has positions for 30 tokens, of which"
+    with pytest.raises(ValueError, match=message):
+        export.save(model, tmp_path / "1", max_length=28)
 
 
 def test_ranks_alone_name_the_special_tokens_of_each_table():

@@ -366,8 +366,14 @@ def test_renormalized_probabilities_are_a_softmax_over_what_is_left():
         "renormalize": True,
     }  # fmt: skip
     start = tf.constant([1, 4])
+
+    def log_step(ids, state, position):
+        return tf.nn.log_softmax(step(ids, state, position)[0]), state
+
     found = [
         beam_search(step, (), start, beam_size=3, **options),
+        beam_search(log_step, (), start, beam_size=3, normalize=False, **options),
+        sample(log_step, (), start, num_samples=9, seed=1, normalize=False, **options),
         beam_search(step, (), start, beam_size=3, finished_apart=True, **options),
         sample(step, (), start, num_samples=9, seed=1, **options),
     ]

@@ -110,8 +110,10 @@ def test_all_files_of_a_vocabulary_give_the_same_ids(library, tmp_path):
         base64.b64encode(bytes(code[sign] for sign in piece)) + b" %d\n" % rank
         for rank, piece in enumerate([*byte_alphabet(), *(m.replace(" ", "") for m in two.merges)])
     ]
-    (tmp_path / "x.tiktoken").write_bytes(b"".join(lines))
+    last = len(lines)
+    (tmp_path / "x.tiktoken").write_bytes(b"".join([*lines, b"= %d\n" % last]))  # as OpenAI's ends
     ranks = read_byte_vocabulary(tmp_path / "x.tiktoken")
+    assert ranks.pieces.pop("") == last
     assert set(ranks.pieces) == set(whole.pieces) and set(ranks.merges) >= set(whole.merges)
     one, _ = made(whole)
     other, _ = made(whole._replace(merges=ranks.merges))
