@@ -22,12 +22,10 @@ def test_the_tables_of_a_page_are_those_of_their_runs(name):
 TYPED = {
     "Benchmarks",  # which scripts there are
     "Two workers",
-    "Pairs on disk",
     "Decoding",
     "Large vocabularies",
     "Whisper",
     "Serving",
-    "Memory over many versions",
 }
 
 
