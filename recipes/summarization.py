@@ -252,6 +252,7 @@ def main(config: Config) -> dict[str, float]:
     )
     if config.clean:
         splits = cleaning.cleaned(splits, rules=cleaning.SUMMARIES)
+    summaries = splits.train  # as people wrote them
     if config.extractive:
         splits = spans.extractive(splits)
     sides = (side for pairs in splits[:2] for side in (pairs.source, pairs.target))
@@ -262,7 +263,7 @@ def main(config: Config) -> dict[str, float]:
         else:
             model = start(splits.train, config)
         left_out = fit(model, splits, run, config)
-        saved = export_and_score(model, splits, left_out, run, config)
+        saved = export_and_score(model, splits, summaries, left_out, run, config)
         runs.show_answers(saved.path, shown_documents(runs.scored_split(splits)[1]))
     runs.say_how_to_ask(saved.path, "a text")
     return runs.scores_of(saved)
@@ -324,15 +325,16 @@ def validation_rouge(model, valid: Pairs, config: Config) -> Callable[[], float]
 
 
 def export_and_score(
-    model, splits: Splits, left_out: str, run: Path, config: Config
+    model, splits: Splits, summaries: Pairs, left_out: str, run: Path, config: Config
 ) -> kzoo.export.Saved:
-    """Writes the SavedModel, scores the test set with it, and draws what there is to see."""
+    """Writes the SavedModel, scores the test set with it, and draws what there is to see.
+    `summaries` are those of the training as people wrote them, which baselines are like."""
     journal = runs.open_journal(run)
     name, part = runs.scored_split(splits)
 
     def evaluate(served):
         answers, seconds = runs.answers_of(served, part.source, "document", chunk=256)
-        scores = summary_scores(answers, part, splits.train, config.seed)
+        scores = summary_scores(answers, part, summaries, config.seed)
         print(f"\n{table(scores)}\n", flush=True)
         return runs.said({f"{name} {label}": score for label, score in scores.items()}) | {
             "words of an answer, mean": mean_words(answers),

@@ -35,6 +35,7 @@ from kzoo.contents import LANGUAGE_CODE
 from recipes import cli, runs
 from recipes.cli import flag
 from recipes.data import cleaning, examples, sources
+from recipes.data.pairs import HOLE
 from recipes.data.pairs_languages import load_languages
 from recipes.data.splits import Splits
 from recipes.runs import from_disk, languages, mixing, training_pairs, translation_scores
@@ -145,7 +146,9 @@ class Config:
     )
     max_length: int = flag(128, "most tokens of a source or target; longer pairs are left out")
     seed: int = flag(0, "of weights, dropout, order and split")
-    output: str | None = flag(None, "folder; none takes saved_models/translation-<from>-<to>")
+    output: str | None = flag(
+        None, "folder; none takes saved_models/translation-<from>-<to>, and the name of your data"
+    )
     resume: bool = flag(False, runs.RESUME_HELP)
     save_minutes: float = flag(10.0, runs.SAVE_MINUTES_HELP)
     dry_run: bool = flag(False, runs.DRY_RUN_HELP)
@@ -199,7 +202,8 @@ class Config:
     @property
     def folder(self) -> Path:
         codes = "-".join([self.source_language, *self.target_languages])
-        return Path(self.output or f"saved_models/translation-{codes}")
+        folder = sources.folder_of(f"translation-{codes}", self)
+        return folder.with_name(folder.name.replace(HOLE, "-".join(self.target_languages)))
 
 
 def main(config: Config) -> dict[str, float]:

@@ -232,5 +232,7 @@ class OneDecision(keras.callbacks.Callback):
         self._agree()
 
     def _agree(self):
-        is_over = self.workers.from_chief(np.int64(self.model.stop_training))
-        self.model.stop_training = bool(is_over)
+        """The chief's own value stays, as it may say more than that the epoch ends here."""
+        is_over = bool(self.workers.from_chief(np.int64(bool(self.model.stop_training))))
+        if not self.workers.is_chief:
+            self.model.stop_training = is_over

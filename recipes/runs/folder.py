@@ -78,7 +78,8 @@ def what_is_left(run: Path) -> str:
 def open_run(config: Any, folder: Path, digest: str) -> Path:
     """Makes the folder of the run's checkpoints in `folder`, or finds it again with --resume.
 
-    A run that is done and was kept goes on with --resume and more --minutes; else it makes way.
+    A run that is done and was kept, or was ended while it exported, goes on with --resume and more
+    --minutes; one that is done makes way else.
     `digest` is the `fingerprint` of the data, which must not change between the two. With
     --dry_run what would be refused is refused, but the folder is one that goes with the process,
     and nothing else is touched.
@@ -90,19 +91,21 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         _lock(folder)
     if config.resume:
         _check_recipe(config, run)
-    is_over = (run / DONE).exists() and not (config.resume and _has_more_minutes(config, run))
+    is_done, is_longer = (run / DONE).exists(), config.resume and _has_more_minutes(config, run)
+    is_over = is_done and not is_longer
     if is_over or not _is_begun(run):
         _check_removable(run)
         return _passing_folder() if config.dry_run else _new_run(config, run, digest)
     _check_goes_on(config, run, digest)
     if config.dry_run:
         return _passing_folder()
-    if (run / DONE).exists():
-        for part in _parts(run):
+    ended = [part for part in _parts(run) if is_done or (part / RISING).exists()]
+    if is_longer and ended:
+        cli.save(config, run / "config.json")
+        for part in ended:
             for name in ("fitted", RISING):
                 (part / name).unlink(missing_ok=True)
-        (run / DONE).unlink()
-        cli.save(config, run / "config.json")
+        (run / DONE).unlink(missing_ok=True)
     return run
 
 
@@ -122,7 +125,8 @@ def _is_begun(run: Path) -> bool:
 def _new_run(config: Any, run: Path, digest: str) -> Path:
     """The folder, made anew."""
     if config.resume:
-        print(f"Nothing to resume in {run.parent}: starting.")
+        had = " (its run has had all its minutes)" if (run / DONE).exists() else ""
+        print(f"Nothing to resume in {run.parent}{had}: starting.")
     remove_run(run)
     run.mkdir(parents=True)
     (run / "data.sha256").write_text(digest, encoding="utf-8")
@@ -160,7 +164,20 @@ def _check_recipe(config: Any, run: Path) -> None:
 
 
 def _has_more_minutes(config: Any, run: Path) -> bool:
-    return config.minutes > cli.load(type(config), run / "config.json").minutes
+    """Whether a run is to have more minutes than it had.
+
+    Raises:
+        ValueError: it is done, and is to have less.
+    """
+    if not (run / "config.json").exists():
+        return False
+    before = cli.load(type(config), run / "config.json").minutes
+    if config.minutes < before and (run / DONE).exists():
+        raise ValueError(
+            f"`minutes` must be above {before:g} with resume, which the run in {run.parent} has had "
+            f"in all, got minutes={config.minutes:g}; without --resume a new run takes its place."
+        )
+    return config.minutes > before
 
 
 def check_places(config: Any) -> None:

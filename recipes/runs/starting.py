@@ -129,5 +129,13 @@ def check_length_head(model: Any, config: Any, is_wanted: bool) -> None:
 
 
 def with_vocabulary(model: Any, tokenizers: tuple, config: Any) -> Any:
-    """The model for the vocabulary of the data, of --new_vocabulary."""
-    return freeze(kzoo.pretrained.with_vocabulary(model, *tokenizers), config)
+    """The model for the vocabulary of the data, of --new_vocabulary. What is frozen is all of a
+    part but its embedding, which has rows of new words."""
+    model = freeze(kzoo.pretrained.with_vocabulary(model, *tokenizers), config)
+    part = getattr(model, config.freeze or "", None)
+    embedding = getattr(part, "embedding", None)
+    if isinstance(embedding, kzoo.TokenEmbedding):
+        part.trainable = True
+        for layer in part._flatten_layers(include_self=False, recursive=False):
+            layer.trainable = layer is embedding
+    return model

@@ -50,15 +50,53 @@ def check_teaching(config, has_decoder: bool = True) -> None:
         )
 
 
-def teach(model, config) -> None:
-    """Has a model that is not compiled yet trained as the flags say."""
+def taught(model, config):
+    """A model that is not compiled yet, to be trained as the flags say: the same, or a copy where
+    its weights are there already and sampling comes or goes. One without a decoder stays as it is.
+    """
+    if not hasattr(model, "scheduled_sampling"):
+        if config.scheduled_sampling or config.r_drop:
+            raise ValueError(
+                "`scheduled_sampling` and `r_drop` need a model with a decoder, got "
+                f"scheduled_sampling={config.scheduled_sampling}, r_drop={config.r_drop} and a "
+                f"{type(model).__name__}."
+            )
+        return model
+    sampling = None
     if config.scheduled_sampling:
-        model.scheduled_sampling = kzoo.ScheduledSampling(
+        sampling = kzoo.ScheduledSampling(
             config.scheduled_sampling, config.sampling_decay, config.sampling_steps,
             seed=config.seed,
         )  # fmt: skip
-    if config.r_drop:
-        model.r_drop = config.r_drop
+    if not model.built:
+        model.scheduled_sampling = sampling
+    elif sampling is not None or model.scheduled_sampling is not None:
+        model = _copied(model, sampling)
+    model.r_drop = config.r_drop
+    return model
+
+
+def _copied(model, sampling):
+    """A copy of a model that has weights, with other scheduled sampling."""
+    tokenizers = {name: getattr(model, name) for name in ("source_tokenizer", "target_tokenizer")}
+    again = type(model).from_config(
+        model.get_config() | dict.fromkeys(tokenizers) | {"scheduled_sampling": None, "r_drop": 0.0}
+    )
+    for name, tokenizer in tokenizers.items():
+        setattr(again, name, tokenizer)
+    again.scheduled_sampling = sampling
+    again.build_from_config(model.get_build_config())
+    for name in ("encoder", "decoder", "head", "length_head", "ctc_head", "copier"):
+        if (part := getattr(model, name)) is not None:
+            getattr(again, name).set_weights(part.get_weights())
+            _freeze_alike(getattr(again, name), part)
+    return again
+
+
+def _freeze_alike(layer, other):
+    for one, same in zip(layer._flatten_layers(), other._flatten_layers(), strict=True):
+        if one.trainable != same.trainable:
+            one.trainable = same.trainable
 
 
 def compiled(model, config, rate: float, *, has_schedule: bool = True):
@@ -66,14 +104,18 @@ def compiled(model, config, rate: float, *, has_schedule: bool = True):
 
     Without a schedule the rate is constant, for a callback to change.
     """
-    teach(model, config)
+    model = taught(model, config)
     rate = rate if config.learning_rate is None else config.learning_rate
     warmup_steps = config.warmup_steps if has_schedule else None
     compile_model(
-        model, rate, warmup_steps, sampled=config.sampled,
+        model, rate, warmup_steps, sampled=getattr(model.head, "num_sampled", 0),
         accumulate=getattr(config, "accumulate", 1), ema=getattr(config, "ema", 0.0),
     )  # fmt: skip
     if getattr(config, "recompute", False):
         for part in (model.encoder, model.decoder):
+            if not hasattr(part, "recompute"):
+                raise ValueError(
+                    f"`recompute` needs a transformer, got recompute=True and a {part.name}."
+                )
             part.recompute = True
     return model

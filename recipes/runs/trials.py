@@ -38,7 +38,10 @@ from recipes.runs.scoring import scored_split
 
 COLORS = ("#1d6fb8", "#d1495b", "#57a773", "#d99a2b", "#8257a7", "#8fa3b5", "#22303c")
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
-T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+T_QUANTILES = (
+    *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13),
+    *(2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04),
+)
 _NOT_RESULTS = ("output", "seeds")  # flags that change no trial
 
 
@@ -149,7 +152,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = len(values)
     if count < 2:
         return values.mean(0), np.full(values.shape[1:], np.nan)
-    quantile = T_QUANTILES[count - 2] if count - 2 < len(T_QUANTILES) else 2.0
+    quantile = T_QUANTILES[min(count - 2, len(T_QUANTILES) - 1)]
     return values.mean(0), quantile * values.std(0, ddof=1) / np.sqrt(count)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kzoo.text import UNKNOWN_ID
+
 ROWS = 4  # examples of the sample
 PROFILED = range(20, 30)  # batches of this `fit`, counted from 0
 
@@ -28,7 +30,8 @@ class Board(keras.callbacks.Callback):
         inputs, self._labels = (
             tf.nest.map_structure(lambda x: x[:ROWS], part) for part in next(iter(batches))
         )
-        self._source = {k: v for k, v in inputs.items() if k in ("source", "source_mask")}
+        names = "source", "source_mask", "copy_ids"
+        self._source = {name: inputs[name] for name in names if name in inputs}
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(str(self.folder))
@@ -38,7 +41,8 @@ class Board(keras.callbacks.Callback):
         source, mask = self._source["source"], self._source.get("source_mask")
         if mask is not None:
             source = tf.RaggedTensor.from_tensor(source, tf.reduce_sum(tf.cast(mask, tf.int32), 1))
-        return self.model.generate(source, beam_size=1, max_length=self.max_length)
+        copied = {"copy_ids": ids} if (ids := self._source.get("copy_ids")) is not None else {}
+        return self.model.generate(source, beam_size=1, max_length=self.max_length, **copied)
 
     def on_epoch_end(self, epoch, logs=None):
         found, step = self._search(), epoch + 1
@@ -60,7 +64,9 @@ class Board(keras.callbacks.Callback):
         self._writer.flush()
 
     def _texts(self, ids):
-        return self.model.target_tokenizer.detokenize(tf.cast(ids, tf.int32))
+        tokenizer = self.model.target_tokenizer
+        is_word = ids < tokenizer.vocabulary_size()  # else it is copied from the source
+        return tokenizer.detokenize(tf.where(is_word, tf.cast(ids, tf.int32), UNKNOWN_ID))
 
     def on_train_end(self, logs=None):
         self._writer.close()

@@ -34,7 +34,7 @@ class Config:
     """The flags of the study; `--help` shows them."""
 
     task: Literal["copy", "reverse"] = flag("copy", "what the model learns to do with the letters")
-    strings: int = flag(20_000, "different strings to train on")
+    strings: int = flag(20_000, "strings to train on; short ones come more than once")
     longest_trained: int = flag(12, "letters of the longest string in training")
     longest_tested: int = flag(24, "letters of the longest string that is tried")
     tested: int = flag(100, "strings of each length that are tried")
