@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.batching.planning import plan
 
 
@@ -20,6 +21,7 @@ def planned_batches(
     def planned(rng):
         if draw is None:
             return plan(source_lengths, target_lengths, batch_tokens, rng, pool)
+        checks.require(rng is not None, "must not be None with `draw`", seed=seed)
         rows = draw(rng)
         batches = plan(source_lengths[rows], target_lengths[rows], batch_tokens, rng, pool)
         return [rows[batch] for batch in batches]

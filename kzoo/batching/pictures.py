@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.batching.labels import decoder_ids
 from kzoo.batching.passes import gathered, ids_of
 
@@ -36,6 +37,7 @@ def picture_batches(pictures, rows, target, batch_size, seed=None, draw=None, st
             "`batch_size` must be at least 1 and `rows` and `target` of one length, "
             f"got batch_size={batch_size}, {len(rows)} rows and {count} texts."
         )
+    checks.require(draw is None or seed is not None, "must not be None with `draw`", seed=seed)
     lengths = target.row_lengths().numpy()
 
     def planned(rng):

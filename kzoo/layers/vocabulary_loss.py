@@ -50,12 +50,15 @@ def _cross_entropy(size, features, dtype, smoothing):
     def losses_and_gradient(hidden, weight, bias, labels):
         logits = tf.nn.bias_add(tf.matmul(hidden, weight, transpose_b=True), bias)
         p = tf.nn.softmax(logits)
-        # log-sum-exp z = z_y - log p_y, without a pass over z. p_y has the exponent range of
-        # float32, so only the reported value saturates, at 87 nats, and never the gradient.
         label_logits, label_p = (
             tf.cast(tf.gather(x, labels, batch_dims=1), tf.float32) for x in (logits, p)
         )
-        log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, 1.2e-38))
+        if logits.dtype == tf.float16:  # in which p_y is 0 from 17 nats on
+            log_normalizer = tf.reduce_logsumexp(tf.cast(logits, tf.float32), axis=1)
+        else:
+            # log-sum-exp z = z_y - log p_y, without a pass over z. p_y has the exponent range of
+            # float32, so only the reported value saturates, at 87 nats, and never the gradient.
+            log_normalizer = label_logits - tf.math.log(tf.maximum(label_p, 1.2e-38))
         h, label_rows, total_row, padding_row = (
             tf.cast(x, tf.float32)
             for x in (hidden, tf.gather(weight, labels), tf.reduce_sum(weight, 0), weight[0])

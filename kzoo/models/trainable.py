@@ -58,7 +58,8 @@ class Trainable(DistributedFit, Generator):
         Args:
             accumulate: int, in how many parts a step of `fit` computes the gradients of a batch,
                 one after the other: a step has the memory of a part, and the gradients, weighted by
-                tokens, of the batch. A sampled softmax draws classes for each part.
+                tokens, of the batch. A sampled softmax draws classes for each part. Rows that CTC
+                leaves out, as they are too short for their labels, count for the weight of a part.
             optimizer, loss, jit_compile and all others: as in `keras.Model.compile`.
 
         Raises:
@@ -134,8 +135,16 @@ class Trainable(DistributedFit, Generator):
         tokens = tf.reduce_sum(self.label_weights(y, sample_weight)[1])
         return tokens, tape.gradient(loss, self.trainable_weights)
 
+    @functools.wraps(keras.Model.get_compile_config)
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return {**config, "accumulate": self.accumulate} if self.accumulate > 1 else config
+
     def compile_from_config(self, config):
         """Compiles a loaded model; Keras leaves that to a model with its own `compile`."""
+        config = dict(config)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            config.pop("accumulate", None)
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 

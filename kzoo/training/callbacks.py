@@ -89,7 +89,8 @@ class FiniteLoss(keras.callbacks.Callback):
     kzoo's optimizers leave out a step whose gradients are not finite. It is then left out of the
     metrics, too, and `fit` goes on, until there are `most` in a row, or a weight that is not
     trained, as a mean of batch normalization, is no finite number. With other optimizers one such
-    loss spoils the weights, and `fit` ends, as by `keras.callbacks.TerminateOnNaN`.
+    loss spoils the weights, and `fit` ends, as by `keras.callbacks.TerminateOnNaN`; so it does
+    where `compile` has `steps_per_execution` above 1, whose steps have one loss.
 
     Args:
         most: int, steps left out in a row that end `fit`.
@@ -110,23 +111,38 @@ class FiniteLoss(keras.callbacks.Callback):
         self.step = None
         self.skipped = 0
         self.in_a_row = self._steps = 0
-        self._iterations = int(self.model.optimizer.iterations.numpy())
+        self._iterations = self._steps_taken()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._metrics = self._metric_values()
 
+    def _steps_taken(self):
+        """Calls of the optimizer that were not left out, also of one that accumulates gradients or
+        scales the loss."""
+        optimizer = self.model.optimizer
+        return int(getattr(optimizer, "inner_optimizer", optimizer)._iterations.numpy())
+
     def _metric_values(self):
+        """The values by the identity of their variables; None where to read them takes all
+        workers."""
         if self.model.distribute_strategy.num_replicas_in_sync > 1:
-            return []  # no step is left out there, and to read them takes all workers
-        return [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
+            return None
+        variables = self.model.metrics_variables
+        return {id(each): keras.ops.convert_to_numpy(each) for each in variables}
+
+    def _restore_metrics(self):
+        for variable in self.model.metrics_variables:
+            # Those of `compile` come with the first step.
+            value = self._metrics.get(id(variable))
+            variable.assign(keras.ops.zeros_like(variable) if value is None else value)
 
     def on_train_batch_end(self, batch, logs=None):
-        before, self._iterations = self._iterations, int(self.model.optimizer.iterations.numpy())
+        before, self._iterations = self._iterations, self._steps_taken()
         if self._iterations == before:
             self.skipped += 1
             self.in_a_row += 1
-            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
-                variable.assign(value)
+            if self._metrics is not None:
+                self._restore_metrics()
             logs.update({k: float(v) for k, v in self.model.get_metrics_result().items()})
             if self.in_a_row >= self.most or not self._is_whole():
                 self._end(self._steps + 1 - self.in_a_row)
@@ -223,9 +239,9 @@ class Journal(keras.callbacks.Callback):
         }
 
     def best(self, name):
-        """Returns the highest value of a name so far, or None."""
-        values = [line[name] for line in self._lines() if line.get(name) is not None]
-        return max(values, default=None)
+        """Returns the highest value of a name so far, or None; NaN is none."""
+        values = (line.get(name) for line in self._lines())
+        return max((v for v in values if v is not None and not math.isnan(v)), default=None)
 
     def rewind(self, epochs, minutes):
         """Forgets what came after so many epochs and minutes, where a run goes on."""

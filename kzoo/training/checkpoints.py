@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from kzoo import checks
-from kzoo.training.kept_weights import PART, parsing, read_arrays, write_arrays
+from kzoo.training.kept_weights import PART, as_numpy, parsing, read_arrays, write_arrays
 
 _STATE = "state"  # name of what is no variable
 _WHOLE = "a whole checkpoint"
@@ -75,12 +75,14 @@ class Checkpoints(keras.callbacks.Callback):
         return position(self.folder)
 
     def on_train_begin(self, logs=None):
+        self.model._initial_epoch = None  # Keras keeps that of a `fit` before
         path, found, errors = _newest(self.folder, lambda path: read_arrays(path, _WHOLE))
         self._now = _position(found)
         self._start = self._saved = time.monotonic()
         self._spent = self._now.minutes
         self._is_rest = self._now.step > 0
-        self._kept = None
+        self._kept = self._epoch = None
+        self._metrics_before = []
         for part in self.folder.glob(f"{PART}*"):
             part.unlink()  # of a process killed while it wrote
         for broken, error in errors:
@@ -90,6 +92,10 @@ class Checkpoints(keras.callbacks.Callback):
         if found is None:
             return
         self._kept = found
+        if not self.model.built:
+            raise ValueError(
+                f"The model must be built before `fit`, to go on from {path}: call it on a batch."
+            )
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         self._restore("variable", self._variables())
@@ -100,7 +106,7 @@ class Checkpoints(keras.callbacks.Callback):
         return [*self.model.variables, *self.model.optimizer.variables]
 
     def _restore(self, name, variables):
-        values = [self._kept[key] for key in sorted(self._kept) if key.startswith(f"{name}-")]
+        values = self._values(name)
         shapes = [tuple(variable.shape) for variable in variables]
         if [value.shape for value in values] != shapes:
             raise ValueError(
@@ -110,10 +116,16 @@ class Checkpoints(keras.callbacks.Callback):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
+    def _values(self, name):
+        return [self._kept[key] for key in sorted(self._kept) if key.startswith(f"{name}-")]
+
     def on_epoch_begin(self, epoch, logs=None):
         if self._kept is not None:  # other callbacks, and Keras its metrics, have begun anew
-            if self._is_rest:
-                self._restore("metric", self.model.metrics_variables)
+            values, variables = self._values("metric"), self.model.metrics_variables
+            if self._is_rest and len(values) > len(variables):
+                self._metrics_before = values  # those of `compile` come with the first step
+            elif self._is_rest:
+                self._restore("metric", variables)
             for (callback, _), values in zip(self.keep, self._kept[_STATE]["kept"], strict=True):
                 for name, value in values.items():
                     setattr(callback, name, value)
@@ -129,6 +141,12 @@ class Checkpoints(keras.callbacks.Callback):
             self._save()
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._metrics_before:  # sums and counts, of which the first step made the rest
+            for variable, value in zip(
+                self.model.metrics_variables, self._metrics_before, strict=True
+            ):
+                variable.assign(keras.ops.convert_to_numpy(variable) + value)
+            self._metrics_before = []
         step = self._offset + batch + 1
         batches = self._now.batches + step - self._now.step
         self._now = self._now._replace(step=step, batches=batches)
@@ -141,7 +159,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_end(self, logs=None):
-        if self._now.step:
+        if self._now.step and self._epoch is not None:
             self._now = self._now._replace(epoch=self._epoch + 1, step=0)
             self._save()
 
@@ -158,7 +176,7 @@ class Checkpoints(keras.callbacks.Callback):
             ("variable", self._variables()),
             ("metric", self.model.metrics_variables if self._now.step else []),
         ):
-            arrays |= {f"{name}-{i:06d}": _array(v) for i, v in enumerate(variables)}
+            arrays |= {f"{name}-{i:06d}": as_numpy(v) for i, v in enumerate(variables)}
         write_arrays(self.folder / f"checkpoint-{self._now.batches:09d}.npz", arrays)
         for old in [*_paths(self.folder)[2:], *self.folder.glob("broken.*")]:
             old.unlink()
@@ -198,12 +216,6 @@ def _newest(folder, read):
         else:
             return path, {**arrays, _STATE: json.loads(bytes(arrays[_STATE]))}, errors
     return None, None, errors
-
-
-def _array(variable):
-    value = keras.ops.convert_to_numpy(variable)
-    # NumPy's files know no bfloat16; all of its numbers are float32's, too.
-    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
 
 
 def _checked(path):

@@ -2,6 +2,7 @@
 at all."""
 
 import contextlib
+import math
 import os
 from pathlib import Path
 
@@ -89,9 +90,10 @@ class BestWeights(keras.callbacks.Callback):
         self.best = best
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.best is None or logs[self.monitor] > self.best:
+        value = logs[self.monitor]
+        if self.best is None or value > self.best:
             write_arrays(self.path, _numbered(self.model.get_weights()))
-            self.best = logs[self.monitor]
+            self.best = None if math.isnan(value) else value  # anything is better than NaN
 
     def restore(self, model):
         """Puts the saved weights into a model.
@@ -168,4 +170,10 @@ class LastWeights(keras.callbacks.Callback):
 
 
 def _numbered(arrays):
-    return {f"{i:06d}": array for i, array in enumerate(arrays)}
+    return {f"{i:06d}": as_numpy(array) for i, array in enumerate(arrays)}
+
+
+def as_numpy(array):
+    """Of a weight, as NumPy's files have it: bfloat16, which they do not know, as float32."""
+    value = keras.ops.convert_to_numpy(array)
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value

@@ -25,12 +25,12 @@ class MovingAverage(keras.callbacks.Callback):
         self.back = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._swap())
 
     def on_train_begin(self, logs=None):
-        if not self.model.optimizer.use_ema:
+        if not self._optimizer().use_ema:
             raise ValueError("`optimizer` must have use_ema=True for a MovingAverage.")
-        self.model.optimizer.finalize_variable_values = lambda variables: None
+        self._optimizer().finalize_variable_values = lambda variables: None
 
     def on_train_end(self, logs=None):
-        optimizer = self.model.optimizer
+        optimizer = self._optimizer()
         del optimizer.finalize_variable_values  # the class has it
         optimizer.finalize_variable_values(self.model.trainable_variables)
 
@@ -43,8 +43,12 @@ class MovingAverage(keras.callbacks.Callback):
     def on_test_end(self, logs=None):
         self._swap()
 
+    def _optimizer(self):
+        """The one that has the averages: that of mixed_float16 wraps it."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
     def _swap(self):
-        optimizer = self.model.optimizer
+        optimizer = self._optimizer()
         averages = optimizer._model_variables_moving_average
         for weight, average in zip(optimizer._trainable_variables, averages, strict=True):
             mine = keras.ops.convert_to_numpy(weight)

@@ -175,7 +175,7 @@ def spliced_batches(
     tokenizer,
     batch_frames: int,
     normalize: bool = True,
-    seed=None,
+    seed=0,
     start: int = 0,
 ):
     """Makes the dataset of batches of clips that are drawn anew at every pass.
@@ -197,6 +197,7 @@ def spliced_batches(
             `batch_frames` is not positive.
     """
     checks.integer(1, batch_frames=batch_frames)
+    checks.require(seed is not None, "must not be None: each pass is drawn", seed=seed)
     if not pieces or not all(map(_length, pieces)):
         raise ValueError("`pieces` must be at least one clip, each of at least one frame.")
     if len(pieces) != len(groups):

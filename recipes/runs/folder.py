@@ -174,8 +174,8 @@ def _has_more_minutes(config: Any, run: Path) -> bool:
     before = cli.load(type(config), run / "config.json").minutes
     if config.minutes < before and (run / DONE).exists():
         raise ValueError(
-            f"`minutes` must be above {before:g} with resume, which the run in {run.parent} has had "
-            f"in all, got minutes={config.minutes:g}; without --resume a new run takes its place."
+            f"`minutes` must be above {before:g} with resume, which the run in {run.parent} has "
+            f"had in all, got minutes={config.minutes:g}; a run without --resume begins anew."
         )
     return config.minutes > before
 
