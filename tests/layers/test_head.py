@@ -181,6 +181,13 @@ def test_an_improbable_label_has_a_finite_loss_and_the_true_gradient():
 
 
 @pytest.mark.parametrize("training", [False, True])
+def test_the_loss_of_a_label_is_the_true_one_in_float16_however_improbable(training):
+    head = copying_head(5, dtype="mixed_float16")
+    losses = head.loss(tf.constant([[20.0, 0.0, 0.0, -30.0, 0.0]]), [3], training=training)
+    np.testing.assert_allclose(losses, [50.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
 def test_the_loss_of_a_bfloat16_head_is_float32_and_close(training):
     head = make_head(label_smoothing=0.1)
     half = make_head(label_smoothing=0.1, dtype="mixed_bfloat16")

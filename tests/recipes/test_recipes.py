@@ -531,6 +531,31 @@ def test_a_run_that_was_kept_makes_way_for_another_one_or_the_same_minutes(resum
     runs.remove_run(run)
 
 
+def test_a_run_that_was_kept_is_not_lost_to_fewer_minutes(config):
+    run = runs.open_run(config, config.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt"):
+        (run / name).touch()
+    runs.close_run(run, config)
+    fewer = dataclasses.replace(config, resume=True, minutes=30.0)
+    with pytest.raises(ValueError, match="`minutes` must be above 60 with resume, which the run i"):
+        runs.open_run(fewer, config.folder, "digest")
+    assert (run / "journal.jsonl").exists()
+    runs.remove_run(run)
+
+
+def test_a_run_that_was_ended_while_it_exported_trains_on_with_more_minutes_alone(config):
+    run = runs.open_run(config, config.folder, "digest")
+    for name in ("journal.jsonl", "fitted", "rising.txt"):
+        (run / name).touch()
+    same = dataclasses.replace(config, resume=True)
+    assert runs.open_run(same, config.folder, "digest") == run
+    assert (run / "fitted").exists()
+    more = dataclasses.replace(same, minutes=90.0)
+    assert runs.open_run(more, config.folder, "digest") == run
+    assert not (run / "fitted").exists() and not (run / "rising.txt").exists()
+    runs.remove_run(run)
+
+
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_run_of_another_recipe_is_replaced_if_it_is_done_and_never_gone_on_with(is_done, config):
     other = summarization.Config(output="out")

@@ -168,6 +168,10 @@ def test_a_pronouncing_model_goes_on_with_its_own_letters_or_with_those_of_the_d
     new = pronunciation.start(words, dataclasses.replace(config, new_vocabulary=True))
     before, after = (each.target_tokenizer.get_vocabulary() for each in (model, new))
     assert "IY" in after and "IY" not in before
+    learnt = {id(weight) for weight in new.trainable_weights}
+    (embedding,) = new.decoder.embedding.weights
+    frozen = [each for each in new.decoder.weights if each is not embedding]
+    assert id(embedding) in learnt and not learnt & {*map(id, frozen)}
     tables = [np.array(each.decoder.embedding.weights[0]) for each in (model, new)]
     np.testing.assert_array_equal(tables[0][before.index("EY")], tables[1][after.index("EY")])
 

@@ -135,7 +135,7 @@ def test_the_commands_of_a_docstring_are_commands(path):
 
 def test_the_interval_is_that_of_students_t():
     stats = pytest.importorskip("scipy.stats")
-    for count in (2, 3, 5, 10):
+    for count in (2, 3, 5, 10, 11, 15, 31):
         values = np.random.default_rng(count).normal(size=(count, 3))
         mean, half = trials.mean_and_interval(values)
         low, high = stats.t.interval(0.95, count - 1, mean, stats.sem(values))

@@ -68,6 +68,28 @@ def test_a_built_model_is_taught_as_the_flags_say():
     assert (model.r_drop, model.scheduled_sampling) == (5.0, None)
 
 
+def test_a_model_that_has_weights_is_taught_as_the_flags_say_and_says_the_same():
+    tokenizer = SubwordTokenizer.learn(TEXTS, 40)
+    inputs = {"source": np.array([[5, 6, 2]]), "target": np.array([[1, 7, 8]])}
+    config = translation.Config(precision="float32", model="rnn_luong")
+    model = translation.build(tokenizer, tokenizer, config)
+    before = model(inputs)["logits"].numpy()
+    model.encoder.trainable = False
+    sampling = dataclasses.replace(config, scheduled_sampling=0.5)
+    taught = runs.compiled(model, sampling, 0.1)
+    assert taught.scheduled_sampling.rate == 0.5 and taught.target_tokenizer is tokenizer
+    again = runs.compiled(taught, dataclasses.replace(config, r_drop=2.0), 0.1)
+    assert (again.scheduled_sampling, again.r_drop) == (None, 2.0)
+    assert runs.compiled(again, config, 0.1) is again and again.r_drop == 0
+    for each in (taught, again):
+        np.testing.assert_array_equal(each(inputs)["logits"], before)
+        assert not each.encoder.trainable_weights and each.decoder.trainable_weights
+    with pytest.raises(ValueError, match="`recompute` needs a transformer, got recompute=True an"):
+        runs.compiled(
+            again, dataclasses.replace(config, model="transformer_tiny", recompute=True), 0.1
+        )
+
+
 def test_subwords_are_sampled_within_the_longest_text_and_only_if_asked(capsys):
     tokenizer = SubwordTokenizer.learn(TEXTS, 40)
     ids = tokenizer.tokenize(TEXTS)

@@ -50,6 +50,18 @@ def test_losses_rate_answers_and_attention_of_every_epoch_are_written(tokenizer,
     assert int(width) in (8 * 3, 8 * 4) and 8 <= int(height) <= 8 * 5
 
 
+def test_answers_of_a_model_that_copies_are_written(tokenizer, tmp_path):
+    texts = ["red cats", "blue cats"]
+    corpus = batching.copying_corpus(tokenizer, tokenizer, texts, texts)
+    model = kzoo.zoo.copying_transformer(tokenizer, tokenizer, num_layers=1)
+    model.compile(kzoo.FusedAdam(0.01))
+    batches = batching.token_batches(corpus, 99)
+    board = watching.Board(tmp_path, batches, 4)
+    model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[board])
+    rows = values_of(tmp_path)["answers"][0].item().decode().splitlines()
+    assert len(rows) == 2 + len(texts) and any("red cats |" in row for row in rows)
+
+
 def test_a_profile_is_of_some_batches(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: calls.append("start"))

@@ -1,6 +1,7 @@
 """Callbacks: budgets, scores, the journal, the last weights, and a run that is killed."""
 
 import json
+import math
 import re
 import time
 
@@ -252,6 +253,34 @@ def test_weights_of_an_epoch_that_are_cut_or_spoilt_are_named(tmp_path):
         ValueError, match=r"epoch-000002\.npz: expected the weights of an epoch, got"
     ):
         last.average()
+
+
+def test_weights_in_bfloat16_come_back_and_are_averaged(tmp_path):
+    layers = [keras.Input([3]), keras.layers.Dense(2, dtype="bfloat16")]
+    model = keras.Sequential(layers)
+    best, last = training.BestWeights(tmp_path / "a.npz", "x"), training.LastWeights(tmp_path, 2)
+    for written in (best, last):
+        written.set_model(model)
+        written.on_epoch_end(0, {"x": 1.0})
+    expected = [np.float32(w) for w in model.get_weights()]
+    model.set_weights([0 * w for w in model.get_weights()])
+    best.restore(model)
+    for mean, weight, value in zip(last.average(), model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(np.float32(weight), value)
+        np.testing.assert_array_equal(mean, value)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    best = training.BestWeights(tmp_path / "best.npz", "x")
+    best.set_model(model)
+    for value, expected in ((math.nan, None), (-3.0, -3.0), (math.nan, -3.0), (2.0, 2.0)):
+        best.on_epoch_end(0, {"x": value})
+        assert best.best == expected
+    path = tmp_path / "journal.jsonl"
+    lines = ({"epoch": n, "minutes": 1.0, "x": x} for n, x in ((1, math.nan), (2, -3.0)))
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert training.Journal(path).best("x") == -3.0 and training.Journal(path).best("y") is None
 
 
 def test_the_last_weights_are_kept_and_averaged(tmp_path):

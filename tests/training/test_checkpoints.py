@@ -97,6 +97,42 @@ def test_a_training_killed_at_every_batch_ends_with_the_same_weights(tmp_path, u
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_metrics_of_compile_go_on_within_an_epoch(tmp_path):
+    def run(folder, *others):
+        model, found = make_model(), []
+        model.compile(training.FusedAdam(0.01), "mse", metrics=["mae"], jit_compile=False)
+        seen = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: found.append((logs["loss"], logs["mae"]))
+        )
+        train(folder, *others, seen, model=model)
+        return found
+
+    whole = run(tmp_path / "whole")
+    for batches in (1, 3, 8):
+        with pytest.raises(Killed):
+            run(tmp_path / str(batches), Killer(batches))
+        found = run(tmp_path / str(batches))
+        np.testing.assert_allclose(found, whole[-len(found) :], rtol=1e-6)
+        assert len(found) == (3 if batches < STEPS else 2)
+
+
+def test_another_fit_of_the_model_begins_at_its_own_first_epoch(tmp_path):
+    train(tmp_path / "a")
+    model, losses, _ = train(tmp_path / "a")
+    assert losses == []  # it was done
+    data = tf.data.Dataset.from_tensor_slices((X, X[:, :, :1]))
+    other = training.Checkpoints(tmp_path / "b", len(X))
+    assert len(model.fit(data, epochs=2, verbose=0, callbacks=[other]).epoch) == 2
+
+
+def test_a_model_that_is_not_built_cannot_go_on(tmp_path):
+    train(tmp_path)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(training.FusedAdam(0.01), "mse")
+    with pytest.raises(ValueError, match="The model must be built before `fit`, to go on from"):
+        train(tmp_path, model=model)
+
+
 def test_a_checkpoint_is_written_when_its_minutes_are_over_and_at_the_end_of_an_epoch(tmp_path):
     names = []
 
@@ -222,6 +258,22 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(tmp_pat
     for number in range(1, STEPS * EPOCHS):
         is_equal = all(map(np.array_equal, weights[number], weights[number - 1]))
         assert is_equal == (number in (6, 8))
+
+
+def test_steps_that_only_add_up_gradients_are_not_left_out(tmp_path):
+    finite = training.FiniteLoss(most=2)
+    model = make_model(training.FusedAdam(0.01, gradient_accumulation_steps=4))
+    _, losses, _ = train(tmp_path, model=model, finite=finite)
+    assert finite.skipped == 0 and len(losses) == EPOCHS
+
+
+def test_the_first_step_may_be_left_out_of_metrics_that_come_with_it(tmp_path):
+    model, finite = make_model(), training.FiniteLoss()
+    model.compile(training.FusedAdam(0.01), "mse", metrics=["mae"], jit_compile=False)
+    found = []
+    seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: found.append(logs))
+    train(tmp_path, seen, model=model, x=spoilt(0), finite=finite)
+    assert finite.skipped == 1 and all(math.isfinite(logs["mae"]) for logs in found)
 
 
 def test_a_loss_left_out_is_not_in_the_mean_of_its_epoch(tmp_path):

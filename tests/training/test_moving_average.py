@@ -17,10 +17,10 @@ class Seen(keras.callbacks.Callback):
         self.found.append(self.model.get_weights()[0].item())
 
 
-def fitted(epochs=3, **options):
+def fitted(epochs=3, wrapped=lambda optimizer: optimizer, **options):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.array([[5.0]])])
-    model.compile(kzoo.FusedAdam(1.0, **options), "mse")
+    model.compile(wrapped(kzoo.FusedAdam(1.0, **options)), "mse")
     average, seen, after = kzoo.training.MovingAverage(), Seen(), Seen()
     data = tf.data.Dataset.from_tensors((tf.ones((2, 1)), tf.zeros((2, 1))))
     callbacks = [average, seen, average.back, after] if options else [after]
@@ -30,9 +30,14 @@ def fitted(epochs=3, **options):
     return seen.found, after.found, logs, model.get_weights()[0].item()
 
 
-def test_validation_sees_the_average_and_training_goes_on_from_the_weights():
-    _, weights, _, _ = fitted()
-    seen, after, logs, last = fitted(use_ema=True, ema_momentum=0.75)
+@pytest.mark.parametrize("kind", ["float32", "mixed_float16"])
+def test_validation_sees_the_average_and_training_goes_on_from_the_weights(kind):
+    def wrapped(optimizer):  # as Keras does in mixed_float16
+        scales = keras.optimizers.LossScaleOptimizer
+        return scales(optimizer, initial_scale=8.0) if kind == "mixed_float16" else optimizer
+
+    _, weights, _, _ = fitted(wrapped=wrapped)
+    seen, after, logs, last = fitted(wrapped=wrapped, use_ema=True, ema_momentum=0.75)
     expected = weights[:1]  # Keras's average begins with the weights after the first step
     for weight in weights[1:]:
         expected.append(0.75 * expected[-1] + 0.25 * weight)
