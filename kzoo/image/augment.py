@@ -25,7 +25,7 @@ class ImageAugment(keras.layers.Layer):
         seed: int or None.
 
     Call arguments:
-        pixels: (B, H, W, 3) float in [0, 255].
+        pixels: (B, H, W, 3) float or uint8 in [0, 255]; it computes in float32.
 
     Returns:
         (B, H, W, 3); `pixels` unless `training`.
@@ -43,7 +43,7 @@ class ImageAugment(keras.layers.Layer):
     def __init__(
         self, degrees=5.0, zoom=0.1, shift=0.05, mirror=False, light=0.2, seed=None, **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         if degrees < 0 or not all(0 <= share < 1 for share in (zoom, shift, light)):
             raise ValueError(
                 "`degrees` must not be negative and `zoom`, `shift` and `light` lie in [0, 1), "
@@ -65,7 +65,7 @@ class ImageAugment(keras.layers.Layer):
         rows = tf.shape(pixels)[0]
         size = tf.shape(pixels)[1:3]
         moved = tf.raw_ops.ImageProjectiveTransformV3(
-            images=pixels,
+            images=tf.cast(pixels, tf.float32),
             transforms=self._transforms(rows, tf.cast(size, tf.float32)),
             output_shape=size,
             fill_value=GREY,
@@ -73,10 +73,11 @@ class ImageAugment(keras.layers.Layer):
             fill_mode="CONSTANT",
         )
         moved = tf.ensure_shape(moved, pixels.shape)
-        contrast = tf.cast(1 + self._draw(rows, self.light)[:, None, None, None], moved.dtype)
-        brightness = tf.cast(self._draw(rows, self.light)[:, None, None, None], moved.dtype)
+        contrast = 1 + self._draw(rows, self.light)[:, None, None, None]
+        brightness = self._draw(rows, self.light)[:, None, None, None]
         mean = tf.reduce_mean(moved, (1, 2, 3), keepdims=True)
-        return tf.clip_by_value(contrast * (moved - mean) + mean + 255 * brightness, 0, 255)
+        lit = tf.clip_by_value(contrast * (moved - mean) + mean + 255 * brightness, 0, 255)
+        return tf.cast(lit if pixels.dtype.is_floating else tf.round(lit), pixels.dtype)
 
     def _draw(self, rows, most):
         """(rows,) float32, uniform in [-most, most]."""

@@ -224,8 +224,10 @@ def masked_mean(x, mask):
     Returns:
         (B, D).
     """
-    count = tf.reduce_sum(tf.cast(mask, x.dtype), 1)[:, None]
-    return tf.math.divide_no_nan(tf.reduce_sum(blank(x, mask), 1), count)
+    values = tf.cast(x, tf.float32) if x.dtype.size < 4 else x  # half the bits stop adding up
+    count = tf.reduce_sum(tf.cast(mask, values.dtype), 1)[:, None]
+    mean = tf.math.divide_no_nan(tf.reduce_sum(blank(values, mask), 1), count)
+    return tf.cast(mean, x.dtype)
 
 
 def weights_of_steps(sample_weight, labels):

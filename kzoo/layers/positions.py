@@ -23,7 +23,8 @@ def sinusoidal(positions, depth, interleaved=True):
         P(p, 2i) = sin(p / 10000^(2i / depth)),    P(p, 2i + 1) = cos(p / 10000^(2i / depth))
 
     Vaswani et al. (2017), https://arxiv.org/abs/1706.03762, section 3.5. Or in halves, all sines
-    before all cosines, as Tensor2Tensor and Marian have them: the same features in another order.
+    before all cosines, as MarianMTModel of transformers has them: the same features in another
+    order. Marian and Tensor2Tensor themselves have the rates 10000^(-i / (depth / 2 - 1)).
 
     Args:
         positions: (T,) int or float.
@@ -50,7 +51,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
     Args:
         interleaved: bool, whether sines and cosines take turns, as in the paper, or stand in
-            halves, as in Marian's models.
+            halves, as in MarianMTModel of transformers.
 
     Call arguments:
         x: (B, T, D) float, dense or ragged; or dense (..., T, D).

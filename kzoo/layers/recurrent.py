@@ -203,6 +203,20 @@ def _run_in_keras(rnn, x, mask, states=None, training=False):
     return tf.reverse(y, [1]) if backward else y, tuple(states)
 
 
+def _run_by_cudnn(rnn, x, mask, states, training):
+    """`run_rnn` by the layer of Keras where cuDNN can, for rows with padding behind at least one
+    step; its ops are for GPUs alone, so that what is not training, as an export, is without."""
+    if mask is None:
+        return _run_in_keras(rnn, x, None, states, training)
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+    is_right = mask == tf.sequence_mask(lengths, tf.shape(mask)[1])
+    return tf.cond(
+        tf.reduce_all(is_right) & tf.reduce_all(lengths > 0),
+        lambda: _run_in_keras(rnn, x, mask, states, training),
+        lambda: run_rnn(rnn, x, mask, states, training),
+    )
+
+
 def run_stack(rnns, dropout, x, mask, states=None, training=False):
     """x^1 = RNN^1(x), x^l = x^(l-1) + RNN^l(x^(l-1)): a residual stack, each input with dropout.
 
@@ -214,7 +228,7 @@ def run_stack(rnns, dropout, x, mask, states=None, training=False):
     Returns:
         x^L: (B, S, U). final_states: like `states`; a masked step keeps what was before it.
     """
-    run = _run_in_keras if _has_gpu() else run_rnn
+    run = _run_by_cudnn if training and _has_gpu() else run_rnn
     final_states = []
     for index, rnn in enumerate(rnns):
         before = None if states is None else states[index]

@@ -277,8 +277,12 @@ class TransformerDecoder(_Stack):
             call = functools.partial(
                 _decoder_call, block, prepared["mask"], masking.carried_mask(x, None), training
             )
-            is_again = training and self.recompute
-            x, of_block = recomputed(block, call, x, *keys) if is_again else call(x, *keys)
+            if training and self.recompute:
+                x_mask = getattr(x, "_keras_mask", None)  # which a gradient of its own loses
+                x, of_block = recomputed(block, call, x, *keys)
+                x = masking.carry_mask(x, x_mask)
+            else:
+                x, of_block = call(x, *keys)
             weights.append(of_block)
         return x, weights
 

@@ -89,8 +89,9 @@ class Texts(keras.Model):
                 "`replace_unknown` needs two tokenizers of words or two of characters, "
                 f"got a {names}."
             )
-        words = copying.padded_words(self.source_tokenizer, source_texts)
-        return tf.gather(words, tf.where(ids == UNKNOWN_ID, steps, 0), batch_dims=1)
+        steps = tf.where(ids == UNKNOWN_ID, steps, 0)
+        words = copying.padded_words(self.source_tokenizer, source_texts, steps)
+        return tf.gather(words, steps, batch_dims=1)
 
     def target_ids(self, texts, source_texts, longest=None):
         """Target texts to ids, without the end; what their sources have of them is copied.

@@ -40,6 +40,9 @@ def from_npz(path):
     padding, which is a new row without probability, 1 start, likewise, whose embedding is zeros, as
     Marian's decoder starts from them, 2 end, 3 unknown.
 
+    Positions are those of transformers' MarianMTModel, as if the model had been converted; Marian's
+    own have other rates, see `layers.positions.sinusoidal`.
+
     Args:
         path: str or path.
 

@@ -202,8 +202,7 @@ class ByteTokenizer(Tokenizer):
         ids = tf.gather(self._of_byte, tf.cast(tf.reshape(codes, [-1]), tf.int32))
         count = symbols.nrows()
 
-        def merge(ids, rows, _):
-            ranks = self._ranks_of_pairs(ids, rows)
+        def merge(ids, rows, ranks):
             best = tf.math.unsorted_segment_min(ranks, rows, count)
             is_first = (ranks != _NO_RANK) & (ranks == tf.gather(best, rows))
             is_first = _not_overlapping(is_first)
@@ -211,13 +210,14 @@ class ByteTokenizer(Tokenizer):
             ids = tf.where(is_first, merged, ids)
             is_second = tf.concat([[False], is_first[:-1]], 0)[: tf.size(ids)]
             ids, rows = ids[~is_second], rows[~is_second]
-            return ids, rows, tf.reduce_any(self._ranks_of_pairs(ids, rows) != _NO_RANK)
+            return ids, rows, self._ranks_of_pairs(ids, rows)
 
+        rows = tf.cast(symbols.value_rowids(), tf.int32)
         ids, rows, _ = tf.while_loop(
-            lambda ids, rows, more: more,
+            lambda ids, rows, ranks: tf.reduce_any(ranks != _NO_RANK),
             merge,
-            (ids, tf.cast(symbols.value_rowids(), tf.int32), tf.size(ids) > 0),
-            shape_invariants=(tf.TensorShape([None]), tf.TensorShape([None]), tf.TensorShape([])),
+            (ids, rows, self._ranks_of_pairs(ids, rows)),
+            shape_invariants=(tf.TensorShape([None]),) * 3,
         )
         return tf.RaggedTensor.from_value_rowids(ids, tf.cast(rows, tf.int64), count)
 

@@ -106,16 +106,20 @@ def copied_words(tokenizer, ids, sources, unknown=None):
     Returns:
         (N, L) string, for `tokenizer.detokenize(ids, unknown=...)`.
     """
-    words = padded_words(tokenizer, sources)
     places = tf.convert_to_tensor(ids) - tokenizer.vocabulary_size()
+    words = padded_words(tokenizer, sources, places)
     is_place = (places >= 0) & (places < tf.shape(words)[1])
     copied = tf.gather(words, tf.where(is_place, places, 0), batch_dims=1)
     return tf.where(is_place, copied, UNKNOWN_TEXT if unknown is None else unknown)
 
 
-def padded_words(tokenizer, texts):
-    """The words of texts (N,), and "" behind them: (N, S) string, with one at least."""
+def padded_words(tokenizer, texts, places):
+    """The words of texts (N,) as far as the highest of some `places`, and "" behind them: (N, S)
+    string, with one at least."""
     words = tokenizer.split(texts)
+    if places.shape.num_elements() != 0:
+        highest = tf.reduce_max(tf.concat([[-1], tf.reshape(places, [-1])], 0))
+        words = words[:, : tf.cast(highest, tf.int32) + 1]
     return tf.concat([words, tf.fill([words.nrows(), 1], "")], 1).to_tensor()
 
 

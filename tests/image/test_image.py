@@ -268,6 +268,19 @@ def test_without_training_or_with_nothing_to_do_pictures_stay_as_they_are():
     np.testing.assert_allclose(still(batch(), training=True), batch(), atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
+def test_light_changes_in_every_dtype_as_it_does_in_float32(dtype):
+    pixels = np.round(batch())
+    expected = ImageAugment(seed=7)(tf.cast(pixels, tf.float32), training=True)
+    keras.config.set_dtype_policy("float32" if dtype == "uint8" else f"mixed_{dtype}")
+    try:
+        found = ImageAugment(seed=7)(tf.cast(pixels, dtype), training=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert found.dtype == dtype
+    np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=1.01)
+
+
 def test_mirrored_pictures_are_mirrored_and_about_half_of_them_are():
     augment = ImageAugment(degrees=0, zoom=0, shift=0, light=0, mirror=True, seed=3)
     pictures = np.repeat(batch(1), 64, 0)

@@ -150,11 +150,12 @@ def test_masked_mean_is_the_mean_of_the_real_steps():
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_masked_mean_of_a_long_row_is_right_in_bfloat16():
-    steps = 1001  # bfloat16 cannot count beyond 256
-    x = tf.ones((1, steps, D), tf.bfloat16)
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_masked_mean_of_a_long_row_is_right_in_half_the_bits(dtype):
+    steps = 3001  # bfloat16 cannot count beyond 256, float16 beyond 2,048
+    x = tf.ones((1, steps, D), dtype)
     mean = masking.masked_mean(x, tf.ones((1, steps), tf.bool))
-    assert mean.dtype == tf.bfloat16
+    assert mean.dtype == dtype
     np.testing.assert_allclose(tf.cast(mean, tf.float32), np.ones((1, D)), rtol=0.01)
 
 

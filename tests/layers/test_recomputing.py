@@ -39,6 +39,14 @@ def steps(model):
     return [*model.get_weights(), *(v.numpy() for v in model.non_trainable_variables)]
 
 
+@pytest.mark.parametrize("is_recomputed", [False, True])
+def test_a_loss_of_keras_knows_the_padding(is_recomputed):
+    model = model_of(0.0, is_recomputed, True, None)
+    ids = np.array([[4, 5, 6, 0], [7, 8, 0, 0]])
+    hidden, _ = model.decoder(ids, tf.ones((2, 3, D)), training=True)
+    np.testing.assert_array_equal(hidden._keras_mask, ids != 0)
+
+
 @pytest.mark.parametrize(
     ("dropout", "norm_first", "positions"),
     [

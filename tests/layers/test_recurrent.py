@@ -161,6 +161,30 @@ def test_layers_of_keras_as_on_a_gpu_give_the_same_and_the_same_gradients(
     assert_all_close(run(), own)
 
 
+def test_masks_that_cudnn_cannot_do_with_and_all_but_training_have_no_op_of_it(monkeypatch):
+    encoder, asked = make_encoder(num_layers=2), []
+    masks = np.array([[[0, 1, 1, 1, 1], [1, 1, 1, 0, 0]], [[0] * S, [1] * S]], bool)
+    train = tf.function(lambda ids, mask: encoder(ids, source_mask=mask, training=True)[0])
+    ids = np.arange(1, 1 + B * S).reshape(B, S)
+    expected = [train(ids, tf.constant(mask)) for mask in masks]
+
+    def in_keras(rnn, x, mask, states, training):
+        asked.append(training)
+        result = recurrent.run_rnn(rnn, x, mask, states, training)
+        with tf.control_dependencies([tf.debugging.Assert(False, ["cuDNN has met its rule"])]):
+            return tf.nest.map_structure(tf.identity, result)
+
+    monkeypatch.setattr(recurrent, "_has_gpu", lambda: True)
+    monkeypatch.setattr(recurrent, "_run_in_keras", in_keras)
+    train = tf.function(lambda ids, mask: encoder(ids, source_mask=mask, training=True)[0])
+    assert_all_close([train(ids, tf.constant(mask)) for mask in masks], expected)
+    assert asked == [True, True]  # traced
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        train(ids, tf.constant(MASK))
+    encoder(ids)
+    assert asked == [True, True]
+
+
 def test_ids_in_the_padding_change_nothing_under_an_explicit_mask():
     encoder = make_encoder()
     assert_all_close(encoder(np.where(MASK, SOURCE, 15), source_mask=MASK), encoder(SOURCE))

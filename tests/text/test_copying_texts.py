@@ -51,6 +51,14 @@ def test_the_words_come_back():
     assert copying.copied_words(WORDS, [[7, 70]], ["a"]).numpy().tolist() == [[b"a", "⁇".encode()]]
 
 
+def test_words_behind_those_that_are_named_take_no_room():
+    texts = ["a b c", "d " + 500 * "e "]
+    words = copying.padded_words(WORDS, texts, tf.constant([[1, -3], [0, 2]]))
+    assert words.numpy().tolist() == [[b"a", b"b", b"c", b""], [b"d", b"e", b"e", b""]]
+    assert copying.padded_words(WORDS, texts, tf.constant([[-7]])).numpy().tolist() == 2 * [[b""]]
+    assert copying.padded_words(WORDS, [], tf.zeros([0, 3], tf.int32)).shape == (0, 1)
+
+
 def test_what_is_cut_off_cannot_be_copied():
     copied, ids = copying.copyable(WORDS, ["the bill 42 of"], ["of 42"], longest=3)
     assert copied.to_list() == [[4, 5, 9]]
