@@ -1,6 +1,7 @@
 """Masks, masked softmax and mean, and ragged <-> dense."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
