@@ -24,8 +24,6 @@ TYPED = {
     "Two workers",
     "Decoding",
     "Large vocabularies",
-    "Whisper",
-    "Serving",
 }
 
 
