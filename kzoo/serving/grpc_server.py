@@ -107,7 +107,7 @@ class _Certificate:
     """
 
     def __init__(self, key, certificate):
-        self._files, self._taken = (key, certificate), None
+        self._files, self._taken, self._said = (key, certificate), None, ""
 
     def __call__(self):
         try:
@@ -118,7 +118,9 @@ class _Certificate:
         except OSError as error:  # an SSLError among them
             if self._taken is None:
                 raise
-            _LOGGER.warning("The certificate for gRPC stays as it was: %s", error)
+            if str(error) != self._said:
+                self._said = str(error)
+                _LOGGER.warning("The certificate for gRPC stays as it was: %s", error)
             return None
         self._taken = pair
         return grpc.ssl_server_certificate_configuration([pair])
