@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from recipes.runs.folder import (
     BEST,
     CHECKPOINTS,
     RISING,
+    RUN_FOLDER,
     is_fitted,
     open_journal,
     position,
@@ -67,6 +69,16 @@ def fit(
     choose_weights(model, kzoo.training.BestWeights(run / BEST, monitor), last, judge)
 
 
+def what_a_run_has_left(config: Any) -> Any:
+    """The flags of a --dry_run, with --resume those of what the run before has left to do."""
+    done = position(config.folder / RUN_FOLDER) if config.resume else None
+    if not done or not done.batches:
+        return config
+    print(f"The plan is of what is left behind {done}.")
+    left = max(config.minutes - done.minutes, 0.1), max(config.epochs - done.epoch, 1)
+    return dataclasses.replace(config, minutes=left[0], epochs=left[1])
+
+
 def train(
     model,
     batches,
@@ -113,7 +125,7 @@ def train(
 
     stream = numbered(batches, begin.batches, names, change)
     if config.dry_run:
-        end_dry_run(model, stream, epoch_steps, valid_batches, score, config)
+        end_dry_run(model, stream, epoch_steps, valid_batches, score, what_a_run_has_left(config))
     workers, trained, save_minutes = workers_of(config), model, config.save_minutes
     if workers is not None:
         trained, save_minutes = replica(model, batches, workers), math.inf

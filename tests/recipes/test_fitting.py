@@ -1,5 +1,6 @@
 """A training whose loss is no number says which files it was reading."""
 
+import dataclasses
 import itertools
 import re
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from kzoo import batching, text, training
-from kzoo.training import callbacks, kept_weights
+from kzoo.training import callbacks, checkpoints, kept_weights
+from recipes import reverse
 from recipes.runs import fitting, folder
 
 NAMES = [f"clips/{number}.wav" for number in range(50)]
@@ -49,6 +51,18 @@ def train(dataset, run, scores=(1.0,), minutes=1.0, optimizer="sgd", epochs=9, v
 
 def without_names(inputs, labels):
     return {key: value for key, value in inputs.items() if key != "name"}, labels
+
+
+def test_a_dry_run_plans_what_a_run_that_goes_on_has_left(tmp_path, capsys):
+    config = reverse.Config(output=str(tmp_path), minutes=60.0, epochs=9, resume=True)
+    assert fitting.what_a_run_has_left(config) is config  # there is no run yet
+    done = checkpoints.Position(epoch=2, step=3, batches=23, minutes=55.0)
+    checkpoints.write_position(tmp_path / folder.RUN_FOLDER / folder.CHECKPOINTS, done)
+    left = fitting.what_a_run_has_left(config)
+    assert (left.minutes, left.epochs) == (5.0, 7)
+    assert "what is left behind batch 3 of epoch 3, after 55.0 minutes" in capsys.readouterr().out
+    begun = dataclasses.replace(config, resume=False)
+    assert fitting.what_a_run_has_left(begun) is begun
 
 
 def test_a_loss_that_is_no_number_names_the_files_of_its_batch(tmp_path):
