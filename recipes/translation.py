@@ -201,6 +201,8 @@ class Config:
 
     @property
     def folder(self) -> Path:
+        if self.output:
+            return Path(self.output)
         codes = "-".join([self.source_language, *self.target_languages])
         folder = sources.folder_of(f"translation-{codes}", self)
         return folder.with_name(folder.name.replace(HOLE, "-".join(self.target_languages)))

@@ -62,6 +62,7 @@ _DOUBTS = {  # the attributes of models.Doubts
         "the first answer stays; default: 0.2 0.4 0.6 0.8 1.0",
     },
 }
+_TOLD = ("language", "task")
 _LONGEST = 3600  # seconds of a recording, for models that hear window by window
 _SAMPLE = "Hello!"
 # The search that these models were published with; kzoo's own divides otherwise.
@@ -154,7 +155,7 @@ def run(args):
     from kzoo import export
     from kzoo.export.signatures import all_names
     from kzoo.pretrained.downloads import fetch
-    from kzoo.pretrained.loading import load
+    from kzoo.pretrained.loading import is_own, load
 
     _check_is_free(args)
     doubts = _doubts(args)
@@ -162,11 +163,12 @@ def run(args):
     found = fetch(args.model)
     _say(2, f"Reading {found.path}")
     model = load(found.path, args.language, args.task)
-    is_told = len(getattr(model, "prompt", ())) > 1  # of the language and the task
-    if is_told and args.language is None:
+    told = _told(model)
+    if told and args.language is None:
+        other = "" if is_own(found.path) else " --language CODE says another."
         print(
             "This model knows many languages, and does not find out which is spoken: it will take "
-            "it for English. --language CODE says another.",
+            f"it for {told[0]}.{other}",
             file=sys.stderr,
         )
     is_file = model.source_tokenizer.content.is_file
@@ -177,8 +179,8 @@ def run(args):
     published = _OF_TRANSLATORS if translates else _OF_SPEECH if "segments" in possible else None
     sample = args.sample or (None if is_file else _text_for(model))
     facts = _card(args, found)
-    if is_told:
-        facts["hears"] = f"{args.language or 'en'}, to {args.task or 'transcribe'}"
+    if told:
+        facts["hears"] = ", to ".join(told)
     if doubts is not None and "segments" not in possible:
         given = ", ".join(f"--{name}" for name in _DOUBTS if getattr(args, name) is not None)
         raise ValueError(
@@ -210,6 +212,14 @@ def run(args):
         asked = "recording.wav" if is_file else '"text"'
         print(f"Ask it: kzoo {facts['name']} {asked}", file=sys.stderr)
     return path
+
+
+def _told(model):
+    """The language and the task of a Whisper of many languages, or None."""
+    if len(getattr(model, "prompt", ())) < 3 or not model.source_tokenizer.content.is_file:
+        return None
+    names = model.target_tokenizer.get_vocabulary()
+    return [names[id_].strip("<|>") for id_ in model.prompt[:2]]
 
 
 def _doubts(args):
@@ -269,7 +279,11 @@ def _card(args, found):
         "description": f"{found.source}, imported by kzoo.",
         "data": _data_of(found.source),
         "imported from": found.source,
-        "command": f"kzoo import {args.model}" + ("" if _is_by_name(args) else f" {args.folder}"),
+        "command": " ".join(
+            ["kzoo import", args.model]
+            + ([] if _is_by_name(args) else [args.folder])
+            + [f"--{name} {each}" for name in _TOLD if (each := getattr(args, name))]
+        ),
     }
     if found.revision:
         card["revision"] = found.revision

@@ -61,6 +61,12 @@ def load(path_or_name, language=None, task=None):
     return _of_folder(path, given) if path.is_dir() else _of_file(path, given)
 
 
+def is_own(path):
+    """Whether kzoo wrote a model that it can go on with."""
+    is_saved = path.is_dir() and ((path / "saved_model.pb").exists() or saved_versions(path))
+    return bool(is_saved) or path.suffix.lower() == ".keras"
+
+
 def _check_none(given, path):
     if given:
         raise ValueError(
@@ -107,7 +113,7 @@ def _of_argos(path):
 
 
 def _of_folder(path, given):
-    if (path / "saved_model.pb").exists() or saved_versions(path):
+    if is_own(path):
         _check_none(given, path)
         from kzoo.pretrained import exported
 

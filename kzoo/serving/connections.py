@@ -52,6 +52,10 @@ class _Transport:
     def is_closing(self):
         return self.is_lingering or self._transport.is_closing()
 
+    def write(self, data):
+        if not self.is_lingering:
+            self._transport.write(data)
+
     def close(self):
         connection, transport = self._connection, self._transport
         is_whole = connection.cycle is None or not connection.cycle.more_body
@@ -71,7 +75,7 @@ class Connection(HttpToolsProtocol):
     What stands around the parts of a chunked body, and the trailer after it, counts as a header.
 
     When there are `most` connections, the one goes that is idle, or waits for its header, longest.
-    One that reads nothing of its answer is closed, too.
+    One that reads nothing of its answer is closed, too, but over TLS, where nobody knows of it.
     """
 
     most = 1024
@@ -79,9 +83,10 @@ class Connection(HttpToolsProtocol):
     _waiting: ClassVar[dict] = {}  # in the order in which they began to wait
 
     def connection_made(self, transport):
-        super().connection_made(_Transport(transport, self))
-        transport.set_write_buffer_limits(high=0)  # `pause_writing` says that bytes wait
         self._timer = self._reading = None
+        super().connection_made(_Transport(transport, self))
+        if self.scheme == "http":
+            transport.set_write_buffer_limits(high=0)  # `pause_writing` says that bytes wait
         self._wait()
         if len(self.connections) > Connection.most:
             oldest = next(iter(Connection._waiting))
@@ -100,11 +105,16 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self):
         self._stop_reading()
         super().resume_writing()
+        self._may_be_idle()
 
     def on_response_complete(self):
         super().on_response_complete()
-        if self._is_between_requests() and not self.transport.is_closing():
-            Connection._waiting[self] = None
+        self._may_be_idle()
+
+    def _may_be_idle(self):
+        is_read = not self.transport.get_write_buffer_size()
+        if is_read and self._is_between_requests() and not self.transport.is_closing():
+            Connection._waiting.setdefault(self)
 
     def data_received(self, data):
         if self.transport.is_lingering:
@@ -138,7 +148,7 @@ class Connection(HttpToolsProtocol):
     def _check_reading(self, before):
         """Closes the connection if as much waits to be read as `before`; looks again later."""
         waiting = self.transport.get_write_buffer_size()
-        if before is not None and waiting >= before:
+        if before is not None and waiting >= max(before, 1):
             self.transport.abort()
             return
         seconds = Connection.reading_seconds

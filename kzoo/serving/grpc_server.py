@@ -30,6 +30,7 @@ _CONTROL = {"RepositoryModelLoad", "RepositoryModelUnload"}
 _MOST_OTHERS = 32  # open calls that are no inferences: of metadata, and those that load
 _INFERENCES_READ, _OTHERS_READ = 8, 2  # at once: each may take --max_body_mb before it is whole
 _SPARE_CALLS = 100  # of one connection, that get 429; any more the client holds back
+_READING_SECONDS = 60  # of an answer, after the connection has reached its age
 _NO_COMPRESSION = 1  # the bit of "identity": what is unpacked has no limit in gRPC
 _CONNECTIONS = {  # times in milliseconds
     "server_handshake_timeout_ms": 1000 * connections.HANDSHAKE_SECONDS,  # without TLS, too
@@ -37,7 +38,6 @@ _CONNECTIONS = {  # times in milliseconds
     "keepalive_timeout_ms": 10_000,  # for its answer
     "max_connection_idle_ms": 300_000,  # clients connect again by themselves
     "max_connection_age_ms": 3_600_000,
-    "max_connection_age_grace_ms": 60_000,  # for answers that nobody reads
     "http2.bdp_probe": 0,  # with it the window of each message grows, to 16 MB and more
     "http2.lookahead_bytes": WINDOW_BYTES,
 }
@@ -66,6 +66,8 @@ async def started(repository, options, dataplane, extension):
         ],
         options=[
             *((f"grpc.{name}", value) for name, value in _CONNECTIONS.items()),
+            # For answers that nobody reads.
+            ("grpc.max_connection_age_grace_ms", round(1000 * (seconds + _READING_SECONDS))),
             ("grpc.max_allowed_incoming_connections", connections.Connection.most),
             ("grpc.max_concurrent_streams", options["max_queue"] + _SPARE_CALLS),
             ("grpc.max_receive_message_length", most),

@@ -98,7 +98,9 @@ class SavedModels(kserve.ModelRepository):
             for name, of_one in sorted(self._served.items())
             for version in sorted(of_one, key=int)
         ]
-        for (name, version), reason in sorted(self._broken.copy().items()):
+        known = {(row["name"], row["version"]) for row in rows}
+        broken = {key: reason for key, reason in self._broken.copy().items() if key not in known}
+        for (name, version), reason in sorted(broken.items()):
             row = {"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason}
             rows.append(row)
         return rows
@@ -206,7 +208,10 @@ class SavedModels(kserve.ModelRepository):
                 wanted.add(version)
             has_changed = is_asked and self._stamps.get((name, version)) != _stamp(path)
             is_there = version in served and not has_changed
-            if version in wanted and (is_there or self._loads(name, version, path)):
+            if version not in wanted:
+                continue
+            # What cannot be loaded anew still answers.
+            if is_there or self._loads(name, version, path) or version in served:
                 kept.add(version)
                 newest = max(served, key=int)
                 if newest in kept:
@@ -229,7 +234,8 @@ class SavedModels(kserve.ModelRepository):
         except Exception as error:  # a broken file may raise anything
             self._broken[name, version] = f"{type(error).__name__}: {error}"[:500]
             self._stamps[name, version] = stamp
-            metrics.VERSIONS.labels(name, version).set(0)
+            if version not in self._served[name]:
+                metrics.VERSIONS.labels(name, version).set(0)
             _LOGGER.error("Couldn't load model %r, version %s: %s", name, version, error)
             return False
         self._broken.pop((name, version), None)

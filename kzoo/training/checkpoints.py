@@ -107,14 +107,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _restore(self, name, variables):
         values = self._values(name)
+        self._check_shapes(name, values, variables)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def _check_shapes(self, name, values, variables):
         shapes = [tuple(variable.shape) for variable in variables]
         if [value.shape for value in values] != shapes:
             raise ValueError(
                 f"{self.folder}: expected a checkpoint of this model, with {len(shapes)} "
                 f"{name}s of its shapes, got {len(values)}."
             )
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
 
     def _values(self, name):
         return [self._kept[key] for key in sorted(self._kept) if key.startswith(f"{name}-")]
@@ -142,11 +145,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self._metrics_before:  # sums and counts, of which the first step made the rest
-            for variable, value in zip(
-                self.model.metrics_variables, self._metrics_before, strict=True
-            ):
+            values, self._metrics_before = self._metrics_before, []
+            self._check_shapes("metric", values, self.model.metrics_variables)
+            for variable, value in zip(self.model.metrics_variables, values, strict=True):
                 variable.assign(keras.ops.convert_to_numpy(variable) + value)
-            self._metrics_before = []
         step = self._offset + batch + 1
         batches = self._now.batches + step - self._now.step
         self._now = self._now._replace(step=step, batches=batches)
@@ -159,6 +161,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_end(self, logs=None):
+        self.model._initial_epoch = None
         if self._now.step and self._epoch is not None:
             self._now = self._now._replace(epoch=self._epoch + 1, step=0)
             self._save()

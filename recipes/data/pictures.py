@@ -231,10 +231,11 @@ def _read(name: str, place: str) -> dict[str, Pictures]:
                     *path.glob("*/results.csv"),
                 ],
             ),
-            (karpathy, _only(path, "dataset*.json")),
         ):
             for each in paths:
                 return reader(each)
+        for each in _only(path, "dataset*.json"):
+            return karpathy(each)
     elif files.is_file(path):
         suffix = files.plain_suffix(path)
         if ".token" in path.name:

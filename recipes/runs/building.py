@@ -80,6 +80,20 @@ def draw_anew(layer, number) -> None:
     state.assign(tf.cast(tf.stack([tf.constant(layer.seed, tf.int64), 16 * number]), state.dtype))
 
 
+PARTS = ("encoder", "decoder", "head", "length_head", "ctc_head", "copier")
+
+
+def freeze_alike(model, other) -> None:
+    """Has the same layers of a built model trained as of another one of its architecture."""
+    for name in PARTS:
+        parts = [getattr(each, name, None) for each in (model, other)]
+        if None in parts:
+            continue
+        for one, same in zip(*(part._flatten_layers() for part in parts), strict=True):
+            if one.trainable != same.trainable:
+                one.trainable = same.trainable
+
+
 def compile_model(
     model,
     learning_rate: float,

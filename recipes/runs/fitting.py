@@ -17,6 +17,8 @@ from recipes.runs.folder import (
     CHECKPOINTS,
     RISING,
     RUN_FOLDER,
+    has_more_minutes,
+    is_done,
     is_fitted,
     open_journal,
     position,
@@ -71,8 +73,9 @@ def fit(
 
 def what_a_run_has_left(config: Any) -> Any:
     """The flags of a --dry_run, with --resume those of what the run before has left to do."""
-    done = position(config.folder / RUN_FOLDER) if config.resume else None
-    if not done or not done.batches:
+    run = config.folder / RUN_FOLDER
+    done = position(run) if config.resume else None
+    if not done or not done.batches or (is_done(run) and not has_more_minutes(config, run)):
         return config
     print(f"The plan is of what is left behind {done}.")
     left = max(config.minutes - done.minutes, 0.1), max(config.epochs - done.epoch, 1)

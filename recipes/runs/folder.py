@@ -91,16 +91,16 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
         _lock(folder)
     if config.resume:
         _check_recipe(config, run)
-    is_done, is_longer = (run / DONE).exists(), config.resume and _has_more_minutes(config, run)
-    is_over = is_done and not is_longer
+    was_done, is_longer = is_done(run), config.resume and has_more_minutes(config, run)
+    is_over = was_done and not is_longer
     if is_over or not _is_begun(run):
         _check_removable(run)
         return _passing_folder() if config.dry_run else _new_run(config, run, digest)
     _check_goes_on(config, run, digest)
     if config.dry_run:
         return _passing_folder()
-    ended = [part for part in _parts(run) if is_done or (part / RISING).exists()]
-    if is_longer and ended:
+    ended = [part for part in _parts(run) if was_done or (part / RISING).exists()]
+    if is_longer:
         cli.save(config, run / "config.json")
         for part in ended:
             for name in ("fitted", RISING):
@@ -163,7 +163,7 @@ def _check_recipe(config: Any, run: Path) -> None:
         )
 
 
-def _has_more_minutes(config: Any, run: Path) -> bool:
+def has_more_minutes(config: Any, run: Path) -> bool:
     """Whether a run is to have more minutes than it had.
 
     Raises:
@@ -310,6 +310,11 @@ def open_journal(run: Path) -> kzoo.training.Journal:
 def position(run: Path) -> kzoo.training.checkpoints.Position:
     """How far the training of a run has come, in its newest whole checkpoint."""
     return kzoo.training.checkpoints.position(run / CHECKPOINTS)
+
+
+def is_done(run: Path) -> bool:
+    """Whether a run that is kept has exported its model."""
+    return (run / DONE).exists()
 
 
 def is_fitted(run: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import kzoo
 from recipes import cli
-from recipes.runs.building import compile_model
+from recipes.runs.building import PARTS, compile_model, freeze_alike
 
 SCHEDULED_SAMPLING_HELP = (
     "probability in the end that the decoder reads its own answer in training in place of the "
@@ -86,17 +86,11 @@ def _copied(model, sampling):
         setattr(again, name, tokenizer)
     again.scheduled_sampling = sampling
     again.build_from_config(model.get_build_config())
-    for name in ("encoder", "decoder", "head", "length_head", "ctc_head", "copier"):
+    for name in PARTS:
         if (part := getattr(model, name)) is not None:
             getattr(again, name).set_weights(part.get_weights())
-            _freeze_alike(getattr(again, name), part)
+    freeze_alike(again, model)
     return again
-
-
-def _freeze_alike(layer, other):
-    for one, same in zip(layer._flatten_layers(), other._flatten_layers(), strict=True):
-        if one.trainable != same.trainable:
-            one.trainable = same.trainable
 
 
 def compiled(model, config, rate: float, *, has_schedule: bool = True):

@@ -553,6 +553,10 @@ def test_a_run_that_was_ended_while_it_exported_trains_on_with_more_minutes_alon
     more = dataclasses.replace(same, minutes=90.0)
     assert runs.open_run(more, config.folder, "digest") == run
     assert not (run / "fitted").exists() and not (run / "rising.txt").exists()
+    for name in ("fitted", "rising.txt"):
+        (run / name).touch()  # ended again while it exported
+    assert runs.open_run(more, config.folder, "digest") == run
+    assert (run / "fitted").exists()
     runs.remove_run(run)
 
 

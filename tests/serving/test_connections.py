@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import ssl
+import subprocess
 
 import pytest
 import uvicorn
@@ -30,13 +32,13 @@ async def app(scope, receive, send):
 
 
 @contextlib.asynccontextmanager
-async def listening(app=app):
+async def listening(app=app, **options):
     """The address of a server, and the set of its connections."""
     config, state = uvicorn.Config(app, http=Connection, lifespan="off"), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(config, state, {}), "127.0.0.1", 0, backlog=2048
+        lambda: Connection(config, state, {}), "127.0.0.1", 0, backlog=2048, **options
     )
     async with server:
         yield server.sockets[0].getsockname(), state.connections
@@ -142,6 +144,40 @@ def test_a_client_that_sends_all_of_a_refused_body_reads_why(monkeypatch):
 async def large(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": bytes(30_000_000)})
+
+
+def test_over_tls_large_answers_come_and_refused_bodies_end(tmp_path):
+    pair = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("needs openssl")
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    words += ["-keyout", pair[0], "-out", pair[1]]
+    subprocess.run([openssl, *words], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*reversed(pair))
+    trusting = ssl.create_default_context(cafile=pair[1])
+
+    async def ask(app, request):
+        async with listening(app, ssl=context) as (address, _):
+            reader, writer = await asyncio.open_connection(
+                *address, ssl=trusting, server_hostname="localhost"
+            )
+            writer.write(request)
+            found = await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+            return found
+
+    answer = asyncio.run(ask(app, LAST + b"Content-Length: 3\r\n\r\nabc"))
+    assert answer.endswith(b"\r\n\r\n3")
+    assert len(asyncio.run(ask(large, LAST + b"Content-Length: 0\r\n\r\n"))) > 30_000_000
+    answer = asyncio.run(ask(early, HEADER + b"Content-Length: 9\r\n\r\nabc"))
+    assert answer.startswith(b"HTTP/1.1 413") and answer.endswith(ANSWER)
+
+
+def test_what_is_still_to_be_said_when_a_connection_lingers_is_dropped(caplog):
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + HEADER + b"Transfer-Encoding: chunked\r\n\r\n"
+    asyncio.run(answered(request + b"ZZ\r\n"))
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_an_answer_that_nobody_reads_is_given_up_and_a_slow_reader_gets_it(monkeypatch):

@@ -116,10 +116,22 @@ def test_metrics_of_compile_go_on_within_an_epoch(tmp_path):
         assert len(found) == (3 if batches < STEPS else 2)
 
 
+def test_a_checkpoint_with_other_metrics_is_refused(tmp_path):
+    model = make_model()
+    model.compile(training.FusedAdam(0.01), "mse", metrics=["mae", "mape"], jit_compile=False)
+    with pytest.raises(Killed):
+        train(tmp_path, Killer(3), model=model)
+    model = make_model()
+    model.compile(training.FusedAdam(0.01), "mse", metrics=["mae"], jit_compile=False)
+    with pytest.raises(ValueError, match="expected a checkpoint of this model, with 4 metrics of"):
+        train(tmp_path, model=model)
+
+
 def test_another_fit_of_the_model_begins_at_its_own_first_epoch(tmp_path):
     train(tmp_path / "a")
     model, losses, _ = train(tmp_path / "a")
     assert losses == []  # it was done
+    assert len(model.fit(X[0], X[0, :, :1], epochs=2, verbose=0).epoch) == 2
     data = tf.data.Dataset.from_tensor_slices((X, X[:, :, :1]))
     other = training.Checkpoints(tmp_path / "b", len(X))
     assert len(model.fit(data, epochs=2, verbose=0, callbacks=[other]).epoch) == 2

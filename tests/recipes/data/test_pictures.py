@@ -305,6 +305,8 @@ def test_of_several_lists_of_karpathy_one_must_be_named(tmp_path):
     message = r"expected one dataset\*\.json, got \['dataset_coco\.json', .*; name the file"
     with pytest.raises(ValueError, match=message):
         load_pictures(str(tmp_path))
+    flickr(tmp_path)  # of another kind, which is looked for first
+    assert len(load_pictures(str(tmp_path)).train) == 2
 
 
 def test_a_compressed_list_of_coco_has_the_pictures_of_the_plain_one(tmp_path):
