@@ -224,6 +224,7 @@ def masked_mean(x, mask):
     Returns:
         (B, D).
     """
+    x = tf.convert_to_tensor(x)
     values = tf.cast(x, tf.float32) if x.dtype.size < 4 else x  # half the bits stop adding up
     count = tf.reduce_sum(tf.cast(mask, values.dtype), 1)[:, None]
     mean = tf.math.divide_no_nan(tf.reduce_sum(blank(values, mask), 1), count)
