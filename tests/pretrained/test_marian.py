@@ -154,7 +154,7 @@ def test_a_start_among_the_pieces_keeps_its_row_and_is_no_text(tmp_path):
     place = json.loads((tmp_path / "vocab.json").read_text())["<s>"]
     assert tokenizer.detokenize([[ours, 2]]).numpy() == [b""]
     source = model.source_tokenizer.read(tf.constant(["Two men"]), 9)[0]
-    logits = model({"source": source, "target": [[1]]})["logits"].numpy()[0, 0]
+    logits = model({"source": source, "target": np.array([[1]])})["logits"].numpy()[0, 0]
     read = rows_of(transformers.MarianTokenizer.from_pretrained(tmp_path), model, False)
     start = theirs.config.decoder_start_token_id
     with torch.no_grad():
