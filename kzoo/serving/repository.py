@@ -21,11 +21,13 @@ _LOGGER = logging.getLogger("kzoo.serving")
 
 
 class ServedModel(kserve.Model):
-    """A version of a model as KServe's server knows it; `runtime` answers."""
+    """A version of a model as KServe's server knows it; `runtime` answers, and `stamp` changes with
+    its files."""
 
-    def __init__(self, runtime):
+    def __init__(self, runtime, stamp):
         super().__init__(runtime.name)
         self.runtime, self.version, self.ready = runtime, runtime.version, True
+        self.stamp = stamp
 
     async def predict(self, payload, headers=None, response_headers=None):
         """The answer of the model to a `protocol.Request`: dict of arrays."""
@@ -59,7 +61,7 @@ class SavedModels(kserve.ModelRepository):
         self._options, self._labels = options, options["labels"]
         self._served = {}  # name -> version -> ServedModel; `models` has the newest of each name
         self._broken = {}  # (name, version) -> reason
-        self._stamps = {}  # (name, version) -> `_stamp` of what was loaded, or is broken
+        self._stamps = {}  # (name, version) -> `_stamp` of what is broken
         self._unloaded = set()  # names
         self._leaving = weakref.WeakSet()  # SavedModelRuntimes that were replaced
         self._wanted = {}  # name -> versions that shall answer; each that does not gets 503
@@ -124,7 +126,7 @@ class SavedModels(kserve.ModelRepository):
             Refused: status 404 if there is none, 503 if none, or a changed one, can be loaded.
         """
         self._unloaded.discard(name)
-        for key in [key for key in list(self._broken) if key[0] == name]:
+        for key in [key for key in list(self._stamps) if key[0] == name]:
             self._stamps.pop(key, None)
         await asyncio.wrap_future(self._loader.submit(self.refresh, name))
         if name not in self._wanted:
@@ -206,8 +208,9 @@ class SavedModels(kserve.ModelRepository):
         for version, path in reversed(versions.items()):  # the highest first
             if not kept:  # those above it are broken
                 wanted.add(version)
-            has_changed = is_asked and self._stamps.get((name, version)) != _stamp(path)
-            is_there = version in served and not has_changed
+            is_there = version in served
+            if is_there and is_asked:
+                is_there = served[version].stamp == _stamp(path)
             if version not in wanted:
                 continue
             # What cannot be loaded anew still answers.
@@ -239,9 +242,8 @@ class SavedModels(kserve.ModelRepository):
             _LOGGER.error("Couldn't load model %r, version %s: %s", name, version, error)
             return False
         self._broken.pop((name, version), None)
-        self._stamps[name, version] = stamp
         before = self._served[name].get(version)
-        self._served[name][version] = ServedModel(runtime)
+        self._served[name][version] = ServedModel(runtime, stamp)
         if before is not None:
             self._let_go(before)
         metrics.VERSIONS.labels(name, version).set(1)

@@ -102,8 +102,8 @@ def test_an_idle_connection_makes_room_before_a_new_one(monkeypatch):
             old = await asyncio.wait_for(clients[0][0].read(), 10)
             clients[1][1].write(LAST + b"Content-Length: 3\r\n\r\nabc")
             last = await asyncio.wait_for(clients[1][0].read(), 10)
-            for _, writer in clients:
-                writer.close()
+            for each in (writer, *(own for _, own in clients)):
+                each.close()
             return new[-1:], old, last[-1:]
 
     assert asyncio.run(use()) == (b"2", b"", b"3")
