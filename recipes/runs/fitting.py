@@ -74,7 +74,7 @@ def fit(
 def what_a_run_has_left(config: Any) -> Any:
     """The flags of a --dry_run, with --resume those of what the run before has left to do."""
     run = config.folder / RUN_FOLDER
-    done = position(run) if config.resume else None
+    done = position(run) if getattr(config, "resume", False) else None
     if not done or not done.batches or (is_done(run) and not has_more_minutes(config, run)):
         return config
     print(f"The plan is of what is left behind {done}.")

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kzoo import batching, text, training
 from kzoo.training import callbacks, checkpoints, kept_weights
-from recipes import reverse
+from recipes import reverse, translation
 from recipes.runs import fitting, folder
 
 NAMES = [f"clips/{number}.wav" for number in range(50)]
@@ -54,7 +54,7 @@ def without_names(inputs, labels):
 
 
 def test_a_dry_run_plans_what_a_run_that_goes_on_has_left(tmp_path, capsys):
-    config = reverse.Config(output=str(tmp_path), minutes=60.0, epochs=9, resume=True)
+    config = translation.Config(output=str(tmp_path), minutes=60.0, epochs=9, resume=True)
     assert fitting.what_a_run_has_left(config) is config  # there is no run yet
     done = checkpoints.Position(epoch=2, step=3, batches=23, minutes=55.0)
     checkpoints.write_position(tmp_path / folder.RUN_FOLDER / folder.CHECKPOINTS, done)
@@ -63,6 +63,8 @@ def test_a_dry_run_plans_what_a_run_that_goes_on_has_left(tmp_path, capsys):
     assert "what is left behind batch 3 of epoch 3, after 55.0 minutes" in capsys.readouterr().out
     begun = dataclasses.replace(config, resume=False)
     assert fitting.what_a_run_has_left(begun) is begun
+    toy = reverse.Config()  # which is never gone on with
+    assert fitting.what_a_run_has_left(toy) is toy
 
 
 def test_a_loss_that_is_no_number_names_the_files_of_its_batch(tmp_path):

@@ -167,7 +167,7 @@ def test_binary_tensors_come_and_go_as_the_protocol_says():
 
     outputs = [{"name": "text"}, {"name": "score", "parameters": {"binary_data": False}}]
     body = {"inputs": [], "outputs": outputs, "parameters": {"binary_data_output": True}}
-    assert protocol.v2_request(json.dumps(body), 3).binary == {"text"}
+    assert protocol.v2_request(json.dumps(body).encode(), 3).binary == {"text"}
 
     for message, length in {"at most": "x", "the bytes of the body": str(len(head) + 99)}.items():
         with pytest.raises(Refused, match=f"Inference-Header-Content-Length.*{message}"):
