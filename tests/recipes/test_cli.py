@@ -1,8 +1,12 @@
 """Flags from a dataclass: what they take, what they refuse, and the JSON beside them."""
 
 import json
+import os
+import platform
+import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
@@ -263,3 +267,34 @@ def test_errors_of_tensorflow_are_looked_up_without_importing_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "tensorflow")
     assert cli.tensorflow_errors() == ()
     assert "tensorflow" not in sys.modules
+
+
+FAULTS = """
+import resource, sys
+from recipes import cli
+
+if sys.argv[1] == "keep":
+    cli.keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    b"x" * 40_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_kept_unless_the_environment_says_something_of_malloc():
+    def faults(argument, **more):
+        names = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+        own = {k: v for k, v in os.environ.items() if not k.startswith(names)}
+        command = [sys.executable, "-c", FAULTS, argument]
+        root = Path(cli.__file__).parents[1]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=own | more)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    if os.cpu_count() > cli._FEW_CORES:
+        pytest.skip("of few cores")
+    kept, before = faults("keep"), faults("as before")
+    assert 4 * kept < before
+    assert 4 * kept < faults("keep", MALLOC_ARENA_MAX="4")
