@@ -21,7 +21,6 @@ def test_the_tables_of_a_page_are_those_of_their_runs(name):
 
 TYPED = {
     "Benchmarks",  # which scripts there are
-    "Two workers",
     "Decoding",
     "Large vocabularies",
 }
