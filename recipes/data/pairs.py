@@ -25,7 +25,14 @@ from recipes.data.files import column_numbers, compression, is_file, plain_suffi
 from recipes.data.languages import doubt, is_code, is_same, language_of, match, match_both
 from recipes.data.pairs_files import jsonl, moses, po, tmx, tsv
 from recipes.data.pairs_packages import debian_descriptions, homeassistant, libreoffice_help
-from recipes.data.splits import Splits, chosen_place, filled, hold_out, missing_shares
+from recipes.data.splits import (
+    Splits,
+    also_trained,
+    chosen_place,
+    filled,
+    hold_out,
+    missing_shares,
+)
 
 TABLES = (".tsv", ".txt")
 HOLE = "{language}"  # in a path, where the code of the target language stands
@@ -113,7 +120,7 @@ def load_beside(
     given = {name: _read(name, p.replace(HOLE, codes[1]), *codes) for name, p in places.items()}
     trained = known({normalized(text) for part in given.values() for text in part.source})
     for name, part in given.items():
-        say(f"{name}: {part}{_also_trained(part, trained)}")
+        say(f"{name}: {part}{also_trained(_known(part, trained), 'sources')}")
     return Splits(train, given["valid"], given.get("test"))
 
 
@@ -136,16 +143,13 @@ def with_given(splits: Splits, given: dict[str, Pairs], trained: set[str] | None
     splits = splits._replace(**given)
     if trained is None:
         trained = set(map(normalized, splits.train.source)) if given else set()
-    for name, pairs in splits._asdict().items():
-        also = _also_trained(pairs, trained) if name in given else ""
-        say(f"{name}: {'not given' if pairs is None else pairs}{also}")
+    splits.say({name: _known(part, trained) for name, part in given.items()}, "sources")
     return splits
 
 
-def _also_trained(pairs: Pairs, trained: set[str]) -> str:
-    """What is said of pairs whose sources are among those `trained`, normalized ones."""
-    known = sum(normalized(text) in trained for text in pairs.source)
-    return f"; {known:,} of the sources are also in train" if known else ""
+def _known(pairs: Pairs, trained: set[str]) -> int:
+    """How many sources of the pairs are among those `trained`, normalized ones."""
+    return sum(normalized(text) in trained for text in pairs.source)
 
 
 def split(pairs: Pairs, *, valid: float = 0.0, test: float = 0.0, seed: int = 0) -> Splits:

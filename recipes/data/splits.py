@@ -24,9 +24,13 @@ class Splits(NamedTuple):
         """Prints to stderr how many examples each part has, and what was skipped; and of how many
         of a part it is `known` that train has them, too, which are called `what`."""
         for name, part in self._asdict().items():
-            count = (known or {}).get(name)
-            also = f"; {count:,} of the {what} are also in train" if count else ""
+            also = also_trained((known or {}).get(name, 0), what)
             say(f"{name}: {'not given' if part is None else part}{also}")
+
+
+def also_trained(count: int, what: str) -> str:
+    """What is said behind a part, of which so many are in train, too."""
+    return f"; {count:,} of the {what} are also in train" if count else ""
 
 
 def hold_out(groups: list[str], *, valid: float, test: float, seed: int) -> dict[str, str]:

@@ -99,12 +99,12 @@ def open_run(config: Any, folder: Path, digest: str) -> Path:
     _check_goes_on(config, run, digest)
     if config.dry_run:
         return _passing_folder()
-    ended = [part for part in _parts(run) if was_done or (part / RISING).exists()]
     if is_longer:
         cli.save(config, run / "config.json")
-        for part in ended:
-            for name in ("fitted", RISING):
-                (part / name).unlink(missing_ok=True)
+        for part in _parts(run):
+            if was_done or (part / RISING).exists():
+                for name in ("fitted", RISING):
+                    (part / name).unlink(missing_ok=True)
         (run / DONE).unlink(missing_ok=True)
     return run
 
@@ -125,7 +125,7 @@ def _is_begun(run: Path) -> bool:
 def _new_run(config: Any, run: Path, digest: str) -> Path:
     """The folder, made anew."""
     if config.resume:
-        had = " (its run has had all its minutes)" if (run / DONE).exists() else ""
+        had = " (its run has had all its minutes)" if is_done(run) else ""
         print(f"Nothing to resume in {run.parent}{had}: starting.")
     remove_run(run)
     run.mkdir(parents=True)
@@ -172,7 +172,7 @@ def has_more_minutes(config: Any, run: Path) -> bool:
     if not (run / "config.json").exists():
         return False
     before = cli.load(type(config), run / "config.json").minutes
-    if config.minutes < before and (run / DONE).exists():
+    if config.minutes < before and is_done(run):
         raise ValueError(
             f"`minutes` must be above {before:g} with resume, which the run in {run.parent} has "
             f"had in all, got minutes={config.minutes:g}; a run without --resume begins anew."
