@@ -131,10 +131,11 @@ def _answer(model, parts, args):
         texts = iter(first_two)
     reads_input = not args.texts or ("-" in args.texts and not args.text)
     is_typed = reads_input and sys.stdin.isatty()
-    count = 1 if is_typed else model.content.at_once
+    one_by_one = is_typed or "segments" in model.signatures  # minutes of each recording
+    count = 1 if one_by_one else model.content.at_once
     while lines := list(itertools.islice(texts, count)):
         for answer in _answers(model, lines, args):
-            print(answer, flush=is_typed)
+            print(answer, flush=one_by_one)
 
 
 def _file_name(text):

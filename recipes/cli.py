@@ -326,6 +326,10 @@ def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Sca
             value = kind(word)
         except ValueError:
             value = math.nan
+        if kind is str and any(map(_is_half, value)):
+            raise argparse.ArgumentTypeError(
+                f"must be UTF-8, as a card and a run's folder quote it, got {os.fsencode(word)!r}"
+            )
         if not _is_in_range(value) or (choices and value not in choices):
             none = " or none" if takes_none else ""
             raise argparse.ArgumentTypeError(
@@ -334,6 +338,11 @@ def _reader(kind: type, choices: tuple, takes_none: bool) -> Callable[[str], Sca
         return value
 
     return read
+
+
+def _is_half(letter: str) -> bool:
+    """Whether it is half of a surrogate pair, which stands for a byte that is not UTF-8."""
+    return "\ud800" <= letter <= "\udfff"
 
 
 def _is_in_range(value: Scalar) -> bool:

@@ -111,7 +111,7 @@ class Config:
         "budget", "budget: linearly to 0 at the end of the minutes or epochs; or 1 / sqrt(step)"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
-        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+        "auto", "auto takes mixed_bfloat16 where the CPU is fast in it: AMX, AVX512-BF16"
     )
     weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)

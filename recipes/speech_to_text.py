@@ -32,8 +32,8 @@ from recipes.data import cleaning, clips, clips_audio, sources
 from recipes.data.examples import Clips
 from recipes.data.splits import Splits
 from recipes.runs.answering import transcriber
-from recipes.runs.scored_parts import ScoredClips, scored_clips
-from recipes.runs.speech_scores import compare_searches, transcript_scores
+from recipes.runs.scored_parts import ScoredClips, Sounds, scored_clips
+from recipes.runs.speech_scores import clips_at_once, compare_searches, transcript_scores
 from recipes.runs.training_clips import (
     SPEEDS,
     Examples,
@@ -162,7 +162,7 @@ class Config:
         "been trained",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = flag(
-        "auto", "auto takes mixed_bfloat16 where the CPU multiplies matrices in it (AMX)"
+        "auto", "auto takes mixed_bfloat16 where the CPU is fast in it: AMX, AVX512-BF16"
     )
     weights: Literal["float32", "bfloat16", "int8"] = flag("float32", runs.WEIGHTS_HELP)
     validation_clips: int = flag(200, "validation WER is measured on this many clips")
@@ -209,6 +209,12 @@ class Config:
                 raise ValueError(
                     "`data` and `train` must name one source with splice_after, which mixes all "
                     f"voices, got {self.train or self.data!r}."
+                )
+            addresses, _ = kzoo.training.distribution.addresses_of(self.workers, self.worker)
+            if addresses:
+                raise ValueError(
+                    "`splice_after` must be none with several workers, which know the run of one "
+                    f"model, got splice_after={self.splice_after}."
                 )
             if self.ctc_weight == 0 and self.model != "streaming_ctc":
                 raise ValueError(
@@ -263,8 +269,9 @@ def main(config: Config) -> dict[str, float]:
     with runs.opened_run(config, config.folder, runs.fingerprint(*names)) as run:
         runs.seed(config.seed)
         model = start(config) if config.init_from else build(splits.train, config)
-        left_out = fit(model, splits, run, config)
+        # Each is read before a training depends on it.
         scored = scored_clips(splits, model.source_tokenizer.clip_seconds)
+        left_out = fit(model, splits, run, config)
         saved = export_and_score(model, splits.train, left_out, scored, run, config)
         show_answers(saved.path, scored)
     runs.say_how_to_ask(saved.path, "file.wav")
@@ -407,7 +414,11 @@ def export_and_score(
     name, part, sounds, seconds = scored
 
     def evaluate(served):
-        answers, spent = runs.answers_of(served, sounds, "clip", chunk=32)
+        served.batch_size = clips_at_once(max(seconds), config.max_seconds)
+        order = sorted(range(len(seconds)), key=seconds.__getitem__)
+        shortest_first = Sounds([part.rows[row] for row in order])
+        found, spent = runs.answers_of(served, shortest_first, "clip", chunk=32)
+        answers = [answer for _, answer in sorted(zip(order, found, strict=True))]
         found = transcript_scores(answers, part)
         scores = {f"{name} {label}": score for label, score in found.items()}
         return runs.said(scores) | {"seconds of audio a second": round(sum(seconds) / spent, 1)}

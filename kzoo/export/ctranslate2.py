@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kzoo import checks
 from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
 from kzoo.export.folder import written_at_once
 from kzoo.export.preconditions import check_built, check_copies_nothing
@@ -76,7 +77,7 @@ def to_ctranslate2(model, path, quantization=None):
         FileExistsError: `path` exists.
         ImportError: the ctranslate2 package is missing.
         ValueError: CTranslate2 has no such quantization, or `model` has parts that it cannot
-            express, such as a copier, or lacks a tokenizer or weights.
+            express, such as a copier or a prompt, or lacks a tokenizer or weights.
 
     Example:
 
@@ -92,6 +93,9 @@ def to_ctranslate2(model, path, quantization=None):
         )
     check_built(model)
     check_copies_nothing(model, "CTranslate2")
+    for name in ("prompt", "suppressed_first"):
+        value = tuple(getattr(model, name))
+        checks.require(not value, "must be empty for CTranslate2", **{name: value})
     _check_parts(model)
     spec = _specification(ctranslate2, model)
     spec.validate()

@@ -25,8 +25,10 @@ def ctranslate2_card(path, model, quantization, version):
     source, target = model.source_tokenizer, model.target_tokenizer
     if isinstance(source, _OF_SENTENCEPIECE):
         tokens = f"source.encode({_text(source)}, out_type=str)"
+        if isinstance(source, PieceTokenizer) and source.languages:
+            tokens = f'["{language_tag(source.languages[-1])}", *{tokens}]'
     else:
-        tokens = 'source.tokens(source.tokenize("text")).numpy().astype(str).tolist()'
+        tokens = '[t.decode() for t in source.tokens(source.tokenize("text")).numpy()]'
     if isinstance(target, _OF_SENTENCEPIECE):
         text = "target.decode(found.hypotheses[0])"
     else:
@@ -63,7 +65,9 @@ def tflite_card(path, model, quantization, max_source_length):
     if isinstance(source, SubwordTokenizer):
         ids = f"source.encode({_text(source)})"
     else:
-        ids = 'source.tokenize("text").numpy().tolist()'
+        tag = f"{language_tag(source.languages[-1])} " if source.languages else ""
+        ids = f'source.tokenize("{tag}text").numpy().tolist()'
+    end = f", {END_ID}" if source.adds_end else ""
     if isinstance(target, SubwordTokenizer):
         text = "target.decode(best)"
     else:
@@ -75,7 +79,7 @@ def tflite_card(path, model, quantization, max_source_length):
 import numpy
     from ai_edge_litert.interpreter import Interpreter  # or tf.lite.Interpreter
     search = Interpreter(f"{{folder}}/model.tflite").get_signature_runner()
-    ids = [*{ids}[:{max_source_length}], {END_ID}]
+    ids = [*{ids}[:{max_source_length}]{end}]
     ids += [0] * ({max_source_length + 1} - len(ids))
     found = search(ids=numpy.array([ids], "int32"))
     best = [i for i in found["ids"][0, 0].tolist() if i not in (0, {model.end_id})]

@@ -57,21 +57,32 @@ def of_recordings(search):
         ids = tf.where(is_empty[:, None], 0, answer.ids)
         return model.target_texts(ids), tf.where(is_empty, 0.0, answer.log_probs)
 
+    def counted(contents):
+        """The number of samples of each. What is no WAV, or too long, is said before hours of
+        others are transcribed."""
+        return tf.map_fn(
+            lambda content: reader.decode(content[None], options.max_source_length)[1][0],
+            contents,
+            fn_output_signature=tf.int32,
+            parallel_iterations=1,
+        )
+
     def serving_default(contents):
-        def decoded(content):
+        def decoded(given):
             """The samples of a content if it is short; the text and score if it is long."""
+            content, length = given
             samples, lengths = reader.decode(content[None], options.max_source_length)
 
             def answered():
                 score, found = in_many_windows(samples, lengths, word_times=False)
                 return samples[0, :0], found.texts[0], score
 
-            is_long = lengths[0] > window
+            is_long = length > window
             return *tf.cond(is_long, answered, lambda: (samples[0], "", 0.0)), is_long
 
         specs = (tf.RaggedTensorSpec([None], tf.float32, 0), tf.string, tf.float32, tf.bool)
         samples, texts, scores, is_long = tf.map_fn(
-            decoded, contents, fn_output_signature=specs, parallel_iterations=1
+            decoded, (contents, counted(contents)), fn_output_signature=specs, parallel_iterations=1
         )
         places = tf.where(~is_long)
         short = tf.gather(samples, places[:, 0])
@@ -90,7 +101,8 @@ def of_recordings(search):
         return {"text": texts, "score": tf.maximum(scores, tf.float32.min)}
 
     def parts(contents):
-        def of_one(content):
+        def of_one(given):
+            content, _ = given
             samples, lengths = reader.decode(content[None], options.max_source_length)
             _, found = in_many_windows(samples, lengths, word_times=True)
             return tuple(each[0] for each in found)
@@ -105,7 +117,7 @@ def of_recordings(search):
             for name, type_ in types.items()
         )
         texts, *others = tf.map_fn(
-            of_one, contents, fn_output_signature=specs, parallel_iterations=1
+            of_one, (contents, counted(contents)), fn_output_signature=specs, parallel_iterations=1
         )
         found = (texts, *(each.to_tensor() for each in others))
         return dict(zip(_NAMES, found, strict=True))

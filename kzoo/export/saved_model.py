@@ -16,6 +16,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kzoo import checks
@@ -27,7 +28,7 @@ from kzoo.export.precision import PRECISIONS, STORED, StoredWeights, computing_i
 from kzoo.export.preconditions import check_built
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
-from kzoo.models.windows import Doubts, check_room
+from kzoo.models.windows import Doubts, check_room, signs_of
 from kzoo.search.options import SHARED
 
 
@@ -140,7 +141,8 @@ def save(
             "command", "time", "machine" and more.
         metrics: dict of numbers, texts and `metrics.Score`s for `metrics.json` and the card.
         examples: source texts, or paths of WAV files or pictures; the card shows what the
-            written SavedModel answers, and servers warm up with them.
+            written SavedModel answers, and servers warm up with those of at most 1 MB, but for a
+            model that has `segments`: an example may be too long for its other signatures.
         evaluate: function from the written ServedModel to a dict of more `metrics`: scores of the
             very thing that is served, on record before the folder gets its name.
 
@@ -152,7 +154,7 @@ def save(
         ValueError: `model` lacks a tokenizer or weights, `signatures` names one that the model
             cannot have or lacks "serving_default", `max_source_length` is not positive, or
             `search_options` names what has an argument of its own or is no option of a search, or
-            `precision` is none of the three, or not for this model; there are `doubts` for a model
+            `precision` is none of the four, or not for this model; there are `doubts` for a model
             that cannot have `segments`; or a Whisper has no positions for `max_length` tokens.
     """
     path = Path(path)
@@ -170,10 +172,12 @@ def save(
         precision=precision,
         doubts=doubts,
     )
+    content = model.source_tokenizer.content
+    given = content.as_bytes(examples)
     with written_at_once(path) as folder:
         keras_model.write(folder, model, _write_saved_model(model, folder, options))
-        content = model.source_tokenizer.content
-        warmup.write(folder, content.as_bytes(examples), neutral=content.neutral)
+        given = [] if signs_of(model) else given
+        warmup.write(folder, given, neutral=content.neutral)
         served = ServedModel(folder) if evaluate or examples else None
         metrics = {**(metrics or {}), **(evaluate(served) if evaluate else {})}
         plain = {name: _plain(value) for name, value in metrics.items()}
@@ -336,6 +340,10 @@ def _with_default(function, specs):
 
 
 def _plain(value):
-    if not hasattr(value, "_asdict"):
-        return value
-    return {name: each for name, each in value._asdict().items() if each is not None}  # a Score
+    """What JSON has in place of a number of NumPy's or a Score."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+        return {name: _plain(each) for name, each in value.items() if each is not None}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo.contents import LANGUAGE
+from kzoo.contents import LANGUAGE, TEXT
 from kzoo.export import requests
 from kzoo.export.recordings import of_recordings
 from kzoo.models.texts import looked_at
 from kzoo.models.windows import heard, is_silent, mean_log_probs, signs_of
 from kzoo.search import SearchResult
 from kzoo.text import in_language
+from kzoo.text.truncation import beginnings
 
 
 class Options(NamedTuple):
@@ -183,6 +184,11 @@ def of_contents(search):
     functions = {name: (function, [spec]) for name, function in functions.items()}
     prefix = tf.TensorSpec([None], tf.string, name="prefix")
     functions["complete"] = search.with_weights(_complete(search)), [spec, prefix]
+    if model.source_tokenizer.content is TEXT:
+        longest = options.max_source_length
+        functions = {
+            name: (_of_beginnings(f, longest), specs) for name, (f, specs) in functions.items()
+        }
     if languages := model.source_tokenizer.languages:
         functions = {
             name: (_in_language(function, languages), [*specs, _LANGUAGE_SPEC])
@@ -204,6 +210,15 @@ def _in_language(function, languages):
     return answer
 
 
+def _of_beginnings(function, longest):
+    """`function` of what is read of texts: what stands behind it costs nothing."""
+
+    def answer(texts, *others):
+        return function(beginnings(texts, longest), *others)
+
+    return answer
+
+
 def _complete(search):
     """The function that continues a prefix of each output."""
     model, reader = search.model, search.model.source_tokenizer
@@ -213,6 +228,7 @@ def _complete(search):
         same_rows = tf.debugging.assert_equal(tf.shape(contents), tf.shape(prefix), message)
         with tf.control_dependencies([same_rows]):
             missing = tf.fill([tf.maximum(1 - tf.shape(prefix)[0], 0)], "")
+            prefix = beginnings(prefix, search.options.max_length)
             prefix = model.target_ids(
                 tf.concat([prefix, missing], 0),
                 tf.concat([contents, missing], 0),
@@ -289,12 +305,13 @@ def _compiled(search):
         # does not say of itself whether it would have gone on for more ends than there are beams.
         room = max_length if goes_on else 2 * tf.shape(inputs["source"])[1]
         short = tf.zeros([tf.minimum(room, max_length)])
+        whole = tf.zeros([tf.maximum(tf.size(short), max_length)])  # no constant: the same graph
         ids, steps, scores, longest = compiled(inputs, short)
         missing = [[0, 0], [0, max_length - tf.shape(ids)[1]]]
         ids, steps, scores = tf.cond(
             (longest < tf.size(short)) | (tf.size(short) >= max_length),
             lambda: (tf.pad(ids, missing), tf.pad(steps, missing), scores),
-            lambda: compiled(inputs, tf.zeros([max_length]))[:3],
+            lambda: compiled(inputs, whole)[:3],
         )
         ids = tf.where(is_empty[:, None], 0, ids[:rows])
         scores = tf.where(is_empty, 0.0, scores[:rows])

@@ -28,9 +28,10 @@ def to_tflite(
 
     Any Seq2Seq on token ids, transformer or RNN. `model.tflite` holds operators of TensorFlow Lite
     alone, none of TensorFlow, so the interpreter of ai_edge_litert runs it without TensorFlow. Its
-    signature takes one sentence: `ids` (1, S) int32, the end id behind the last token, then 0;
-    S = `max_source_length` + 1. It gives `ids` (1, K, L) int32 and `scores` (1, K) float32 as
-    `Seq2Seq.generate` does: equal ids and, but for rounding, equal scores in float32.
+    signature takes one sentence: `ids` (1, S) int32, the end id behind the last token unless the
+    source tokenizer's `adds_end` is False, then 0; S = `max_source_length` + 1. It gives `ids`
+    (1, K, L) int32 and `scores` (1, K) float32 as `Seq2Seq.generate` does: equal ids and, but for
+    rounding, equal scores in float32.
 
     The shapes are static, and the first sentence costs as much as the longest. Beside
     `model.tflite` are the tokenizers and the README.md that `to_ctranslate2` writes, too.

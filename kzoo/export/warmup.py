@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kzoo import contents, protos
 
 MAX_EXAMPLES = 16  # of a batch; TensorFlow Serving replays at most 1,000 records
+MAX_BYTES = 1 << 20  # of an example: each signature has it nine times
 
 
 def write(path, examples=(), batch_sizes=(1, 8), neutral=contents.TEXT.neutral):
@@ -28,9 +29,10 @@ def write(path, examples=(), batch_sizes=(1, 8), neutral=contents.TEXT.neutral):
 
     Args:
         path: str or path of the SavedModel.
-        examples: contents, str or bytes; the requests take turns with the first of them.
+        examples: contents, str or bytes; the requests take turns with the first of those that have
+            at most 1 MB.
         batch_sizes: ints, N of the requests.
-        neutral: str or bytes, the content of the requests if there are no examples.
+        neutral: str or bytes, the content of the requests if there are no such examples.
 
     Returns:
         pathlib.Path of the file written.
@@ -41,7 +43,8 @@ def write(path, examples=(), batch_sizes=(1, 8), neutral=contents.TEXT.neutral):
     if any(size < 1 for size in batch_sizes):
         raise ValueError(f"`batch_sizes` must be positive, got batch_sizes={batch_sizes}.")
     path = Path(path)
-    texts = list(examples)[:MAX_EXAMPLES] or [neutral]
+    examples = [each for each in examples if len(each) <= MAX_BYTES]
+    texts = examples[:MAX_EXAMPLES] or [neutral]
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:

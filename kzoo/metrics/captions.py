@@ -10,9 +10,12 @@ no package brings, and the versions without them give other numbers.
 """
 
 import collections
+import functools
 import importlib.metadata
 import math
 import re
+import sys
+import unicodedata
 
 from kzoo.metrics import translation
 from kzoo.metrics.score import NORMALIZATION, Score, normalized, reference_rows
@@ -27,7 +30,8 @@ def tokens(text):
 
     As the Penn Treebank's tokenizer of the COCO evaluation, but for rare cases: 's, 'll, n't and
     their like are words of their own, a hyphen or full stop within a word keeps it one, and a comma
-    a number. "&" and "⁇", which stands for an unknown word and so is a wrong one, are words too.
+    a number. "&" and "⁇", which stands for an unknown word and so is a wrong one, are words too. A
+    letter keeps its marks, as the vowels of Hindi and Thai are; an ideograph or a kana is a word.
 
     Args:
         text: str.
@@ -41,8 +45,17 @@ def tokens(text):
     """
     text = normalized(text).lower().replace("\u2019", "'")
     text = re.sub(r"(?<=\w)(n't|'(?:s|re|ve|ll|d|m))(?!\w)", r" \1", text)
-    word = r"\w+(?:(?:[-'.]|(?<=\d),(?=\d))\w+)*"
-    return re.findall(rf"'(?:s|re|ve|ll|d|m)(?!\w)|{word}|[&⁇]", text)
+    text = re.sub("([\u3040-\u30ff\u3400-\u9fff])", r" \1 ", text)
+    return _words().findall(text)
+
+
+@functools.cache
+def _words():
+    """The pattern of a word. For `re` a mark is no letter, and ends a word."""
+    marks = [c for c in map(chr, range(sys.maxunicode)) if unicodedata.category(c)[0] == "M"]
+    letter = rf"[\w{''.join(marks)}\u200c\u200d]"  # with the joiners of Persian and Hindi
+    word = rf"\w{letter}*(?:(?:[-'.]|(?<=\d),(?=\d)){letter}+)*"
+    return re.compile(rf"'(?:s|re|ve|ll|d|m)(?!\w)|{word}|[&⁇]")
 
 
 def caption_bleu(hypotheses, references, order=4):

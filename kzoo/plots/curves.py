@@ -15,7 +15,7 @@ _NAMES = {
     "cer": "CER",
     "cider": "CIDEr",
 }
-_LOWER_IS_BETTER = ("loss", "wer", "cer", "per", "perplexity", "error")
+_LOWER_IS_BETTER = ("loss", "wer", "cer", "per", "perplexity", "error", "infeasible", "mse", "mae")
 
 
 def learning_curve(history, path=None):

@@ -112,7 +112,7 @@ def greedy_search(step, state, start_ids, *, end_id, max_length, **options):
     Without penalties it is the most probable token. With them the end competes by its score, as in
     the beam.
 
-    Args and Raises are those of `beam_search`.
+    Args and Raises are those of `beam_search`, but for `beam_size`.
 
     Returns:
         `SearchResult` with K = 1.

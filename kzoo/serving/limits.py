@@ -55,7 +55,7 @@ def seconds(wav):
         if name == b"fmt ":
             form = wav[start + 8 : start + 24]
             channels, rate = int.from_bytes(form[2:4], order), int.from_bytes(form[4:8], order)
-            width = max(int.from_bytes(form[14:16], order) // 8, 1)
+            width = max(-(-int.from_bytes(form[14:16], order) // 8), 1)
             return (len(wav) - start) / max(channels * rate * width, 1)
         if len(name) < 4:
             return None
@@ -69,6 +69,8 @@ def megapixels(picture):
         size = _number(picture, 16, 4, "big"), _number(picture, 20, 4, "big")
     elif picture.startswith(b"GIF8"):
         size = _number(picture, 6, 2, "little"), _number(picture, 8, 2, "little")
+    elif picture.startswith(b"BM") and _number(picture, 14, 4, "little") == 12:  # of OS/2
+        size = _number(picture, 18, 2, "little"), _number(picture, 20, 2, "little")
     elif picture.startswith(b"BM"):
         size = tuple(
             abs(int.from_bytes(picture[at : at + 4], "little", signed=True)) for at in (18, 22)

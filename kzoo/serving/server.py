@@ -48,12 +48,19 @@ def run(**options):
     """Serves a folder until SIGTERM or SIGINT; the arguments are those of `kzoo serve`.
 
     Raises:
-        SystemExit: with code 1 if no model can be loaded.
+        SystemExit: with code 1 if no model can be loaded, or traces are asked for and their extra
+            is missing.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _LOGGER.setLevel(logging.INFO)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of what warm-up traces
-    tracing.start()
+    try:
+        tracing.start()
+    except ImportError as error:
+        sys.exit(
+            "error: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need the extra: "
+            f"pip install 'kzoo[tracing]' ({error})"
+        )
     connections.Connection.most = connections.raise_file_limit()
     gc.collect()
     gc.freeze()  # what is imported stays: collections after a new version need not look through it

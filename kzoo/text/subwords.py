@@ -108,7 +108,15 @@ class SubwordTokenizer(Tokenizer):
             raise ValueError(f"`languages` must not name one twice, got {tuple(languages)}.")
         sentencepiece = import_sentencepiece()
         words = collections.Counter()
-        written = io.BytesIO()
+        written, failed = io.BytesIO(), []
+
+        def sentences():
+            try:
+                yield from _sentences(texts, lowercase, words)
+            except (Exception, KeyboardInterrupt) as error:
+                failed.append(error)  # SentencePiece makes a RuntimeError of it
+                raise
+
         rules = tempfile.NamedTemporaryFile("w", suffix=".tsv")  # noqa: SIM115 (closed below)
         # `normalize` has done it all, here and in graph. A rule that never applies, tab to space,
         # since the runtime reports the rule "identity" on stderr whenever a model is loaded.
@@ -116,7 +124,7 @@ class SubwordTokenizer(Tokenizer):
         rules.flush()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_sentences(texts, lowercase, words),
+                sentence_iterator=sentences(),
                 model_writer=written,
                 model_type=model,
                 vocab_size=vocabulary_size,
@@ -134,6 +142,8 @@ class SubwordTokenizer(Tokenizer):
                 user_defined_symbols=tags,
             )
         except RuntimeError as error:
+            if failed:
+                raise failed[0] from None
             check_texts(words)
             raise ValueError(
                 "`vocabulary_size` must have room for the 4 special ids, the tags of `languages` "

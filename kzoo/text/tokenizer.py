@@ -85,8 +85,8 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
 
         Args:
             ids: (N, T) integer, dense or ragged, or (T,) for one text.
-            unknown: (N, T) string, dense as `ids` are, what an unknown id becomes at each place
-                instead; or None. Not for subwords.
+            unknown: (N, T) or (T,) string, dense as `ids` are, what an unknown id becomes at each
+                place instead; or None. Not for subwords.
 
         Returns:
             (N,) string, or () for one text.
@@ -100,7 +100,9 @@ class Tokenizer(keras_nlp.tokenizers.Tokenizer):
                 f"`ids` must be a vector or a matrix of known rank, got shape {ids.shape}."
             )
         if ids.shape.rank == 1:
-            return self.detokenize(ids[tf.newaxis])[0]
+            if unknown is not None:
+                unknown = tf.convert_to_tensor(unknown)[tf.newaxis]
+            return self.detokenize(ids[tf.newaxis], unknown)[0]
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.RaggedTensor.from_tensor(ids)
         ids = ids.with_flat_values(self._unknown_if_outside(ids.flat_values))

@@ -90,7 +90,7 @@ def apt_search(pattern: str) -> tuple[str, list[str]]:
     """The packages whose name matches, and the options with which apt finds them."""
     if shutil.which("apt-get") is None:
         raise RuntimeError(
-            "This data needs `apt-get` (Debian or Ubuntu), which is not on the PATH; use another "
+            "This data needs `apt-get` (Debian), which is not on the PATH; use another "
             "source or files of your own: see --help."
         )
     folder, options = cache_dir(), ["-oAPT::Sandbox::User=root"]  # _apt may not see our folder

@@ -31,6 +31,7 @@ def transcriber(
     max_length: int,
     beam_size: int = 1,
     ctc_weight: float | None = None,
+    batch_size: int = 32,
     verbose: int = 0,
 ):
     """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar.
@@ -54,7 +55,7 @@ def transcriber(
             bar.add(len(some))
             return found
 
-        return kzoo.batching.map_by_length(answers, arrays, 32)
+        return kzoo.batching.map_by_length(answers, arrays, batch_size)
 
     return texts_of
 

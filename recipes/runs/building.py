@@ -83,12 +83,15 @@ def draw_anew(layer, number) -> None:
 PARTS = ("encoder", "decoder", "head", "length_head", "ctc_head", "copier")
 
 
-def freeze_alike(model, other) -> None:
-    """Has the same layers of a built model trained as of another one of its architecture."""
+def train_alike(model, other) -> None:
+    """Has the same layers of a built model trained, and recomputed, as of another one of its
+    architecture: no config says either."""
     for name in PARTS:
         parts = [getattr(each, name, None) for each in (model, other)]
         if None in parts:
             continue
+        if hasattr(parts[0], "recompute"):
+            parts[0].recompute = parts[1].recompute
         for one, same in zip(*(part._flatten_layers() for part in parts), strict=True):
             if one.trainable != same.trainable:
                 one.trainable = same.trainable

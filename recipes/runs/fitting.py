@@ -150,9 +150,9 @@ def train(
         kzoo.training.ValidationScore(monitor, score),
         kzoo.training.BestWeights(run / BEST, monitor, journal.best(monitor)),
         last,
+        *watching(config, valid_batches, run),  # what is scored
         *back,
         journal,
-        *watching(config, valid_batches),
         stopping,
     ]
     with explained(run), contextlib.nullcontext() if workers is None else workers.together():
@@ -180,14 +180,18 @@ def averaging(config: Any) -> tuple[list, list]:
     return [average], [average.back]
 
 
-def watching(config: Any, valid_batches) -> list:
-    """The callbacks that write for TensorBoard, if `config` asks for them."""
+def watching(config: Any, valid_batches, run: Path = Path()) -> list:
+    """The callbacks that write for TensorBoard, if `config` asks for them: each training of a run
+    of several in a folder of its own."""
     if config.tensorboard is None:
         return []
     from recipes.runs.watching import Board, Profile
 
-    board = Board(config.tensorboard, valid_batches, config.max_length)
-    return [board, Profile(config.tensorboard)] if config.profile else [board]
+    inner = run.parts[run.parts.index(RUN_FOLDER) + 1 :] if RUN_FOLDER in run.parts else ()
+    is_one = getattr(config, "ensemble", 0) == 1
+    folder = Path(config.tensorboard, *([] if is_one else inner))
+    board = Board(folder, valid_batches, config.max_length)
+    return [board, Profile(folder)] if config.profile else [board]
 
 
 @contextlib.contextmanager

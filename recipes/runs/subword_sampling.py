@@ -18,7 +18,8 @@ SUBWORD_SAMPLING_HELP = (
 def check_subword_sampling(config) -> None:
     """Raises a ValueError if the flag is out of range or in the wrong company."""
     cli.check_share(config, "subword_sampling")
-    if config.subword_sampling and config.tokenizer != "subwords":
+    is_new = config.init_from in (None, "auto") or getattr(config, "new_vocabulary", False)
+    if config.subword_sampling and is_new and config.tokenizer != "subwords":
         raise ValueError(
             "`subword_sampling` needs tokenizer=subwords, "
             f"got subword_sampling={config.subword_sampling}, tokenizer={config.tokenizer}."

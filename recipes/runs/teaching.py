@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import kzoo
 from recipes import cli
-from recipes.runs.building import PARTS, compile_model, freeze_alike
+from recipes.runs.building import PARTS, compile_model, train_alike
 
 SCHEDULED_SAMPLING_HELP = (
     "probability in the end that the decoder reads its own answer in training in place of the "
@@ -89,7 +89,7 @@ def _copied(model, sampling):
     for name in PARTS:
         if (part := getattr(model, name)) is not None:
             getattr(again, name).set_weights(part.get_weights())
-    freeze_alike(again, model)
+    train_alike(again, model)
     return again
 
 

@@ -11,6 +11,7 @@ Axis letters: S frames, F features.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -79,7 +80,7 @@ def whole_batches(model, train: Examples, run: Path, config) -> tf.data.Dataset:
         segmented(model.target_tokenizer, ids, config, [config.seed]),
         batch_frames(model.source_tokenizer.features, config),
         seed=config.seed,
-        names=train.names,
+        names=list(map(os.fsencode, train.names)),  # of any bytes
         draw=mixing.draw_sources(train.sources, config.train or config.data),
         start=position(run).batches,
     )

@@ -26,7 +26,7 @@ import numpy as np
 
 import kzoo
 from recipes.runs import folder as folders
-from recipes.runs.building import freeze_alike
+from recipes.runs.building import train_alike
 
 WORKERS_HELP = (
     "train on several machines: host:port of each, the chief first, separated by commas; none: the "
@@ -120,7 +120,7 @@ def replica(model: Any, batches: Any, workers: Any) -> Any:
         twin = type(model).from_config(model.get_config())
         twin.compile(type(optimizer).from_config(optimizer.get_config()))
         twin.build(shapes)
-        freeze_alike(twin, model)
+        train_alike(twin, model)
         twin.optimizer.build(twin.trainable_variables)
     mine = [np.array(weight) for weight in model.get_weights()]
     if [w.shape for w in mine] != [tuple(w.shape) for w in twin.weights]:

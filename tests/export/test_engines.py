@@ -44,11 +44,13 @@ KINDS = {
 
 
 def transformer(
-    tied=True, shared=True, scale=True, positions=None, rotary=False, noise=1, **options
+    tied=True, shared=True, scale=True, positions=None, rotary=False, noise=1, texts=(), **options
 ):
     """A transformer with random weights, biases and norms."""
     target_tokenizer = text.SubwordTokenizer.learn(TEXTS, 71)
-    source_tokenizer = target_tokenizer if shared else text.WordTokenizer.learn(TEXTS[:4], 71)
+    source_tokenizer = (
+        target_tokenizer if shared else text.WordTokenizer.learn([*TEXTS[:4], *texts], 71)
+    )
     target = TokenEmbedding(target_tokenizer.vocabulary_size(), UNITS, scale)
     source = target if shared else TokenEmbedding(source_tokenizer.vocabulary_size(), UNITS, scale)
     if rotary:
@@ -206,6 +208,12 @@ def generated(model, source, **options):
     return model.target_tokenizer.detokenize(ids).numpy().decode()
 
 
+def test_the_readme_of_a_ctranslate2_model_takes_letters_of_all_kinds(tmp_path, capsys):
+    model = transformer(shared=False, texts=["Tür auf", "Tür zu"])
+    path = export.to_ctranslate2(model, tmp_path / "en-de")
+    assert run_readme(path, "Tür zu", capsys)
+
+
 @pytest.mark.parametrize("shared", [True, False], ids=["subwords", "words and subwords"])
 def test_the_readme_of_a_ctranslate2_model_says_how_to_translate(shared, tmp_path, capsys):
     model = transformer(shared=shared)
@@ -329,6 +337,13 @@ def test_ctranslate2_refuses_what_it_cannot_express(tmp_path):
             hidden_units=7,
         )
         return randomized(Seq2Seq(*parts.values(), model.head, tokenizer, tokenizer))
+
+    for name in ("prompt", "suppressed_first"):
+        told = Seq2Seq(
+            model.encoder, model.decoder, model.head, tokenizer, tokenizer, **{name: (7,)}
+        )
+        with pytest.raises(ValueError, match=rf"`{name}` must be empty for CTranslate2, got .*7"):
+            export.to_ctranslate2(told, path)
 
     for stack, config, message in (
         ("encoder", {"activation": "elu"}, "The encoder's `activation` must be one of .*'elu'"),

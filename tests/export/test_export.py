@@ -498,6 +498,8 @@ def test_save_refuses_what_it_cannot_export(models, tmp_path):
         export.save(model, tmp_path / "1")
     with pytest.raises(ValueError, match=r"`max_source_length` must be at least 1, got .*=0"):
         export.save(model, tmp_path / "2", max_source_length=0)
+    with pytest.raises(ValueError, match="`texts` must be a str or a list of str, got"):
+        export.save(model, tmp_path / "2", examples=(7,))
     with pytest.raises(ValueError, match="`beam_size` must be an integer of at least 1"):
         export.save(model, tmp_path / "2", beam_size=0)
     for wrong in (["serving_default", "stream"], "align", 3):
@@ -533,7 +535,7 @@ def test_the_card_and_the_metrics_say_what_was_given_and_measured(models, tmp_pa
         tmp_path / "en-de" / "1",
         signatures=ONE,
         card={"description": "A test.", "data": "three | texts", "epochs": 7},
-        metrics={"valid loss": 1.5},
+        metrics={"valid loss": np.float32(1.5)},
         examples=TEXTS[:2],
         evaluate=lambda served: {"test BLEU": metrics.Score("BLEU", 12.345, "nrefs:1")},
         **OPTIONS,

@@ -78,8 +78,9 @@ def test_there_is_a_request_of_each_size_for_each_signature_that_takes_texts(pat
 
 
 def test_without_examples_the_text_is_neutral(path):
-    for _, inputs in requests(warmup.write(path)):
-        assert set(inputs["text"]) == {contents.TEXT.neutral}
+    for examples in ((), ["a" * (1 << 20) + "b"]):  # or too long, as recordings can be
+        for _, inputs in requests(warmup.write(path, examples)):
+            assert set(inputs["text"]) == {contents.TEXT.neutral}
 
 
 def test_requests_are_read_as_they_were_written(path, tmp_path):

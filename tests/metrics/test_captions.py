@@ -44,6 +44,8 @@ EVERY = [caption_bleu, rouge_l, cider]
         ("Black & white, R&B", "black & white r & b"),
         ("10,000 dogs, 1,234,567.5 and a,b or 3, 4", "10,000 dogs 1,234,567.5 and a b or 3 4"),
         (" ... ", ""),
+        ("एक लड़की, ผู้หญิง। می‌خواهم", "एक लड़की ผู้หญิง می‌خواهم"),
+        ("犬が走る。", "犬 が 走 る"),
     ],
 )
 def test_tokens_are_lower_case_words_without_punctuation(text, words):

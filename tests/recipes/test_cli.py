@@ -111,6 +111,7 @@ def test_without_argv_the_words_of_the_process_are_read(monkeypatch):
         (["--zzz"], "unknown argument '--zzz'; see --help"),
         (["--resume=yes"], "argument --resume/--no-resume: ignored explicit argument 'yes'"),
         (["--epochs", "0"], "`epochs` must be at least 1, got 0."),
+        (["--data", "jos\udce9"], "--data: must be UTF-8, as a card and a run's folder quote it"),
         (["--epochs"], "argument --epochs: expected one argument"),
     ],
 )

@@ -57,6 +57,7 @@ def config(tmp_path, monkeypatch):
         data=str(tmp_path / "drawn"),
         image_size=SIZE,
         units=16,
+        layers=1,
         batch_size=13,
         epochs=2,
         warmup_steps=5,
@@ -145,7 +146,7 @@ def test_a_frozen_backbone_is_looked_through_once_and_served_whole(config, tmp_p
         lambda name, size: kzoo.image.backbones.small_resnet(size, widths=(3, 5, 7)),
     )  # fmt: skip
     config = dataclasses.replace(
-        config, backbone="ResNet50", model="show_attend_tell", sampled=5, epochs=1
+        config, backbone="ResNet50", model="show_attend_tell", layers=2, sampled=5, epochs=1
     )
     figures = image_captioning.main(config)
     assert [found.values.shape for found in seen] == [(34, 16, 7), (11, 16, 7)]

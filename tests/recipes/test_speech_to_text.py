@@ -223,6 +223,10 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
             {"splice_after": 3, "data": "asterisk:1,mine:2"},
             "must name one source with splice_after.*got 'asterisk:1,mine:2'",
         ),
+        (
+            {"splice_after": 3, "workers": "a:1,b:1", "worker": 0},
+            "`splice_after` must be none with several workers.*got splice_after=3",
+        ),
         ({"splice_after": 3, "ctc_weight": 0.0}, "`splice_after` needs CTC.*got splice_after=3"),
         ({"spec_augment_after": -1}, "`spec_augment_after` must be at least 0"),
         ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),

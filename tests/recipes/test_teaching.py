@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kzoo.text import SubwordTokenizer
-from recipes import image_captioning, runs, speech_to_text, translation
+from recipes import image_captioning, runs, speech_to_text, summarization, translation
+from recipes.runs import building
 
 RECIPES = (translation, speech_to_text, image_captioning)
 TEXTS = ["two dogs run", "a cat sleeps", "two cats run"] * 5
@@ -45,6 +46,12 @@ def test_a_flag_out_of_range_is_refused_before_anything_is_loaded(recipe, values
         recipe.Config(**values)
 
 
+@pytest.mark.parametrize("recipe", [speech_to_text, summarization])
+def test_subwords_are_sampled_of_a_model_that_brings_them(recipe):
+    config = recipe.Config(subword_sampling=0.1, init_from="saved_models/mine")
+    assert config.tokenizer != "subwords"  # the default, which the model's own replaces
+
+
 def test_a_model_without_a_decoder_and_spliced_clips_have_no_use_for_them():
     message = "`scheduled_sampling` and `r_drop` need a model with a decoder, got"
     with pytest.raises(ValueError, match=message):
@@ -66,6 +73,16 @@ def test_a_built_model_is_taught_as_the_flags_say():
     config = translation.Config(r_drop=5.0, precision="float32")
     model = translation.build(tokenizer, tokenizer, config)
     assert (model.r_drop, model.scheduled_sampling) == (5.0, None)
+
+
+def test_another_model_of_the_same_kind_recomputes_what_the_first_one_does():
+    tokenizer = SubwordTokenizer.learn(TEXTS, 40)
+    config = translation.Config(recompute=True, precision="float32")
+    model = translation.build(tokenizer, tokenizer, config)
+    twin = type(model).from_config(model.get_config())
+    assert not twin.decoder.recompute
+    building.train_alike(twin, model)
+    assert twin.encoder.recompute and twin.decoder.recompute
 
 
 def test_a_model_that_has_weights_is_taught_as_the_flags_say_and_says_the_same():

@@ -78,7 +78,10 @@ def test_a_profile_is_of_some_batches(tmp_path, monkeypatch):
 def test_callbacks_are_there_if_a_flag_asks_for_them(batches, tmp_path):
     assert fitting.watching(translation.Config(), batches) == []
     config = translation.Config(tensorboard=str(tmp_path), profile=True)
-    found = fitting.watching(config, batches)
+    run = tmp_path / "out" / fitting.RUN_FOLDER
+    found = fitting.watching(config, batches, run)
+    assert found[0].folder == tmp_path
+    assert fitting.watching(config, batches, run / "first")[0].folder == tmp_path / "first"
     assert [type(each) for each in found] == [watching.Board, watching.Profile]
     assert all(isinstance(each, keras.callbacks.Callback) for each in found)
     with pytest.raises(ValueError, match="`profile` needs tensorboard, got profile=True, tensor"):

@@ -123,5 +123,16 @@ def test_the_dashboard_asks_for_metrics_that_there_are():
             ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
             there |= {family.name + end for end in ends.get(family.type, [""])}
     assert len(names) > 6 and names <= there, names - there
+    compose = documents(DEPLOY / "compose.yaml")[0]
+    grafana, texts = compose["services"]["grafana"], compose["configs"]
+    given = {
+        each["target"].split("/")[-2]: yaml.safe_load(texts[each["source"]]["content"])
+        for each in grafana["configs"]
+    }
+    place = given["dashboards"]["providers"][0]["options"]["path"]
+    assert grafana["volumes"] == [f"./grafana.json:{place}/kzoo.json:ro"]
+    (source,) = given["datasources"]["datasources"]
+    assert source["url"].split("//")[1].split(":")[0] in compose["services"]
+    assert board["templating"]["list"][0]["query"] == source["type"]
     places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
     assert len(set(places)) == len(places)

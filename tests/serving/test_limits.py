@@ -1,10 +1,12 @@
 """How long a content is, by its bytes, against the libraries that wrote it."""
 
+import io
 import math
 import re
 
 import numpy as np
 import picture_files
+import PIL.Image
 import pytest
 import wav_files
 
@@ -36,6 +38,16 @@ def test_megapixels_are_those_of_the_picture(kind):
     picture = picture_files.smooth(30, 70)
     content = picture_files.encoded(picture, kind)
     assert limits.megapixels(content) == pytest.approx(30 * 70 / 1e6)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(picture_files.VARIANTS) - {"GIF larger than its canvas"})
+)
+def test_megapixels_of_all_that_a_model_reads_are_those_that_pillow_finds(name):
+    content = picture_files.VARIANTS[name]
+    with PIL.Image.open(io.BytesIO(content)) as picture:
+        width, height = picture.size
+    assert limits.megapixels(content) == pytest.approx(width * height / 1e6)
 
 
 @pytest.mark.parametrize("start", [b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b""])

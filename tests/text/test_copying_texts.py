@@ -45,6 +45,7 @@ def test_the_words_come_back():
     words = copying.copied_words(WORDS, ids, sources)
     texts = WORDS.detokenize(ids, unknown=words)
     assert [t.decode() for t in texts.numpy()] == ["bill dogs 42 ⁇", "⁇", "x x the"]
+    assert WORDS.detokenize(ids[0], words[0]).numpy() == texts[0].numpy()
     other = copying.copied_words(WORDS, ids, sources, WORDS.tokens(ids))
     assert [t.decode() for t in other.numpy()[0]] == ["bill", "dogs", "42", "<unk>"]
     # An id of no place of this source, as a user may give, is unknown.

@@ -296,6 +296,17 @@ def test_a_vocabulary_without_room_beside_the_special_ids_is_refused(cls):
         cls.learn(TEXTS, 4)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no such line")])
+def test_what_ends_the_texts_of_a_subword_vocabulary_is_what_learn_raises(error):
+    def texts():
+        yield from TEXTS
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        SubwordTokenizer.learn(texts(), SIZE)
+    assert caught.value is error
+
+
 def test_a_subword_vocabulary_must_have_room_for_every_character():
     with pytest.raises(ValueError, match=r"room for the 4 special ids.*vocabulary_size=17"):
         SubwordTokenizer.learn(TEXTS, 17)
