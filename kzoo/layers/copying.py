@@ -67,7 +67,7 @@ def log_probabilities(logits, gate, weights, copy_ids):
     logits, weights = tf.convert_to_tensor(logits), tf.convert_to_tensor(weights)
     copy_ids = tf.convert_to_tensor(copy_ids)
     places = sizes(copy_ids)[1]
-    copy_ids = columns(copy_ids, sizes(weights)[2])
+    copy_ids = tf.cast(columns(copy_ids, sizes(weights)[2]), tf.int32)
     log_generated, log_gate, attention = shares(gate, weights, copy_ids)
     words = tf.nn.log_softmax(tf.cast(logits, tf.float32)) + log_generated[..., None]
     rows, steps, size = sizes(logits)

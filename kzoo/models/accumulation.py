@@ -17,13 +17,13 @@ def accumulated_gradients(gradients_of, data, parts):
     Args:
         gradients_of: function from some rows of `data` to (tokens, a list of gradients of the mean
             over these tokens). It is traced once.
-        data: nested tensors of B rows, dense or ragged.
+        data: nested tensors of B rows, dense or ragged, or None.
         parts: int, most parts; of fewer rows there are fewer.
 
     Returns:
         The list of gradients: tensors, tf.IndexedSlices, or None.
     """
-    first = tf.nest.flatten(data)[0]
+    first = next(each for each in tf.nest.flatten(data) if each is not None)
     is_ragged = isinstance(first, tf.RaggedTensor)
     rows = tf.cast(first.nrows(), tf.int32) if is_ragged else tf.shape(first)[0]
     of_part = tf.maximum((rows + parts - 1) // parts, 1)
@@ -31,7 +31,7 @@ def accumulated_gradients(gradients_of, data, parts):
 
     def part(i):
         begin = i * of_part
-        return tf.nest.map_structure(lambda x: x[begin : begin + of_part], data)
+        return tf.nest.map_structure(lambda x: x if x is None else x[begin : begin + of_part], data)
 
     @tf.function(autograph=False)
     def weighted(i):

@@ -120,6 +120,10 @@ class Trainable(DistributedFit, Generator):
         """One step of `fit`, in parts if `compile` was told so."""
         if self.accumulate == 1:
             return super().train_step(data)
+        if not self.has_all_weights:  # of a generator `fit` knew nothing before
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+            with tf.init_scope():
+                self(tf.nest.map_structure(lambda x: x if x is None else _symbolic(_spec(x)), x))
         weights = self.trainable_weights
         gradients = accumulated_gradients(self._tokens_and_gradients, data, self.accumulate)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))

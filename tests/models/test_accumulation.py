@@ -54,6 +54,37 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(optimizer, num_sampled,
     np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
 
 
+class Batches(keras.utils.PyDataset):
+    """One batch, which nothing is known about before."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return dense_batch()
+
+
+def dense_batch():
+    inputs, labels = batch()
+    return {name: ids.numpy() for name, ids in inputs.items()}, labels.numpy()
+
+
+@pytest.mark.parametrize("has_none", [False, True])
+def test_generators_and_single_batches_are_trained_in_parts(has_none):
+    found = []
+    for accumulate in (1, 3):
+        model, once = model_of(), model_of()
+        for each in (model, once):
+            each.compile(kzoo.FusedAdam(0.05), accumulate=accumulate)
+        model.fit(Batches(), shuffle=False, verbose=0)
+        inputs, labels = dense_batch()
+        once.train_on_batch(inputs | ({"source_mask": None} if has_none else {}), labels)
+        found += [model.get_weights(), once.get_weights()]
+    for weights in found[1:]:
+        for a, b in zip(found[0], weights, strict=True):
+            np.testing.assert_allclose(b, a, atol=5e-6)
+
+
 def test_the_weights_of_rows_count_in_all_parts():
     weights = np.array([0.5, 1, 2, 0, 1, 3, 1], "float32")
     whole, loss = trained(kzoo.FusedAdam, 1, weights)

@@ -168,7 +168,9 @@ def test_a_wide_beam_search_is_exhaustive_over_words_and_places(name, models):
         assert (found.log_probs[row, 85:] == -np.inf).numpy().all()
         for k in range(5):
             assert tuple(id for id in found.ids[row, k].numpy() if id) == expected[k][1]
-    eager = model.generate(SOURCE, copy_ids=COPY_IDS, beam_size=4, max_length=length)
+    eager = model.generate(
+        SOURCE, copy_ids=COPY_IDS.astype("int64"), beam_size=4, max_length=length
+    )
     more = np.pad(COPY_IDS, [[0, 0], [0, 8]])  # more places than steps change nothing
     wider = model.generate(SOURCE, copy_ids=more, beam_size=4, max_length=length)
     np.testing.assert_array_equal(eager.ids, wider.ids)

@@ -31,8 +31,9 @@ class MonotonicAttention(AdditiveAttention):
 
     Args:
         units: int, size U of the space where query and memory are compared.
-        mode: "parallel" computes c in log2(S) vectorised steps, "recursive" in S steps, "hard"
-            makes every decision with probability 0 or 1 and has no gradient for the scores.
+        mode: "parallel" computes c in log2(S) vectorised steps, which `fit` runs without XLA;
+            "recursive" in S steps; "hard" makes every decision with probability 0 or 1 and has no
+            gradient for the scores.
         sigmoid_noise: float, standard deviation of the noise on the scores in training.
         score_bias: float, where r starts. The walk makes about 1 + exp(-r) steps at first.
         inference_mode: the mode where training is False: in `evaluate`, and in a search; None for
@@ -82,6 +83,8 @@ class MonotonicAttention(AdditiveAttention):
         self.sigmoid_noise = sigmoid_noise
         self.score_bias = score_bias
         self.seed_generator = keras.random.SeedGenerator()
+        # `fit` asks this: of a loop over an unknown number of source steps XLA finds no gradient.
+        self.supports_jit = mode != "parallel"
 
     def build(self, query_shape, memory_shape):
         super().build(query_shape, memory_shape)
