@@ -19,14 +19,10 @@ def test_the_tables_of_a_page_are_those_of_their_runs(name):
     assert report.with_tables(text, page.parent) == text
 
 
-TYPED = {
-    "Benchmarks",  # which scripts there are
-    "Decoding",
-    "Large vocabularies",
-}
+TYPED = {"Benchmarks"}  # which scripts there are
 
 
-def test_tables_of_benchmarks_come_from_runs_but_for_those_not_measured_again_yet():
+def test_tables_of_benchmarks_come_from_runs():
     text = report.TABLE.sub("", (ROOT / "benchmarks/README.md").read_text(encoding="utf-8"))
     sections = re.split(r"^#+ ", text, flags=re.M)[1:]
     assert {each.partition("\n")[0] for each in sections if "\n|--" in each} == TYPED

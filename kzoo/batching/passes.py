@@ -41,7 +41,17 @@ def gathered(planned, gather, seed, start):
     signature = tf.TensorSpec([None], tf.int64), tf.TensorSpec([2], tf.int64)
     dataset = tf.data.Dataset.from_generator(numbered, output_signature=signature)
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return of_length(dataset, count)
+
+
+def of_length(dataset, count):
+    """A dataset that has `count` batches, and nothing that TensorFlow should tune.
+
+    An iterator that ends waits for the tuner: often as long again as it has lived, up to a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).with_options(options)
 
 
 def pass_rng(seed, number):

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from kzoo.batching.passes import of_length
+
 
 def stream_chunks(streams, rows, steps):
     """Makes the dataset of chunks of long streams, for a StatefulRNN.
@@ -65,4 +67,4 @@ def stream_chunks(streams, rows, steps):
 
     signature = tf.nest.map_structure(tf.type_spec_from_value, batch(chunks[0]))
     dataset = tf.data.Dataset.from_generator(lambda: map(batch, chunks), output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(chunks))).prefetch(2)
+    return of_length(dataset.prefetch(2), len(chunks))

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import audio, batching, checks
+from kzoo.batching import passes
 from kzoo.ctc import ctc_align
 from kzoo.layers import masking
 from kzoo.models import CTCModel
@@ -239,4 +240,4 @@ def spliced_batches(
     )
     dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
     dataset = dataset.map(gather, num_parallel_calls=2).prefetch(8)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return passes.of_length(dataset, count)

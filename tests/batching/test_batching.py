@@ -50,6 +50,11 @@ def test_every_example_is_in_one_batch_and_only_a_lone_one_exceeds_the_budget(
         assert len(batch) == 1 or len(batch) * longest <= batch_tokens
 
 
+def test_no_batches_wait_for_a_tuner_at_their_end():
+    batches = batching.token_batches(corpus([[4], [5, 6]], [[4], [5, 6]]), 9)
+    assert batches.repeat().map(lambda *batch: batch).options().autotune.enabled is False
+
+
 @given(lengths, st.integers(1, 100))
 @settings(deadline=None, max_examples=50)
 def test_every_order_has_as_many_batches(sizes, batch_tokens):
