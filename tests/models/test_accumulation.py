@@ -73,13 +73,15 @@ def dense_batch():
 def test_generators_and_single_batches_are_trained_in_parts(has_none):
     found = []
     for accumulate in (1, 3):
-        model, once = model_of(), model_of()
-        for each in (model, once):
-            each.compile(kzoo.FusedAdam(0.05), accumulate=accumulate)
+        model = model_of()
+        model.compile(keras.optimizers.SGD(0.5), accumulate=accumulate)
         model.fit(Batches(), shuffle=False, verbose=0)
+        found.append(model.get_weights())
+        model = model_of()
+        model.compile(keras.optimizers.SGD(0.5), accumulate=accumulate)
         inputs, labels = dense_batch()
-        once.train_on_batch(inputs | ({"source_mask": None} if has_none else {}), labels)
-        found += [model.get_weights(), once.get_weights()]
+        model.train_on_batch(inputs | ({"source_mask": None} if has_none else {}), labels)
+        found.append(model.get_weights())
     for weights in found[1:]:
         for a, b in zip(found[0], weights, strict=True):
             np.testing.assert_allclose(b, a, atol=5e-6)
