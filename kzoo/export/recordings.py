@@ -102,7 +102,9 @@ def of_recordings(search):
 
     def parts(contents):
         def of_one(given):
-            content, _ = given
+            content, length = given
+            with tf.control_dependencies([length]):  # all are counted before one is transcribed
+                content = tf.identity(content)
             samples, lengths = reader.decode(content[None], options.max_source_length)
             _, found = in_many_windows(samples, lengths, word_times=True)
             return tuple(each[0] for each in found)
