@@ -38,8 +38,8 @@ def ctranslate2_card(path, model, quantization, version):
     never = [[pieces[each]] for each in model.suppressed]
     never = f",\n        suppress_sequences={never}" if never else ""
     remarks = (
-        "CTranslate2 adds the end token to the source by itself. Its search and its "
-        "`length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`."
+        f"CTranslate2 adds {'the' if source.adds_end else 'no'} end token to the source by itself. "
+        "Its search and its `length_penalty` differ from kzoo's:\nsee `kzoo.export.to_ctranslate2`."
     )
     if quantization is not None and "int" in quantization:
         remarks += (

@@ -273,13 +273,14 @@ def test_a_run_that_died_while_its_first_checkpoint_was_written_begins_anew(conf
 def test_a_dry_run_prints_a_plan_and_leaves_nothing(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(kzoo.zoo, "transformer_tiny", kzoo.zoo.transformer_tiny.func)  # the whole
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as stop:
         translation.main(dataclasses.replace(config, dry_run=True, epochs=20_000, minutes=1.5))
     assert stop.value.code == 0
     said = capsys.readouterr().out
     plan = said[said.index("The plan:") :]
-    assert re.search(r"parameters +\d{3},\d{3}, of which \d{3},\d{3} are trained", plan)
+    assert re.search(r"parameters +1,\d{3},\d{3}, of which 1,\d{3},\d{3} are trained", plan)
     assert re.search(r"an epoch +4 steps of [\d,]+ ms, and \d+\.\d s of validation", plan)
     assert re.search(r"making a batch takes \d+\.\d ms, \d+% of a step", plan)
     assert re.search(r"at most 20,000 epochs; --minutes 1.5 ends it in epoch \d", plan)
