@@ -22,6 +22,7 @@ kzoo list                                 # the names, and what can be imported
 import argparse
 import codecs
 import itertools
+import math
 import os
 import shutil
 import sys
@@ -31,6 +32,7 @@ from kzoo import contents, imports, listing
 from kzoo.export import names
 
 _LIVE_SECONDS = 0.1  # of audio that are read before they are answered
+_BYTES_AT_ONCE = 4_000_000  # of recordings that are answered together, if they may be long
 _NEEDED = {  # flag: the signature that it asks, and what has such
     "live": ("stream", "of live audio, as kzoo.zoo.streaming_ctc"),
     "n_best": ("n_best", "that was exported with the signature `n_best`"),
@@ -131,11 +133,31 @@ def _answer(model, parts, args):
         texts = iter(first_two)
     reads_input = not args.texts or ("-" in args.texts and not args.text)
     is_typed = reads_input and sys.stdin.isatty()
-    one_by_one = is_typed or "segments" in model.signatures  # minutes of each recording
+    takes_long = "segments" in model.signatures  # minutes for each recording
+    one_by_one = is_typed or (takes_long and (reads_input or args.json))
     count = 1 if one_by_one else model.content.at_once
-    while lines := list(itertools.islice(texts, count)):
-        for answer in _answers(model, lines, args):
-            print(answer, flush=one_by_one)
+    for group in _groups(texts, count, _BYTES_AT_ONCE if takes_long else math.inf):
+        for answer in _answers(model, group, args):
+            print(answer, flush=takes_long or is_typed)
+
+
+def _groups(texts, count, most_bytes):
+    """Yields lists of up to `count` texts; if these are files, of `most_bytes` in all, or one."""
+    if count == 1:
+        yield from ([text] for text in texts)
+        return
+    group, total = [], 0
+    for text in texts:
+        size = 0
+        if most_bytes < math.inf and os.path.exists(text):
+            size = os.path.getsize(text)
+        if group and (len(group) == count or total + size > most_bytes):
+            yield group
+            group, total = [], 0
+        group.append(text)
+        total += size
+    if group:
+        yield group
 
 
 def _file_name(text):

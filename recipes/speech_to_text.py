@@ -32,8 +32,8 @@ from recipes.data import cleaning, clips, clips_audio, sources
 from recipes.data.examples import Clips
 from recipes.data.splits import Splits
 from recipes.runs.answering import transcriber
-from recipes.runs.scored_parts import ScoredClips, Sounds, scored_clips
-from recipes.runs.speech_scores import clips_at_once, compare_searches, transcript_scores
+from recipes.runs.scored_parts import ScoredClips, scored_clips
+from recipes.runs.speech_scores import compare_searches, transcript_scores, transcripts
 from recipes.runs.training_clips import (
     SPEEDS,
     Examples,
@@ -210,8 +210,7 @@ class Config:
                     "`data` and `train` must name one source with splice_after, which mixes all "
                     f"voices, got {self.train or self.data!r}."
                 )
-            addresses, _ = kzoo.training.distribution.addresses_of(self.workers, self.worker)
-            if addresses:
+            if runs.addresses_of(self):
                 raise ValueError(
                     "`splice_after` must be none with several workers, which know the run of one "
                     f"model, got splice_after={self.splice_after}."
@@ -414,11 +413,7 @@ def export_and_score(
     name, part, sounds, seconds = scored
 
     def evaluate(served):
-        served.batch_size = clips_at_once(max(seconds), config.max_seconds)
-        order = sorted(range(len(seconds)), key=seconds.__getitem__)
-        shortest_first = Sounds([part.rows[row] for row in order])
-        found, spent = runs.answers_of(served, shortest_first, "clip", chunk=32)
-        answers = [answer for _, answer in sorted(zip(order, found, strict=True))]
+        answers, spent = transcripts(served, sounds, seconds, config.max_seconds)
         found = transcript_scores(answers, part)
         scores = {f"{name} {label}": score for label, score in found.items()}
         return runs.said(scores) | {"seconds of audio a second": round(sum(seconds) / spent, 1)}
@@ -429,7 +424,7 @@ def export_and_score(
         precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
-        max_length=config.max_length,
+        max_length=None if model.decoder is None else config.max_length,
         max_source_length=math.ceil(max(config.max_seconds, *seconds)),
         metrics=compare_searches(model, name, part, config),
         card={

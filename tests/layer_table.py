@@ -132,28 +132,25 @@ CASES = {
         lambda: TokenEmbedding(V, D, scale=True), {"ids": (S, None)}, "ids", aligned=True
     ),
     "VocabularyHead": Case(
-        lambda: VocabularyHead(V, M), {"hidden": (S, M)}, "hidden", aligned=True, ragged=False
+        lambda: VocabularyHead(V, M), {"hidden": (S, M)}, "hidden", aligned=True
     ),
     "VocabularyHead tied": Case(
         lambda: VocabularyHead(V, D, tied=embed()),
         {"hidden": (S, D)},
         "hidden",
         aligned=True,
-        ragged=False,
     ),
     "VocabularyHead sampled": Case(
         lambda: VocabularyHead(V, M, num_sampled=5),
         {"hidden": (S, M)},
         "hidden",
         aligned=True,
-        ragged=False,
     ),
     "Copier": Case(
         Copier,
         {"hidden": (S, M), "context": (S, D), "embedded": (S, U)},
         "hidden",
         aligned=True,
-        ragged=False,
     ),
     "LengthHead": Case(LengthHead, MEMORY, "memory", "memory_mask"),
     "RecurrentEncoder of ids": Case(
@@ -249,9 +246,13 @@ CASES = {
         "memory_mask",
     ),
     "Residual": Case(
-        lambda: Residual(0.1), {"x": (S, D), "y": (S, D)}, "y", aligned=True, ragged=False
+        lambda: Residual(0.1),
+        {"x": (S, D), "y": (S, D)},
+        "y",
+        aligned=True,
+        ragged=False,  # both are, or none
     ),
-    "FeedForward": Case(lambda: FeedForward(U), {"x": (S, D)}, "x", aligned=True, ragged=False),
+    "FeedForward": Case(lambda: FeedForward(U), {"x": (S, D)}, "x", aligned=True),
     "TransformerEncoderBlock": Case(
         lambda: TransformerEncoderBlock(2, U, dropout=0.1), {"x": (S, D)}, "x", "mask", aligned=True
     ),

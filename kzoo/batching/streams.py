@@ -31,6 +31,7 @@ def stream_chunks(streams, rows, steps):
             "`streams` must not be empty, and `rows` and `steps` must be at least 1, "
             f"got {len(streams)} streams, rows={rows}, steps={steps}."
         )
+    streams = [tuple(map(np.asarray, stream)) for stream in streams]
     for index, (x, target) in enumerate(streams):
         if len(x) != len(target):
             raise ValueError(
@@ -50,9 +51,13 @@ def stream_chunks(streams, rows, steps):
         chunks.append(places)
         places = [following(place) for place in places]
 
+    kinds = [np.result_type(*arrays) for arrays in zip(*streams, strict=True)]
+
     def batch(places):
-        arrays = [np.asarray(array) for array in streams[0]]
-        x, target = (np.zeros((rows, steps, *a.shape[1:]), a.dtype) for a in arrays)
+        x, target = (
+            np.zeros((rows, steps, *array.shape[1:]), kind)
+            for array, kind in zip(streams[0], kinds, strict=True)
+        )
         mask = np.zeros((rows, steps), bool)
         for row, place in enumerate(places):
             if place is None:

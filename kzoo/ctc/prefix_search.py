@@ -231,6 +231,6 @@ def ctc_beam_search(
     >>> tf.exp(found.log_probs).numpy().round(2)
     array([[0.64, 0.36]], dtype=float32)
     """
-    logits = tf.convert_to_tensor(logits)
+    logits, mask = masking.to_dense(logits, mask)
     beams = ctc_advance(logits, ctc_beams(tf.shape(logits)[0], beam_size), mask, window)
     return ctc_result(beams, length_penalty, tf.shape(logits)[1], best_only)

@@ -25,7 +25,8 @@ def model_card(path, model, options, card, metrics, examples, answers):
         "vocabulary": f"{model.target_tokenizer.vocabulary_size():,} entries",
         "search": f"beam size {options.beam_size}, "
         f"length penalty {options.length_penalty}, {_listed(options.search_options)}"
-        f"at most {options.max_length} tokens with the end" + _words_of(model, options),
+        + _tokens_of(options)
+        + _words_of(model, options),
         **_facts(model, options),
         **_doubts_of(options),
         "precision": options.precision,
@@ -113,6 +114,12 @@ def _doubts_of(options):
     temperatures = ", ".join(map(str, thresholds.pop("temperatures"))) or "none"
     said = ", ".join(f"{name} {value}" for name, value in thresholds.items())
     return {"doubts": f"{said}; drawn anew at the temperatures {temperatures}"}
+
+
+def _tokens_of(options):
+    if options.max_length is None:
+        return "of any number of tokens"
+    return f"at most {options.max_length} tokens with the end"
 
 
 def _words_of(model, options):

@@ -16,11 +16,13 @@ import tensorflow as tf
 from kzoo import checks
 from kzoo.export.engine_card import ctranslate2_card, write_tokenizers
 from kzoo.export.folder import written_at_once
+from kzoo.export.precision import in_float32
 from kzoo.export.preconditions import check_built, check_copies_nothing
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import LearnedPositions, RotaryPositions, SinusoidalPositions
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
+from kzoo.models.seq2seq import Seq2Seq
 from kzoo.text import SPECIAL_TOKENS, UNKNOWN_ID
 
 OWN_FILE = "kzoo.json"
@@ -97,7 +99,10 @@ def to_ctranslate2(model, path, quantization=None):
         value = tuple(getattr(model, name))
         checks.require(not value, "must be empty for CTranslate2", **{name: value})
     _check_parts(model)
-    spec = _specification(ctranslate2, model)
+    if not isinstance(model, Seq2Seq):  # an ensemble has the parts of its first model
+        raise ValueError(f"`model` must be a Seq2Seq, got a {type(model).__name__}.")
+    with in_float32(model):
+        spec = _specification(ctranslate2, model)
     spec.validate()
     spec.optimize(quantization=quantization)
     with written_at_once(path) as folder:

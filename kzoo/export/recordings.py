@@ -57,32 +57,37 @@ def of_recordings(search):
         ids = tf.where(is_empty[:, None], 0, answer.ids)
         return model.target_texts(ids), tf.where(is_empty, 0.0, answer.log_probs)
 
-    def counted(contents):
-        """The number of samples of each. What is no WAV, or too long, is said before hours of
-        others are transcribed."""
-        return tf.map_fn(
-            lambda content: reader.decode(content[None], options.max_source_length)[1][0],
-            contents,
-            fn_output_signature=tf.int32,
-            parallel_iterations=1,
-        )
+    def checked(contents):
+        """The contents, once it is known of several that none is no WAV, or too long: it is said
+        before hours of others are transcribed."""
+
+        def all_decoded():
+            lengths = tf.map_fn(
+                lambda content: reader.decode(content[None], options.max_source_length)[1],
+                contents,
+                fn_output_signature=tf.TensorSpec([1], tf.int32),
+                parallel_iterations=1,
+            )
+            with tf.control_dependencies([lengths]):
+                return tf.identity(contents)
+
+        return tf.cond(tf.size(contents) > 1, all_decoded, lambda: contents)
 
     def serving_default(contents):
-        def decoded(given):
+        def decoded(content):
             """The samples of a content if it is short; the text and score if it is long."""
-            content, length = given
             samples, lengths = reader.decode(content[None], options.max_source_length)
 
             def answered():
                 score, found = in_many_windows(samples, lengths, word_times=False)
                 return samples[0, :0], found.texts[0], score
 
-            is_long = length > window
+            is_long = lengths[0] > window
             return *tf.cond(is_long, answered, lambda: (samples[0], "", 0.0)), is_long
 
         specs = (tf.RaggedTensorSpec([None], tf.float32, 0), tf.string, tf.float32, tf.bool)
         samples, texts, scores, is_long = tf.map_fn(
-            decoded, (contents, counted(contents)), fn_output_signature=specs, parallel_iterations=1
+            decoded, checked(contents), fn_output_signature=specs, parallel_iterations=1
         )
         places = tf.where(~is_long)
         short = tf.gather(samples, places[:, 0])
@@ -101,10 +106,7 @@ def of_recordings(search):
         return {"text": texts, "score": tf.maximum(scores, tf.float32.min)}
 
     def parts(contents):
-        def of_one(given):
-            content, length = given
-            with tf.control_dependencies([length]):  # all are counted before one is transcribed
-                content = tf.identity(content)
+        def of_one(content):
             samples, lengths = reader.decode(content[None], options.max_source_length)
             _, found = in_many_windows(samples, lengths, word_times=True)
             return tuple(each[0] for each in found)
@@ -119,7 +121,7 @@ def of_recordings(search):
             for name, type_ in types.items()
         )
         texts, *others = tf.map_fn(
-            of_one, (contents, counted(contents)), fn_output_signature=specs, parallel_iterations=1
+            of_one, checked(contents), fn_output_signature=specs, parallel_iterations=1
         )
         found = (texts, *(each.to_tensor() for each in others))
         return dict(zip(_NAMES, found, strict=True))

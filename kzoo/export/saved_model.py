@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.contents import LANGUAGE
+from kzoo.contents import LANGUAGE, TEXT
 from kzoo.export import keras_model, warmup
 from kzoo.export.card import model_card
 from kzoo.export.folder import written_at_once
@@ -38,7 +38,7 @@ def save(
     *,
     signatures=None,
     beam_size=4,
-    max_length=128,
+    max_length=None,
     length_penalty=0.6,
     max_source_length=None,
     search_options=None,
@@ -117,7 +117,8 @@ def save(
             in a graph of its own, but "align", which shares that of "serving_default". "stream"
             brings "stream_begin" along.
         beam_size: int, K.
-        max_length: int, L, most tokens of an output, the end token included.
+        max_length: int, L, most tokens of an output, the end token included; the rest of what CTC
+            alone has heard is cut off. None for 128, and for CTC alone all that is heard.
         length_penalty: float, exponent of the GNMT length penalty.
         max_source_length: most of a source: tokens, the end token not counted, seconds or
             megapixels. None for 256, 60 and 64 of them.
@@ -162,7 +163,7 @@ def save(
         model,
         signatures=signatures,
         beam_size=beam_size,
-        max_length=max_length,
+        max_length=128 if max_length is None and model.decoder is not None else max_length,
         length_penalty=length_penalty,
         max_source_length=max_source_length,
         search_options=search_options,
@@ -261,6 +262,8 @@ def _options(
     if max_source_length is None:
         max_source_length = model.source_tokenizer.content.longest
     checks.at_least(1, max_source_length=max_source_length)
+    if model.source_tokenizer.content is TEXT:
+        checks.integer(1, max_source_length=max_source_length)
     return Options(
         signatures=names,
         search_options=search_options,

@@ -26,6 +26,9 @@ _OUTPUTS = {  # of the signatures; `serving_default` is in every export
         *("word", "word_begin", "word_end"),
     },
 }
+# Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
+# UnicodeDecodeError where they are not UTF-8.
+REFUSALS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 _NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not; once it was -inf
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
@@ -277,7 +280,8 @@ class ServedModel:
             text: str, all so far, or a list of N str. state: dict of tensors, for the next chunk.
 
         Raises:
-            ValueError: the model does not take live audio, or `samples` have other axes.
+            ValueError: the model does not take live audio, `samples` have other axes or are no such
+                floats, or `state` is not one of as many streams.
         """
         if self.rate_hz is None:
             raise ValueError(f"`stream` needs a model of live audio, but {self.path} is none.")
@@ -287,9 +291,26 @@ class ServedModel:
         rows = samples if samples.ndim == 2 else samples[None]
         if state is None:
             state = _state_of(self._begin(len(rows)))
-        outputs = self._model.signatures["stream"](audio=tf.constant(rows), **state)
+        self._check_state(state, len(rows))
+        run = self._model.signatures["stream"]
+        outputs = _explained(lambda: run(audio=tf.constant(rows), **state), "`samples`")
         texts = [text.decode() for text in outputs["text"].numpy()]
         return (texts if samples.ndim == 2 else texts[0]), _state_of(outputs)
+
+    def _check_state(self, state, rows):
+        specs = _inputs(self._model.signatures["stream"])
+        specs.pop("audio")
+        if not isinstance(state, dict) or set(state) != set(specs):
+            names = sorted(state) if isinstance(state, dict) else state
+            raise ValueError(f"`state` must be what `stream` returned before, got {names!r:.200}.")
+        for name, spec in specs.items():
+            shape = np.shape(state[name])
+            is_of_rows = not spec.shape.rank or spec.shape[0] is not None or shape[:1] == (rows,)
+            if not (spec.shape.is_compatible_with(shape) and is_of_rows):
+                raise ValueError(
+                    f"`state` must be of as many streams as `samples`, {rows}, got {name} of shape "
+                    f"{tuple(shape)}."
+                )
 
     def _begin(self, rows):
         return self._model.signatures["stream_begin"](rows=tf.constant(rows))
@@ -338,7 +359,7 @@ class ServedModel:
 
         try:
             answers = batching.map_by_length(answers_to, given, self.batch_size, languages)
-        except tf.errors.InvalidArgumentError:
+        except REFUSALS:
             for content, name, code in zip(given, asked, languages, strict=True):  # which is it?
                 _explained(lambda: answers_to([content], [code]), name)  # noqa: B023 (called now)
             raise
@@ -381,9 +402,16 @@ def _explained(answer, name):
     """What `answer` gives, or a ValueError that says why the content `name` was refused."""
     try:
         return answer()
-    except tf.errors.InvalidArgumentError as error:
+    except REFUSALS as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
-        raise ValueError(f"{name} was refused: {rule(error.message)}") from None
+        raise ValueError(f"{name} was refused: {reason(error)}") from None
+
+
+def reason(error):
+    """What an error of TensorFlow's, or one of REFUSALS, says of an input."""
+    if isinstance(error, UnicodeDecodeError):
+        return rule(error.object.decode("utf-8", "replace"))
+    return rule(str(error.message))
 
 
 def rule(message):

@@ -28,7 +28,7 @@ class Options(NamedTuple):
 
     signatures: tuple  # of names among `all_names`
     beam_size: int
-    max_length: int
+    max_length: int | None  # None of CTC alone, whose streams have no limit either
     length_penalty: float
     max_source_length: float
     search_options: dict
@@ -283,6 +283,8 @@ def _compiled(search):
     max_length, searched = options.max_length, options.search_options
     patience = searched.get("patience")
     goes_on = searched.get("finished_apart", False) and (patience is None or patience > 1)
+    # This penalty looks at the length of what is not yet finished in the last step.
+    goes_on |= searched.get("length_deviation_penalty", 0) > 0
 
     @functools.partial(search.graph, jit_compile=True)
     def compiled(inputs, length):

@@ -37,10 +37,12 @@ def decode(content, fits):
     """
     head = fields.octets(content, 0, _HEAD)
     width, height = (fields.number(head, place, 4, big=True) for place in (16, 20))
-    name = tf.strings.substr(tf.strings.join([content, bytes(_HEAD)]), 12, 4)
+    name = head[12:16]  # not as a string: it may be no UTF-8, which no message can quote
     found = _chunks(content)
     rule = f"a PNG must begin with IHDR and have at most {_MOST_CHUNKS:,} chunks, got:"
-    is_png = tf.equal(name, b"IHDR") & (found.count <= _MOST_CHUNKS)
+    is_png = tf.reduce_all(name == tf.constant(list(b"IHDR"), name.dtype)) & (
+        found.count <= _MOST_CHUNKS
+    )
     with fields.checked(is_png, rule, name, found.count), fits(width, height):
         begin = tf.strings.substr(content, 0, _HEAD)
         data = tf.strings.substr(content, found.begin, found.end - found.begin)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers import masking, own_inputs, sharing
+from kzoo.layers.attention.contract import dense_memory
 from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding
 from kzoo.layers.recurrent import (
@@ -163,6 +164,7 @@ class AttentionDecoder(keras.layers.Layer):
             self.gate.build((None, self.units))
 
     def call(self, ids, memory, memory_mask=None, training=False):
+        checks.sequence(ids=ids)
         ids, mask = masking.to_dense(masking.as_ids(ids))
         prepared = self.prepare(memory, memory_mask)
         state = self.initial_state(prepared, tf.shape(ids)[1])
@@ -191,8 +193,8 @@ class AttentionDecoder(keras.layers.Layer):
 
     def prepare(self, memory, memory_mask=None):
         """Returns what every step reads: the memory, its mask, the projected keys; B rows."""
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = masking.blank(tf.cast(memory, self.compute_dtype), memory_mask)
+        memory, memory_mask = dense_memory(memory, memory_mask)
+        memory = tf.cast(memory, self.compute_dtype)
         keys = self.attention.project(memory)
         return {"memory": memory, "memory_mask": memory_mask, "keys": keys}
 

@@ -194,6 +194,8 @@ class CandidateSampler(keras.layers.Layer):
     def _check_order(self, labels):
         """Adds up what the log-uniform costs more nats than the uniform; it must be below 0."""
         size = self.vocabulary_size
+        if size <= SPECIAL_IDS:  # no words
+            return
         is_word = tf.cast(labels >= SPECIAL_IDS, tf.float64)
         # Of both distributions among words: the special ids have half of a small vocabulary's mass.
         words = math.log1p(-math.log(SPECIAL_IDS + 1) / math.log(size + 1))

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
+from kzoo.layers import masking
 from kzoo.layers.products import inner_products, sizes
 
 LEAST = 1e-30  # of what a logarithm is taken: it stays finite, and so does its gradient
@@ -204,7 +205,7 @@ class Copier(keras.layers.Layer):
 
     def call(self, hidden, context, embedded):
         def term(x, kernel):
-            x, kernel = tf.cast(x, tf.float32), tf.cast(kernel.value, tf.float32)
+            x, kernel = tf.cast(masking.padded(x), tf.float32), tf.cast(kernel.value, tf.float32)
             return inner_products(x, kernel)
 
         gate = term(hidden, self.hidden_kernel) + term(context, self.context_kernel)
@@ -212,7 +213,7 @@ class Copier(keras.layers.Layer):
         return tf.cast(gate, self.compute_dtype)
 
     def compute_mask(self, hidden, previous_mask=None):
-        return previous_mask
+        return masking.carried_mask(hidden, previous_mask)
 
     def compute_output_shape(self, hidden_shape, context_shape=None, embedded_shape=None):
         return hidden_shape[:-1]

@@ -74,10 +74,13 @@ class TokenEmbedding(keras.layers.Layer):
 
 def build_embedding(embedding, shape):
     """Builds the embedding, unless its other owner did; returns its number of features D."""
+    given = keras.KerasTensor(shape, "int32" if len(shape) == 2 else "float32")  # ids, or features
     if not embedding.built:
-        embedding.build(shape)
-    dtype = "int32" if len(shape) == 2 else "float32"  # ids, or features
-    return embedding.compute_output_spec(keras.KerasTensor(shape, dtype)).shape[-1]
+        if getattr(embedding.build, "_is_default", False):  # what it is made of, a call finds out
+            embedding(given)
+        else:
+            embedding.build(shape)
+    return embedding.compute_output_spec(given).shape[-1]
 
 
 def read_source(embedding, source, source_mask):

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from kzoo import checks
-from kzoo.layers import sharing
+from kzoo.layers import masking, sharing
 from kzoo.layers.candidates import DISTRIBUTIONS, CandidateSampler
 from kzoo.layers.vocabulary_loss import (
     LOGITS_AT_ONCE,
@@ -160,7 +160,10 @@ class VocabularyHead(keras.layers.Layer):
         return self.kernel if self.tied is None else self.tied.embeddings
 
     def call(self, hidden):
-        return self.read_once()(hidden)
+        return self.read_once()(masking.padded(hidden))
+
+    def compute_mask(self, hidden, previous_mask=None):
+        return masking.carried_mask(hidden, previous_mask)
 
     def read_once(self):
         """The head as a function from hidden (..., D) to logits (..., V), for a search.
@@ -250,6 +253,7 @@ class VocabularyHead(keras.layers.Layer):
     def _full_loss(self, hidden, labels):
         """Some rows at a time, as the logits of a whole batch may not fit into memory."""
         rows = max(LOGITS_AT_ONCE // self.vocabulary_size, 1)
+        hidden, labels = tf.convert_to_tensor(hidden), tf.cast(labels, tf.int64)
 
         def losses_of(hidden, labels):
             logits = tf.cast(self(hidden), tf.float32)
@@ -258,14 +262,14 @@ class VocabularyHead(keras.layers.Layer):
         count = hidden.shape[0]
         if count is not None:
             starts = range(0, max(count, 1), rows)
-            parts = [(x[start : start + rows] for x in (hidden, labels)) for start in starts]
-            return tf.concat([losses_of(*part) for part in parts], 0)
+            parts = [slice(start, start + rows) for start in starts]
+            return tf.concat([losses_of(hidden[part], labels[part]) for part in parts], 0)
         count = tf.shape(hidden)[0]
-        places = tf.range(tf.minimum(rows, count))
+        size = tf.minimum(rows, count)
 
         def add(start, losses):
             # The last part goes over some rows twice: XLA compiles no loop whose shapes change.
-            some = tf.minimum(start + places, count - 1)
+            some = tf.minimum(start, count - size) + tf.range(size)
             found = losses_of(tf.gather(hidden, some), tf.gather(labels, some))
             return start + rows, tf.tensor_scatter_nd_update(losses, some[:, None], found)
 

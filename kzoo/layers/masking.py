@@ -12,6 +12,7 @@ array([[2.],
        [5.]], dtype=float32)
 """
 
+import keras
 import tensorflow as tf
 
 
@@ -47,6 +48,11 @@ def to_dense(x, mask=None):
         is_ids = x.dtype.is_integer and x.shape.rank == 2
         mask = padding_mask(x) if is_ids else tf.ones(tf.shape(x)[:2], tf.bool)
     return x, _dense_mask(mask)
+
+
+def padded(x):
+    """Returns a RaggedTensor as a tensor with zeros in the padding, and a tensor as it is."""
+    return x.to_tensor() if isinstance(x, tf.RaggedTensor) else x
 
 
 def as_ids(x):
@@ -92,7 +98,7 @@ def carried_mask(x, mask=None):
     """
     if isinstance(x, tf.RaggedTensor):
         return to_dense(x, mask)[1]
-    return mask
+    return mask if mask is None or isinstance(mask, keras.KerasTensor) else _dense_mask(mask)
 
 
 def carry_mask(x, mask):

@@ -302,7 +302,13 @@ class StreamingEncoder(keras.layers.Layer):
         return masking.carry_mask(memory, mask), mask
 
     def initial_state(self, batch_size):
-        """Returns the state before a stream: "frames" that wait, "rnn" of StreamingRNN."""
+        """Returns the state before a stream: "frames" that wait, "rnn" of StreamingRNN.
+
+        Raises:
+            ValueError: the layer is not built, and so does not know how many features come.
+        """
+        if not self.built:
+            raise ValueError("`initial_state` needs a layer that is built: call it or `build` it.")
         frames = tf.zeros((batch_size, 0, self.features), self.compute_dtype)
         return {"frames": frames, "rnn": self.rnn.initial_state(batch_size)}
 

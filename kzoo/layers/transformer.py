@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kzoo import checks
 from kzoo.layers import masking, own_inputs, sharing
+from kzoo.layers.attention.contract import dense_memory
 from kzoo.layers.dropout import Dropout
 from kzoo.layers.embedding import build_embedding, read_source
 from kzoo.layers.normalization import LayerNormalization
@@ -269,7 +270,10 @@ class TransformerDecoder(_Stack):
 
     def _blocks(self, ids, memory, memory_mask, training=False):
         """What the last block gives, and the weights (B, H, T, S) of each block."""
-        x, _ = read_source(self.embedding, ids, None)
+        checks.sequence(ids=ids)
+        x, mask = read_source(self.embedding, ids, None)
+        if getattr(x, "_keras_mask", None) is None:  # not every embedding says what is padding
+            x = masking.carry_mask(x, mask)
         prepared = self.prepare(memory, memory_mask)
         x = self.input_dropout(self._with_positions(x), training=training)
         weights = []
@@ -308,8 +312,7 @@ class TransformerDecoder(_Stack):
 
     def prepare(self, memory, memory_mask=None):
         """Returns what all steps read: the memory's mask and each block's keys and values."""
-        memory, memory_mask = masking.to_dense(memory, memory_mask)
-        memory = masking.blank(memory, memory_mask)
+        memory, memory_mask = dense_memory(memory, memory_mask)
         return {"mask": memory_mask, "keys": [block.project(memory) for block in self.blocks]}
 
     def initial_state(self, prepared, max_length):

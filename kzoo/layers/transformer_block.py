@@ -81,8 +81,11 @@ class Residual(keras.layers.Layer):
         return self.norm(x) if self.norm_first else x
 
     def call(self, x, y, training=False):
-        z = x + self.dropout(y, training=training)
+        z = masking.padded(x) + self.dropout(masking.padded(y), training=training)
         return z if self.norm_first else self.norm(z)
+
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
 
     def compute_output_shape(self, x_shape, y_shape=None):
         return x_shape
@@ -129,9 +132,13 @@ class FeedForward(keras.layers.Layer):
         return x_shape
 
     def call(self, x):
+        x = masking.padded(x)
         # One (B T, D) product: with three axes TensorFlow would not fuse bias and activation.
         rows = tf.reshape(x, (-1, x.shape[-1]))
         return reshape(self.narrow(self.widen(rows)), sizes(x))
+
+    def compute_mask(self, x, previous_mask=None):
+        return masking.carried_mask(x, previous_mask)
 
     def get_config(self):
         config = {"hidden_units": self.hidden_units, "activation": self.activation}

@@ -18,7 +18,7 @@ import sys
 import unicodedata
 
 from kzoo.metrics import translation
-from kzoo.metrics.score import NORMALIZATION, Score, normalized, reference_rows
+from kzoo.metrics.score import IDEOGRAPHS, NORMALIZATION, Score, normalized, reference_rows
 
 ROUGE_BETA = 1.2  # recall counts as much as precision ROUGE_BETA ** 2 times
 CIDER_ORDER = 4
@@ -45,7 +45,7 @@ def tokens(text):
     """
     text = normalized(text).lower().replace("\u2019", "'")
     text = re.sub(r"(?<=\w)(n't|'(?:s|re|ve|ll|d|m))(?!\w)", r" \1", text)
-    text = re.sub("([\u3040-\u30ff\u3400-\u9fff])", r" \1 ", text)
+    text = re.sub(f"([{IDEOGRAPHS}])", r" \1 ", text)
     return _words().findall(text)
 
 

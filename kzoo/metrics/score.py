@@ -17,6 +17,7 @@ import unicodedata
 from typing import NamedTuple
 
 NORMALIZATION = "norm:nfc"  # in every signature
+IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"  # and kana, for a pattern: each is a word
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 _SPACES = re.compile("[ \u2028\u2029\x00-\x1f\x7f-\x9f]+")
 _EVERY_SPACE = " \u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(

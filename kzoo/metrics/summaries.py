@@ -17,7 +17,7 @@ import unicodedata
 import numpy as np
 
 from kzoo import checks
-from kzoo.metrics.score import NORMALIZATION, Score, compared, reference_count
+from kzoo.metrics.score import IDEOGRAPHS, NORMALIZATION, Score, compared, reference_count
 
 KINDS = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
 TOKENIZERS = ("rouge", "unicode")
@@ -226,12 +226,11 @@ def _scorer(kinds, tokenize, stem):
 
 
 def _unicode_words(text):
-    def spaced(letter):
-        if "\u3040" <= letter <= "\u30ff" or "\u3400" <= letter <= "\u9fff":
-            return f" {letter} "
-        return letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " "
+    def is_part(letter):
+        return letter.isalnum() or unicodedata.category(letter)[0] == "M"
 
-    return "".join(map(spaced, text.lower())).split()
+    text = "".join(letter if is_part(letter) else " " for letter in text.lower())
+    return re.sub(f"([{IDEOGRAPHS}])", r" \1 ", text).split()
 
 
 def _share(name, unit, order, is_in, summaries, documents, tokenize):

@@ -5,6 +5,7 @@ V vocabulary.
 
 import numpy as np
 
+from kzoo.layers.candidates import CandidateSampler
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
 from kzoo.text import SPECIAL_TOKENS
@@ -74,14 +75,14 @@ def with_vocabulary(model, source_tokenizer=None, target_tokenizer=None):
     changed.source_tokenizer, changed.target_tokenizer = source_tokenizer, target_tokenizer
     changed.build_from_config(model.get_build_config())
 
-    tables = {id(w): "target" for part in _readers(model) for w in part.weights}
+    tables = {id(w): "target" for part in _readers(model) for w in _lasting(part)}
     if is_embedded:
         tables |= {id(source_table.embeddings): "source"}
     kept = {
         "source": _same_pieces(model.source_tokenizer, source_tokenizer) if is_embedded else None,
         "target": _same_pieces(model.target_tokenizer, target_tokenizer),
     }
-    for old, new in zip(model.weights, changed.weights, strict=True):
+    for old, new in zip(_lasting(model), _lasting(changed), strict=True):
         if id(old) not in tables:
             new.assign(old)
             continue
@@ -97,13 +98,27 @@ def _readers(model):
     return [each for each in (model.decoder.embedding, model.head, model.ctc_head) if each]
 
 
+def _lasting(layer):
+    """Its weights but what a sampler has seen of the old vocabulary, which begins anew."""
+    seen = [
+        id(weight)
+        for part in layer._flatten_layers()
+        if isinstance(part, CandidateSampler)
+        for weight in part.weights
+    ]
+    return [weight for weight in layer.weights if id(weight) not in seen]
+
+
 def _resized(config, size):
     """A serialized layer whose tables have `size` rows."""
     if not isinstance(config, dict):
         return config
     config = {key: _resized(value, size) for key, value in config.items()}
     if config.get("class_name") in _TABLES:
-        config["config"] = {**config["config"], "vocabulary_size": size}
+        inner = config["config"]
+        config["config"] = {**inner, "vocabulary_size": size}
+        if "num_sampled" in inner:
+            config["config"]["num_sampled"] = min(inner["num_sampled"], size)
     return config
 
 

@@ -52,8 +52,9 @@ def from_hugging_face(folder, language="en", task="transcribe", clip_seconds=Non
     sizes = whisper_names.sizes_of_hugging_face(config, source)
     if (folder / "generation_config.json").exists():
         config = config | hugging_face.read_json(folder / "generation_config.json")
-    suppressed = [config.get(name) for name in ("suppress_tokens", "begin_suppress_tokens")]
-    weights = whisper_names.of_hugging_face(hugging_face.read_weights(folder))
+    suppressed = _listed(config, "suppress_tokens", "begin_suppress_tokens")
+    is_tied = config.get("tie_word_embeddings") is not False
+    weights = whisper_names.of_hugging_face(hugging_face.read_weights(folder), is_tied)
     options = config.get("alignment_heads"), language, task, clip_seconds
     return _model(weights, sizes, folder, suppressed, *options)
 
@@ -74,7 +75,7 @@ def from_ctranslate2(folder, language="en", task="transcribe", clip_seconds=None
     if model.spec != "WhisperSpec":
         raise ValueError(f"{folder / 'model.bin'} must hold a WhisperSpec, got a {model.spec}.")
     config = hugging_face.read_json(folder / "config.json")
-    suppressed = [config.get(name) for name in ("suppress_ids", "suppress_ids_begin")]
+    suppressed = _listed(config, "suppress_ids", "suppress_ids_begin")
     sizes = whisper_names.sizes_of_ctranslate2(model.weights)
     weights = whisper_names.of_ctranslate2(model.weights)
     options = config.get("alignment_heads"), language, task, clip_seconds
@@ -108,6 +109,11 @@ def from_openai(path, language="en", task="transcribe", clip_seconds=None):
         )
     weights = whisper_names.of_openai(path, data["model_state_dict"])
     return _model(weights, sizes, files[0], (None, None), None, language, task, clip_seconds)
+
+
+def _listed(config, *names):
+    """The ids under each of the names; none where it says null, None where it says nothing."""
+    return [(config[name] or ()) if name in config else None for name in names]
 
 
 def _model(
@@ -191,6 +197,7 @@ def _fill(model, weights, sizes, rows):
     shape = (sizes.target_positions, sizes.units)
     decoder.positions.table.assign(weights.take("decoder.positional_embedding", shape))
     table = weights.take("decoder.token_embedding.weight", (sizes.vocabulary, sizes.units))
+    whisper_names.check_tied(weights, table)
     is_new = rows < 0
     table = np.where(is_new[:, None], 0, table[rows])
     decoder.embedding.embeddings.assign(table)

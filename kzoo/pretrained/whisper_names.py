@@ -29,6 +29,7 @@ _HUGGING_FACE = (
     (r"\.fc2\.", ".mlp.2."),
     (r"\.embed_positions\.weight$", ".positional_embedding"),
     (r"\.embed_tokens\.", ".token_embedding."),
+    (r"^proj_out\.", "decoder.projection."),
 )
 _CTRANSLATE2 = (
     (r"/", "."),
@@ -131,9 +132,10 @@ def sizes_of_ctranslate2(weights):
     )  # fmt: skip
 
 
-def of_hugging_face(weights):
-    """Weights of a Hugging Face folder under OpenAI's names."""
-    return _renamed(weights, _HUGGING_FACE, {"proj_out.weight"})
+def of_hugging_face(weights, is_tied=True):
+    """Weights of a Hugging Face folder under OpenAI's names, and the head's table; not where it
+    `is_tied`, as it is that of the embedding then, whatever the file says."""
+    return _renamed(weights, _HUGGING_FACE, {"proj_out.weight"} if is_tied else set())
 
 
 def of_ctranslate2(weights):
@@ -146,8 +148,7 @@ def of_ctranslate2(weights):
     for name in renamed:
         match = re.match(r"(.*\.)((?:cross_)?attn\.linear_\d)(\.weight|\.bias)$", name)
         if match is None:
-            if name != "decoder.projection.weight":
-                readers[name] = _reader(renamed, name)
+            readers[name] = _reader(renamed, name)
             continue
         begin, fused, kind = match.groups()
         parts = _FUSED[fused]
@@ -177,6 +178,18 @@ def _renamed(weights, rules, left_out):
 
 def _reader(weights, name, place=0, parts=1):
     return lambda: np.split(weights[name], parts)[place]
+
+
+def check_tied(weights, table):
+    """Raises ValueError if the head has another table (V, D) than the embedding's."""
+    if "decoder.projection.weight" not in weights:
+        return
+    own = weights.take("decoder.projection.weight", table.shape)
+    if not np.allclose(own, table, rtol=0, atol=0.02 * np.abs(table).max()):  # both quantized
+        raise ValueError(
+            f"{weights.source} must have one table for the decoder's embedding and head, got two "
+            "that differ."
+        )
 
 
 def check_all_taken(weights):

@@ -371,7 +371,7 @@ def _log_coverage(coverage, source_mask):
     """sum_s log(min(coverage, 1)) over the real source steps: (B, J, S) -> (B, J)."""
     terms = tf.math.log(tf.clip_by_value(coverage, LEAST_COVERAGE, 1.0))
     if source_mask is not None:
-        terms = tf.where(tf.convert_to_tensor(source_mask)[:, None, :], terms, 0.0)
+        terms = tf.where(source_mask[:, None, :], terms, 0.0)
     return tf.reduce_sum(terms, axis=2)
 
 

@@ -142,7 +142,8 @@ class SearchOptions:
 
         Returns:
             `SearchOptions` with `expected_length` (B,) float32, `prefix` (B, L) int32, 0 = free,
-            `allowed` and `allowed_first` (V,) or (B, V) bool, each if it was given.
+            `allowed` and `allowed_first` (V,) or (B, V) bool, `source_mask` (B, S) bool, each if
+            it was given.
 
         Raises:
             ValueError: one of these has another shape or type.
@@ -153,6 +154,7 @@ class SearchOptions:
             prefix=_prefix(self.prefix, start_ids, self.max_length),
             allowed=_allowed("allowed", self.allowed, start_ids),
             allowed_first=_allowed("allowed_first", self.allowed_first, start_ids),
+            source_mask=_source_mask(self.source_mask, start_ids),
         )
 
 
@@ -231,6 +233,19 @@ def _allowed(name, allowed, start_ids):
     if allowed.shape.rank == 2:
         check_rows(name, allowed, start_ids)
     return allowed
+
+
+def _source_mask(mask, start_ids):
+    if mask is None:
+        return None
+    mask = tf.convert_to_tensor(mask)
+    if mask.dtype != tf.bool or mask.shape.rank != 2:
+        raise ValueError(
+            f"`source_mask` must be bool of shape (B, S), got {mask.dtype.name} of shape "
+            f"{mask.shape}."
+        )
+    check_rows("source_mask", mask, start_ids)
+    return mask
 
 
 def _prefix(prefix, start_ids, max_length):

@@ -76,8 +76,8 @@ class SavedModels(kserve.ModelRepository):
             Refused: status 404, or 503 while it is not loaded or the server shuts down.
         """
         version = self._labels.get((name, version), version)
-        served = self._served.get(name)
-        model = self.models.get(name) if not version else served and served.get(version)
+        served = self._served.get(name, {})
+        model = served.get(version) if version else self.models.get(name)
         if model is not None and not self.is_draining:
             return model
         if model is not None:

@@ -58,7 +58,7 @@ def run(**options):
         tracing.start()
     except ImportError as error:
         sys.exit(
-            "error: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need the extra: "
+            f"error: {' or '.join(tracing.ASKS)} asks for traces, which need the extra: "
             f"pip install 'kzoo[tracing]' ({error})"
         )
     connections.Connection.most = connections.raise_file_limit()

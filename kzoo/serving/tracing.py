@@ -2,7 +2,7 @@
 
 import os
 
-_ASKS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+ASKS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def start():
@@ -16,6 +16,8 @@ def start():
     """
     if not is_asked_for():
         return False
+    import opentelemetry.instrumentation.asgi
+    import opentelemetry.instrumentation.grpc  # noqa: F401 (rather now than at a request)
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -32,7 +34,7 @@ def start():
 def is_asked_for():
     """Whether an environment variable names an endpoint, and none switches tracing off."""
     is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    return not is_off and any(os.environ.get(name) for name in _ASKS)
+    return not is_off and any(os.environ.get(name) for name in ASKS)
 
 
 def instrument_app(app):

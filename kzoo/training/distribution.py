@@ -45,11 +45,8 @@ def addresses_of(workers=None, index=None, environment=None):
     """
     if workers is None:
         checks.require(index is None, "needs `workers`", worker=index)
-        found = json.loads((environment or os.environ).get("TF_CONFIG") or "{}")
-        cluster, task = found.get("cluster", {}), found.get("task", {})
-        chiefs = list(cluster.get("chief", ()))
-        addresses = chiefs + list(cluster.get("worker", ()))
-        index = int(task.get("index", 0)) + (len(chiefs) if task.get("type") == "worker" else 0)
+        environment = os.environ if environment is None else environment
+        addresses, index = _of_tf_config(environment.get("TF_CONFIG") or "{}")
         return (addresses, index) if len(addresses) > 1 else ([], 0)
     addresses = [address.strip() for address in workers.split(",")]
     ports = [address.rpartition(":") for address in addresses]
@@ -63,6 +60,28 @@ def addresses_of(workers=None, index=None, environment=None):
         index is not None and 0 <= index < len(addresses),
         f"must be the number of this process in `workers`, 0 to {len(addresses) - 1}",
         worker=index,
+    )
+    return addresses, index
+
+
+def _of_tf_config(text):
+    """The addresses of the workers that a TF_CONFIG names, and which of them it is for."""
+    try:
+        found = json.loads(text)
+        cluster, task = (found.get(name) or {} for name in ("cluster", "task"))
+        chiefs, workers = (cluster.get(name) or [] for name in ("chief", "worker"))
+        addresses = [*chiefs, *workers]
+        is_whole = all(isinstance(each, list) for each in (chiefs, workers))
+        is_whole &= all(isinstance(each, str) for each in addresses)
+        index = int(task.get("index", 0)) + (len(chiefs) if task.get("type") == "worker" else 0)
+        is_whole &= not addresses or 0 <= index < len(addresses)
+    except (ValueError, TypeError, AttributeError):
+        is_whole = False
+    checks.require(
+        is_whole,
+        'must be JSON as {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", '
+        '"index": 0}}, with the index of one of them',
+        TF_CONFIG=text,
     )
     return addresses, index
 

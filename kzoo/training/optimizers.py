@@ -58,7 +58,8 @@ class FusedAdam(keras.optimizers.Adam):
     the gradients is clipped, as that of one batch would be; Keras clips each before they add up.
 
     A step whose gradients are not finite, or whose norm is not, is left out: no variable changes,
-    `iterations` neither, and `training.FiniteLoss` counts it. On several replicas it is not.
+    `iterations` neither, and `training.FiniteLoss` counts it. Under a strategy of tf.distribute it
+    is not.
 
     Example:
 
@@ -90,8 +91,8 @@ class FusedAdam(keras.optimizers.Adam):
     def apply(self, grads, trainable_variables=None):
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync > 1:  # Keras merges there: no condition
+        if tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
+            # Keras merges replicas there, be it one, which no condition can hold.
             super().apply(grads, trainable_variables)
             return
         given = [g for g in grads if g is not None]

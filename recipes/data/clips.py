@@ -30,6 +30,7 @@ from recipes.data.clips_files import (
     said_in_name,
 )
 from recipes.data.examples import Clips
+from recipes.data.pictures_files import PARTS, metadata_of
 from recipes.data.splits import Splits, chosen_place, missing_shares, split_rows
 from recipes.data.transcripts import as_spoken
 
@@ -55,7 +56,8 @@ def load_clips(
             Voice); or a folder:
             metadata.csv with wavs/ (LJSpeech), *.trans.txt (LibriSpeech), wav.scp (Kaldi),
             metadata.csv or metadata.jsonl (audiofolder), or files named as those of FSDD or Speech
-            Commands.
+            Commands. An audiofolder may have train/, validation/ and test/ with one each; then
+            `valid` and `test` are those, if not given.
         transcripts: "spoken" takes them through `spoken`, "written" as they are.
         seed: picks the groups that are held out.
 
@@ -64,6 +66,13 @@ def load_clips(
         named), save that `train` with `valid` but without `test` leaves `test` None.
     """
     name, place = chosen_place(data, train, "asterisk")
+    parts = _parts(Path(place))
+    place, valid, test = (
+        parts.get("train", place),
+        valid or parts.get("valid"),
+        test or parts.get("test"),
+    )
+    is_closed = (train is not None or bool(parts)) and valid is not None
     read = {name: sources.read_each(place, functools.partial(_read, name))} | {
         name: _read(name, place)
         for name, place in (("valid", valid), ("test", test))
@@ -72,7 +81,7 @@ def load_clips(
     if transcripts == "spoken":
         read = {name: as_spoken(clips) for name, clips in read.items()}
     whole = read.pop(name)
-    shares = missing_shares(read, HELD_OUT_CLIPS, is_closed=train is not None and valid is not None)
+    shares = missing_shares(read, HELD_OUT_CLIPS, is_closed=is_closed)
     splits = split(whole, **shares, seed=seed)._replace(**read)
     trained = {*_sounds(splits.train)} if read else set()
     known = {part: sum(each in trained for each in _sounds(read[part])) for part in read}
@@ -103,6 +112,19 @@ def _sounds(clips: Clips) -> list[tuple]:
     """What is heard in each clip: which piece of which file, whatever path leads to its folder."""
     real = functools.cache(os.path.realpath)
     return [(real(c.path.parent), c.path.name, c.start, c.stop) for c in clips.rows]
+
+
+def _parts(folder: Path) -> dict[str, str]:
+    """The folders of an audiofolder's parts, where there is one for training and none of all."""
+    if not folder.is_dir() or metadata_of(folder):
+        return {}
+    found = {
+        part: str(folder / name)
+        for part, names in PARTS.items()
+        for name in reversed(names)
+        if metadata_of(folder / name)
+    }
+    return found if "train" in found else {}
 
 
 def _read(name: str, place: str) -> Clips:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +15,9 @@ import kzoo
 from recipes.data import files
 from recipes.data.examples import Clip, Clips
 
+_MP3_BEFORE = 11_520  # samples, ten frames: what is heard of a frame may be in those before
+_MOST_FRAMES = 2**31  # of a file: 13 hours at 44,100 Hz
+_MOST_FRAMES_A_BYTE = 8192  # silence in FLAC has up to 4,700
 AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -111,9 +115,11 @@ def _others(clip: Clip) -> tuple[np.ndarray, int]:
         # libsndfile finds a WAV behind an ID3 tag, and goes by no suffix; a server does neither.
         if file.format in ("WAV", "WAVEX", "RF64") or clip.path.suffix.lower() == ".wav":
             raise OSError("a WAV file must begin with RIFF, as a server wants it")
-        begin, count = _range(clip, file.samplerate, file.frames)
-        file.seek(begin)
-        samples = file.read(count, dtype="float32", always_2d=True)
+        begin, count = _range(clip, file.samplerate, _frames(file, clip.path))
+        # What a frame of MP3 means, it takes from frames before it.
+        before = min(begin, _MP3_BEFORE) if file.format == "MP3" else 0
+        file.seek(begin - before)
+        samples = file.read(before + count, dtype="float32", always_2d=True)[before:]
         _, _, bounded_floats = _decoders()
         bounded = bounded_floats(samples.reshape(-1)).numpy().reshape(samples.shape)
         return bounded.mean(1), file.samplerate
@@ -123,7 +129,17 @@ def _others_seconds(clip: Clip) -> float:
     import soundfile
 
     with soundfile.SoundFile(clip.path) as file:
-        return _range(clip, file.samplerate, file.frames)[1] / file.samplerate
+        return _range(clip, file.samplerate, _frames(file, clip.path))[1] / file.samplerate
+
+
+def _frames(file, path: Path) -> int:
+    """How many samples the header of a soundfile.SoundFile promises, if that can be."""
+    if file.frames > min(_MOST_FRAMES, _MOST_FRAMES_A_BYTE * path.stat().st_size):
+        raise OSError(
+            f"its header says {file.frames:,} samples; write it anew, as with "
+            f"ffmpeg -i {path.name} new.wav"
+        )
+    return file.frames
 
 
 def _range(clip: Clip, rate: int, frames: int) -> tuple[int, int]:

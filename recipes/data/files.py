@@ -204,7 +204,12 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         if len(row) < 2 and not "".join(row).strip():
             continue
         if header is None:
-            header = row
+            header = [(name.strip() and name) or f"column {n}" for n, name in enumerate(row, 1)]
+            for name in header:
+                if header.count(name) > 1:
+                    raise ValueError(
+                        f"{place}: expected different names of columns, got {name!r} more than once"
+                    )
             continue
         if len(row) != len(header):
             raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
@@ -262,9 +267,9 @@ def unreadable(path: str | Path, error: Exception) -> ValueError:
 
 def refusal(error: Exception) -> str:
     """What an error of TensorFlow's says of a content, without brackets and names of nodes."""
-    from kzoo.export.served import rule  # with TensorFlow, which by now is there
+    from kzoo.export.served import reason  # with TensorFlow, which by now is there
 
-    return rule(str(error.message))
+    return reason(error)
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """Captioned pictures out of files: Flickr8k, Kaggle, COCO, Karpathy, folders with metadata."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from recipes.data import files
@@ -42,7 +42,7 @@ def flickr8k(path: str | Path) -> dict[str, Pictures]:
         for list_path in path.parent.glob(f"*{ending}Images.txt")
         for names in [[line.strip() for line in files.lines(list_path)]]
     }
-    folder = _pictures_folder(path.parent, next(iter(captions), ""))
+    folder = _pictures_folder(path.parent, captions)
     parts = {}
     for part, (list_path, names) in lists.items():
         parts[part] = Pictures()
@@ -73,7 +73,7 @@ def kaggle(path: str | Path) -> dict[str, Pictures]:
     rows = list(files.csv_rows(path))
     if rows and not {"image", "caption"} <= {*rows[0][1]}:
         raise ValueError(f"{path}:1: expected the columns image and caption, got {[*rows[0][1]]}")
-    folder = _pictures_folder(path.parent, rows[0][1]["image"] if rows else "")
+    folder = _pictures_folder(path.parent, [row["image"] for _, row in rows])
     return some(_merged((folder / row["image"], [row["caption"]], at) for at, row in rows), path)
 
 
@@ -88,7 +88,7 @@ def _flickr30k_results(path: Path) -> dict[str, Pictures]:
         if not row:
             raise ValueError(f"{place}: expected name.jpg| number| caption, got {line[:80]!r}")
         found.append((row[1], [row[2]], place))
-    folder = _pictures_folder(path.parent, found[0][0] if found else "")
+    folder = _pictures_folder(path.parent, [name for name, *_ in found])
     return some(_merged((folder / name, texts, place) for name, texts, place in found), path)
 
 
@@ -111,8 +111,7 @@ def coco(path: str | Path) -> dict[str, Pictures]:
     _, _, ending = Path(files.plain_name(path)).stem.partition("_")  # train2017
     places = [ending, f"images/{ending}", *FLICKR_FOLDERS, ""]
     roots = [root / place for root in (path.parent.parent, path.parent) for place in places]
-    first = next(iter(captions.values()), ("",))[0]
-    folder = next((root for root in roots if files.is_file(root / first)), roots[0])
+    folder = _folder_of([name for name, *_ in captions.values()], roots) or roots[0]
     rows = ((folder / name, texts, place) for name, texts, place in captions.values())
     return some(_merged(rows), path)
 
@@ -136,7 +135,7 @@ def karpathy(path: str | Path) -> dict[str, Pictures]:
     "filename", perhaps "filepath", "split" and "sentences" with "raw". The split restval is
     training. The pictures are beside the file, below images/ or in a folder named as Flickr's."""
     path, tree = Path(path), read_json(path, "images")
-    found, folder = {}, None
+    rows = []
     for number, row in enumerate(tree["images"]):
         place = f"{path}, images[{number}]"
         split_name = _field(row, "split", str, place)
@@ -146,7 +145,10 @@ def karpathy(path: str | Path) -> dict[str, Pictures]:
         within = _field({"filepath": "", **row}, "filepath", str, place)
         name = str(Path(within, _field(row, "filename", str, place)))
         texts = [_field(s, "raw", str, place) for s in _field(row, "sentences", list, place)]
-        folder = folder or _pictures_folder(path.parent, name)
+        rows.append((part, name, texts, place))
+    folder = _pictures_folder(path.parent, [name for _, name, *_ in rows])
+    found = {}
+    for part, name, texts, place in rows:
         found.setdefault(part, Pictures()).add(folder / name, texts, place)
     return some(found, path)
 
@@ -209,8 +211,8 @@ def _merged(rows: Iterable[tuple]) -> dict[str, Pictures]:
     return {"all": pictures}
 
 
-def _pictures_folder(beside: Path, name: str) -> Path:
-    """The folder, beside the file that lists it or one above, that holds the picture `name`."""
+def _pictures_folder(beside: Path, pictures: Collection[str]) -> Path:
+    """The folder, beside the file that lists them or one above, that holds the pictures."""
     twice = (
         "Flickr8k_Dataset/Flicker8k_Dataset",
         "Images/Images",
@@ -218,8 +220,15 @@ def _pictures_folder(beside: Path, name: str) -> Path:
     )
     names = [*FLICKR_FOLDERS, *twice, ""]
     folders = [root / each for root in (beside, beside.parent) for each in names]
-    there = (folder for folder in folders if name and files.is_file(folder / name))
-    return next(there, next(filter(Path.is_dir, folders)))
+    return _folder_of(pictures, folders) or next(filter(Path.is_dir, folders))
+
+
+def _folder_of(pictures: Collection[str], folders: Iterable[Path]) -> Path | None:
+    """The first of the folders that holds one of the pictures: some may be missing."""
+    for folder in filter(Path.is_dir, folders):
+        if any(name and files.is_file(folder / name) for name in pictures):
+            return folder
+    return None
 
 
 def read_json(path: Path, *keys: str) -> dict:

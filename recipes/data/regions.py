@@ -185,7 +185,7 @@ def _read(path: Path, function: Callable) -> tf.Tensor | str:
 
     try:
         return function(_decoder()(os.fsencode(path)))
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         return refusal(error)
 
 

@@ -115,6 +115,7 @@ from recipes.runs.teaching import (
 from recipes.runs.workers import (
     WORKER_HELP,
     WORKERS_HELP,
+    addresses_of,
     check_places,
     check_workers,
     open_run,
@@ -148,6 +149,7 @@ __all__ = [
     "WEIGHTS_HELP",
     "WORKERS_HELP",
     "WORKER_HELP",
+    "addresses_of",
     "answers_of",
     "check_length_head",
     "check_places",

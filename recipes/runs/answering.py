@@ -32,13 +32,11 @@ def transcriber(
     beam_size: int = 1,
     ctc_weight: float | None = None,
     batch_size: int = 32,
-    verbose: int = 0,
 ):
-    """A function from a list of (S, F) arrays to texts; `verbose` 1 shows a progress bar.
+    """A function from a list of (S, F) arrays to texts.
 
     `ctc_weight` is CTC's in the search of a joint model; None takes the model's own.
     """
-    import keras
     import tensorflow as tf
 
     shape = (None, None, model.source_tokenizer.features.num_mels)
@@ -47,13 +45,9 @@ def transcriber(
     best = best_texts(model, spec, max_length, beam_size, **options)
 
     def texts_of(arrays):
-        bar = keras.utils.Progbar(len(arrays), verbose=verbose, unit_name="clip")
-
         def answers(some):
-            source = tf.RaggedTensor.from_row_lengths(np.concatenate(some), list(map(len, some)))
-            found = best(source)
-            bar.add(len(some))
-            return found
+            lengths = list(map(len, some))
+            return best(tf.RaggedTensor.from_row_lengths(np.concatenate(some), lengths))
 
         return kzoo.batching.map_by_length(answers, arrays, batch_size)
 

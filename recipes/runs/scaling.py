@@ -6,8 +6,8 @@ A recipe's config has the fields `accumulate`, `ema`, `recompute`, `model`, `wor
 
 from __future__ import annotations
 
-import kzoo
 from recipes import cli
+from recipes.runs.workers import addresses_of
 
 ACCUMULATE_HELP = (
     "times as large batches: the gradients of so many parts of a batch, each of --batch_tokens, "
@@ -32,10 +32,7 @@ def check_scaling(config) -> None:
         raise ValueError(
             f"`recompute` needs a transformer, got recompute=True, model={config.model}."
         )
-    if (
-        config.accumulate > 1
-        and kzoo.training.distribution.addresses_of(config.workers, config.worker)[0]
-    ):
+    if config.accumulate > 1 and addresses_of(config):
         raise ValueError(
             "`accumulate` must be 1 with several workers, each of which has a part of the batch, "
             f"got accumulate={config.accumulate}."

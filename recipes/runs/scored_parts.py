@@ -25,8 +25,6 @@ class Sounds(Sequence):
         return len(self._clips)
 
     def __getitem__(self, row):
-        if isinstance(row, slice):
-            return [self[each] for each in range(*row.indices(len(self)))]
         clip = self._clips[row]
         return clips_audio.as_sent(clip, *clips_audio.read_audio(clip))
 

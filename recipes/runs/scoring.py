@@ -33,16 +33,15 @@ def scored_split(splits: Splits) -> tuple[str, Any]:
 
 
 def answers_of(
-    served: Callable, contents: Sequence, unit: str, chunk: int
+    served: Callable, batches: Iterable[Sequence], count: int, unit: str
 ) -> tuple[list[str], float]:
-    """The answers of a SavedModel under a progress bar, and the seconds that they took, without
-    those in which `contents` were read that are not in memory."""
+    """The answers of a SavedModel to `count` contents under a progress bar, and the seconds that
+    they took, without those in which `batches` were read that are not in memory."""
     import keras
 
-    bar = keras.utils.Progbar(len(contents), unit_name=unit)
+    bar = keras.utils.Progbar(count, unit_name=unit)
     seconds, answers = 0.0, []
-    for row in range(0, len(contents), chunk):
-        some = contents[row : row + chunk]
+    for some in batches:
         start = time.monotonic()
         answers += served(some)
         seconds += time.monotonic() - start

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import kzoo
 from recipes.data.examples import Clips, rows_by
 from recipes.data.frames import extract
 from recipes.runs.answering import transcriber
-from recipes.runs.scoring import of_sources, said
+from recipes.runs.scoring import answers_of, of_sources, said
 
 
 def transcript_scores(answers: list[str], part: Clips) -> dict[str, kzoo.metrics.Score]:
@@ -27,10 +29,32 @@ def transcript_scores(answers: list[str], part: Clips) -> dict[str, kzoo.metrics
     }
 
 
-def clips_at_once(longest: float, usual: float) -> int:
-    """How many clips are searched at once: fewer where the longest has more seconds than those of
-    the training, as attention needs memory by their square."""
-    return max(1, int(32 * min(1.0, usual / max(longest, usual)) ** 2))
+def clips_at_once(seconds: Sequence[float], usual: float) -> list[list[int]]:
+    """The rows of clips that are searched at once, shortest first: up to 32, and fewer where the
+    longest of them has more seconds than those of the training, as attention needs memory by their
+    square."""
+    batches = []
+    for row in sorted(range(len(seconds)), key=seconds.__getitem__):
+        most = 32 * (usual / max(seconds[row], usual)) ** 2
+        if not batches or len(batches[-1]) + 1 > most:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def transcripts(
+    transcribe: Callable[[list], list[str]],
+    clips: Sequence,
+    seconds: Sequence[float],
+    usual: float,
+) -> tuple[list[str], float]:
+    """What `transcribe` hears in each clip, under a progress bar, and the seconds that it took,
+    without those in which `clips` were read that are not in memory."""
+    batches = clips_at_once(seconds, usual)
+    contents = ([clips[row] for row in rows] for rows in batches)
+    found, spent = answers_of(transcribe, contents, len(clips), "clip")
+    rows = itertools.chain.from_iterable(batches)
+    return [answer for _, answer in sorted(zip(rows, found, strict=True))], spent
 
 
 def compare_searches(model, name: str, part: Clips, config: Any) -> dict[str, kzoo.metrics.Score]:
@@ -41,15 +65,14 @@ def compare_searches(model, name: str, part: Clips, config: Any) -> dict[str, kz
     if not model.has_ctc:
         return {}
     found = extract(part, model.source_tokenizer.features, max_seconds=math.inf)
-    longest = max(map(len, found.arrays), default=0) * model.source_tokenizer.features.hop_seconds
+    hop = model.source_tokenizer.features.hop_seconds
+    seconds = [len(frames) * hop for frames in found.arrays]
     scores = {}
     for label, weight in (("attention alone", 0.0), ("CTC alone", 1.0), ("joint", None)):
         print(f"{name}, {label}", flush=True)
-        search = transcriber(
-            model, config.max_length, config.beam_size, weight,
-            batch_size=clips_at_once(longest, config.max_seconds), verbose=1,
-        )  # fmt: skip
-        answers = dict(zip(found.rows, search(found.arrays), strict=True))
+        search = transcriber(model, config.max_length, config.beam_size, weight)
+        heard, _ = transcripts(search, found.arrays, seconds, config.max_seconds)
+        answers = dict(zip(found.rows, heard, strict=True))
         texts = [answers.get(row, "") for row in range(len(part))]  # "" for less than a frame
         score = kzoo.metrics.word_error_rate(texts, part.texts)
         scores |= said({f"{name} WER, {label}": score})

@@ -39,11 +39,21 @@ _FILES = ("journal.jsonl", "fitted")  # that all workers look at
 def check_workers(config: Any) -> None:
     """Raises a ValueError if the flags do not say who the workers are, or meet one that is for one
     process."""
-    if not _may_have_workers(config):
-        return
-    addresses, _ = kzoo.training.distribution.addresses_of(config.workers, config.worker)
+    addresses = addresses_of(config)
     if addresses and config.dry_run:
         raise ValueError(f"`dry_run` is for one worker, got {len(addresses)} workers.")
+
+
+def addresses_of(config: Any) -> list[str]:
+    """host:port of each worker, none for one process; TensorFlow is not imported to look where
+    there can be none.
+
+    Raises:
+        ValueError: the flags do not say who the workers are.
+    """
+    if not _may_have_workers(config):
+        return []
+    return kzoo.training.distribution.addresses_of(config.workers, config.worker)[0]
 
 
 @functools.cache

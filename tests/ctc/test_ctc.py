@@ -102,6 +102,15 @@ def test_greedy_search_collapses_the_best_name_of_each_frame():
     np.testing.assert_allclose(found.log_probs[:, 0], [best[0].sum(), best[1, :5].sum()], atol=1e-5)
 
 
+def test_ragged_logits_are_searched_as_padded_ones():
+    logits = np.random.default_rng(1).normal(size=(2, S, V)).astype("float32")
+    mask = np.arange(S) < np.array([[S], [S - 2]])
+    for search in (ctc.ctc_greedy_search, lambda *x: ctc.ctc_beam_search(*x, beam_size=3)):
+        found, expected = search(tf.ragged.boolean_mask(logits, mask)), search(logits, mask)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-5)
+
+
 def test_no_frames_and_no_rows_give_empty_outputs():
     for search in (ctc.ctc_greedy_search, lambda *x: ctc.ctc_beam_search(*x, beam_size=3)):
         found = search(tf.zeros((2, 0, V)))

@@ -15,7 +15,7 @@ from kzoo.layers.head import VocabularyHead
 from kzoo.layers.positions import AlibiPositions, LearnedPositions, RotaryPositions
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
-from kzoo.models import Seq2Seq
+from kzoo.models import Ensemble, Seq2Seq
 from recipes.runs.processor import cpu_values
 
 ctranslate2 = pytest.importorskip("ctranslate2")
@@ -319,6 +319,23 @@ def test_a_model_trained_in_bfloat16_becomes_one_of_float32(tmp_path):
     np.testing.assert_array_equal(search(ids=lite_ids(model, "girl", 11))["ids"], expected.ids)
 
 
+def test_ctranslate2_gets_the_positions_of_a_model_in_bfloat16_as_they_are(tmp_path):
+    plain = transformer()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = transformer()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for weight, value in zip(mixed.weights, plain.get_weights(), strict=True):
+        weight.assign(value)
+    files = [
+        export.to_ctranslate2(model, tmp_path / name) / "model.bin"
+        for name, model in (("plain", plain), ("mixed", mixed))
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert mixed.encoder.compute_dtype == "bfloat16"
+
+
 # What cannot be exported.
 
 
@@ -367,6 +384,8 @@ def test_ctranslate2_refuses_what_it_cannot_express(tmp_path):
             export.to_ctranslate2(changed(stack, **config), path)
     with pytest.raises(ValueError, match=r"`quantization` must be None or one of .* got 'int4'"):
         export.to_ctranslate2(model, path, "int4")
+    with pytest.raises(ValueError, match="`model` must be a Seq2Seq, got a Ensemble"):
+        export.to_ctranslate2(Ensemble([model, changed("encoder")]), path)
     assert not list(tmp_path.iterdir())
 
 

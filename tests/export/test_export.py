@@ -284,6 +284,17 @@ def test_what_xla_compiles_searches_on_for_better_ends(models, tmp_path, patienc
     np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-4)
 
 
+def test_what_xla_compiles_does_not_end_for_want_of_room(models, tmp_path):
+    search = {"length_deviation_penalty": 0.7, "expected_length": 24.0}
+    options = OPTIONS | {"max_length": 40, "search_options": search}
+    signatures = ["serving_default", "serving_xla"]
+    saved = export.save(models["transformer"], tmp_path / "1", signatures=signatures, **options)
+    texts = tf.constant([*TEXTS, *ODD_TEXTS])
+    expected, answer = (saved.served._model.signatures[name](text=texts) for name in signatures)
+    assert answer["text"].numpy().tolist() == expected["text"].numpy().tolist()
+    np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-4, atol=1e-4)
+
+
 @each_family
 def test_neighbours_in_the_batch_change_nothing(served, name):
     together = served[name].n_best([*TEXTS, *ODD_TEXTS])
@@ -496,6 +507,8 @@ def test_save_refuses_what_it_cannot_export(models, tmp_path):
     (tmp_path / "1").mkdir()
     with pytest.raises(FileExistsError, match=r"`path` must not exist yet, got '.*1'"):
         export.save(model, tmp_path / "1")
+    with pytest.raises(ValueError, match=r"`max_source_length` must be an integer .* got .*=10.5"):
+        export.save(model, tmp_path / "2", max_source_length=10.5)
     with pytest.raises(ValueError, match=r"`max_source_length` must be at least 1, got .*=0"):
         export.save(model, tmp_path / "2", max_source_length=0)
     with pytest.raises(ValueError, match="`texts` must be a str or a list of str, got"):

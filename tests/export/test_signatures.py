@@ -304,6 +304,27 @@ def test_samples_that_are_no_number_or_too_large_do_not_end_a_stream(served):
     assert texts[0] == texts[1] != ""
 
 
+def test_a_whole_file_has_as_many_tokens_as_its_stream(models, served, tmp_path):
+    samples, model = np.concatenate(SOUNDS), models["streaming"]
+    options = {**OPTIONS, "signatures": ["serving_default"], "max_length": None}
+    saved = export.save(model, tmp_path / "1", **options)
+    text, _ = served["streaming"].stream(samples)
+    assert saved.served(wav(samples)) == text and len(text) > LONGEST
+    assert served["streaming"](wav(samples)) == text[:LONGEST]
+
+
+def test_what_is_no_next_chunk_of_a_stream_is_refused(served):
+    model = served["streaming"]
+    _, state = model.stream(SOUNDS[0])
+    with pytest.raises(ValueError, match=r"`samples` was refused: .*integers"):
+        model.stream((SOUNDS[0] * 32767).astype("int16"))
+    with pytest.raises(ValueError, match="`state` must be of as many streams as `samples`, 2, got"):
+        model.stream(np.stack([SOUNDS[0]] * 2), state)
+    for wrong in ({}, {"frames": 0}, 3):
+        with pytest.raises(ValueError, match="`state` must be what `stream` returned before, got"):
+            model.stream(SOUNDS[0], wrong)
+
+
 def test_a_model_for_live_audio_wants_a_source_that_can_stream():
     with pytest.raises(ValueError, match='`source` must normalise by "running", "fixed"'):
         make("streaming_ctc", "utterance")

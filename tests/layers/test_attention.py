@@ -104,6 +104,42 @@ def test_a_mask_may_be_a_list():
     np.testing.assert_array_equal(context, attention(query, memory, np.array(mask))[0])
 
 
+@pytest.mark.parametrize(
+    "make_layer", [lambda: BahdanauAttention(3), lambda: MultiHeadAttention(2, 3)]
+)
+def test_a_query_mask_may_be_of_any_type(make_layer):
+    query, memory = random(2, 3, 4), random(2, 5, 7)
+    attention, mask = make_layer(), np.array([[True, True, False], [True, True, True]])
+    expected, _ = attention(query, memory, query_mask=mask)
+    for given in (mask.tolist(), mask.astype(int), mask.astype("float32")):
+        context, _ = attention(query, memory, query_mask=given)
+        np.testing.assert_array_equal(context, expected)
+
+
+def test_the_dropout_of_a_step_is_that_of_its_training():
+    attention, query, memory = (
+        MultiHeadAttention(2, 3, dropout=0.5),
+        random(2, 3, 4),
+        random(2, 5, 7),
+    )
+    expected, _ = attention(query, memory)
+    arguments = (query, memory, tf.ones((2, 5), tf.bool), attention.project(memory), ())
+
+    class Training(keras.layers.Layer):
+        def call(self, query, training=None):
+            return attention.step(*arguments, training=False)[0]
+
+    np.testing.assert_allclose(Training()(query, training=True), expected, rtol=1e-5)
+    assert np.abs(attention.step(*arguments, training=True)[0] - expected).max() > 1e-3
+
+
+def test_attention_to_nothing_is_named():
+    with pytest.raises(ValueError, match="`memory` or `keys` must be given, got neither"):
+        attention = MultiHeadAttention(2, 3)
+        attention.build((2, 3, 4), (2, 5, 7))
+        attention(random(2, 3, 4))
+
+
 def test_normalized_bahdanau_has_a_v_of_length_g():
     layer, query, memory = make("bahdanau_normalized")
     w = values(layer)
@@ -306,6 +342,16 @@ def test_all_arguments_after_the_keys_are_named(name):
     layer, query, memory = make(name)
     with pytest.raises(TypeError, match="positional argument"):
         layer(query, memory, None, None, tf.ones(query.shape[:2], tf.bool))
+
+
+def test_noise_on_monotonic_scores_is_of_their_type():
+    keras.config.set_floatx("float64")
+    try:
+        layer = MonotonicAttention(U, sigmoid_noise=2.0)
+        context, _ = layer(np.ones((1, 2, 3)), np.ones((1, 4, 5)), training=True)
+    finally:
+        keras.config.set_floatx("float32")
+    assert np.isfinite(context).all()
 
 
 def test_noise_on_monotonic_scores_comes_in_training_only():
@@ -604,19 +650,27 @@ def test_what_stands_in_the_padding_of_the_query_gets_into_no_gradient(name):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - {"fixed_context"}))
-def test_xla_compiles_a_layer_and_its_gradient(name):
+def test_xla_compiles_a_layer_and_its_gradient(name, is_known):
     layer, query, memory = make(name)
+    given = query, memory, tf.constant(MASK)
+    signature = None
+    if not is_known:  # how long they are
+        signature = [
+            tf.TensorSpec([None, None, *rest], each.dtype)
+            for each, rest in zip(given, ([query.shape[2]], [memory.shape[2]], []), strict=True)
+        ]
 
-    def run(query, memory):
+    def run(query, memory, mask):
         with tf.GradientTape() as tape:
-            context, weights = layer(query, memory, MASK)
+            context, weights = layer(query, memory, mask)
             loss = tf.reduce_sum(context**2)
         gradients = tape.gradient(loss, layer.trainable_variables)
         return [context, weights, *(g for g in gradients if g is not None)]
 
-    compiled = tf.function(run, jit_compile=True)
-    for a, b in zip(compiled(query, memory), run(query, memory), strict=True):
+    compiled = tf.function(run, jit_compile=True, input_signature=signature)
+    for a, b in zip(compiled(*given), run(*given), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4 * max(1, np.abs(b).max()))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.layers import candidates, vocabulary_loss
+from kzoo.layers import candidates
+from kzoo.layers import head as head_module
 from kzoo.layers.candidates import Candidates
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.head import VocabularyHead
@@ -198,16 +199,41 @@ def test_the_loss_of_a_bfloat16_head_is_float32_and_close(training):
     np.testing.assert_allclose(losses, head.loss(hidden, labels, training=training), atol=0.1)
 
 
-def test_the_loss_of_evaluation_is_the_same_in_parts(monkeypatch):
+@pytest.mark.parametrize("rows", [1, 3, 4, N])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_loss_of_evaluation_and_its_gradient_are_the_same_in_parts(is_known, rows, monkeypatch):
+    head = make_head()
+    hidden, labels = tf.constant(random(N, D)), tf.constant(np.arange(N) % (V - 1) + 1)
+
+    def run(hidden, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(hidden)
+            losses = head.loss(hidden, labels)
+        return losses, *tape.gradient(losses, [hidden, *head.trainable_variables])
+
+    whole = run(hidden, labels)
+    monkeypatch.setattr(head_module, "LOGITS_AT_ONCE", rows * V)
+    if not is_known:  # how many rows there are
+        unknown = [tf.TensorSpec([None, D]), tf.TensorSpec([None], tf.int64)]
+        run = tf.function(run, input_signature=unknown)
+    for found, expected in zip(run(hidden, labels), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert run(hidden[:0], labels[:0])[0].shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("training", [False, True])
+def test_labels_of_every_type_have_the_same_loss(training, dtype):
     head = make_head()
     hidden, labels = random(N, D), np.arange(N) % (V - 1) + 1
-    whole = head.loss(hidden, labels)
-    monkeypatch.setattr(vocabulary_loss, "LOGITS_AT_ONCE", 3 * V)  # 3 rows at a time
-    np.testing.assert_allclose(head.loss(hidden, labels), whole, rtol=1e-6)
-    unknown_rows = [tf.TensorSpec([None, D]), tf.TensorSpec([None], tf.int64)]
-    in_graph = tf.function(head.loss, input_signature=unknown_rows)
-    np.testing.assert_allclose(in_graph(hidden, labels), whole, rtol=1e-6)
-    assert in_graph(hidden[:0], labels[:0]).shape == (0,)
+    losses = head.loss(hidden, labels.astype(dtype), training=training)
+    np.testing.assert_array_equal(losses, head.loss(hidden, labels, training=training))
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_a_vocabulary_of_hardly_a_word_is_sampled(size):
+    losses = make_head(size, num_sampled=2).loss(random(N, D), np.ones(N, int), training=True)
+    assert np.isfinite(losses).all()
 
 
 def make_candidates(ids, expected, labels):

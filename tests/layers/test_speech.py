@@ -29,6 +29,11 @@ def test_a_stream_in_chunks_gives_the_memory_of_the_whole(stride):
     assert state["frames"].shape == (B, S % stride, F)
 
 
+def test_a_stream_cannot_begin_before_the_number_of_features_is_known():
+    with pytest.raises(ValueError, match="`initial_state` needs a layer that is built"):
+        StreamingEncoder(U).initial_state(B)
+
+
 def test_a_group_counts_when_all_its_frames_are_real():
     encoder, x = StreamingEncoder(U, stride=3), frames()
     _, mask = encoder(x, source_mask=tf.sequence_mask([23, 11], S))

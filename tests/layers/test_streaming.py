@@ -556,6 +556,13 @@ def test_chunks_in_order_give_every_stream_back_to_one_row():
         np.testing.assert_array_equal([label for _, label in stream], target)
 
 
+def test_streams_of_whole_numbers_and_of_others_are_chunks_of_one_type():
+    streams = [([[1], [2]], [0, 1]), ([[0.5], [0.7]], [0.5, 0.25])]
+    (first, *_), (second, target, _) = stream_chunks(streams, 1, 2).as_numpy_iterator()
+    assert first["x"].ravel().tolist() == [1, 2]
+    assert second["x"].ravel().tolist() == [0.5, 0.7] and target.tolist() == [[0.5, 0.25]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,12 +1,15 @@
 """Transformer blocks against torch, decoders step by step against the whole."""
 
 import re
+import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kzoo.layers.attention import MultiHeadAttention
+from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
 from kzoo.layers.positions import (
     AlibiPositions,
@@ -188,6 +191,67 @@ def test_nan_in_padded_features_reaches_neither_the_memory_nor_a_gradient():
         return memory[MASK], tape.gradient(loss, [v.value for v in encoder.trainable_variables])
 
     assert_close(run(np.where(MASK[:, :, None], features, np.nan)), run(features), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "rnn"])
+def test_a_decoder_says_what_is_padding_whatever_embeds_its_ids(kind):
+    embedding = keras.layers.Embedding(V, D)
+    if kind == "rnn":
+        decoder = AttentionDecoder(embedding, U, MultiHeadAttention(2, 3))
+    else:
+        decoder = TransformerDecoder(embedding, 1, H, U)
+    ids = np.where(np.arange(T) < [[4], [2]], IDS, 0)
+    hidden, _ = decoder(ids, MEMORY)
+    np.testing.assert_array_equal(hidden._keras_mask, ids != 0)
+    classify = keras.layers.Dense(V)
+    inputs = keras.Input((None,), dtype="int32"), keras.Input((None, M))
+    model = keras.Model(inputs, classify(decoder(*inputs)[0]))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss)
+    labels = np.roll(ids, -1, 1)
+    losses = keras.ops.sparse_categorical_crossentropy(labels, classify(hidden), from_logits=True)
+    expected = np.mean(losses.numpy()[ids != 0])
+    assert model.evaluate([ids, MEMORY], labels, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+class Normalized(keras.layers.Layer):
+    """An embedding as people write them: without `build`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.rows, self.norm = keras.layers.Embedding(V, D), keras.layers.LayerNormalization()
+
+    def call(self, ids):
+        return self.norm(self.rows(ids))
+
+
+def test_an_embedding_may_have_no_build_of_its_own(tmp_path):
+    encoder = TransformerEncoder(Normalized(), 1, H, U)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memory, mask = encoder(SOURCE)
+        decoder = TransformerDecoder(Normalized(), 1, H, U)
+        hidden, _ = decoder(IDS, memory, memory_mask=mask)
+    assert hidden.shape == (B, T, D) and len(encoder.embedding.weights) == 3
+
+
+@pytest.mark.parametrize("kind", ["transformer", "rnn"])
+@pytest.mark.parametrize(
+    ("ids", "memory", "mask", "message"),
+    [
+        (IDS[0], MEMORY, None, "`ids` must have the axes (batch, steps) at least, got shape (4,)."),
+        (IDS, MEMORY[0], None, "`memory` must have 3 axes (batch, steps, features), got (5, 7)."),
+        (IDS, MEMORY, MASK[:, :4], "`memory_mask` must have the batch and steps of `memory`"),
+        (IDS, MEMORY, MASK[:, :1], "`memory_mask` must have the batch and steps of `memory`"),
+    ],
+)
+def test_a_decoder_names_what_has_other_axes(kind, ids, memory, mask, message):
+    decoder = make_decoder()
+    if kind == "rnn":
+        decoder = AttentionDecoder(TokenEmbedding(V, D), U, MultiHeadAttention(2, 3))
+    decoder(IDS, MEMORY)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decoder(ids, memory, memory_mask=mask)
 
 
 def test_the_mask_of_keras_reaches_an_encoder_of_features():

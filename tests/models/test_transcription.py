@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 from exported import saved_model
 
+from kzoo import __main__ as command
 from kzoo import audio, export
 from kzoo.__main__ import main
-from kzoo.export import subtitles
+from kzoo.contents import SOUND
+from kzoo.export import recordings, signatures, subtitles, warmup
 from kzoo.export.served import Recording, Segment
 from kzoo.models import transcription, windows
 from kzoo.models.segmenting import segments
@@ -352,6 +354,47 @@ def test_an_export_takes_recordings_of_any_length_together(exported):
         exported(wav(5.1))
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "segments"])
+def test_a_broken_recording_is_told_before_one_is_transcribed(signature, pair, monkeypatch):
+    def never(model, samples, lengths, **options):
+        too_soon = tf.debugging.assert_less(lengths, 0, message="it was transcribed")
+        with tf.control_dependencies([too_soon]):
+            return transcription.transcribe(model, samples, lengths, **options)
+
+    monkeypatch.setattr(recordings, "transcribe", never)
+    options = signatures.Options((), 1, 4, 0.6, 5, {}, None, False, None, "float32", DRAWN)
+    of_contents = recordings.of_recordings(signatures.Search(pair[2], options))
+    run = tf.function(of_contents[signature == "segments"])
+    run = run.get_concrete_function(tf.TensorSpec([None], tf.string))
+    for contents, told in (
+        ([wav(2.1), b"no sound"], "WAV file"),
+        ([wav(2.1), wav(5.5)], "longer than 5"),
+        ([wav(2.1)], "it was transcribed"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+            run(tf.constant(contents))
+
+
+def test_short_recordings_of_the_command_line_are_answered_together(
+    exported, tmp_path, capsys, monkeypatch
+):
+    files = []
+    for row, seconds in enumerate((0.3, 0.4, 2.1, 0.2, 0.5)):
+        files.append(tmp_path / f"{row}.wav")
+        files[-1].write_bytes(wav(seconds, row))
+    groups, answered = [], command._answers
+
+    def answers(model, texts, args):
+        groups.append(len(texts))
+        return answered(model, texts, args)
+
+    monkeypatch.setattr(command, "_answers", answers)
+    monkeypatch.setattr(command, "_BYTES_AT_ONCE", 30_000)  # 0.9 seconds
+    main([str(exported.path), *map(str, files)])
+    assert groups == [2, 1, 2]
+    assert capsys.readouterr().out == "".join(f"{text}\n" for text in exported(files))
+
+
 def test_a_c_program_gets_the_same_texts(c_client, exported, tmp_path):
     contents = [wav(2.1), wav(0.5, 1), wav(0.0)]
     files = [tmp_path / f"{n}.wav" for n in range(3)]
@@ -388,8 +431,10 @@ def test_score_is_the_mean_log_p_of_a_short_and_of_a_long_recording(pair, export
 def test_an_export_has_the_doubts_that_it_was_given(pair, tmp_path):
     saved = export.save(
         pair[2], tmp_path / "1", signatures=["serving_default"], beam_size=1, max_length=4,
-        doubts=Doubts(surely_no_speech_threshold=0.0, temperatures=()),
+        doubts=Doubts(surely_no_speech_threshold=0.0, temperatures=()), examples=[wav(1.1)],
     )  # fmt: skip
+    requests = warmup.read(tmp_path / "1")
+    assert requests and all(inputs["audio_bytes"][0] == SOUND.neutral for _, inputs in requests)
     assert saved.served([wav(0.5), wav(1.1)]) == ["", ""]
     card = (tmp_path / "1/model_card.md").read_text()
     assert "surely_no_speech_threshold 0.0, log_prob_threshold -1.0" in card

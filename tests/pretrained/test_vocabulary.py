@@ -35,6 +35,28 @@ def test_words_that_stay_keep_their_rows(name):
     assert changed.target_tokenizer is new and changed.count_params() != model.count_params()
 
 
+@pytest.mark.parametrize("sampler", ["log_uniform", "learned_unigram"])
+@pytest.mark.parametrize("num_sampled", [4, 10])
+def test_a_sampled_softmax_begins_anew(num_sampled, sampler):
+    old, new = kzoo.WordTokenizer.learn(OLD, 20), kzoo.WordTokenizer.learn(NEW, 20)
+    assert (old.vocabulary_size(), new.vocabulary_size()) == (10, 9)
+    full = kzoo.zoo.rnn_luong(old, old, units=8)
+    head = kzoo.VocabularyHead(10, 8, num_sampled=num_sampled, sampler=sampler)
+    model = kzoo.Seq2Seq(full.encoder, full.decoder, head, old, old)
+    for before, after in ((old, new), (new, old)):
+        inputs = {"source": ids(before, "two dogs run"), "target": ids(before, "two dogs")}
+        expected = model(inputs)["logits"]
+        model = with_vocabulary(model, after, after)
+        inputs = {"source": ids(after, "two dogs run"), "target": ids(after, "two dogs")}
+        assert model.head.num_sampled == min(num_sampled, 9)
+        places = [each.get_vocabulary().index("dogs") for each in (before, after)]
+        found = model(inputs)["logits"][:, :, places[1]]
+        np.testing.assert_allclose(found, expected[:, :, places[0]], rtol=1e-5)
+        labels = np.arange(40) % after.vocabulary_size()
+        losses = model.head.loss(np.ones((40, 8), "float32"), labels, training=True)
+        assert np.isfinite(losses).all()
+
+
 def test_two_tokenizers_do_not_share_an_embedding():
     old, new, more = (kzoo.WordTokenizer.learn(each, 20) for each in (OLD, NEW, NEW))
     embedding = kzoo.TokenEmbedding(old.vocabulary_size(), 8)

@@ -237,6 +237,41 @@ def test_it_is_fine_tuned_by_fit(pair):
     np.testing.assert_array_equal(model.encoder.encoder.positions.table, before)
 
 
+def test_a_folder_that_suppresses_nothing_is_taken_at_its_word(pair, tmp_path):
+    folder = pair[2]
+    for file in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / file).symlink_to(folder / file)
+    config = json.loads((folder / "config.json").read_text())
+    for names, suppressed in (({"suppress_tokens": [4]}, 1), ({"suppress_tokens": None}, 0)):
+        names |= {"begin_suppress_tokens": None}
+        (tmp_path / "config.json").write_text(json.dumps(config | names))
+        found = whisper.from_hugging_face(tmp_path)
+        assert (len(found.suppressed), found.suppressed_first) == (suppressed, ())
+    del config["suppress_tokens"], config["begin_suppress_tokens"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = whisper.from_hugging_face(tmp_path)
+    assert len(found.suppressed) > 3 and len(found.suppressed_first) == 2  # of OpenAI's code
+
+
+def test_a_head_with_a_table_of_its_own_is_refused(pair, tmp_path):
+    theirs, _, folder, model, options = pair
+    for file in ("tokenizer.json", "generation_config.json"):
+        (tmp_path / file).symlink_to(folder / file)
+    theirs = transformers.WhisperForConditionalGeneration.from_pretrained(
+        folder, tie_word_embeddings=False
+    )
+    table = theirs.model.decoder.embed_tokens.weight.detach().clone()
+    theirs.proj_out.weight = torch.nn.Parameter(table)
+    theirs.save_pretrained(tmp_path)
+    inputs = {"source": frames(2), "target": np.array([[1, 9], [1, 8]])}
+    found = whisper.from_hugging_face(tmp_path, **options)
+    np.testing.assert_array_equal(found(inputs)["logits"], model(inputs)["logits"])
+    theirs.proj_out.weight = torch.nn.Parameter(table.flip(0))
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="must have one table for the decoder's embedding and he"):
+        whisper.from_hugging_face(tmp_path, **options)
+
+
 def test_bad_folders_are_refused(pair, tmp_path):
     _, _, folder, _, _ = pair
     for file in ("model.safetensors", "tokenizer.json", "generation_config.json"):

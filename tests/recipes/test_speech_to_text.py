@@ -137,6 +137,23 @@ def test_the_clips_of_each_source_have_a_word_error_rate_of_their_own():
     assert list(speech_scores.transcript_scores(answers, alone)) == ["WER", "CER", "exact match"]
 
 
+def test_long_clips_are_searched_by_few_and_the_others_as_ever():
+    seconds = [20.0] + 33 * [5.0] + [80.0, 1.0]
+    batches = speech_scores.clips_at_once(seconds, 10.0)
+    assert batches == [[35, *range(1, 32)], [32, 33, 0], [34]]
+    assert speech_scores.clips_at_once([], 10.0) == []
+    clips = [f"{each:g} s" for each in seconds]
+    sizes = []
+
+    def transcribe(some):
+        sizes.append(len(some))
+        return [f"heard {clip}" for clip in some]
+
+    answers, _ = speech_scores.transcripts(transcribe, clips, seconds, 10.0)
+    assert answers == [f"heard {clip}" for clip in clips]
+    assert sizes == [32, 3, 1]
+
+
 @pytest.mark.slow
 def test_a_joint_model_is_compared_in_each_search(config, capsys):
     config = dataclasses.replace(config, model="listen_attend_spell", beam_size=2, sampled=5)

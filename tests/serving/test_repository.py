@@ -101,6 +101,7 @@ def test_a_broken_version_is_reported_and_the_newest_whole_one_and_others_answer
     assert states["digits", "3"]["state"] == "UNAVAILABLE" and states["digits", "3"]["reason"]
     assert "Couldn't load model 'digits', version 3" in caplog.text
     assert status(models, "alone") == status(models, "digits", "3") == 503
+    assert status(models, "alone", "1") == 503 and status(models, "alone", "77") == 404
     assert status(models, "nobody") == 404
     caplog.clear()
     models.refresh()

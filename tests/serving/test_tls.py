@@ -11,6 +11,7 @@ from served_folder import Server, request, save_picky
 
 pytest.importorskip("kserve", reason="needs the extra serving")
 
+from kzoo.serving import server as server_module
 from kzoo.serving import tracing
 
 _GRPC = """
@@ -61,7 +62,7 @@ def test_both_ports_speak_tls_and_nothing_else(tmp_path, monkeypatch):
 
 
 def test_spans_are_sent_only_if_an_endpoint_is_named(monkeypatch):
-    for name in (*tracing._ASKS, "OTEL_SDK_DISABLED"):
+    for name in (*tracing.ASKS, "OTEL_SDK_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     assert not tracing.is_asked_for() and not tracing.start()
     assert tracing.grpc_interceptors() == []
@@ -69,6 +70,16 @@ def test_spans_are_sent_only_if_an_endpoint_is_named(monkeypatch):
     assert tracing.is_asked_for()
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert not tracing.is_asked_for()
+
+
+def test_traces_without_their_extra_end_the_server_with_a_hint(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4317")
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    for name in [name for name in sys.modules if name.startswith("opentelemetry.instr")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.grpc", None)
+    with pytest.raises(SystemExit, match=r"OTLP_TRACES_ENDPOINT asks .*kzoo\[tracing\]"):
+        server_module.run(folder="nowhere")
 
 
 def test_spans_stand_around_both_kinds_of_requests(monkeypatch):

@@ -42,6 +42,24 @@ def test_the_workers_of_a_cluster_are_those_of_its_tf_config():
     assert found(cluster=both, task={"type": "chief", "index": 0}) == (["c:1", "a:1", "b:2"], 0)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{bad", "[]", '{"cluster": {"worker": "a:1"}}', '{"cluster": {"worker": [1, 2]}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 5}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": "x"}}', '{"cluster": []}x',
+    ],
+)  # fmt: skip
+def test_a_tf_config_that_is_none_is_named(text):
+    with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON as .*, got TF_CONFIG='"):
+        distribution.addresses_of(environment={"TF_CONFIG": text})
+
+
+def test_a_tf_config_without_workers_is_of_one_process():
+    for text in ("", "{}", '{"cluster": null}', '{"task": {"type": "evaluator"}}'):
+        assert distribution.addresses_of(environment={"TF_CONFIG": text}) == ([], 0)
+
+
 def start(addresses, index, *more):
     names = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
     command = [sys.executable, ROOT / "tests" / "workers.py", addresses, str(index), *more]

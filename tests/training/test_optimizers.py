@@ -81,6 +81,26 @@ def test_fused_adam_with_amsgrad_is_keras_own():
 
 
 @pytest.mark.parametrize("optimizer", [FusedAdam, LazyAdam])
+def test_one_replica_takes_the_steps_of_none(optimizer):
+    ids, labels = np.array([[1, 2], [2, 0]]), np.ones((2, 1))
+
+    def trained():
+        keras.utils.set_random_seed(2)
+        layers = [keras.layers.Embedding(4, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile(optimizer(0.1), "mse")
+        model.fit(ids, labels, epochs=3, verbose=0)
+        return model.get_weights()
+
+    alone = trained()
+    for strategy in (tf.distribute.MirroredStrategy(), tf.distribute.OneDeviceStrategy("CPU:0")):
+        with strategy.scope():
+            found = trained()
+        for weights, expected in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize("optimizer", [FusedAdam, LazyAdam])
 def test_the_graph_of_the_steps_goes_with_the_model(optimizer):
     graphs = []
 

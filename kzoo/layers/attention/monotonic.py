@@ -83,8 +83,6 @@ class MonotonicAttention(AdditiveAttention):
         self.sigmoid_noise = sigmoid_noise
         self.score_bias = score_bias
         self.seed_generator = keras.random.SeedGenerator()
-        # `fit` asks this: of a loop over an unknown number of source steps XLA finds no gradient.
-        self.supports_jit = mode != "parallel"
 
     def build(self, query_shape, memory_shape):
         super().build(query_shape, memory_shape)
@@ -138,7 +136,9 @@ class MonotonicAttention(AdditiveAttention):
         scores = tf.cast(self._score(self._project_query(query), keys), tf.float32)
         scores += tf.cast(self.offset, tf.float32)
         if training and self.sigmoid_noise:
-            noise = keras.random.normal(tf.shape(scores), seed=self.seed_generator)
+            noise = keras.random.normal(
+                tf.shape(scores), dtype=scores.dtype, seed=self.seed_generator
+            )
             scores += self.sigmoid_noise * noise
         stop = tf.cast(scores > 0, tf.float32) if mode == "hard" else tf.sigmoid(scores)
         return tf.where(memory_mask[:, None, :], stop, 0.0)
@@ -164,9 +164,7 @@ def _walk(stop, before, mode):
 
 def _shift(x, steps):
     """x_(j - steps) at place j of the last axis, and 0 before."""
-    steps = tf.minimum(steps, tf.shape(x)[-1])
-    shifted = tf.concat([tf.zeros_like(x[..., :steps]), x[..., : tf.shape(x)[-1] - steps]], -1)
-    return tf.ensure_shape(shifted, x.shape)
+    return tf.where(tf.range(tf.shape(x)[-1]) < steps, 0.0, tf.roll(x, steps, -1))
 
 
 def _recurrence(a, b):
@@ -180,12 +178,14 @@ def _recurrence(a, b):
     def double(span, a, c):
         return 2 * span, a * _shift(a, span), c + a * _shift(c, span)
 
-    loop = (tf.constant(1), a, b)
     if b.shape[-1] is None:
-        return tf.while_loop(lambda span, *_: span < tf.shape(b)[-1], double, loop)[2]
-    for _ in range(max(b.shape[-1] - 1, 0).bit_length()):  # XLA finds no gradient of that loop
-        loop = double(*loop)
-    return loop[2]
+        steps = tf.reduce_sum(tf.cast(2 ** tf.range(31) < tf.shape(b)[-1], tf.int32))  # log2 S
+        loop = (1, a, b)  # of a known number of steps, or XLA finds no gradient
+        return tf.while_loop(lambda *_: True, double, loop, maximum_iterations=steps)[2]
+    span, c = 1, b
+    while span < b.shape[-1]:
+        span, a, c = double(span, a, c)
+    return c
 
 
 def _recurrence_step_by_step(a, b):

@@ -172,6 +172,8 @@ class MultiHeadAttention(Attention):
     ):
         query = dense_query(query, query_mask)
         if keys is None:
+            if memory is None:
+                raise ValueError("`memory` or `keys` must be given, got neither.")
             memory, memory_mask = dense_memory(memory, memory_mask)
             keys = self.project(memory)
         key_heads, value_heads = keys
@@ -190,6 +192,10 @@ class MultiHeadAttention(Attention):
         read = tf.transpose(read, (0, 2, 1, 3))  # (B, T, H, key_dim)
         context = product_rows(read, self.output_kernel, self.output_bias)
         return reshape(context, [*sizes(query)[:2], context.shape[-1]]), weights
+
+    def step(self, query, memory, memory_mask, keys, state, training=False):
+        context, weights = self(query, memory, memory_mask, keys, training=training)
+        return context, weights, state
 
     def _scores(self, query_heads, key_heads, start):
         """q k^T / sqrt(key_dim) with positions: (B, H, T, S), in float32 if these add a bias."""

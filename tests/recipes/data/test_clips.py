@@ -327,6 +327,21 @@ def test_an_audiofolder_has_a_table_of_texts(kind, tmp_path):
         clips_files.audiofolder(tmp_path)
 
 
+def test_an_audiofolder_may_have_its_parts(tmp_path):
+    for part, count in (("train", 4), ("validation", 2), ("test", 3)):
+        for row in range(count):
+            sound(tmp_path / part / f"{row}.wav")
+        lines = [f"{row}.wav,{part} {row}" for row in range(count)]
+        write(tmp_path / part / "metadata.csv", "file_name,transcription", *lines)
+    splits = load_clips(str(tmp_path))
+    assert [part.texts[0].split()[0] for part in splits] == ["train", "validation", "test"]
+    assert [len(part) for part in splits] == [4, 2, 3]
+    shutil.rmtree(tmp_path / "test")
+    assert load_clips(train=str(tmp_path)).test is None
+    given = load_clips(str(tmp_path), test=str(tmp_path / "validation"))
+    assert given.test.texts == given.valid.texts == ["validation 0", "validation 1"]
+
+
 def test_a_row_of_csv_with_too_few_columns_is_named(tmp_path):
     write(tmp_path / "metadata.csv", "file_name,text", "x")
     with pytest.raises(ValueError, match=r"metadata\.csv:2: expected 2 columns"):

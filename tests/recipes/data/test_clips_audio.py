@@ -134,6 +134,32 @@ def test_the_samples_of_other_formats_lie_within_one(form, clip):
             read_audio(clip(loud.getvalue(), name="a"))
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_piece_of_an_mp3_is_that_of_the_whole(rate, clip):
+    file = io.BytesIO()
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(10 * rate) / rate)
+    soundfile.write(file, tone, rate, format="MP3")
+    whole, _ = read_audio(clip(file.getvalue(), name="a.mp3"))
+    for start in (0.0, 0.1, 2.0, 5.0, 7.5):
+        piece, _ = read_audio(clip(file.getvalue(), start, start + 1.0, name="a.mp3"))
+        begin = round(start * rate)
+        np.testing.assert_allclose(piece, whole[begin : begin + rate], atol=1e-4)
+
+
+def test_a_length_that_cannot_be_is_named(clip):
+    file = io.BytesIO()
+    soundfile.write(file, np.linspace(-0.9, 0.9, 8000), RATE, format="FLAC")
+    content = bytearray(file.getvalue())
+    content[21] &= 0xF0  # STREAMINFO: 36 bits of the number of samples; 0 is for unknown
+    content[22:26] = bytes(4)
+    good, bad = clip(file.getvalue(), name="a.flac"), clip(bytes(content), name="b.flac")
+    with pytest.raises(ValueError, match=r"list:7: .*its header says 9,2.* samples; write it anew"):
+        read_audio(bad)
+    both = examples.Clips([good, bad])
+    assert [found is None for _, found in clips_audio.read_all(both)] == [False, True]
+    assert clips_audio.seconds_of(both) == {"a.flac": 0.5}
+
+
 def test_a_wav_file_is_scored_as_it_is_and_what_else_there_is_as_16_bits(clip):
     for subtype in ("ULAW", "FLOAT"):
         content = written(np.linspace(-0.9, 0.9, 8000), RATE, subtype)

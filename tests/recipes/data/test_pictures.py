@@ -241,6 +241,18 @@ def coco_file(path, name="1.jpg", **changes):
     return write(path, json.dumps(tree | changes))
 
 
+def test_the_first_picture_of_a_list_may_be_missing(tmp_path):
+    picture(tmp_path / "images/val2017/2.jpg")
+    path = coco_file(tmp_path / "annotations/captions_val2017.json")
+    (whole,) = pictures_files.coco(path).values()
+    assert rows(whole, tmp_path / "images/val2017") == [("2.jpg", ["A dog"])]
+    assert whole.skipped == {"pictures without a file": 1}
+    picture(tmp_path / "k/Images/Images/2.jpg")
+    path = write(tmp_path / "k/captions.txt", "image,caption", "1.jpg,A cat", "2.jpg,A dog")
+    (whole,) = pictures_files.kaggle(path).values()
+    assert rows(whole, tmp_path / "k/Images/Images") == [("2.jpg", ["A dog"])]
+
+
 @pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images"])
 def test_coco_joins_annotations_with_images(folder, tmp_path):
     picture(tmp_path / folder / "1.jpg")

@@ -282,3 +282,12 @@ def test_a_part_without_a_word_is_refused(tmp_path):
     path = dictionary(tmp_path / "d", ["aa", "ab"])
     with pytest.raises(ValueError, match="`train` must have at least one word, got 0 words"):
         load_pronunciations(path, valid=path)
+
+
+def test_columns_of_one_name_are_refused_and_those_without_have_places(tmp_path):
+    path = tmp_path / "words.csv"
+    path.write_text("word,ipa,ipa\ncat,k a t,K AE T\n")
+    with pytest.raises(ValueError, match=r"words.csv:1: expected different names .* 'ipa' more"):
+        list(entries(path, (1, 2)))
+    path.write_text(",word,,ipa\n0,cat,,k a t\n")
+    assert list(entries(path, (2, 4))) == list(entries(path)) == [("cat", "k a t")]

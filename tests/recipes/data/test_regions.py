@@ -167,6 +167,15 @@ def test_what_is_no_picture_is_left_out_and_said_each_time(kind, rows, backbone,
     assert "Left out: 2 of 5 pictures" in capfd.readouterr().err
 
 
+def test_a_picture_whose_refusal_quotes_what_is_no_text_is_left_out(rows, tmp_path, capfd):
+    content = bytearray(rows[1].path.read_bytes())
+    content[12] = 0xC9  # where the name of the first chunk begins
+    bad = rows[1]._replace(path=tmp_path / "bad.png")
+    bad.path.write_bytes(content)
+    assert regions.readable([*rows[:2], bad]) == [0, 1]
+    assert "bad.png: a PNG must begin with IHDR" in capfd.readouterr().err
+
+
 def test_a_picture_is_read_again_when_its_file_has_changed(rows):
     content = rows[1].path.read_bytes()
     rows[1].path.write_bytes(b"")
