@@ -323,6 +323,10 @@ def uniform_step(ids, state, position):
             "`prefix` must have one row per start id, got shape (3, 1) for start_ids of shape (2,)",
         ),
         (
+            {"coverage_penalty": 0.3, "source_mask": [[1, 1], [1, 0]]},
+            "`source_mask` must be bool of shape (B, S), got int32 of shape (2, 2).",
+        ),
+        (
             {"allowed": [1, 0, 1, 1, 1]},
             "`allowed` must be bool of shape (V,) or (B, V), got int32 of shape (5,).",
         ),
