@@ -151,11 +151,14 @@ def _groups(texts, count, most_bytes):
         size = 0
         if most_bytes < math.inf and os.path.exists(text):
             size = os.path.getsize(text)
-        if group and (len(group) == count or total + size > most_bytes):
+        if group and total + size > most_bytes:
             yield group
             group, total = [], 0
         group.append(text)
         total += size
+        if len(group) == count:
+            yield group
+            group, total = [], 0
     if group:
         yield group
 

@@ -424,7 +424,7 @@ def export_and_score(
         precision=runs.export_precision(config.weights),
         beam_size=config.beam_size,
         length_penalty=config.length_penalty,
-        max_length=None if model.decoder is None else config.max_length,
+        max_length=None if isinstance(model, kzoo.CTCModel) else config.max_length,
         max_source_length=math.ceil(max(config.max_seconds, *seconds)),
         metrics=compare_searches(model, name, part, config),
         card={

@@ -372,8 +372,7 @@ def export_and_score(
 
     def evaluate(served):
         texts = examples.Pairs.joined(parts.values()).source
-        batches = (texts[start : start + 256] for start in range(0, len(texts), 256))
-        answers, seconds = runs.answers_of(served, batches, len(texts), "sentence")
+        answers, seconds = runs.answers_of(served, texts, "sentence", chunk=256)
         found = translation_scores.of_languages(name, parts, answers)
         return found | {"sentences a second": round(len(answers) / seconds, 1)}
 

@@ -100,7 +100,7 @@ def to_ctranslate2(model, path, quantization=None):
         checks.require(not value, "must be empty for CTranslate2", **{name: value})
     _check_parts(model)
     if not isinstance(model, Seq2Seq):  # an ensemble has the parts of its first model
-        raise ValueError(f"`model` must be a Seq2Seq, got a {type(model).__name__}.")
+        raise ValueError(f"`model` must be a Seq2Seq, got {type(model).__name__}.")
     with in_float32(model):
         spec = _specification(ctranslate2, model)
     spec.validate()

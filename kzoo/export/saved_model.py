@@ -28,6 +28,7 @@ from kzoo.export.precision import PRECISIONS, STORED, StoredWeights, computing_i
 from kzoo.export.preconditions import check_built
 from kzoo.export.served import ServedModel
 from kzoo.export.signatures import Options, Search, all_names, of_contents, of_streams
+from kzoo.models.ctc_model import CTCModel
 from kzoo.models.windows import Doubts, check_room, signs_of
 from kzoo.search.options import SHARED
 
@@ -118,7 +119,7 @@ def save(
             brings "stream_begin" along.
         beam_size: int, K.
         max_length: int, L, most tokens of an output, the end token included; the rest of what CTC
-            alone has heard is cut off. None for 128, and for CTC alone all that is heard.
+            alone has heard is cut off. None for 128, and for a CTCModel all that is heard.
         length_penalty: float, exponent of the GNMT length penalty.
         max_source_length: most of a source: tokens, the end token not counted, seconds or
             megapixels. None for 256, 60 and 64 of them.
@@ -163,7 +164,7 @@ def save(
         model,
         signatures=signatures,
         beam_size=beam_size,
-        max_length=128 if max_length is None and model.decoder is not None else max_length,
+        max_length=_most_tokens(model) if max_length is None else max_length,
         length_penalty=length_penalty,
         max_source_length=max_source_length,
         search_options=search_options,
@@ -273,6 +274,12 @@ def _options(
         doubts=doubts,
         **others,
     )
+
+
+def _most_tokens(model):
+    """`max_length` where none is given: CTC has at most one token a frame, and its streams no
+    limit either."""
+    return None if isinstance(model, CTCModel) else 128
 
 
 def _chosen(signatures, names):

@@ -28,7 +28,7 @@ class Options(NamedTuple):
 
     signatures: tuple  # of names among `all_names`
     beam_size: int
-    max_length: int | None  # None of CTC alone, whose streams have no limit either
+    max_length: int | None  # None of a CTCModel without a limit
     length_penalty: float
     max_source_length: float
     search_options: dict

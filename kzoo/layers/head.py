@@ -200,7 +200,8 @@ class VocabularyHead(keras.layers.Layer):
         none = tf.where(ids == 0, -math.inf, 0.0)[:, None, :]
         if self.use_bias:
             shared_bias = tf.cast(self.bias.value[: lists.frequent], dtype)
-            own_bias = tf.cast(tf.gather(self.bias.value, ids)[:, None, :] + none, dtype)
+            own_bias = tf.cast(tf.gather(self.bias.value, ids)[:, None, :], dtype)
+            own_bias += tf.cast(none, dtype)
         else:
             shared_bias, own_bias = tf.zeros([lists.frequent], dtype), tf.cast(none, dtype)
 

@@ -2,7 +2,7 @@
 
 Masks are boolean and True marks what is real. Axis letters: B batch, T target steps,
 S source steps, D features. Padding stands at the end of a row. Everything else in kzoo builds on
-these functions; they build on TensorFlow alone.
+these functions.
 
 Example:
 

@@ -59,7 +59,7 @@ class Residual(keras.layers.Layer):
         norm_first: bool, pre-norm instead of post-norm.
 
     Call arguments:
-        x: (B, T, D) what the sublayer was given, before `enter`.
+        x: (B, T, D) what the sublayer was given, before `enter`; dense or ragged, and so is y.
         y: (B, T, D) what the sublayer returned.
 
     Returns:

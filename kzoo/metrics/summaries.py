@@ -226,11 +226,12 @@ def _scorer(kinds, tokenize, stem):
 
 
 def _unicode_words(text):
-    def is_part(letter):
-        return letter.isalnum() or unicodedata.category(letter)[0] == "M"
+    def spaced(letter):
+        if re.match(f"[{IDEOGRAPHS}]", letter):
+            return f" {letter} "
+        return letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " "
 
-    text = "".join(letter if is_part(letter) else " " for letter in text.lower())
-    return re.sub(f"([{IDEOGRAPHS}])", r" \1 ", text).split()
+    return "".join(map(spaced, text.lower())).split()
 
 
 def _share(name, unit, order, is_in, summaries, documents, tokenize):

@@ -121,6 +121,7 @@ def search_options(model, copy_ids, allowed):
             f"`copy_ids` must be those of the source: the {name} has a copier, got None."
         )
     checks.sequence(copy_ids=copy_ids)
+    copy_ids = masking.padded(masking.as_ids(copy_ids))
     if allowed is not None:
         allowed = tf.convert_to_tensor(allowed)
         places = copy_ids.shape[1] or tf.shape(copy_ids)[1]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kzoo import contents
+from kzoo.layers import masking
 from kzoo.layers.head import CandidateLists
 from kzoo.models.texts import looked_at
 from kzoo.text import SPECIAL_TOKENS
@@ -134,7 +135,7 @@ class Lexicon:
         Returns:
             `head.CandidateLists` of F = `frequent` words and R = `room` places.
         """
-        ranks = self.translations.shape[1]
+        ranks, source = self.translations.shape[1], masking.as_ids(source)
         # (B, S, ranks)
         found = tf.cast(tf.gather(tf.constant(self.translations), source), tf.int64)
         # Sorted by id, and one id's places by rank; what is not rare comes first, as 0.

@@ -1,6 +1,7 @@
 """Trainable: what `fit` needs of every model, with the loss built in. B batch, T target steps."""
 
 import functools
+import inspect
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ from kzoo.layers import masking, replicas, sharing
 from kzoo.models.accumulation import accumulated_gradients
 from kzoo.models.distributed import DistributedFit, sharded_by_data
 from kzoo.models.generator import Generator
+
+_FIT = inspect.signature(keras.Model.fit)
 
 
 class Trainable(DistributedFit, Generator):
@@ -99,6 +102,10 @@ class Trainable(DistributedFit, Generator):
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
+        given = _FIT.bind_partial(self, x, *args, **kwargs).arguments
+        class_weight = given.get("class_weight")  # Keras would take labels (B, T) for one-hot ones
+        rule = "must be None: `sample_weight` (B, T) weighs tokens"
+        checks.require(class_weight is None, rule, class_weight=class_weight)
         # Keras creates variables while the first step is traced, and TensorFlow then traces that
         # step again. So they are created before, if a symbolic call creates all of them.
         specs = None

@@ -1,6 +1,7 @@
 """The learning curve of a training."""
 
 import math
+import re
 
 from kzoo.plots.figure import INK, new_figure, written
 
@@ -15,7 +16,9 @@ _NAMES = {
     "cer": "CER",
     "cider": "CIDEr",
 }
-_LOWER_IS_BETTER = ("loss", "wer", "cer", "per", "perplexity", "error", "infeasible", "mse", "mae")
+_LOWER_IS_BETTER = re.compile(  # how such a name ends
+    r"(?:^|_)(?:loss|[wcp]er|perplexity|error(?:_rate)?|infeasible|r?mse|mae|crossentropy|divergence)$"
+)
 
 
 def learning_curve(history, path=None):
@@ -91,7 +94,7 @@ def _draw_quantity(axes, quantity, series, last_epoch):
 
 
 def _mark_best(axes, quantity, points):
-    pick = min if quantity.split("_")[-1] in _LOWER_IS_BETTER else max
+    pick = min if _LOWER_IS_BETTER.search(quantity) else max
     epoch, value = pick(points, key=lambda point: point[1])
     axes.axvline(epoch, color=_BEST, lw=0.9, ls=(0, (3, 3)), zorder=1.5)
     axes.plot(

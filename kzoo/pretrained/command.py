@@ -6,6 +6,7 @@ answered in a process of its own.
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -279,11 +280,10 @@ def _card(args, found):
         "description": f"{found.source}, imported by kzoo.",
         "data": _data_of(found.source),
         "imported from": found.source,
-        "command": " ".join(
-            ["kzoo import", args.model]
-            + ([] if _is_by_name(args) else [args.folder])
-            + [f"--{name} {each}" for name in _TOLD if (each := getattr(args, name))]
-        ),
+        "command": shlex.join(
+            ["kzoo", "import", args.model, *([] if _is_by_name(args) else [args.folder])]
+        )
+        + "".join(f" --{name} {told}" for name in _TOLD if (told := getattr(args, name))),
     }
     if found.revision:
         card["revision"] = found.revision

@@ -33,7 +33,16 @@ def scored_split(splits: Splits) -> tuple[str, Any]:
 
 
 def answers_of(
-    served: Callable, batches: Iterable[Sequence], count: int, unit: str
+    served: Callable, contents: Sequence, unit: str, chunk: int
+) -> tuple[list[str], float]:
+    """The answers of a SavedModel, `chunk` at a time under a progress bar, and the seconds that
+    they took."""
+    batches = (contents[start : start + chunk] for start in range(0, len(contents), chunk))
+    return answers_to(served, batches, unit, len(contents))
+
+
+def answers_to(
+    served: Callable, batches: Iterable[Sequence], unit: str, count: int
 ) -> tuple[list[str], float]:
     """The answers of a SavedModel to `count` contents under a progress bar, and the seconds that
     they took, without those in which `batches` were read that are not in memory."""

@@ -11,7 +11,7 @@ import kzoo
 from recipes.data.examples import Clips, rows_by
 from recipes.data.frames import extract
 from recipes.runs.answering import transcriber
-from recipes.runs.scoring import answers_of, of_sources, said
+from recipes.runs.scoring import answers_to, of_sources, said
 
 
 def transcript_scores(answers: list[str], part: Clips) -> dict[str, kzoo.metrics.Score]:
@@ -52,7 +52,7 @@ def transcripts(
     without those in which `clips` were read that are not in memory."""
     batches = clips_at_once(seconds, usual)
     contents = ([clips[row] for row in rows] for rows in batches)
-    found, spent = answers_of(transcribe, contents, len(clips), "clip")
+    found, spent = answers_to(transcribe, contents, "clip", len(clips))
     rows = itertools.chain.from_iterable(batches)
     return [answer for _, answer in sorted(zip(rows, found, strict=True))], spent
 

@@ -384,7 +384,7 @@ def test_ctranslate2_refuses_what_it_cannot_express(tmp_path):
             export.to_ctranslate2(changed(stack, **config), path)
     with pytest.raises(ValueError, match=r"`quantization` must be None or one of .* got 'int4'"):
         export.to_ctranslate2(model, path, "int4")
-    with pytest.raises(ValueError, match="`model` must be a Seq2Seq, got a Ensemble"):
+    with pytest.raises(ValueError, match="`model` must be a Seq2Seq, got Ensemble"):
         export.to_ctranslate2(Ensemble([model, changed("encoder")]), path)
     assert not list(tmp_path.iterdir())
 

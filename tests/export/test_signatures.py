@@ -17,6 +17,7 @@ from kzoo import export, zoo
 from kzoo.__main__ import main
 from kzoo.audio import AudioSource, LogMel
 from kzoo.export import warmup
+from kzoo.models import Ensemble
 from kzoo.text import CharacterTokenizer
 
 RATE_HZ, BEAMS, LONGEST = 8000, 3, 19
@@ -311,6 +312,13 @@ def test_a_whole_file_has_as_many_tokens_as_its_stream(models, served, tmp_path)
     text, _ = served["streaming"].stream(samples)
     assert saved.served(wav(samples)) == text and len(text) > LONGEST
     assert served["streaming"](wav(samples)) == text[:LONGEST]
+
+
+def test_an_ensemble_of_ctc_models_has_a_limit_of_tokens(models, tmp_path):
+    ensemble = Ensemble([models["streaming"]] * 2)
+    saved = export.save(ensemble, tmp_path / "1", signatures=["serving_default"], beam_size=2)
+    assert "at most 128 tokens" in (saved.path / "model_card.md").read_text("utf-8")
+    assert isinstance(saved.served(WAVS[1]), str)
 
 
 def test_what_is_no_next_chunk_of_a_stream_is_refused(served):

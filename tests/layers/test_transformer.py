@@ -20,6 +20,7 @@ from kzoo.layers.positions import (
 from kzoo.layers.transformer import TransformerDecoder, TransformerEncoder
 from kzoo.layers.transformer_block import (
     FeedForward,
+    Residual,
     TransformerDecoderBlock,
     TransformerEncoderBlock,
 )
@@ -212,6 +213,16 @@ def test_a_decoder_says_what_is_padding_whatever_embeds_its_ids(kind):
     losses = keras.ops.sparse_categorical_crossentropy(labels, classify(hidden), from_logits=True)
     expected = np.mean(losses.numpy()[ids != 0])
     assert model.evaluate([ids, MEMORY], labels, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_residual_pads_what_is_ragged(norm_first):
+    x, y = random(B, S, D), random(B, S, D, seed=1)
+    layer = Residual(norm_first=norm_first)
+    ragged = [tf.ragged.boolean_mask(each, MASK) for each in (x, y)]
+    found, expected = layer(*ragged), layer(x, y)
+    np.testing.assert_array_equal(found[MASK], expected[MASK])
+    np.testing.assert_array_equal(found._keras_mask, MASK)
 
 
 class Normalized(keras.layers.Layer):

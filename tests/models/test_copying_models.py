@@ -183,8 +183,10 @@ def test_sampling_and_what_is_allowed_are_about_words_and_places(models):
     said = set(found.ids.numpy()[0].ravel())
     assert V in said and said <= {0, 1, 2, 3, 4, V}
     allowed = np.arange(V) < 3
-    found = model.generate(SOURCE, copy_ids=COPY_IDS, max_length=3, allowed=allowed)
-    assert set(found.ids.numpy().ravel()) <= {0, 1, 2, V}
+    ragged = tf.RaggedTensor.from_tensor(COPY_IDS)
+    for copy_ids in (COPY_IDS, ragged):
+        found = model.generate(SOURCE, copy_ids=copy_ids, max_length=3, allowed=allowed)
+        assert set(found.ids.numpy().ravel()) <= {0, 1, 2, V}
 
 
 def test_what_is_suppressed_is_neither_searched_nor_drawn(models, monkeypatch):

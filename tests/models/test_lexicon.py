@@ -10,7 +10,7 @@ from kzoo import audio, batching, text
 from kzoo.layers.attention import LuongAttention
 from kzoo.layers.attention_decoder import AttentionDecoder
 from kzoo.layers.embedding import TokenEmbedding
-from kzoo.layers.head import VocabularyHead
+from kzoo.layers.head import CandidateLists, VocabularyHead
 from kzoo.layers.recurrent_encoder import RecurrentEncoder
 from kzoo.models import Ensemble, Lexicon, Seq2Seq
 
@@ -117,6 +117,28 @@ def test_with_lists_of_all_words_the_search_is_the_full_one(in_graph):
     np.testing.assert_array_equal(listed.ids, full.ids)
     np.testing.assert_allclose(listed.log_probs, full.log_probs, rtol=1e-5)
     np.testing.assert_allclose(listed.weights, full.weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_the_ids_of_a_source_may_be_of_any_type_of_number(dtype):
+    lexicon = Lexicon(np.array([[0]] * 4 + [[6], [5], [4]]), 4, 7)
+    source = np.array([[4, 5, 2], [6, 2, 0]])
+    found, expected = lexicon.lists(source.astype(dtype)), lexicon.lists(source)
+    np.testing.assert_array_equal(found.rare, expected.rare)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_a_list_is_in_the_precision_of_its_head(dtype):
+    head = VocabularyHead(7, 3, dtype=dtype)
+    head.build((None, 3))
+    head.bias.assign(np.arange(7))
+    logits = head.restricted(CandidateLists(4, tf.constant([[5, 0]])))(tf.ones((2, 3), dtype))
+    assert logits.dtype == dtype and np.isneginf(logits[:, 5]).all()
+    np.testing.assert_allclose(
+        tf.cast(logits[:, :5], "float32"),
+        tf.cast(tf.gather(head(tf.ones((2, 3), dtype)), [0, 1, 2, 3, 5], axis=1), "float32"),
+        rtol=0.02,
+    )
 
 
 def test_a_list_is_a_softmax_of_its_own_whatever_the_neighbours():

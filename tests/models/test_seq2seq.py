@@ -379,6 +379,17 @@ def test_compiling_ctc_with_xla_is_refused():
         model.compile(jit_compile=True)
 
 
+def test_weights_of_classes_are_refused_wherever_they_stand():
+    model = make_transformer()
+    model.compile("adam")
+    inputs, labels = {"source": np.ones((2, 3)), "target": np.ones((2, 3))}, np.ones((2, 3))
+    message = "`class_weight` must be None: `sample_weight` (B, T) weighs tokens, got class_wei"
+    for place in ({"class_weight": {4: 10.0}}, (labels, 2, 1, 0, None, 0.0, None, True, {4: 1.0})):
+        arguments, named = ((labels,), place) if isinstance(place, dict) else (place, {})
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.fit(inputs, *arguments, **named)
+
+
 def test_a_loss_given_to_compile_is_refused():
     message = "`loss` must be None: Seq2Seq has its own, got loss='mse'."
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -140,6 +140,8 @@ def test_lists_of_different_length_all_begin_at_epoch_1():
         ({"val_wer": [math.nan, 30, 20]}, "best: 20 in epoch 3"),
         ({"loss": [2, 3]}, "best: 2 in epoch 1"),
         ({"val_infeasible": [5, 2, 0]}, "best: 0 in epoch 3"),
+        ({"val_word_error_rate": [0.5, 0.3, 0.4]}, "best: 0.3 in epoch 2"),
+        ({"val_sparse_categorical_crossentropy": [3, 2]}, "best: 2 in epoch 2"),
     ],
 )
 def test_the_best_epoch_is_the_lowest_loss_or_error_and_the_highest_score(history, best):

@@ -157,3 +157,16 @@ def test_help_a_wrong_flag_and_a_missing_path_are_answered_without_tensorflow(tm
     )
     assert done.returncode == 0, done.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_answers_come_in_chunks_and_in_order(capsys):
+    sizes = []
+
+    def served(some):
+        sizes.append(len(some))
+        return [f"<{each}>" for each in some]
+
+    answers, seconds = runs.answers_of(served, list("abcde"), "letter", chunk=2)
+    assert answers == ["<a>", "<b>", "<c>", "<d>", "<e>"] and sizes == [2, 2, 1] and seconds >= 0
+    assert "5/5" in capsys.readouterr().out
+    assert runs.answers_of(served, [], "letter", chunk=2)[0] == []

@@ -164,6 +164,10 @@ def _walk(stop, before, mode):
 
 def _shift(x, steps):
     """x_(j - steps) at place j of the last axis, and 0 before."""
+    if isinstance(steps, int):
+        empty = [[0, 0]] * (x.shape.rank - 1)
+        return tf.pad(x, [*empty, [steps, 0]])[..., : tf.shape(x)[-1]]
+    # XLA has no slice of a length that is found out.
     return tf.where(tf.range(tf.shape(x)[-1]) < steps, 0.0, tf.roll(x, steps, -1))
 
 
