@@ -143,9 +143,6 @@ def _answer(model, parts, args):
 
 def _groups(texts, count, most_bytes):
     """Yields lists of up to `count` texts; if these are files, of `most_bytes` in all, or one."""
-    if count == 1:
-        yield from ([text] for text in texts)
-        return
     group, total = [], 0
     for text in texts:
         size = 0

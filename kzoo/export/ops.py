@@ -6,6 +6,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+# Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
+# UnicodeDecodeError where they are not UTF-8.
+REFUSALS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
+
 
 @functools.cache
 def register():

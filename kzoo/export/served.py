@@ -26,9 +26,6 @@ _OUTPUTS = {  # of the signatures; `serving_default` is in every export
         *("word", "word_begin", "word_end"),
     },
 }
-# Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
-# UnicodeDecodeError where they are not UTF-8.
-REFUSALS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 _NO_SCORE = float(np.finfo(np.float32).min)  # of a hypothesis that there is not; once it was -inf
 NOT_STATE = ("text", "score", "rate_hz")  # outputs of `stream` and `stream_begin` beside the state
 
@@ -359,7 +356,7 @@ class ServedModel:
 
         try:
             answers = batching.map_by_length(answers_to, given, self.batch_size, languages)
-        except REFUSALS:
+        except ops.REFUSALS:
             for content, name, code in zip(given, asked, languages, strict=True):  # which is it?
                 _explained(lambda: answers_to([content], [code]), name)  # noqa: B023 (called now)
             raise
@@ -402,13 +399,13 @@ def _explained(answer, name):
     """What `answer` gives, or a ValueError that says why the content `name` was refused."""
     try:
         return answer()
-    except REFUSALS as error:
+    except ops.REFUSALS as error:
         name = f"{len(name)} bytes" if isinstance(name, bytes) else str(name)
         raise ValueError(f"{name} was refused: {reason(error)}") from None
 
 
 def reason(error):
-    """What an error of TensorFlow's, or one of REFUSALS, says of an input."""
+    """What an error of TensorFlow's, or one of `ops.REFUSALS`, says of an input."""
     if isinstance(error, UnicodeDecodeError):
         return rule(error.object.decode("utf-8", "replace"))
     return rule(str(error.message))

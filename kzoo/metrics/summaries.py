@@ -21,6 +21,7 @@ from kzoo.metrics.score import IDEOGRAPHS, NORMALIZATION, Score, compared, refer
 
 KINDS = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
 TOKENIZERS = ("rouge", "unicode")
+_IDEOGRAPH = re.compile(f"[{IDEOGRAPHS}]")
 UNKNOWN, UNKNOWN_WORD = "\u2047", " zzunknownzz "  # a word that is none, and so a wrong one
 LATIN_SHARE = 0.95  # of the letters: with less, "rouge" would drop too much
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[^a-z\s])|(?<=[\u3002\uff01\uff1f])\s*(?=\S)")
@@ -227,7 +228,7 @@ def _scorer(kinds, tokenize, stem):
 
 def _unicode_words(text):
     def spaced(letter):
-        if re.match(f"[{IDEOGRAPHS}]", letter):
+        if _IDEOGRAPH.match(letter):
             return f" {letter} "
         return letter if letter.isalnum() or unicodedata.category(letter)[0] == "M" else " "
 

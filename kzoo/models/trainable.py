@@ -175,9 +175,7 @@ class Trainable(DistributedFit, Generator):
         labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:
-            if isinstance(sample_weight, tf.RaggedTensor):
-                sample_weight = sample_weight.to_tensor()
-            count *= masking.weights_of_steps(sample_weight, labels)
+            count *= masking.weights_of_steps(masking.padded(sample_weight), labels)
         return labels, count
 
     def ctc_loss(self, labels, count, logits, mask, passes=1):

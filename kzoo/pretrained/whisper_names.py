@@ -132,7 +132,7 @@ def sizes_of_ctranslate2(weights):
     )  # fmt: skip
 
 
-def of_hugging_face(weights, is_tied=True):
+def of_hugging_face(weights, is_tied):
     """Weights of a Hugging Face folder under OpenAI's names, and the head's table; not where it
     `is_tied`, as it is that of the embedding then, whatever the file says."""
     return _renamed(weights, _HUGGING_FACE, {"proj_out.weight"} if is_tied else set())

@@ -148,13 +148,14 @@ class SearchOptions:
         Raises:
             ValueError: one of these has another shape or type.
         """
+        words = {1: "(V,)", 2: "(B, V)"}
         return dataclasses.replace(
             self,
             expected_length=_expected_length(self.expected_length, start_ids),
             prefix=_prefix(self.prefix, start_ids, self.max_length),
-            allowed=_allowed("allowed", self.allowed, start_ids),
-            allowed_first=_allowed("allowed_first", self.allowed_first, start_ids),
-            source_mask=_source_mask(self.source_mask, start_ids),
+            allowed=_bools("allowed", self.allowed, start_ids, words),
+            allowed_first=_bools("allowed_first", self.allowed_first, start_ids, words),
+            source_mask=_bools("source_mask", self.source_mask, start_ids, {2: "(B, S)"}),
         )
 
 
@@ -221,31 +222,20 @@ def _expected_length(expected_length, start_ids):
     return tf.cast(expected_length, tf.float32)
 
 
-def _allowed(name, allowed, start_ids):
-    if allowed is None:
+def _bools(name, values, start_ids, shapes):
+    """None, or a bool tensor of one of the shapes {rank: its axes}; B of them is that of the start
+    ids."""
+    if values is None:
         return None
-    allowed = tf.convert_to_tensor(allowed)
-    if allowed.dtype != tf.bool or allowed.shape.rank not in (1, 2):
+    values = tf.convert_to_tensor(values)
+    if values.dtype != tf.bool or values.shape.rank not in shapes:
         raise ValueError(
-            f"`{name}` must be bool of shape (V,) or (B, V), "
-            f"got {allowed.dtype.name} of shape {allowed.shape}."
+            f"`{name}` must be bool of shape {' or '.join(shapes.values())}, "
+            f"got {values.dtype.name} of shape {values.shape}."
         )
-    if allowed.shape.rank == 2:
-        check_rows(name, allowed, start_ids)
-    return allowed
-
-
-def _source_mask(mask, start_ids):
-    if mask is None:
-        return None
-    mask = tf.convert_to_tensor(mask)
-    if mask.dtype != tf.bool or mask.shape.rank != 2:
-        raise ValueError(
-            f"`source_mask` must be bool of shape (B, S), got {mask.dtype.name} of shape "
-            f"{mask.shape}."
-        )
-    check_rows("source_mask", mask, start_ids)
-    return mask
+    if values.shape.rank == 2:
+        check_rows(name, values, start_ids)
+    return values
 
 
 def _prefix(prefix, start_ids, max_length):

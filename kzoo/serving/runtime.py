@@ -15,14 +15,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from kzoo.contents import LANGUAGE
-from kzoo.export import warmup
+from kzoo.export import ops, warmup
 from kzoo.serving import answers, metrics, protocol
 from kzoo.serving.errors import Refused, shown
 from kzoo.serving.session import BATCH_ROWS, SavedModelSession
 
-# Of an op that refuses its input. Its message may quote the input's bytes, and TensorFlow raises
-# UnicodeDecodeError where they are not UTF-8.
-_OF_THE_INPUT = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 _QUEUE_OPTIONS = ("max_batch_size", "max_delay_ms", "batch_threads", "max_queue")
 _LIBRARIES = ctypes.CDLL(None)  # of the process, glibc among them on most Linux
 _LOGGER = logging.getLogger("kzoo.serving")
@@ -153,7 +150,7 @@ class SavedModelRuntime:
         except (TimeoutError, asyncio.TimeoutError):
             message = f"no answer within {seconds} seconds"
             raise self._refusal(message, HTTPStatus.GATEWAY_TIMEOUT) from None
-        except _OF_THE_INPUT as error:
+        except ops.REFUSALS as error:
             raise Refused(f"The model refuses this input: {_said(error)}") from None
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError) as error:
             raise self._refusal(_said(error), HTTPStatus.TOO_MANY_REQUESTS) from None

@@ -30,7 +30,6 @@ from recipes.data.clips_files import (
     said_in_name,
 )
 from recipes.data.examples import Clips
-from recipes.data.pictures_files import PARTS, metadata_of
 from recipes.data.splits import Splits, chosen_place, missing_shares, split_rows
 from recipes.data.transcripts import as_spoken
 
@@ -116,15 +115,10 @@ def _sounds(clips: Clips) -> list[tuple]:
 
 def _parts(folder: Path) -> dict[str, str]:
     """The folders of an audiofolder's parts, where there is one for training and none of all."""
-    if not folder.is_dir() or metadata_of(folder):
+    if files.metadata_of(folder):
         return {}
-    found = {
-        part: str(folder / name)
-        for part, names in PARTS.items()
-        for name in reversed(names)
-        if metadata_of(folder / name)
-    }
-    return found if "train" in found else {}
+    found = files.metadata_of_parts(folder)
+    return {part: str(path.parent) for part, path in found.items()} if "train" in found else {}
 
 
 def _read(name: str, place: str) -> Clips:
@@ -140,7 +134,7 @@ def _read(name: str, place: str) -> Clips:
         table = path / "metadata.csv"
         if table.exists() and (path / "wavs").is_dir() and not has_file_names(table):
             return ljspeech(path)
-        if table.exists() or (path / "metadata.jsonl").exists():
+        if files.metadata_of(path):
             return audiofolder(path)
         if (path / "wav.scp").exists():
             return kaldi(path)

@@ -120,14 +120,9 @@ def kaldi(folder: str | Path) -> Clips:
 def audiofolder(folder: str | Path) -> Clips:
     """A folder with metadata.csv or metadata.jsonl (Hugging Face): "file_name", a text under one of
     `TEXT_KEYS` and perhaps a speaker under one of `SPEAKER_KEYS`."""
-    path = Path(folder, "metadata.jsonl")
-    rows = (
-        files.json_lines(path)
-        if path.exists()
-        else files.csv_rows(path := Path(folder, "metadata.csv"))
-    )
+    path = files.metadata_of(folder) or Path(folder, "metadata.csv")
     clips = Clips()
-    for place, row in rows:
+    for place, row in files.metadata_rows(path):
         if "file_name" not in row or not {*TEXT_KEYS} & {*row}:
             raise ValueError(
                 f'{place}: expected "file_name" and one of {", ".join(TEXT_KEYS)}, '

@@ -27,6 +27,11 @@ from kzoo import contents
 from kzoo.export.folder import cache_dir as cache_dir  # one place for all downloads
 
 Item = TypeVar("Item")
+PARTS = {  # what sources call them
+    "train": ("train", "training", "restval"),  # Karpathy's restval is for training
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 # White space, control characters and those invisible ones that kzoo.text.normalize removes.
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2060\ufeff]*")
@@ -214,6 +219,27 @@ def csv_rows(path: str | Path) -> Iterator[tuple[str, dict]]:
         if len(row) != len(header):
             raise ValueError(f"{place}: expected {len(header)} columns, got {str(row)[:80]}")
         yield place, dict(zip(header, row, strict=True))
+
+
+def metadata_of(folder: str | Path) -> Path | None:
+    """The table that lists what a folder holds, as Hugging Face's folders have it."""
+    paths = Path(folder, "metadata.jsonl"), Path(folder, "metadata.csv")
+    return next((path for path in paths if is_file(path)), None)
+
+
+def metadata_of_parts(folder: str | Path) -> dict[str, Path]:
+    """{part: its table}, where the folders of the parts have one each."""
+    return {
+        part: path
+        for part, names in PARTS.items()
+        for name in names
+        if (path := metadata_of(Path(folder, name)))
+    }
+
+
+def metadata_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """(place, row) of each row of a .jsonl or .csv file."""
+    return (json_lines if plain_suffix(path) == ".jsonl" else csv_rows)(path)
 
 
 def text_in(row: dict, keys: Sequence[str], place: str, kinds: tuple[type, ...] = (str,)) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 from recipes.data import files, scenes, sources
 from recipes.data.examples import Pictures
 from recipes.data.pictures_files import (
-    PARTS,
     coco,
     coco_folder,
     flickr8k,
@@ -28,7 +27,6 @@ from recipes.data.pictures_files import (
     kaggle,
     karpathy,
     metadata,
-    metadata_of,
     read_json,
 )
 from recipes.data.splits import Splits, chosen_place, missing_shares, split_rows
@@ -113,7 +111,7 @@ def _own_splits(
     Raises:
         ValueError: it has nothing to train on.
     """
-    parts = {name: whole[name] for name in PARTS if name in whole}
+    parts = {name: whole[name] for name in files.PARTS if name in whole}
     if not {"train", "all"} & {*whole}:
         raise ValueError(f"{place}: expected a part for training, got {', '.join(whole)}")
     rest = parts.pop("train") if "train" in parts else whole["all"]
@@ -219,7 +217,7 @@ def _read(name: str, place: str) -> dict[str, Pictures]:
         tokens = [token for token in tokens if ".lemma." not in f".{token.name.lower()}"]
         if any(path.glob("annotations/captions_*.json")):
             return coco_folder(path)
-        if any(metadata_of(path / part) for part in ("", *sum(PARTS.values(), ()))):
+        if files.metadata_of(path) or files.metadata_of_parts(path):
             return imagefolder(path)
         for reader, paths in (
             (flickr8k, tokens),

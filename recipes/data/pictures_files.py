@@ -7,11 +7,6 @@ from pathlib import Path
 from recipes.data import files
 from recipes.data.examples import Pictures
 
-PARTS = {  # what sources call them
-    "train": ("train", "training", "restval"),  # Karpathy's restval is for training
-    "valid": ("valid", "validation", "val", "dev"),
-    "test": ("test", "testing"),
-}
 TEXT_KEYS = ("text", "caption", "captions")
 FLICKR_FOLDERS = (
     *("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset"),
@@ -139,7 +134,7 @@ def karpathy(path: str | Path) -> dict[str, Pictures]:
     for number, row in enumerate(tree["images"]):
         place = f"{path}, images[{number}]"
         split_name = _field(row, "split", str, place)
-        part = next((part for part, names in PARTS.items() if split_name in names), None)
+        part = next((part for part, names in files.PARTS.items() if split_name in names), None)
         if part is None:
             raise ValueError(f"{place}: expected train, restval, val or test, got {split_name!r}")
         within = _field({"filepath": "", **row}, "filepath", str, place)
@@ -157,14 +152,11 @@ def imagefolder(folder: str | Path) -> dict[str, Pictures]:
     """A folder with metadata.jsonl or metadata.csv (Hugging Face), or with one in train/,
     validation/ and test/ each: "file_name" and a text, or a list of texts, under one of
     `TEXT_KEYS`; perhaps "kind" and "group". Several rows of one file are its captions."""
-    path = metadata_of(Path(folder))
+    path = files.metadata_of(folder)
     if path is not None:
         return metadata(path)
-    found = {}
-    for part, names in PARTS.items():
-        for path in filter(None, (metadata_of(Path(folder, name)) for name in names)):
-            found |= {part: metadata(path)["all"]}
-    return found
+    parts = files.metadata_of_parts(folder)
+    return {part: metadata(path)["all"] for part, path in parts.items()}
 
 
 def metadata(path: str | Path) -> dict[str, Pictures]:
@@ -174,15 +166,8 @@ def metadata(path: str | Path) -> dict[str, Pictures]:
     return some(_merged(_metadata_rows(path)), path)
 
 
-def metadata_of(folder: Path) -> Path | None:
-    paths = folder / "metadata.jsonl", folder / "metadata.csv"
-    return next((path for path in paths if path.is_file()), None)
-
-
 def _metadata_rows(path: Path) -> Iterable[tuple]:
-    for place, row in (
-        files.json_lines if files.plain_suffix(path) == ".jsonl" else files.csv_rows
-    )(path):
+    for place, row in files.metadata_rows(path):
         texts = next((row[key] for key in TEXT_KEYS if row.get(key) is not None), None)
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(row.get("file_name"), str) or not _are_texts(texts):

@@ -31,7 +31,6 @@ def transcriber(
     max_length: int,
     beam_size: int = 1,
     ctc_weight: float | None = None,
-    batch_size: int = 32,
 ):
     """A function from a list of (S, F) arrays to texts.
 
@@ -49,7 +48,7 @@ def transcriber(
             lengths = list(map(len, some))
             return best(tf.RaggedTensor.from_row_lengths(np.concatenate(some), lengths))
 
-        return kzoo.batching.map_by_length(answers, arrays, batch_size)
+        return kzoo.batching.map_by_length(answers, arrays, 32)
 
     return texts_of
 

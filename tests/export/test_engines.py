@@ -89,6 +89,19 @@ def rnn(units=7):
     )
 
 
+def in_two_precisions(make):
+    """A model in float32, and one of the same weights in mixed_bfloat16."""
+    plain = make()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = make()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for weight, value in zip(mixed.weights, plain.get_weights(), strict=True):
+        weight.assign(value)
+    return plain, mixed
+
+
 def pieces(tokenizer, ids):
     return [[piece.decode() for piece in row] for row in tokenizer.tokens(ids).to_list()]
 
@@ -304,14 +317,7 @@ def test_a_quantized_tensorflow_lite_model_is_smaller(quantization, tmp_path):
 
 @deprecated
 def test_a_model_trained_in_bfloat16_becomes_one_of_float32(tmp_path):
-    model = rnn()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        mixed = rnn()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    for weight, value in zip(mixed.weights, model.get_weights(), strict=True):
-        weight.assign(value)
+    model, mixed = in_two_precisions(rnn)
     path = export.to_tflite(mixed, tmp_path / "mixed", max_source_length=11, **OPTIONS)
     assert mixed.head.compute_dtype == "bfloat16"
     search = tf.lite.Interpreter(str(path / "model.tflite")).get_signature_runner()
@@ -320,14 +326,7 @@ def test_a_model_trained_in_bfloat16_becomes_one_of_float32(tmp_path):
 
 
 def test_ctranslate2_gets_the_positions_of_a_model_in_bfloat16_as_they_are(tmp_path):
-    plain = transformer()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        mixed = transformer()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    for weight, value in zip(mixed.weights, plain.get_weights(), strict=True):
-        weight.assign(value)
+    plain, mixed = in_two_precisions(transformer)
     files = [
         export.to_ctranslate2(model, tmp_path / name) / "model.bin"
         for name, model in (("plain", plain), ("mixed", mixed))

@@ -336,6 +336,9 @@ def test_an_audiofolder_may_have_its_parts(tmp_path):
     splits = load_clips(str(tmp_path))
     assert [part.texts[0].split()[0] for part in splits] == ["train", "validation", "test"]
     assert [len(part) for part in splits] == [4, 2, 3]
+    many = ",".join(f"nowhere/{number}:1" for number in range(40))  # longer than a name can be
+    with pytest.raises(ValueError, match="`data` must be a manifest"):
+        load_clips(many)
     shutil.rmtree(tmp_path / "test")
     assert load_clips(train=str(tmp_path)).test is None
     given = load_clips(str(tmp_path), test=str(tmp_path / "validation"))
