@@ -17,6 +17,7 @@ from kzoo.models.copying import check_copier, copying_step, with_copies
 from kzoo.models.generator import SearchStart, no_ctc_weight
 from kzoo.models.prompts import after_prompt, check_prompt, prompt_rows, with_prompt
 from kzoo.models.trainable import Trainable
+from kzoo.search.steps import traced_once
 from kzoo.text import END_ID, START_ID
 
 # Adam's step does not depend on it, and the norm that gradients are clipped by hardly does.
@@ -435,6 +436,7 @@ class Seq2Seq(Trainable):
 
         if self.copies:
             step = copying_step(self, prepared, masking.blank(memory, memory_mask), copy_ids)
+        step = traced_once(step)
         start_ids = tf.fill([tf.shape(memory)[0]], self.start_id)
         prompt = prompt_rows(self.prompt if prompt is None else prompt, tf.shape(memory)[0])
         has_prompt = prompt.shape[1] != 0
@@ -450,13 +452,9 @@ class Seq2Seq(Trainable):
                     f"got ctc_weight={ctc_weight}."
                 )
             step, state = ctc.joint_step(
-                step,
-                state,
-                self.ctc_head(memory),
-                memory_mask,
-                end_id=self.end_id,
-                ctc_weight=ctc_weight,
-            )
+                step, state, self.ctc_head(memory), memory_mask,
+                end_id=self.end_id, ctc_weight=ctc_weight,
+            )  # fmt: skip
         length = None
         if self.length_head is not None:
             length = self._expected_length(memory, memory_mask)

@@ -70,6 +70,22 @@ def call_step(step, ids, state, position, end_id):
     return logits, weights, new_state
 
 
+def traced_once(step):
+    """`step` for a graph that calls it at several places, as before a loop and in it: it is traced
+    once, as long as nothing is known of the number of rows.
+
+    A trace of a deep decoder takes about a second, and its part of every file that the graph is
+    written to. A search that runs eagerly gets `step` itself.
+
+    Args:
+        step: function, see the top of this module; it is not told that a position is known.
+
+    Returns:
+        A step function.
+    """
+    return step if tf.executing_eagerly() else tf.function(step, autograph=False)
+
+
 def ensemble_step(steps, normalize=None):
     """One step function from several: the mean of their probabilities.
 

@@ -1,6 +1,7 @@
 """Seq2Seq: the loss against numpy, `fit`, `evaluate`, files, and what it generates."""
 
 import copy
+import functools
 import gc
 import itertools
 import json
@@ -645,6 +646,23 @@ def test_a_graph_of_a_batch_of_known_shape_generates_what_eager_mode_does(make, 
     source = tf.constant(SOURCE)
     found = users_function(lambda: model.generate(source, **options).ids)()
     np.testing.assert_array_equal(found, model.generate(source, **options).ids)
+
+
+@either_model
+def test_a_graph_of_any_rows_traces_the_step_of_the_decoder_once(make, monkeypatch):
+    model = built(make())
+    eager = model.generate(SOURCE, beam_size=K, max_length=T)
+    traces, step = [], type(model.decoder).step
+    monkeypatch.setattr(type(model.decoder), "step", lambda *args: traces.append(1) or step(*args))
+    spec = tf.TensorSpec([None, None], tf.int32)
+    for search, options in ((model.generate, {"beam_size": K}), (model.sample, {"num_samples": K})):
+        del traces[:]
+        function = tf.function(functools.partial(search, max_length=T, **options))
+        found = function.get_concrete_function(spec)(tf.constant(SOURCE, tf.int32))
+        assert len(traces) == 1
+        if search == model.generate:
+            np.testing.assert_array_equal(found.ids, eager.ids)
+            np.testing.assert_allclose(found.scores, eager.scores, rtol=1e-5)
 
 
 def test_export_of_keras_says_what_to_call(tmp_path):
