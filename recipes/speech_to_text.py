@@ -51,7 +51,7 @@ MONITOR = "val_word_accuracy"
 # Flags that describe a new model; refused with --init_from.
 TAKEN = (
     *("model", "tokenizer", "vocabulary_size", "sampled", "rate_hz", "num_mels", "normalize"),
-    *("dropout", "ctc_weight", "splice_after"),
+    *("units", "layers", "dropout", "ctc_weight", "splice_after"),
 )
 AUTO, WHISPER = "auto", "whisper-tiny.en"
 # What flags that are none stand for.
@@ -110,6 +110,10 @@ class Config:
         "features by the mean and variance of each clip, of it so far, or of speech in general; "
         "none: utterance, and running for streaming_ctc",
     )
+    units: int | None = flag(
+        None, "size of states; of the transformer, a multiple of 4; none takes the model's own"
+    )
+    layers: int | None = flag(None, "of the encoder; none takes the model's own")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
     scheduled_sampling: float = flag(0.0, runs.SCHEDULED_SAMPLING_HELP)
     sampling_decay: Literal["linear", "exponential", "inverse_sigmoid"] = flag(
@@ -198,6 +202,12 @@ class Config:
             cli.check(self, name, least=1)
         for name in ("spec_augment_after", "spec_augment_features", "spec_augment_stretches"):
             cli.check(self, name, least=0)
+        for name in ("units", "layers"):
+            cli.check_positive(self, name)
+        if self.units is not None and self.units % 4 and self.has_heads:
+            raise ValueError(
+                f"`units` must be a multiple of 4, the heads of attention, got units={self.units}."
+            )
         if self.splice_after is not None:
             cli.check(self, "splice_after", least=1)
             if self.subword_sampling:
@@ -238,6 +248,11 @@ class Config:
             raise ValueError(
                 f"`rate_hz` must be at least {MIN_RATE_HZ}, got rate_hz={self.rate_hz}."
             )
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether a new model is the transformer."""
+        return self.model in (None, "speech_transformer")
 
     @property
     def folder(self) -> Path:
@@ -314,7 +329,10 @@ def build(train: Clips, config: Config) -> kzoo.Seq2Seq | kzoo.CTCModel:
     if not streams:
         sampled = min(config.sampled, tokenizer.vocabulary_size())
         options = {"ctc_weight": config.ctc_weight, "num_sampled": sampled}
-    options |= {} if config.dropout is None else {"dropout": config.dropout}
+    sizes = {"units": config.units, "num_layers": config.layers, "dropout": config.dropout}
+    if config.has_heads and config.units:
+        sizes["hidden_units"] = 4 * config.units
+    options |= {name: size for name, size in sizes.items() if size is not None}
     with runs.computing_in(config.precision):
         source = kzoo.AudioSource(features)
         model = getattr(kzoo.zoo, config.model)(source, tokenizer, **options)

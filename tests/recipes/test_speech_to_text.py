@@ -247,6 +247,9 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
         ({"splice_after": 3, "ctc_weight": 0.0}, "`splice_after` needs CTC.*got splice_after=3"),
         ({"spec_augment_after": -1}, "`spec_augment_after` must be at least 0"),
         ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),
+        ({"units": 0}, "`units` must be positive, got units=0"),
+        ({"layers": -1}, "`layers` must be positive, got layers=-1"),
+        ({"units": 130}, "`units` must be a multiple of 4, the heads.*got units=130"),
         ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
     ],
 )
@@ -334,6 +337,15 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
     train = clips.load_clips(config.data).train
     train.rows[0].path.write_bytes(b"RIFF")
     assert speech_to_text.build(train, config).source_tokenizer.features.rate_hz == RATE
+
+
+@pytest.mark.parametrize("model", ["streaming_ctc", "listen_attend_spell", "speech_transformer"])
+def test_a_model_has_the_size_that_is_asked_for(config, model):
+    options = dataclasses.replace(config, model=model, units=12, layers=2)
+    made = speech_to_text.build(clips.load_clips(config.data).train, options)
+    described = json.dumps(made.encoder.get_config())
+    assert '"units": 12' in described and '"num_layers": 2' in described
+    assert ('"hidden_units": 48' in described) == (model == "speech_transformer")
 
 
 def augmented(batches, epochs=0, done=0, start=0, **flags):
