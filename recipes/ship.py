@@ -8,7 +8,7 @@ What a user needs of the version is copied to saved_models/<name>/1; pictures st
 must answer in a process that knows only tensorflow and tensorflow_text. Its manifest.json holds
 what model_card.md and metrics.json say, the answers to --ask, the milliseconds of one that was
 asked alone, and the SHA-256 of every file. No weight is changed (export a smaller model with
---weights int8); names of nodes become short, and shapes are left out, which spares nearly half of
+--weights int8); what is computed twice and names of nodes go, which spares more than half of
 saved_model.pb.
 """
 
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kzoo
-from kzoo.export import folder, manifest, names, node_names
+from kzoo.export import folder, manifest, names, slimming
 from recipes import cli, runs
 from recipes.cli import flag
 
@@ -107,7 +107,7 @@ def ship(config: Config) -> Path:
                 shutil.copytree(source / name, part / name)
             elif (source / name).exists():
                 shutil.copyfile(source / name, part / name)
-        node_names.shorten(part)
+        slimming.slim(part)
         text = (part / "model_card.md").read_text(encoding="utf-8")
         text = card.revised(text, path.as_posix(), given)
         (part / "model_card.md").write_text(text, encoding="utf-8")

@@ -62,7 +62,7 @@ INSIDE = {
     """,
     "export": """
         folder manifest names ops preconditions precision requests recordings signatures warmup
-        served subtitles card node_names keras_model saved_model engine_card ctranslate2 tflite
+        served subtitles card slimming keras_model saved_model engine_card ctranslate2 tflite
     """,
     "serving": """
         folder command errors limits calls metrics tracing protocol answers session runtime

@@ -71,6 +71,17 @@ def test_a_version_is_copied_without_pictures_and_its_card_speaks_of_the_copy(zo
     assert (path / weights).read_bytes() == (old / weights).read_bytes()
 
 
+def test_the_graph_of_a_copy_is_smaller_and_answers_alike(zoo):
+    old, new = zoo / "run/1", zoo / "saved_models/made-en/1"
+    sizes = [(path / "saved_model.pb").stat().st_size for path in (new, old)]
+    assert sizes[0] < 0.65 * sizes[1]
+    (texts, scores), (others, other_scores) = (
+        zip(*kzoo.load(path).n_best(TEXTS[0]), strict=True) for path in (old, new)
+    )
+    assert texts == others
+    np.testing.assert_allclose(scores, other_scores, rtol=1e-6)
+
+
 def test_a_card_speaks_of_a_folder_whose_name_needs_quotes():
     card = kzoo.export.card
     text = "| licence | CC0 |\n\n    python -m kzoo a/1 'text'\n"
