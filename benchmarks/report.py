@@ -12,7 +12,8 @@ A page has a table between two lines:
     <!-- table of results/an4.json: test WER -->      one row a run, the named scores behind it
     <!-- end of the table -->
 
-Paths are those beside the page; several of results stand with commas between them. `--keep` copies
+Paths are those beside the page; several of results stand with commas between them, and so do scores,
+or with semicolons if the name of one has a comma. `--keep` copies
 what model_card.md and metrics.json of a version say to recipes/results/<name>.json.
 """
 
@@ -86,7 +87,8 @@ def with_tables(text: str, folder: Path) -> str:
             benchmark = importlib.import_module(f"benchmarks.{paths[0].stem.partition('-')[0]}")
             table = benchmark.table(json.loads(paths[0].read_text(encoding="utf-8")))
         else:
-            table = table_of_runs(paths, (found[2] or "").split(", "))
+            scores = found[2] or ""
+            table = table_of_runs(paths, scores.split("; " if ";" in scores else ", "))
         begin = found[0].partition("\n")[0]
         return f"{begin}\n\n{table}\n\n<!-- end of the table -->\n"
 
