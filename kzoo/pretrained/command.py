@@ -154,6 +154,7 @@ def run(args):
         RuntimeError: the SavedModel was written, but does not answer.
     """
     from kzoo import export
+    from kzoo.export import slimming
     from kzoo.export.signatures import all_names
     from kzoo.pretrained.downloads import fetch
     from kzoo.pretrained.loading import is_own, load
@@ -201,6 +202,7 @@ def run(args):
         card=facts,
         examples=[sample] if sample else (),
     )
+    slimming.slim(path)  # is loaded sooner
     _say(4, "Asking it in a fresh process")
     with tempfile.TemporaryDirectory() as folder:
         answer = _answer(path, sample or _second_of_silence(Path(folder, "silence.wav")))
