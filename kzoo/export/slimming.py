@@ -22,13 +22,20 @@ def slim(path):
     file = Path(path, FILE)
     saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for graph in saved_model.meta_graphs:
-        for function in graph.graph_def.library.function:
-            _slim_function(function)
+        renamed = {
+            function.signature.name: _slim_function(function)
+            for function in graph.graph_def.library.function
+        }
+        for node in graph.object_graph_def.nodes:
+            if node.HasField("captured_tensor"):  # what a gradient of one's own reads
+                tensor = node.captured_tensor
+                tensor.name = renamed[tensor.concrete_function](tensor.name)
     file.write_bytes(saved_model.SerializeToString())
     Path(path, "fingerprint.pb").unlink(missing_ok=True)
 
 
 def _slim_function(function):
+    """Returns what a tensor of the function is called now, as a function of its name before."""
     arguments = {argument.name for argument in function.signature.input_arg}
     free = (name for n in range(10**9) if (name := f"n{n}") not in arguments)
     short, first, kept = {}, {}, []
@@ -60,6 +67,7 @@ def _slim_function(function):
             results[name] = renamed(results[name])
     del function.node_def[:]
     function.node_def.extend(kept)
+    return renamed
 
 
 def _inputs_first(nodes):
