@@ -62,6 +62,8 @@ def _slim_function(function):
         if "_class" in node.attr:  # "loc:@name", where it is to be placed
             places = node.attr["_class"].list.s
             places[:] = [_with_place(place.decode(), renamed).encode() for place in places]
+    for argument in function.arg_attr.values():
+        argument.attr.pop("_user_specified_name", None)
     for results in (function.ret, function.control_ret):
         for name in list(results):
             results[name] = renamed(results[name])
