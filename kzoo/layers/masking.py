@@ -237,20 +237,24 @@ def masked_mean(x, mask):
     return tf.cast(mean, x.dtype)
 
 
-def weights_of_steps(sample_weight, labels):
+def weights_of_steps(sample_weight, labels, were_ragged=False):
     """Weights of rows, or of steps, as (B, T) float32.
 
     Args:
-        sample_weight: (B,), (B, 1) or (B, T). Keras traces a model that has met several of these
-            with a tensor of unknown rank.
+        sample_weight: (B,), (B, 1) or (B, T), dense or ragged. Keras traces a model that has met
+            several of these with a tensor of unknown rank.
         labels: (B, T).
+        were_ragged: bool, whether T is the longest row of this batch: dense weights may have more
+            columns then, as those of some rows of a larger batch.
     """
-    weight = tf.cast(sample_weight, tf.float32)
+    weight = tf.cast(padded(sample_weight), tf.float32)
     if weight.shape.rank is None:
         rows = tf.shape(labels)[0]
         weight = tf.reshape(weight, [rows, tf.size(weight) // tf.maximum(rows, 1)])
     elif weight.shape.rank == 1:
         weight = weight[:, None]
+    if were_ragged:
+        weight = weight[:, : tf.shape(labels)[1]]
     return tf.broadcast_to(weight, tf.shape(labels))
 
 

@@ -101,7 +101,9 @@ class Ensemble(Generator):
         if not self.built:
             self.build(None)  # its models are, by now
         steps, states, start_ids, source_masks, lengths, normalize, _ = zip(*starts, strict=True)
-        length = None if None in lengths else tf.add_n(lengths) / len(lengths)
+        length = None
+        if None not in lengths:
+            length = tf.reduce_mean([tf.cast(each, tf.float32) for each in lengths], axis=0)
         step = ensemble_step(steps, normalize)
         # The mean of probabilities needs no softmax, and may not bear one.
         return SearchStart(step, states, start_ids[0], source_masks[0], length, normalize=False)

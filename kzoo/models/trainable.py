@@ -103,9 +103,7 @@ class Trainable(DistributedFit, Generator):
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
         given = _FIT.bind_partial(self, x, *args, **kwargs).arguments
-        class_weight = given.get("class_weight")  # Keras would take labels (B, T) for one-hot ones
-        rule = "must be None: `sample_weight` (B, T) weighs tokens"
-        checks.require(class_weight is None, rule, class_weight=class_weight)
+        _check_no_classes(given.get("class_weight"))
         # Keras creates variables while the first step is traced, and TensorFlow then traces that
         # step again. So they are created before, if a symbolic call creates all of them.
         specs = None
@@ -118,6 +116,11 @@ class Trainable(DistributedFit, Generator):
                 if self.has_all_weights:
                     self.optimizer.build(self.trainable_variables)
         return super().fit(sharded_by_data(x, self.distribute_strategy), *args, **kwargs)
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        _check_no_classes(class_weight)
+        return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, x=None, *args, **kwargs):
@@ -132,6 +135,7 @@ class Trainable(DistributedFit, Generator):
             with tf.init_scope():
                 self(tf.nest.map_structure(lambda x: x if x is None else _symbolic(_spec(x)), x))
         weights = self.trainable_weights
+        data = _with_target_and_labels_alike(data)
         gradients = accumulated_gradients(self._tokens_and_gradients, data, self.accumulate)
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return self.get_metrics_result()
@@ -175,7 +179,8 @@ class Trainable(DistributedFit, Generator):
         labels, real = masking.to_dense(masking.as_ids(y))
         count = tf.cast(real & (labels != 0), tf.float32)
         if sample_weight is not None:
-            count *= masking.weights_of_steps(masking.padded(sample_weight), labels)
+            were_ragged = isinstance(y, tf.RaggedTensor)
+            count *= masking.weights_of_steps(sample_weight, labels, were_ragged)
         return labels, count
 
     def ctc_loss(self, labels, count, logits, mask, passes=1):
@@ -221,6 +226,21 @@ class Trainable(DistributedFit, Generator):
             for name, value in config.items()
         }
         return cls(**config)
+
+
+def _check_no_classes(class_weight):
+    """Raises ValueError if there are weights of classes: Keras takes labels (B, T) for one-hot."""
+    rule = "must be None: `sample_weight` (B, T) weighs tokens"
+    checks.require(class_weight is None, rule, class_weight=class_weight)
+
+
+def _with_target_and_labels_alike(data):
+    """Both dense if one is: rows of a ragged one could be shorter than those of a dense one."""
+    x, y, *weight = data if isinstance(data, tuple) else (data, None)
+    target = x.get("target") if isinstance(x, dict) else None
+    if target is None or isinstance(target, tf.RaggedTensor) == isinstance(y, tf.RaggedTensor):
+        return data
+    return {**x, "target": masking.padded(target)}, masking.padded(y), *weight
 
 
 def _specs_of_inputs(x):

@@ -23,7 +23,8 @@ def _dense_labels(labels, predictions, sample_weight, ignore_class):
             f"`y_true` must have 2 axes (batch, steps) and `y_pred` 3 (batch, steps, classes), "
             f"got {labels.shape} and {predictions.shape}."
         )
-    if isinstance(labels, tf.RaggedTensor):
+    were_ragged = isinstance(labels, tf.RaggedTensor)
+    if were_ragged:
         labels, real = masking.to_dense(labels)
     else:
         real = tf.ones_like(labels, tf.bool) if ignore_class is None else labels != ignore_class
@@ -34,7 +35,7 @@ def _dense_labels(labels, predictions, sample_weight, ignore_class):
         real &= mask[:, : tf.shape(labels)[1]]
     labels, weight = tf.where(real, labels, 0), tf.cast(real, tf.float32)
     if sample_weight is not None:
-        weight *= masking.weights_of_steps(masking.to_dense(sample_weight)[0], labels)
+        weight *= masking.weights_of_steps(sample_weight, labels, were_ragged)
     # Ragged predictions were padded to the longest row of the input, labels to that of the labels.
     missing = [[0, 0], [0, tf.shape(predictions)[1] - tf.shape(labels)[1]]]
     return tf.pad(tf.cast(labels, tf.int32), missing), tf.pad(weight, missing)

@@ -87,6 +87,21 @@ def test_generators_and_single_batches_are_trained_in_parts(has_none):
             np.testing.assert_allclose(b, a, atol=5e-6)
 
 
+@pytest.mark.parametrize("dense", ["target", "labels"])
+def test_a_ragged_target_and_dense_labels_are_cut_alike(dense):
+    found = []
+    for accumulate in (1, 3):
+        model = model_of()
+        model.compile("sgd", accumulate=accumulate)
+        inputs, labels = dense_batch()
+        if dense == "labels":
+            inputs["target"] = tf.RaggedTensor.from_tensor(inputs["target"], padding=0)
+        else:
+            labels = tf.RaggedTensor.from_tensor(labels, padding=0)
+        found.append(model.train_on_batch(inputs, labels))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 def test_the_weights_of_rows_count_in_all_parts():
     weights = np.array([0.5, 1, 2, 0, 1, 3, 1], "float32")
     whole, loss = trained(kzoo.FusedAdam, 1, weights)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from small_models import INPUTS, SOURCE, TEXTS, V, built, make_rnn, make_transformer
 
 from kzoo import export
+from kzoo.layers.length import LengthHead
 from kzoo.models import Ensemble
 from kzoo.text import END_ID, START_ID, CharacterTokenizer
 
@@ -58,6 +59,20 @@ def test_a_file_gives_back_the_answers(ensemble, tmp_path):
     expected = ensemble.generate(SOURCE, **options)
     np.testing.assert_array_equal(loaded.generate(SOURCE, **options).ids, expected.ids)
     assert loaded.count_params() == sum(model.count_params() for model in ensemble.models)
+
+
+def test_models_of_other_precisions_expect_their_mean_length():
+    models = []
+    for precision in ("float32", "mixed_bfloat16"):
+        keras.config.set_dtype_policy(precision)
+        model = make_rnn()
+        model.length_head = LengthHead()
+        models.append(built(model))
+    keras.config.set_dtype_policy("float32")
+    lengths = [model.search_step(SOURCE, 9).expected_length for model in models]
+    expected = np.mean([tf.cast(each, tf.float32) for each in lengths], axis=0)
+    found = Ensemble(models).search_step(SOURCE, 9).expected_length
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_an_ensemble_is_exported_like_a_model(ensemble, tmp_path):

@@ -112,6 +112,20 @@ def test_sample_weights_weigh_rows_or_tokens():
     assert_close(loss_of(model, sample_weight=tokens), (losses * weight).sum() / weight.sum())
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_dense_weights_may_be_wider_than_the_ragged_labels_of_some_rows(accumulate):
+    model = built(make_rnn())
+    model.compile("sgd", accumulate=accumulate)
+    rows = [row for row in range(B) if row != np.argmax(TOKENS)]
+    tokens = [TOKENS[row] for row in rows]
+    weight = np.random.default_rng(0).uniform(0, 2, (B, T)).astype("float32")[rows]
+    losses = cross_entropies(model)[rows]
+    inputs = {"source": ragged(SOURCE[rows]), "target": ragged(TARGET[rows], tokens)}
+    loss = model.train_on_batch(inputs, ragged(LABELS[rows], tokens), weight)
+    weight = weight * (LABELS[rows] != 0)
+    assert_close(loss, (losses * weight).sum() / weight.sum())
+
+
 @pytest.mark.parametrize("first", ["rows", "tokens"])
 def test_weights_of_rows_and_of_tokens_can_follow_each_other(first):
     model = built(make_transformer(), seed=3)
@@ -389,6 +403,8 @@ def test_weights_of_classes_are_refused_wherever_they_stand():
         arguments, named = ((labels,), place) if isinstance(place, dict) else (place, {})
         with pytest.raises(ValueError, match=re.escape(message)):
             model.fit(inputs, *arguments, **named)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.train_on_batch(inputs, labels, class_weight={4: 10.0})
 
 
 def test_a_loss_given_to_compile_is_refused():
