@@ -12,9 +12,9 @@ A page has a table between two lines:
     <!-- table of results/an4.json: test WER -->      one row a run, the named scores behind it
     <!-- end of the table -->
 
-Paths are those beside the page; several of results stand with commas between them, and so do scores,
-or with semicolons if the name of one has a comma. `--keep` copies
-what model_card.md and metrics.json of a version say to recipes/results/<name>.json.
+Paths are those beside the page; several of results stand with commas between them, and so do
+scores, or with semicolons if the name of one has a comma. `--keep` copies what model_card.md and
+metrics.json of a version say to recipes/results/<name>.json.
 """
 
 from __future__ import annotations
