@@ -111,7 +111,7 @@ class Config:
         "none: utterance, and running for streaming_ctc",
     )
     units: int | None = flag(
-        None, "size of states; of the transformer, a multiple of 4; none takes the model's own"
+        None, "size of states; of the transformer, a multiple of 8; none takes the model's own"
     )
     layers: int | None = flag(None, "of the encoder; none takes the model's own")
     dropout: float | None = flag(None, "share dropped in training; none takes the model's own")
@@ -204,9 +204,9 @@ class Config:
             cli.check(self, name, least=0)
         for name in ("units", "layers"):
             cli.check_positive(self, name)
-        if self.units is not None and self.units % 4 and self.has_heads:
+        if self.units is not None and self.units % 8 and self.has_heads:
             raise ValueError(
-                f"`units` must be a multiple of 4, the heads of attention, got units={self.units}."
+                f"`units` must be a multiple of 8: 4 heads of an even size, got units={self.units}."
             )
         if self.splice_after is not None:
             cli.check(self, "splice_after", least=1)

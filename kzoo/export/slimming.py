@@ -7,7 +7,7 @@ FILE = "saved_model.pb"
 
 def slim(path):
     """Rewrites the functions in the SavedModel of a folder: a node for each thing that is computed,
-    named n0, n1, ..., without the shapes of what it gives, which TensorFlow infers when it loads.
+    named n0, n1, ..., without the shapes of what it gives; signatures say those of their results.
 
     Signatures, arguments, results and functions keep their names; values do not change. More than
     half of a small model's saved_model.pb goes away, and a third of the nodes that are to be
@@ -30,7 +30,9 @@ def slim(path):
             if node.HasField("captured_tensor"):  # what a gradient of one's own reads
                 tensor = node.captured_tensor
                 tensor.name = renamed[tensor.concrete_function](tensor.name)
-    file.write_bytes(saved_model.SerializeToString())
+    whole = file.with_name(f".{FILE}.tmp")
+    whole.write_bytes(saved_model.SerializeToString())
+    whole.replace(file)
     Path(path, "fingerprint.pb").unlink(missing_ok=True)
 
 

@@ -83,7 +83,11 @@ def traced_once(step):
     Returns:
         A step function.
     """
-    return step if tf.executing_eagerly() else tf.function(step, autograph=False)
+    if tf.executing_eagerly():
+        return step
+    # What a caller's AutoGraph would have rewritten, an `if` of a decoder of one's own, still is.
+    caller = tf.__internal__.autograph.control_status_ctx().status
+    return tf.function(step, autograph=caller.name == "ENABLED")
 
 
 def ensemble_step(steps, normalize=None):

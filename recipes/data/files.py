@@ -228,11 +228,11 @@ def metadata_of(folder: str | Path) -> Path | None:
 
 
 def metadata_of_parts(folder: str | Path) -> dict[str, Path]:
-    """{part: its table}, where the folders of the parts have one each."""
+    """{part: its table}, where the folders of the parts have one each; the first name counts."""
     return {
         part: path
         for part, names in PARTS.items()
-        for name in names
+        for name in reversed(names)
         if (path := metadata_of(Path(folder, name)))
     }
 

@@ -681,6 +681,22 @@ def test_a_graph_of_any_rows_traces_the_step_of_the_decoder_once(make, monkeypat
             np.testing.assert_allclose(found.scores, eager.scores, rtol=1e-5)
 
 
+@either_model
+def test_a_decoder_of_ones_own_may_branch_in_a_graph(make, monkeypatch, users_function):
+    model = built(make())
+    expected = model.generate(SOURCE, beam_size=K, max_length=T)
+    step = type(model.decoder).step
+
+    def branching(self, ids, *others):
+        if tf.reduce_any(ids > 3):
+            ids = ids + 0
+        return step(self, ids, *others)
+
+    monkeypatch.setattr(type(model.decoder), "step", branching)
+    found = users_function(lambda x: model.generate(x, beam_size=K, max_length=T).ids)(SOURCE)
+    np.testing.assert_array_equal(found, expected.ids)
+
+
 def test_export_of_keras_says_what_to_call(tmp_path):
     with pytest.raises(ValueError, match=r"use kzoo\.export\.save\(model, .*1'\)"):
         built(make_rnn()).export(tmp_path / "1")

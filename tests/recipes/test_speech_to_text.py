@@ -249,7 +249,7 @@ def test_a_model_of_characters_hands_its_weights_and_the_rest_of_the_minutes_on(
         ({"spec_augment_seconds": 0.0}, "`spec_augment_seconds` must be positive"),
         ({"units": 0}, "`units` must be positive, got units=0"),
         ({"layers": -1}, "`layers` must be positive, got layers=-1"),
-        ({"units": 130}, "`units` must be a multiple of 4, the heads.*got units=130"),
+        ({"units": 100}, "`units` must be a multiple of 8: 4 heads.*got units=100"),
         ({"rate_hz": 7}, "`rate_hz` must be at least 1000, got rate_hz=7"),
     ],
 )
@@ -341,11 +341,12 @@ def test_the_rate_is_that_of_the_first_clip_that_can_be_read(config):
 
 @pytest.mark.parametrize("model", ["streaming_ctc", "listen_attend_spell", "speech_transformer"])
 def test_a_model_has_the_size_that_is_asked_for(config, model):
-    options = dataclasses.replace(config, model=model, units=12, layers=2)
+    options = dataclasses.replace(config, model=model, units=24, layers=2)
     made = speech_to_text.build(clips.load_clips(config.data).train, options)
+    made({"source": np.zeros((1, 40, 20), "float32"), "target": np.ones((1, 2), "int32")})
     described = json.dumps(made.encoder.get_config())
-    assert '"units": 12' in described and '"num_layers": 2' in described
-    assert ('"hidden_units": 48' in described) == (model == "speech_transformer")
+    assert '"units": 24' in described and '"num_layers": 2' in described
+    assert ('"hidden_units": 96' in described) == (model == "speech_transformer")
 
 
 def augmented(batches, epochs=0, done=0, start=0, **flags):
